@@ -1,0 +1,171 @@
+"""What broker-jobs needs of a broker: the one interface, in the terms of the system.
+
+Two adapters implement it: `amqp` (RabbitMQ, on pika) and `embedded` (one SQLite file). What is promised here is what
+``tests/conformance`` asks of both; nothing above may rely on more. In particular:
+
+- *Confirmed* means that every queue which took the message has it safely, and that at least one did. It does not mean
+  that every bound queue has it. `Receipt.unknown` means just that: it may be there.
+- Deliveries are at least once. A delivery belongs to one connection; after a reconnect it is stale, and settling it does nothing.
+- A private queue ends with the connection. Messages sent to it in between are gone.
+
+A broker object belongs to the event loop on which it was opened; every method and every callback runs there.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from broker_jobs.wire.topology import Exchange, Queue
+
+
+@dataclass(frozen=True, slots=True)
+class Outgoing:
+    """A message to publish, persistent.
+
+    Attributes:
+        mandatory: a message that no queue takes is `Receipt.refused`; else it counts as confirmed
+        headers: for people who look into the queue; nothing of ours reads them
+    """
+
+    exchange: str
+    key: str
+    body: bytes
+    mandatory: bool = True
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Receipt(StrEnum):
+    """What the broker said of one message."""
+
+    confirmed = "confirmed"
+    unroutable = "unroutable"
+    """It was mandatory, and no queue took it."""
+    refused = "refused"
+    """The broker said no; some of several queues may have it all the same."""
+    unknown = "unknown"
+    """The connection went before the broker said anything."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tag:
+    """Names a delivery: tags start again with every connection, so the generation of the connection belongs to them."""
+
+    generation: int
+    number: int
+
+
+@dataclass(frozen=True, slots=True)
+class Delivery:
+    """A message for us, to be settled once.
+
+    Attributes:
+        exchange: where it was published, or the dead-letter exchange through which it came
+        key: its routing key
+        redelivered: somebody had it before and did not settle it
+    """
+
+    queue: str
+    exchange: str
+    key: str
+    body: bytes
+    tag: Tag
+    redelivered: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Depth:
+    """How full a queue is. A queue that is down may say 0: never trust one reading."""
+
+    ready: int
+    consumers: int
+
+
+class Subscription(Protocol):
+    """One consumer of one queue; it comes back by itself after a reconnect."""
+
+    @property
+    def queue(self) -> str:
+        """Name of the queue."""
+
+    @property
+    def credit(self) -> int:
+        """Most deliveries that may be unsettled at once."""
+
+    async def cancel(self, *, requeue: bool = False) -> None:
+        """Stop deliveries. What is unsettled stays ours; with `requeue`, it goes back to the head of the queue in order."""
+
+
+class Broker(Protocol):
+    """A connection to a broker, which reconnects for ever until it is closed."""
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+
+    @property
+    def generation(self) -> int:
+        """Number of the present connection, from 1."""
+
+    @property
+    def blocked(self) -> str | None:
+        """Why the broker takes no messages now (an alarm of memory or disk), or None."""
+
+    def watch(self, up: Callable[[int], None], down: Callable[[str], None]) -> None:
+        """Call `up(generation)` after each reconnect, when subscriptions and private queues are back, and `down(reason)` after each loss.
+
+        The first connection is not reported: `open_broker` returns when it is there.
+        """
+
+    async def declare(self, exchanges: Sequence[Exchange], queues: Sequence[Queue]) -> None:
+        """Make exchanges and queues that are missing, with their bindings. Private ones are made again after a reconnect.
+
+        Raises:
+            TopologyMismatch: one exists with other properties
+            AccessRefused: not permitted
+            BrokerUnavailable: the connection went meanwhile
+        """
+
+    async def delete(self, queue: str) -> None:
+        """Delete a queue with what is in it; one that does not exist is no error."""
+
+    async def depth(self, queue: str) -> Depth | None:
+        """How full a queue is; None where it does not exist."""
+
+    async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
+        """Publish all of them, in order, and wait until the broker has answered for each. Calls may overlap.
+
+        Never raises for what the broker does: the connection's end is `Receipt.unknown`. Without a connection it waits for the next one.
+        """
+
+    async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None]) -> Subscription:
+        """Receive up to `credit` unsettled messages of a queue.
+
+        Raises:
+            BrokerError: there is no such queue, or it may not be read
+        """
+
+    def done(self, delivery: Delivery) -> bool:
+        """Acknowledge a delivery; False where it is stale (another connection) or settled already."""
+
+    def release(self, delivery: Delivery) -> bool:
+        """Put a delivery back into its queue, for anybody; False as for `done`."""
+
+    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str) -> bool:
+        """Publish the message to `exchange` with the header ``reason``, and acknowledge it once that is confirmed; False as for `done`."""
+
+    async def hold_token(self, lease: Queue, token: Outgoing) -> None:
+        """Declare the lease queue, put the token into it and hold it, from now on and after each reconnect (before `up` is called).
+
+        When this connection goes, the token is routed to the queue's dead-letter exchange within a second, with its key and body.
+        """
+
+    async def drop_token(self) -> None:
+        """Settle the token: this process ends in order, and nobody has to be told."""
+
+    async def close(self) -> None:
+        """End the connection; what is unsettled goes back."""

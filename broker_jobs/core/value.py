@@ -1,0 +1,62 @@
+"""How a value of a user travels: inside a message, or as a reference into a value store.
+
+Nothing here reads the bytes; `broker_jobs.wire.payload` does, in the processes that may run user code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import ClassVar, Final
+
+INLINE_LIMIT: Final = 64 * 1024
+"""Values up to this many bytes travel in messages; larger ones go to the value store where there is one."""
+
+INLINE_LIMIT_WITHOUT_STORE: Final = 8 * 1024 * 1024
+"""Without a value store, a value may be this large; beyond it `ValueTooLarge` is raised."""
+
+CHUNK_LIMIT: Final = 1024 * 1024
+"""A chunk of tasks is closed before it grows over this many bytes."""
+
+
+class Encoding(StrEnum):
+    """How the bytes of a value are written."""
+
+    msgpack = "m"
+    pickle = "p"
+
+
+@dataclass(frozen=True, slots=True)
+class Inline:
+    """A value inside the message."""
+
+    tag: ClassVar[str] = "inline"
+    encoding: Encoding
+    data: bytes
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A reference into a value store.
+
+    Attributes:
+        store: the absolute folder of the store
+        key: path of the value inside the store, ``<job id>/<sha256 in hex>``
+        sha256: digest of the bytes, checked by whoever reads them
+        size: bytes of the value
+    """
+
+    tag: ClassVar[str] = "stored"
+    encoding: Encoding
+    store: str
+    key: str
+    sha256: bytes
+    size: int
+
+
+Value = Inline | Stored

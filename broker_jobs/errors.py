@@ -1,0 +1,258 @@
+"""Every exception that a user of broker-jobs can meet.
+
+::
+
+    BrokerJobsError
+    ├── ValidationError (ValueError)     a job, task or request is wrong; nothing was sent
+    │   ├── CycleError                   the tasks of a job depend on each other in a circle
+    │   ├── UnpicklableError             a function or an argument cannot be sent
+    │   ├── ValueTooLarge                a value is over the limit
+    │   └── TooManyClasses               more distinct resource requests than a broker should carry
+    ├── AddressError (ValueError)        the URL of the broker cannot be understood
+    ├── BrokerError                      the broker does not do what is asked
+    │   ├── BrokerUnavailable            nothing answers there, or not in time
+    │   ├── AccessRefused                user, password or permission is wrong
+    │   ├── VirtualHostNotFound          the broker has no such virtual host
+    │   ├── TopologyMismatch             a queue or exchange exists with other properties
+    │   └── BrokerBlocked                the broker is out of memory or disk and takes nothing
+    ├── SubmitUnknown                    the broker did not say whether it has the job
+    ├── CoordinatorUnavailable           no coordinator answers, and the call needs one
+    ├── LedgerRefused                    another coordinator holds this ledger, or it belongs to others
+    ├── SigningKeyMissing                no key to sign or to check messages with
+    ├── LookupFailed (LookupError)
+    │   ├── JobNotFound                  no such job
+    │   ├── TaskNotFound                 the job has no such task
+    │   └── AmbiguousId                  a short id that fits several jobs
+    ├── JobActive                        the job still runs, so it cannot be forgotten
+    ├── ClientClosed                     the client was closed
+    ├── TaskUnsuccessful                 a task did not succeed, so it has no value
+    │   ├── TaskFailed                   it failed; the remote traceback is in the text
+    │   ├── TaskCanceled                 somebody asked for its end
+    │   └── TaskAborted                  a task that it depends on did not succeed
+    ├── FailedJobsError                  some of the awaited jobs did not succeed
+    ├── TimeLimitReached                 raised inside a task whose time limit has passed
+    ├── MessageError                     bytes from outside that are refused
+    │   ├── DecodeError                  not a message of ours
+    │   │   └── UnknownVersion           a message of a version that is not understood
+    │   └── SecurityError                not signed, wrongly signed, or out of place
+    └── IllegalTransition                a bug in broker-jobs: please report it
+
+The docstring of each class is its default message.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+__all__ = [
+    "AccessRefused",
+    "AddressError",
+    "AmbiguousId",
+    "BrokerBlocked",
+    "BrokerError",
+    "BrokerJobsError",
+    "BrokerUnavailable",
+    "ClientClosed",
+    "CoordinatorUnavailable",
+    "CycleError",
+    "DecodeError",
+    "FailedJobsError",
+    "IllegalTransition",
+    "JobActive",
+    "JobNotFound",
+    "LedgerRefused",
+    "LookupFailed",
+    "MessageError",
+    "SecurityError",
+    "SigningKeyMissing",
+    "SubmitUnknown",
+    "TaskAborted",
+    "TaskCanceled",
+    "TaskFailed",
+    "TaskNotFound",
+    "TaskUnsuccessful",
+    "TimeLimitReached",
+    "TooManyClasses",
+    "TopologyMismatch",
+    "UnknownVersion",
+    "UnpicklableError",
+    "ValidationError",
+    "ValueTooLarge",
+    "VirtualHostNotFound",
+]
+
+
+class BrokerJobsError(Exception):
+    """Something went wrong in broker-jobs."""
+
+    def __init__(self, message: str | None = None) -> None:
+        super().__init__(message or (type(self).__doc__ or "").strip().splitlines()[0])
+
+
+class ValidationError(BrokerJobsError, ValueError):
+    """A job, task or request is wrong; nothing was sent."""
+
+
+class CycleError(ValidationError):
+    """The tasks of the job depend on each other in a circle."""
+
+    def __init__(self, message: str | None = None, *, path: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.path = tuple(path)
+
+
+class UnpicklableError(ValidationError):
+    """A function or an argument cannot be sent to another process."""
+
+
+class ValueTooLarge(ValidationError):
+    """A value is too large to travel in a message; configure a value store that all hosts can reach."""
+
+
+class TooManyClasses(ValidationError):
+    """More distinct resource requests than one broker should carry; round the requests to fewer values."""
+
+
+class AddressError(BrokerJobsError, ValueError):
+    """The address of the broker cannot be understood; use amqp://user:password@host:5672/vhost or sqlite:////path/queue.db."""
+
+
+class BrokerError(BrokerJobsError):
+    """The broker does not do what is asked."""
+
+
+class BrokerUnavailable(BrokerError):
+    """No broker answers at this address."""
+
+
+class AccessRefused(BrokerError):
+    """The broker refuses this user: check user, password and permissions."""
+
+
+class VirtualHostNotFound(BrokerError):
+    """The broker has no such virtual host."""
+
+
+class TopologyMismatch(BrokerError):
+    """A queue or exchange of this name exists with other properties."""
+
+
+class BrokerBlocked(BrokerError):
+    """The broker is short of memory or disk and takes no messages."""
+
+
+class SubmitUnknown(BrokerJobsError):
+    """The broker did not confirm the job in time: it may or may not run. Submit it again with the same idempotency key."""
+
+    def __init__(self, message: str | None = None, *, job_id: str = "") -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+
+class CoordinatorUnavailable(BrokerJobsError):
+    """No coordinator answers. Start one with: broker-jobs coordinator start"""
+
+
+class LedgerRefused(BrokerJobsError):
+    """This ledger is in use by another coordinator, or does not belong to this namespace."""
+
+
+class SigningKeyMissing(BrokerJobsError):
+    """No signing key: pass signing_key=, set BROKER_JOBS_SIGNING_KEY, or name signing_key_file in broker-jobs.toml. Make one with: broker-jobs key new"""
+
+
+class LookupFailed(BrokerJobsError, LookupError):
+    """There is no such thing."""
+
+
+class JobNotFound(LookupFailed):
+    """There is no such job."""
+
+
+class TaskNotFound(LookupFailed):
+    """The job has no such task."""
+
+
+class AmbiguousId(LookupFailed):
+    """This short id fits several jobs."""
+
+    def __init__(self, message: str | None = None, *, candidates: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.candidates = tuple(candidates)
+
+
+class JobActive(BrokerJobsError):
+    """The job still runs: cancel it, or wait for its end, before forgetting it."""
+
+
+class ClientClosed(BrokerJobsError):
+    """This client was closed."""
+
+
+class TaskUnsuccessful(BrokerJobsError):
+    """The task did not succeed, so it has no value."""
+
+
+class TaskFailed(TaskUnsuccessful):
+    """The task failed.
+
+    Attributes:
+        cause: why, one of the values of `broker_jobs.core.outcome.Cause`
+        remote_traceback: the traceback in the worker, or an empty text
+    """
+
+    def __init__(self, message: str | None = None, *, cause: str = "error", remote_traceback: str = "") -> None:
+        super().__init__(message)
+        self.cause = cause
+        self.remote_traceback = remote_traceback
+
+    def __str__(self) -> str:
+        text = super().__str__()
+        return f"{text}\n\n{self.remote_traceback.rstrip()}" if self.remote_traceback else text
+
+
+class TaskCanceled(TaskUnsuccessful):
+    """The task was canceled."""
+
+
+class TaskAborted(TaskUnsuccessful):
+    """The task was aborted, because one that it depends on did not succeed or its job was stopped."""
+
+
+class FailedJobsError(BrokerJobsError):
+    """Some of the jobs did not succeed.
+
+    Attributes:
+        jobs: the jobs that did not succeed
+    """
+
+    def __init__(self, message: str | None = None, *, jobs: Sequence[object] = ()) -> None:
+        super().__init__(message)
+        self.jobs = tuple(jobs)
+
+
+class TimeLimitReached(BrokerJobsError):
+    """The time limit of this task has passed; clean up and return, the process is killed soon."""
+
+
+class MessageError(BrokerJobsError):
+    """Bytes from outside were refused."""
+
+
+class DecodeError(MessageError):
+    """These bytes are not a message of broker-jobs."""
+
+
+class UnknownVersion(DecodeError):
+    """This message was written by a version of broker-jobs that is not understood here."""
+
+
+class SecurityError(MessageError):
+    """The message is not signed, is signed with another key, or lies where it does not belong."""
+
+
+class IllegalTransition(BrokerJobsError):
+    """A bug in broker-jobs: an event that cannot happen in this state. Please report it with the log."""

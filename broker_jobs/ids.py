@@ -1,0 +1,49 @@
+"""Names of jobs, tasks, workers and executions.
+
+A job id is a UUIDv7 in 32 hexadecimal digits: it sorts by time of creation, and its last 8 digits are random,
+so they serve as the short form. Nothing here reads a clock or draws a random number but `new_job_id`.
+"""
+
+from __future__ import annotations
+
+import secrets
+import time
+from typing import Final, NewType
+
+JobId = NewType("JobId", str)
+TaskNumber = NewType("TaskNumber", int)
+WorkerId = NewType("WorkerId", str)
+BootId = NewType("BootId", str)
+ClientId = NewType("ClientId", str)
+ExecutionId = NewType("ExecutionId", str)
+
+SHORT_DIGITS: Final = 8
+FEWEST_DIGITS: Final = 4
+
+
+def uuid7(unix_ms: int, noise: bytes) -> str:
+    """A UUIDv7 (RFC 9562, section 5.7) of a time in milliseconds and 10 random bytes, as 32 hexadecimal digits."""
+    value = (unix_ms & (1 << 48) - 1) << 80 | int.from_bytes(noise[:10], "big")
+    value = value & ~(0xF << 76) | 0x7 << 76
+    value = value & ~(0x3 << 62) | 0x2 << 62
+    return f"{value:032x}"
+
+
+def new_job_id() -> JobId:
+    """A fresh job id: now, and 74 random bits."""
+    return JobId(uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)))
+
+
+def new_name(prefix: str) -> str:
+    """A fresh name for a process of ours, such as ``client-9f2c01ab33d0e1f4``."""
+    return f"{prefix}-{secrets.token_hex(8)}"
+
+
+def short(job_id: str) -> str:
+    """The last 8 digits of a job id, as shown to people."""
+    return job_id[-SHORT_DIGITS:]
+
+
+def partition_of(job_id: str, partitions: int) -> int:
+    """The ledger partition that keeps a job: its last 32 bits modulo the number of partitions."""
+    return int(job_id[-SHORT_DIGITS:], 16) % partitions

@@ -1,0 +1,683 @@
+"""The messages that travel, one frozen class each; what writes and reads them is `codec`.
+
+Each class has a `tag`, its name on the wire. Field names are part of the wire too. A field with a default may be missing,
+and one that is not known is ignored: so fields can be added, and only added. `TOP_LEVEL` is what may stand alone in a
+message; every other class is a part of one.
+
+Who sends what: submitters send `Chunk` and `Request`; workers send `Hello`, `Heartbeat`, `Reply` and, through their lease
+queue, `Token`; coordinators send `Chunk` (ready ones), `Response`, `Welcome`, `ClassOpened`, `Revoked`, `DrainAsked`
+and `JobNews`. Times are milliseconds since 1970 (``*_ms``).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from broker_jobs.core.job import Return
+from broker_jobs.core.outcome import Outcome
+from broker_jobs.core.spec import Lane, Request as ResourceNeed, TaskOptions
+from broker_jobs.core.states import JobState, TaskState
+from broker_jobs.core.value import Value
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+VERSION: Final = 1
+"""Major version of the wire; a process understands its own and the one before."""
+
+
+class Role(StrEnum):
+    """What a sender is, signed with the message."""
+
+    submitter = "submitter"
+    coordinator = "coordinator"
+    worker = "worker"
+
+
+# --- tasks ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """An external program: its arguments exactly as execve takes them, no shell.
+
+    Attributes:
+        task_dir: run in a fresh folder of its own, removed after success
+    """
+
+    tag: ClassVar[str] = "program"
+    argv: tuple[bytes, ...]
+    stdin: bytes | None = None
+    task_dir: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """A Python function with its arguments.
+
+    Attributes:
+        function: hash of the function, a key of `Chunk.functions`
+        args: the pair (positional, keyword) arguments; holds places for `inputs`
+        inputs: keys of values that belong into the places, by position: the number of a task in decimal for its result,
+            else the sha256 in hex of a value that came with the job
+    """
+
+    tag: ClassVar[str] = "call"
+    function: str
+    args: Value
+    inputs: tuple[str, ...] = ()
+
+
+Work = Program | Call
+
+
+@dataclass(frozen=True, slots=True)
+class Function:
+    """A pickled function, and what it is called, for messages to people."""
+
+    tag: ClassVar[str] = "function"
+    name: str
+    module: str
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task of a chunk.
+
+    Attributes:
+        options: index into `Chunk.options`
+        deps: tasks whose success it waits for, those of its inputs included
+        after: tasks whose end it waits for
+    """
+
+    tag: ClassVar[str] = "task"
+    number: int
+    work: Work
+    options: int = 0
+    name: str = ""
+    attempt: int = 1
+    deps: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where functions come from: on the submitter's own host they run under its interpreter and import path.
+
+    Attributes:
+        host: identity of the host (machine id and name)
+        python: absolute path of the interpreter
+        version: of the interpreter, such as ``3.11.7``
+        path: its sys.path
+    """
+
+    tag: ClassVar[str] = "origin"
+    host: str
+    python: str
+    version: str
+    path: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobHeader:
+    """What is known of a job when its first chunk is sent.
+
+    Attributes:
+        submitter: the client to which shortcuts and news go
+        ephemeral: it belongs to its client and is dropped once delivered (``call``, ``map``, ``executor``)
+    """
+
+    tag: ClassVar[str] = "header"
+    name: str
+    submitter: str
+    submitted_ms: int
+    origin: Origin
+    user: str = ""
+    tags: tuple[str, ...] = ()
+    max_fails: int | None = None
+    idempotency_key: str | None = None
+    ephemeral: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Seal:
+    """How many tasks and chunks the job has in all."""
+
+    tag: ClassVar[str] = "seal"
+    tasks: int
+    chunks: int
+
+
+@dataclass(frozen=True, slots=True)
+class Chunk:
+    """Tasks of one job, class and lane, with what they share sent once.
+
+    Attributes:
+        chunk: name of the chunk inside its job: decimal from 0 for a submitter's, ``r<n>`` for a ready one
+        resource_class: canonical class name
+        submitter: the client that wants copies of the replies
+        functions: by hash
+        values: results of other tasks (key: number in decimal) and values of the job (key: sha256 in hex)
+        direct: it goes to the class queue and to the ledger with one publish
+        isolated: a chunk of one, whose start must be confirmed before it starts
+        header: with chunk 0 of a submitter
+        seal: with the last chunk of a submitter
+    """
+
+    tag: ClassVar[str] = "chunk"
+    job: str
+    chunk: str
+    resource_class: str
+    lane: Lane
+    submitter: str
+    tasks: tuple[Task, ...]
+    options: tuple[TaskOptions, ...]
+    origin: Origin
+    functions: Mapping[str, Function] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
+    store: str | None = None
+    direct: bool = False
+    isolated: bool = False
+    header: JobHeader | None = None
+    seal: Seal | None = None
+
+
+# --- replies of workers ---------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """An execution has begun."""
+
+    tag: ClassVar[str] = "started"
+    task: int
+    attempt: int
+    execution: str
+    at_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the task says of its progress.
+
+    Attributes:
+        fraction: 0 to 1
+    """
+
+    tag: ClassVar[str] = "progress"
+    task: int
+    attempt: int
+    fraction: float
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One standard stream of an execution.
+
+    Attributes:
+        tail: its last bytes, 64 KiB at most
+        size: bytes in all
+        path: file with the whole on the worker's host, where it is longer than the tail or was asked for
+    """
+
+    tag: ClassVar[str] = "output"
+    tail: bytes = b""
+    size: int = 0
+    path: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """An execution has ended."""
+
+    tag: ClassVar[str] = "ended"
+    task: int
+    attempt: int
+    execution: str
+    outcome: Outcome
+    started_ms: int
+    ended_ms: int
+    stdout: Output = Output()
+    stderr: Output = Output()
+
+
+@dataclass(frozen=True, slots=True)
+class Returned:
+    """An attempt goes back without an outcome."""
+
+    tag: ClassVar[str] = "returned"
+    task: int
+    attempt: int
+    why: Return
+
+
+@dataclass(frozen=True, slots=True)
+class Taken:
+    """The worker keeps this attempt although its message will be acknowledged now."""
+
+    tag: ClassVar[str] = "taken"
+    task: int
+    attempt: int
+    execution: str
+
+
+ReplyItem = Started | Progress | Ended | Returned | Taken
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """What a worker says of attempts of one job, in the order in which it happened."""
+
+    tag: ClassVar[str] = "reply"
+    job: str
+    worker: str
+    boot: str
+    items: tuple[ReplyItem, ...]
+    resource_class: str = ""
+
+
+# --- workers and coordinators ----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """An attempt that a worker has: waiting there, running, taken, or ended but not yet confirmed."""
+
+    tag: ClassVar[str] = "held"
+    job: str
+    task: int
+    attempt: int
+    taken: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Hello:
+    """A worker introduces itself, at its start and after every reconnect; it consumes when `Welcome` has come."""
+
+    tag: ClassVar[str] = "hello"
+    worker: str
+    boot: str
+    host: str
+    pid: int
+    version: str
+    resources: ResourceNeed
+    free: ResourceNeed
+    held: tuple[Held, ...] = ()
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Heartbeat:
+    """What a worker has and does, every few seconds; feeds the reconciler and ``worker list``."""
+
+    tag: ClassVar[str] = "heartbeat"
+    worker: str
+    boot: str
+    free: ResourceNeed
+    held: tuple[Held, ...] = ()
+    draining: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Goodbye:
+    """A worker has stopped, in order: it holds nothing any more."""
+
+    tag: ClassVar[str] = "goodbye"
+    worker: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """Lies in the worker's lease queue; comes to the ledger through the exchange `returned` when its connection is gone."""
+
+    tag: ClassVar[str] = "token"
+    worker: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class ResourceClass:
+    """A class of requests that has queues."""
+
+    tag: ClassVar[str] = "class"
+    name: str
+    needs: ResourceNeed
+
+
+@dataclass(frozen=True, slots=True)
+class Revocation:
+    """An attempt that must stop, or not start. A task of None means every task of the job."""
+
+    tag: ClassVar[str] = "revocation"
+    job: str
+    task: int | None = None
+    attempt: int | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Welcome:
+    """The coordinator's answer to `Hello`.
+
+    Attributes:
+        classes: all that have queues
+        revoked: of what the worker holds: attempts that are canceled, or that belong to others now
+    """
+
+    tag: ClassVar[str] = "welcome"
+    worker: str
+    boot: str
+    classes: tuple[ResourceClass, ...] = ()
+    revoked: tuple[Revocation, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class ClassOpened:
+    """To all workers: there are queues for this class now."""
+
+    tag: ClassVar[str] = "class opened"
+    resource_class: ResourceClass
+
+
+@dataclass(frozen=True, slots=True)
+class Revoked:
+    """To all workers: stop these, or do not start them."""
+
+    tag: ClassVar[str] = "revoked"
+    revocations: tuple[Revocation, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HelloAsked:
+    """To all workers: a coordinator has come up; say hello again."""
+
+    tag: ClassVar[str] = "hello asked"
+    coordinator: str
+
+
+# --- questions to the ledger ------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class FindJob:
+    """Which job is meant by ``last``, a whole id, or the unique ending of one. Answer: `JobInfo`."""
+
+    tag: ClassVar[str] = "find job"
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListJobs:
+    """Jobs, the newest first. `name` is a shell pattern; all of `tags` must be there. Answer: `JobList`."""
+
+    tag: ClassVar[str] = "list jobs"
+    state: JobState | None = None
+    tags: tuple[str, ...] = ()
+    name: str | None = None
+    limit: int = 20
+    ephemeral: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class GetChanges:
+    """Tasks that changed after version `since` of the job; waits up to `wait_ms` until there is one. Answer: `Changes`.
+
+    Attributes:
+        values: send outcomes with values too
+        tasks: only these
+    """
+
+    tag: ClassVar[str] = "get changes"
+    job: str
+    since: int = 0
+    wait_ms: int = 0
+    limit: int = 1000
+    values: bool = False
+    tasks: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class GetOutput:
+    """What a task printed. Answer: `TaskOutput`."""
+
+    tag: ClassVar[str] = "get output"
+    job: str
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelTasks:
+    """End a job, or some of its tasks. Answer: `CancelResult`."""
+
+    tag: ClassVar[str] = "cancel"
+    job: str
+    tasks: tuple[int, ...] | None = None
+    reason: str = ""
+    unstarted_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ForgetJobs:
+    """Drop jobs that have ended; refused where one still runs, unless it is ephemeral. Answer: `Forgotten`."""
+
+    tag: ClassVar[str] = "forget"
+    jobs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class GetWorkers:
+    """The workers, classes and coordinators that are known. Answer: `Cluster`."""
+
+    tag: ClassVar[str] = "get workers"
+
+
+Question = FindJob | ListJobs | GetChanges | GetOutput | CancelTasks | ForgetJobs | GetWorkers
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """A question to the ledger.
+
+    Attributes:
+        reply_to: the client that asks
+        deadline_ms: later than this nobody waits for the answer
+    """
+
+    tag: ClassVar[str] = "request"
+    request: str
+    reply_to: str
+    question: Question
+    deadline_ms: int
+
+
+@dataclass(frozen=True, slots=True)
+class JobInfo:
+    """A job at a glance.
+
+    Attributes:
+        counts: tasks by state; those of sealed jobs that are still on their way are not among them
+        version: grows with every change
+        notes: what a person should know, such as why it waits
+    """
+
+    tag: ClassVar[str] = "job info"
+    job: str
+    name: str
+    state: JobState
+    version: int
+    submitted_ms: int
+    counts: Mapping[str, int] = field(default_factory=dict)
+    total: int | None = None
+    tags: tuple[str, ...] = ()
+    user: str = ""
+    ended_ms: int | None = None
+    started_ms: int | None = None
+    reason: str = ""
+    incomplete: bool = False
+    ephemeral: bool = False
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JobList:
+    """Jobs at a glance."""
+
+    tag: ClassVar[str] = "job list"
+    jobs: tuple[JobInfo, ...] = ()
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskInfo:
+    """A task at a glance, with its outcome once it has one."""
+
+    tag: ClassVar[str] = "task info"
+    number: int
+    state: TaskState
+    name: str = ""
+    attempt: int = 0
+    crashes: int = 0
+    reason: str = ""
+    worker: str = ""
+    resource_class: str = ""
+    kind: str = ""
+    outcome: Outcome | None = None
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    progress: float | None = None
+    progress_text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """Tasks that changed, oldest change first.
+
+    Attributes:
+        info: the job as it is now
+        upto: ask with ``since=upto`` for what comes next
+    """
+
+    tag: ClassVar[str] = "changes"
+    info: JobInfo
+    upto: int
+    tasks: tuple[TaskInfo, ...] = ()
+    more: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TaskOutput:
+    """What a task printed."""
+
+    tag: ClassVar[str] = "task output"
+    state: TaskState
+    stdout: Output = Output()
+    stderr: Output = Output()
+    host: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CancelResult:
+    """What a cancel did: numbers of tasks."""
+
+    tag: ClassVar[str] = "cancel result"
+    before_start: int = 0
+    while_running: int = 0
+    ended_already: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Forgotten:
+    """How many jobs were dropped."""
+
+    tag: ClassVar[str] = "forgotten"
+    jobs: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerInfo:
+    """A worker at a glance; `lost` ones are kept for a day."""
+
+    tag: ClassVar[str] = "worker info"
+    worker: str
+    host: str
+    pid: int
+    state: str
+    resources: ResourceNeed
+    free: ResourceNeed
+    seen_ms: int
+    version: str = ""
+    held: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Workers and classes that are known."""
+
+    tag: ClassVar[str] = "cluster"
+    coordinator: str = ""
+    version: str = ""
+    workers: tuple[WorkerInfo, ...] = ()
+    classes: tuple[ResourceClass, ...] = ()
+
+
+class Refusal(StrEnum):
+    """Kinds of answers that are none."""
+
+    job_not_found = "job not found"
+    task_not_found = "task not found"
+    ambiguous = "ambiguous"
+    job_active = "job active"
+    invalid = "invalid"
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The question has no answer."""
+
+    tag: ClassVar[str] = "refused"
+    kind: Refusal
+    message: str
+    candidates: tuple[str, ...] = ()
+
+
+Answer = JobInfo | JobList | Changes | TaskOutput | CancelResult | Forgotten | Cluster | Refused
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """The answer to a `Request`."""
+
+    tag: ClassVar[str] = "response"
+    request: str
+    answer: Answer
+
+
+@dataclass(frozen=True, slots=True)
+class JobNews:
+    """On the exchange `events`, and to the submitter: a job has changed its state."""
+
+    tag: ClassVar[str] = "job news"
+    info: JobInfo
+
+
+Message = (
+    Chunk
+    | Reply
+    | Hello
+    | Heartbeat
+    | Goodbye
+    | Token
+    | Welcome
+    | ClassOpened
+    | Revoked
+    | HelloAsked
+    | Request
+    | Response
+    | JobNews
+)

@@ -1,0 +1,210 @@
+"""Names of exchanges and queues, and what is bound to what. Every name carries the namespace.
+
+::
+
+    exchange tasks     key <class>.<lane>.<partition>   → class queue (<class>.<lane>.*) and ledger (*.*.<partition>)
+                       key _.<what>.<partition>         → ledger alone: chunks that must wait, questions
+    exchange ready     key <class>.<lane>.<partition>   → class queue alone: what the coordinator releases
+    exchange replies   key <client>.<partition>         → ledger (*.<partition>) and the client's reply queue (<client>.*)
+                       key <client>.direct              → the reply queue alone: answers, news
+    exchange control   key <worker> or "all"            → control queues of workers
+    exchange lease     key <worker>.<partition>         → lease queue of the worker
+    exchange returned  keys of the dead-lettered        → ledger (#.<partition>)
+    exchange events    key <state>.<job>                → whoever binds a queue of theirs
+    exchange dead      (fanout)                         → queue dead
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import Enum
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.errors import ValidationError
+
+if TYPE_CHECKING:
+    from broker_jobs.core.spec import Lane
+
+PARTITIONS: Final = 1
+"""Ledger partitions of this version of the topology."""
+
+EVERYONE: Final = "all"
+DIRECT: Final = "direct"
+NOBODY: Final = "_"
+
+_NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """A durable topic exchange."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Binding:
+    """Which messages of an exchange a queue gets: words between dots, ``*`` one word, ``#`` any number of words."""
+
+    exchange: str
+    pattern: str
+
+
+class QueueKind(Enum):
+    """What a queue is for; the adapter chooses its properties."""
+
+    ledger = "ledger"
+    """Durable, replicated, one active consumer at a time; the others stand by."""
+    tasks = "tasks"
+    """Durable, replicated, many consumers."""
+    dead = "dead"
+    """Durable, replicated, without a dead-letter target of its own."""
+    lease = "lease"
+    """Durable: its one message, held unacknowledged, is dead-lettered when the holder's connection goes."""
+    private = "private"
+    """For this connection alone, bounded, drops its oldest; declared again after a reconnect."""
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """A queue and its bindings."""
+
+    name: str
+    kind: QueueKind
+    bindings: tuple[Binding, ...] = ()
+    dead_letter_exchange: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Topology:
+    """The names of one namespace.
+
+    Raises:
+        ValidationError: the namespace has other characters than letters, digits, ``_`` and ``-``, or more than 48
+    """
+
+    namespace: str = "bj"
+
+    def __post_init__(self) -> None:
+        if not _NAMESPACE.fullmatch(self.namespace):
+            raise ValidationError(f"a namespace is up to 48 letters, digits, '_' and '-', not {self.namespace!r}")
+
+    # --- exchanges ---
+
+    @property
+    def tasks(self) -> str:
+        return f"{self.namespace}.tasks"
+
+    @property
+    def ready(self) -> str:
+        return f"{self.namespace}.ready"
+
+    @property
+    def replies(self) -> str:
+        return f"{self.namespace}.replies"
+
+    @property
+    def control(self) -> str:
+        return f"{self.namespace}.control"
+
+    @property
+    def lease(self) -> str:
+        return f"{self.namespace}.lease"
+
+    @property
+    def returned(self) -> str:
+        return f"{self.namespace}.returned"
+
+    @property
+    def events(self) -> str:
+        return f"{self.namespace}.events"
+
+    @property
+    def dead(self) -> str:
+        return f"{self.namespace}.dead"
+
+    def exchanges(self) -> tuple[Exchange, ...]:
+        """All of them."""
+        topics = (self.tasks, self.ready, self.replies, self.control, self.lease, self.returned, self.events, self.dead)
+        return tuple(Exchange(name) for name in topics)
+
+    # --- queues ---
+
+    def ledger_name(self, partition: int) -> str:
+        return f"{self.namespace}.ledger.{partition}"
+
+    def class_name(self, resource_class: str, lane: Lane) -> str:
+        return f"{self.namespace}.task.{resource_class}.{lane.value}"
+
+    def ledger(self, partition: int) -> Queue:
+        """Everything that the coordinator of a partition must hear, with a single active consumer."""
+        return Queue(
+            self.ledger_name(partition),
+            QueueKind.ledger,
+            (
+                Binding(self.tasks, f"*.*.{partition}"),
+                Binding(self.replies, f"*.{partition}"),
+                Binding(self.returned, f"#.{partition}"),
+            ),
+        )
+
+    def dead_letters(self) -> Queue:
+        """Messages that nobody could read, each with a reason."""
+        return Queue(self.dead, QueueKind.dead, (Binding(self.dead, "#"),))
+
+    def class_queue(self, resource_class: str, lane: Lane) -> Queue:
+        """Tasks of one class and lane; what the broker drops goes to `returned`."""
+        key = f"{resource_class}.{lane.value}.*"
+        return Queue(
+            self.class_name(resource_class, lane),
+            QueueKind.tasks,
+            (Binding(self.tasks, key), Binding(self.ready, key)),
+            dead_letter_exchange=self.returned,
+        )
+
+    def control_queue(self, worker: str) -> Queue:
+        """What a worker hears from the coordinator; ends with its connection."""
+        return Queue(
+            f"{self.namespace}.control.{worker}",
+            QueueKind.private,
+            (Binding(self.control, worker), Binding(self.control, EVERYONE)),
+        )
+
+    def reply_queue(self, client: str) -> Queue:
+        """What a client hears; ends with its connection, bounded: a shortcut, not the truth."""
+        return Queue(f"{self.namespace}.reply.{client}", QueueKind.private, (Binding(self.replies, f"{client}.*"),))
+
+    def lease_queue(self, worker: str) -> Queue:
+        """Holds the one token of a worker."""
+        return Queue(
+            f"{self.namespace}.lease.{worker}",
+            QueueKind.lease,
+            (Binding(self.lease, f"{worker}.*"),),
+            dead_letter_exchange=self.returned,
+        )
+
+    # --- routing keys ---
+
+    @staticmethod
+    def task_key(resource_class: str, lane: Lane, partition: int) -> str:
+        return f"{resource_class}.{lane.value}.{partition}"
+
+    @staticmethod
+    def ledger_key(partition: int) -> str:
+        """On `tasks`: to the ledger alone."""
+        return f"{NOBODY}.{NOBODY}.{partition}"
+
+    @staticmethod
+    def reply_key(client: str, partition: int) -> str:
+        """On `replies`: to the ledger and to the client; without a client to the ledger alone."""
+        return f"{client or NOBODY}.{partition}"
+
+    @staticmethod
+    def answer_key(client: str) -> str:
+        """On `replies`: to the client alone."""
+        return f"{client}.{DIRECT}"
+
+    @staticmethod
+    def token_key(worker: str, partition: int) -> str:
+        return f"{worker}.{partition}"
