@@ -1,0 +1,84 @@
+"""Where and how a task runs: the interface between the daemon and an executor.
+
+The daemon decides *whether* a task runs (resources, cancel, drain); an executor runs it, holds its limits on the whole
+process tree, and reports how it ended. It never raises for what a task does.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.core.spec import TaskOptions
+    from broker_jobs.core.value import Value
+    from broker_jobs.wire.messages import Function, Origin, Output, Work
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """All that is needed to run one attempt once.
+
+    Attributes:
+        execution: name of the execution, unique for ever: boot id and counter
+        task_name: what the user calls the task
+        function: of a call, else None
+        values: for `Call.inputs`, by key
+        env: variables that the daemon adds (allocation, ids), before those of the options
+    """
+
+    execution: str
+    job: str
+    task: int
+    attempt: int
+    work: Work
+    options: TaskOptions
+    origin: Origin
+    task_name: str = ""
+    function: Function | None = None
+    values: Mapping[str, Value] = field(default_factory=dict)
+    store: str | None = None
+    env: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionEnded:
+    """An execution is over, and no process of it lives."""
+
+    execution: str
+    outcome: Outcome
+    started_ms: int
+    ended_ms: int
+    stdout: Output
+    stderr: Output
+
+
+@dataclass(frozen=True, slots=True)
+class ExecutionProgressed:
+    """A task says how far it is (fraction: 0 to 1)."""
+
+    execution: str
+    fraction: float
+    text: str
+
+
+ExecutionNews = ExecutionEnded | ExecutionProgressed
+
+
+class Executor(Protocol):
+    """Runs executions; it reports to the callable that it was made with, on the event loop on which it was opened."""
+
+    async def open(self) -> None:
+        """Start what is needed (guardian, warm children)."""
+
+    def start(self, execution: Execution) -> None:
+        """Run it. There is exactly one `ExecutionEnded` for each start, whatever happens."""
+
+    def stop(self, execution: str, reason: str) -> None:
+        """End it: SIGTERM (an exception in a function), after the grace SIGKILL, to the whole tree; the outcome is `Canceled` unless it ended before."""
+
+    async def close(self) -> None:
+        """Kill what still runs, and end every process."""
