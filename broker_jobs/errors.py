@@ -25,6 +25,7 @@
     │   └── AmbiguousId                  a short id that fits several jobs
     ├── JobActive                        the job still runs, so it cannot be forgotten
     ├── ClientClosed                     the client was closed
+    ├── ValueStoreError                  a large value cannot be written, or not be read
     ├── TaskUnsuccessful                 a task did not succeed, so it has no value
     │   ├── TaskFailed                   it failed; the remote traceback is in the text
     │   ├── TaskCanceled                 somebody asked for its end
@@ -80,6 +81,7 @@ __all__ = [
     "UnknownVersion",
     "UnpicklableError",
     "ValidationError",
+    "ValueStoreError",
     "ValueTooLarge",
     "VirtualHostNotFound",
 ]
@@ -190,6 +192,10 @@ class JobActive(BrokerJobsError):
 
 class ClientClosed(BrokerJobsError):
     """This client was closed."""
+
+
+class ValueStoreError(BrokerJobsError):
+    """The value store cannot be written or read."""
 
 
 class TaskUnsuccessful(BrokerJobsError):

@@ -1,0 +1,213 @@
+"""Values and functions of users to bytes and back; only processes that may run user code call the ``load`` half.
+
+A value travels as msgpack where that gives back exactly the same (types and shared parts included), else pickled. Where a task's
+argument holds the result of another task, the bytes hold a *place*, which is filled when the arguments are loaded.
+
+This is the one module that knows cloudpickle.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import threading
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Final, cast
+
+import cloudpickle
+
+from broker_jobs.core.value import Encoding, Inline
+from broker_jobs.errors import DecodeError, UnpicklableError
+from broker_jobs.wire.codec import pack, unpack
+from broker_jobs.wire.messages import Function
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from types import ModuleType
+
+_SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
+_DEEPEST: Final = 100
+_registering = threading.Lock()
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a value goes that is not there yet.
+
+    Attributes:
+        index: which of the inputs
+        count: a list of so many inputs from `index` on, instead of one
+        path: keys and indices to go down into the value
+    """
+
+    index: int
+    count: int | None = None
+    path: tuple[object, ...] = ()
+
+    def fill(self, inputs: Sequence[object]) -> object:
+        """What belongs here."""
+        value: Any = inputs[self.index] if self.count is None else list(inputs[self.index : self.index + self.count])
+        for key in self.path:
+            value = value[key]
+        return value
+
+
+def dump(value: object) -> Inline:
+    """A value as bytes; `UnpicklableError`, which names its type and the reason, where that is impossible."""
+    if _is_plain(value, set(), 0):
+        try:
+            return Inline(Encoding.msgpack, pack(value))
+        except (OverflowError, ValueError):
+            pass  # an integer of more than 64 bits: pickle takes it
+    return Inline(Encoding.pickle, _pickled(value, None))
+
+
+def load(value: Inline) -> object:
+    """The value in these bytes. Runs code of whoever made them: check the signature first."""
+    if value.encoding is Encoding.msgpack:
+        return unpack(value.data)
+    return pickle.loads(value.data)  # noqa: S301 (signed; see the module docstring)
+
+
+def dump_call(args: Sequence[object], kwargs: dict[str, object], place_of: Callable[[object], Place | None]) -> Inline:
+    """The arguments of a call as bytes.
+
+    Args:
+        args: positional arguments
+        kwargs: keyword arguments
+        place_of: the place for an object that stands for the result of another task; None for every other object
+
+    Raises:
+        UnpicklableError: an argument cannot be sent; the text says which
+    """
+    pair = [list(args), kwargs]
+    if _is_plain(pair, set(), 0):
+        try:
+            return Inline(Encoding.msgpack, pack(pair))
+        except (OverflowError, ValueError):
+            pass
+    try:
+        return Inline(Encoding.pickle, _pickled(pair, place_of))
+    except UnpicklableError as error:
+        for name, value in _named(args, kwargs):
+            try:
+                _pickled(value, place_of)
+            except UnpicklableError as cause:
+                raise UnpicklableError(f"{name}: {cause}") from cause
+        raise error from error.__cause__
+
+
+def load_call(args: Inline, inputs: Sequence[object]) -> tuple[list[Any], dict[str, Any]]:
+    """Positional and keyword arguments, with the inputs in their places."""
+    if args.encoding is Encoding.msgpack:
+        pair = unpack(args.data)
+    else:
+        pair = _Unpickler(io.BytesIO(args.data), inputs).load()
+    match pair:
+        case [list() as positional, dict() as keywords]:
+            return positional, keywords
+        case _:
+            raise DecodeError("these are not the arguments of a call")
+
+
+def dump_function(function: Callable[..., object], by_value: Sequence[ModuleType] = ()) -> tuple[str, Function]:
+    """A function as bytes, with the hash that names it.
+
+    Functions of importable modules travel as a name; those of ``__main__``, lambdas, closures and functions of the modules
+    `by_value` travel whole.
+
+    Raises:
+        UnpicklableError: it holds something that cannot be sent
+    """
+    name = getattr(function, "__qualname__", None) or type(function).__qualname__
+    module = getattr(function, "__module__", None) or ""
+    with _registering:
+        for shipped in by_value:
+            cloudpickle.register_pickle_by_value(shipped)
+        try:
+            data = _pickled(function, None)
+        except UnpicklableError as error:
+            raise UnpicklableError(f"function {name!r}: {error}") from error
+        finally:
+            for shipped in by_value:
+                cloudpickle.unregister_pickle_by_value(shipped)
+    return hashlib.sha256(data).hexdigest(), Function(name, module, data)
+
+
+def load_function(data: bytes) -> Callable[..., Any]:
+    """The function in these bytes. Runs code of whoever made them: check the signature first."""
+    return cast("Callable[..., Any]", pickle.loads(data))  # noqa: S301 (signed; see the module docstring)
+
+
+def _named(args: Sequence[object], kwargs: dict[str, object]) -> Iterator[tuple[str, object]]:
+    """Arguments with what to call them in an error."""
+    for number, value in enumerate(args, 1):
+        yield f"argument {number}", value
+    for name, value in kwargs.items():
+        yield f"argument {name!r}", value
+
+
+def _is_plain(value: object, seen: set[int], depth: int) -> bool:
+    """Whether msgpack gives back exactly this: plain types, no container in two places, not too deep."""
+    kind = type(value)
+    if kind in _SCALARS:
+        return True
+    if kind is list:
+        parts: list[object] = value  # type: ignore[assignment]  # mypy does not narrow by `type(x) is`
+    elif kind is dict:
+        mapping: dict[object, object] = value  # type: ignore[assignment]  # as above
+        if not {type(key) for key in mapping} <= {str, int, bytes}:
+            return False
+        parts = list(mapping.values())
+    else:
+        return False
+    if id(value) in seen or depth > _DEEPEST:
+        return False
+    seen.add(id(value))
+    kinds = set(map(type, parts))
+    if kinds <= _SCALARS:
+        return True
+    return kinds <= _SCALARS | {list, dict} and all(_is_plain(part, seen, depth + 1) for part in parts if type(part) not in _SCALARS)
+
+
+def _pickled(value: object, place_of: Callable[[object], Place | None] | None) -> bytes:
+    buffer = io.BytesIO()
+    try:
+        (cloudpickle.Pickler(buffer) if place_of is None else _Pickler(buffer, place_of)).dump(value)
+    except Exception as error:
+        # Pickling calls methods of the user's objects, which may raise anything.
+        raise UnpicklableError(f"{_described(value)} cannot be sent to another process: {type(error).__name__}: {error}") from error
+    return buffer.getvalue()
+
+
+def _described(value: object) -> str:
+    """A value for an error message: its type, and a short repr where it has one."""
+    try:
+        text = repr(value)
+    except Exception:  # noqa: BLE001 (the repr is the user's code, too)
+        text = "…"
+    return f"{type(value).__name__} {text if len(text) <= 80 else text[:79] + '…'}"
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
+    """Writes a place wherever an object stands for the result of another task."""
+
+    def __init__(self, buffer: io.BytesIO, place_of: Callable[[object], Place | None]) -> None:
+        super().__init__(buffer)
+        self._place_of = place_of
+
+    def persistent_id(self, obj: object) -> tuple[int, int | None, tuple[object, ...]] | None:
+        place = self._place_of(obj)
+        return None if place is None else (place.index, place.count, place.path)
+
+
+class _Unpickler(pickle.Unpickler):
+    """Fills the places."""
+
+    def __init__(self, buffer: io.BytesIO, inputs: Sequence[object]) -> None:
+        super().__init__(buffer)
+        self._inputs = inputs
+
+    def persistent_load(self, pid: Any) -> object:  # noqa: ANN401 (whatever the bytes hold)
+        return Place(*pid).fill(self._inputs)
