@@ -69,12 +69,14 @@ def decode(data: bytes | memoryview) -> Message:
 
 def encode_part(part: object) -> bytes:
     """The bytes of a class of `messages` or `core` on its own, as kept in the ledger."""
-    return pack(_class_codec(type(part))[0](part))
+    kind: Any = type(part)
+    return pack(_class_codec(kind)[0](part))
 
 
 def decode_part(kind: type[_Part], data: bytes) -> _Part:
     """What `encode_part` wrote, of this class; `DecodeError` for any other bytes."""
-    return cast("_Part", _class_codec(kind)[1](unpack(data), kind.__name__))
+    hashable: Any = kind
+    return cast("_Part", _class_codec(hashable)[1](unpack(data), kind.__name__))
 
 
 def _bad(where: str, wanted: str, raw: object) -> DecodeError:

@@ -623,6 +623,7 @@ class Cluster:
     coordinator: str = ""
     version: str = ""
     workers: tuple[WorkerInfo, ...] = ()
+    active_jobs: int = 0
     classes: tuple[ResourceClass, ...] = ()
 
 

@@ -1,0 +1,56 @@
+"""Hypothesis strategies for every class that travels, made from the types of its fields."""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from enum import Enum
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from hypothesis import strategies as st
+
+from broker_jobs.core.spec import Retry
+from broker_jobs.core.value import Value
+
+_NAMES = {"Mapping": Mapping, "Value": Value}
+
+_LEAVES: dict[Any, st.SearchStrategy[Any]] = {
+    int: st.integers(-(2**63), 2**64 - 1),
+    str: st.text(st.characters(), max_size=20),
+    bytes: st.binary(max_size=20),
+    bool: st.booleans(),
+    float: st.floats(allow_nan=False),
+    type(None): st.none(),
+}
+
+_RETRY = st.builds(
+    Retry,
+    max_attempts=st.integers(1, 10**6),
+    backoff=st.floats(0, 1e6),
+    factor=st.floats(0, 1e3),
+    max_backoff=st.floats(0, 1e6),
+    jitter=st.floats(0, 1),
+    on=st.none() | st.lists(st.text(max_size=5) | st.integers(-300, 300), max_size=3).map(tuple),
+)
+
+
+def from_hint(hint: Any) -> st.SearchStrategy[Any]:
+    """Values of an annotation."""
+    origin, arguments = get_origin(hint), get_args(hint)
+    if origin in {Union, types.UnionType}:
+        return st.one_of([from_hint(option) for option in arguments])
+    if origin is tuple:
+        if arguments[1:] == (...,):
+            return st.lists(st.deferred(lambda: from_hint(arguments[0])), max_size=3).map(tuple)
+        return st.tuples(*[from_hint(item) for item in arguments])
+    if origin is Mapping:
+        return st.dictionaries(_LEAVES[str], st.deferred(lambda: from_hint(arguments[1])), max_size=3)
+    if hint is Retry:
+        return _RETRY
+    if is_dataclass(hint):
+        hints = get_type_hints(hint, None, _NAMES)
+        return st.builds(hint, **{entry.name: from_hint(hints[entry.name]) for entry in fields(hint)})
+    if isinstance(hint, type) and issubclass(hint, Enum):
+        return st.sampled_from(list(hint))
+    return _LEAVES[hint]
