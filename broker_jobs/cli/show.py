@@ -1,0 +1,248 @@
+"""Jobs, tasks and workers as tables, as JSON, or as bare ids."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from broker_jobs.cli.options import OutputFormat, out
+from broker_jobs.core.outcome import Failed, Succeeded
+from broker_jobs.core.spec import UNIT
+from broker_jobs.core.states import TaskState
+from broker_jobs.ids import short
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.core.spec import Request
+    from broker_jobs.wire.messages import Cluster, JobInfo, TaskInfo
+
+STYLES: Final = {
+    "succeeded": "green",
+    "failed": "bold red",
+    "canceled": "yellow",
+    "aborted": "yellow",
+    "running": "cyan",
+    "retrying": "magenta",
+    "canceling": "yellow",
+    "lost": "bold red",
+    "ready": "green",
+}
+
+
+def state(name: str) -> Text:
+    """A state in its color."""
+    return Text(name, style=STYLES.get(name, "dim"))
+
+
+def when(ms: int | None) -> str:
+    """A time for people, in their time zone."""
+    return "" if ms is None else datetime.fromtimestamp(ms / 1000, tz=UTC).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+
+
+def duration(start_ms: int | None, end_ms: int | None) -> str:
+    """How long something took."""
+    if start_ms is None or end_ms is None:
+        return ""
+    seconds = max(0, end_ms - start_ms) / 1000
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
+    minutes, seconds = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+
+
+def counts(numbers: Mapping[str, int]) -> Text:
+    """Tasks by state, in the order of their life."""
+    parts = [(f"{numbers[name]} {name}", STYLES.get(name, "dim")) for name in TaskState if numbers.get(name)]
+    return Text(", ").join(Text(text, style=style) for text, style in parts)
+
+
+def amounts(request: Request) -> str:
+    """Resources for people."""
+    return " ".join(
+        f"{name}={value / 2**30:.3g}GiB" if name == "memory" else f"{name}={value / UNIT:g}" for name, value in request.amounts
+    )
+
+
+def jobs(infos: Sequence[JobInfo], output: OutputFormat, *, more: bool = False) -> None:
+    """Several jobs."""
+    if output is OutputFormat.quiet:
+        _lines(short(info.job) for info in infos)
+    elif output is OutputFormat.json:
+        write_json([as_json(info) for info in infos])
+    elif not infos:
+        out.print("[dim]no jobs[/]")
+    else:
+        table = _table("id", "name", "state", "tasks", "submitted", "took", "tags")
+        for info in infos:
+            table.add_row(
+                short(info.job),
+                Text(info.name),
+                state(info.state),
+                counts(info.counts),
+                when(info.submitted_ms),
+                duration(info.submitted_ms, info.ended_ms),
+                Text(" ".join(info.tags)),
+            )
+        out.print(table)
+        if more:
+            out.print("[dim]there are more: use --limit[/]")
+
+
+def job(info: JobInfo, failed: Sequence[TaskInfo], output: OutputFormat) -> None:
+    """One job, with its failures."""
+    if output is OutputFormat.quiet:
+        _lines([info.job])
+        return
+    if output is OutputFormat.json:
+        write_json({**as_json(info), "failed": [as_json(task) for task in failed]})
+        return
+    grid = Table.grid(padding=(0, 2))
+    total = "" if info.total is None else f" of {info.total}"
+    rows: list[tuple[str, str | Text]] = [
+        ("job", Text(f"{short(info.job)}  {info.name}")),
+        ("id", info.job),
+        ("state", state(info.state)),
+        ("tasks", counts(info.counts) + Text(total, style="dim")),
+        ("submitted", f"{when(info.submitted_ms)} by {info.user or 'somebody'}"),
+        ("ended", when(info.ended_ms)),
+        ("took", duration(info.submitted_ms, info.ended_ms)),
+        ("tags", Text(" ".join(info.tags))),
+        ("reason", Text(info.reason)),
+        *(("note", Text(note, style="yellow")) for note in info.notes),
+    ]
+    for name, value in rows:
+        if value:
+            grid.add_row(Text(name, style="dim"), value)
+    out.print(grid)
+    if failed:
+        out.print()
+        tasks(failed, OutputFormat.table)
+
+
+def tasks(infos: Sequence[TaskInfo], output: OutputFormat) -> None:
+    """Several tasks."""
+    if output is OutputFormat.quiet:
+        _lines(str(info.number) for info in infos)
+    elif output is OutputFormat.json:
+        write_json([as_json(info) for info in infos])
+    elif not infos:
+        out.print("[dim]no tasks[/]")
+    else:
+        table = _table("task", "name", "state", "attempt", "took", "worker", "why")
+        for info in infos:
+            table.add_row(
+                str(info.number),
+                Text(info.name),
+                state(info.state),
+                str(info.attempt or ""),
+                duration(info.started_ms, info.ended_ms),
+                Text(info.worker),
+                Text(first_line(info.reason)),
+            )
+        out.print(table)
+
+
+def task(info: TaskInfo, output: OutputFormat) -> None:
+    """One task, with its whole outcome."""
+    if output is OutputFormat.quiet:
+        _lines([str(info.number)])
+        return
+    if output is OutputFormat.json:
+        write_json(as_json(info))
+        return
+    grid = Table.grid(padding=(0, 2))
+    rows: list[tuple[str, str | Text]] = [
+        ("task", Text(f"{info.number}  {info.name}")),
+        ("kind", info.kind),
+        ("state", state(info.state)),
+        ("class", info.resource_class),
+        ("attempt", str(info.attempt or "")),
+        ("crashes", str(info.crashes or "")),
+        ("worker", Text(info.worker)),
+        ("started", when(info.started_ms)),
+        ("ended", when(info.ended_ms)),
+        ("took", duration(info.started_ms, info.ended_ms)),
+        ("progress", "" if info.progress is None else f"{info.progress:.0%} {info.progress_text}"),
+        ("why", Text(info.reason)),
+    ]
+    for name, value in rows:
+        if value:
+            grid.add_row(Text(name, style="dim"), value)
+    out.print(grid)
+    if isinstance(info.outcome, Failed) and info.outcome.traceback:
+        out.print()
+        out.print(Text(info.outcome.traceback.rstrip()))
+
+
+def cluster(found: Cluster, output: OutputFormat) -> None:
+    """The workers."""
+    if output is OutputFormat.quiet:
+        _lines(worker.worker for worker in found.workers)
+    elif output is OutputFormat.json:
+        write_json([as_json(worker) for worker in found.workers])
+    elif not found.workers:
+        out.print("[yellow]no worker has been seen; start one with:[/] broker-jobs worker start")
+    else:
+        table = _table("worker", "host", "pid", "state", "resources", "free", "holds", "seen")
+        for worker in found.workers:
+            table.add_row(
+                worker.worker,
+                worker.host,
+                str(worker.pid),
+                state(worker.state),
+                amounts(worker.resources),
+                amounts(worker.free),
+                str(worker.held),
+                when(worker.seen_ms),
+            )
+        out.print(table)
+
+
+def as_json(value: Any) -> Any:  # noqa: ANN401 (any part of a message)
+    """A class of the wire as plain data for JSON; values of users are left out."""
+    match value:
+        case Succeeded():
+            return {"kind": "succeeded"}
+        case Failed():
+            return {name: as_json(getattr(value, name)) for name in ("cause", "message", "traceback", "exit_code", "signal")}
+        case None | bool() | int() | float() | str():
+            return value
+        case bytes():
+            return value.decode(errors="replace")
+        case dict():
+            return {str(key): as_json(part) for key, part in value.items()}
+        case list() | tuple():
+            return [as_json(part) for part in value]
+        case _:
+            return {name: as_json(getattr(value, name)) for name in type(value).__dataclass_fields__}
+
+
+def write_json(value: object) -> None:
+    """JSON on standard output, as it is."""
+    out.out(json.dumps(value, indent=2, ensure_ascii=False))
+
+
+def first_line(text: str) -> str:
+    """The first line of a text, for a table."""
+    return text.splitlines()[0] if text else ""
+
+
+
+
+def _lines(texts: Iterable[str]) -> None:
+    for text in texts:
+        out.out(text)
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
+    for column in columns:
+        table.add_column(column, no_wrap=column in {"id", "state", "submitted", "took", "worker"})
+    return table

@@ -1,0 +1,42 @@
+"""``broker-jobs task``: look at tasks."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from broker_jobs.cli import show
+from broker_jobs.cli.job import JobArgument
+from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes
+from broker_jobs.core.states import TaskState
+
+app = typer.Typer(no_args_is_help=True, help="Look at the tasks of a job.")
+
+
+@app.command("list")
+def list_tasks(
+    job: JobArgument,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = OutputFormat.table,
+    state: Annotated[TaskState | None, typer.Option(help="Only tasks in this state.")] = None,
+) -> None:
+    """List the tasks of a job."""
+    with exit_codes(), connect(url, namespace) as client:
+        found = client.job(job).tasks()
+        show.tasks([task for task in found if state in {None, task.state}], output)
+
+
+@app.command("info")
+def info(
+    job: JobArgument,
+    task: Annotated[int, typer.Argument(metavar="TASK", help="Number of the task.")],
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = OutputFormat.table,
+) -> None:
+    """Show a task: where it ran, how it ended, its traceback."""
+    with exit_codes(), connect(url, namespace) as client:
+        (found,) = client.job(job).tasks([task])
+        show.task(found, output)
