@@ -1,0 +1,247 @@
+"""Where the broker is, under which names, with which key: from arguments, the environment, and ``broker-jobs.toml``.
+
+An argument wins over the environment, which wins over the file. The file is the one that ``BROKER_JOBS_CONFIG`` names, else
+the nearest ``broker-jobs.toml`` from the current folder upwards, else the one in the user's configuration folder::
+
+    url = "amqps://user:secret@rabbit.example.org/jobs"
+    namespace = "bj"
+    signing_key_file = "jobs.key"      # relative to the file
+    value_store = "/shared/values"     # a folder that all hosts see
+
+Without an address the broker is this user's own: a file in the state folder, ``$BROKER_JOBS_HOME`` or
+``~/.local/state/broker-jobs``. For a ``sqlite:`` address the state folder is the folder of its file.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tempfile
+import tomllib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+from urllib.parse import urlsplit
+
+from broker_jobs.errors import AddressError, SigningKeyMissing, ValidationError
+from broker_jobs.wire.signing import SigningKey, new_key
+from broker_jobs.wire.topology import Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+FILE_NAME: Final = "broker-jobs.toml"
+DEFAULT_NAMESPACE: Final = "bj"
+KEY_FILE: Final = "signing.key"
+_TEXTS: Final = frozenset({"url", "namespace", "signing_key_file", "value_store"})
+_SCHEMES: Final = frozenset({"amqp", "amqps", "sqlite"})
+_PASSWORD: Final = re.compile(r"(://[^:/@]*):.*@")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What a process needs to know to take part.
+
+    Attributes:
+        url: address of the broker; of the file in `home` where none was given
+        namespace: prefix of every name at the broker
+        key: None where there is none, which is an error as soon as something is sent
+        home: the state folder
+        value_store: folder for large values, or None
+        embedded: no address was given: the node of this user is started where none runs
+    """
+
+    url: str
+    namespace: str
+    key: SigningKey | None
+    home: Path
+    value_store: str | None
+    embedded: bool
+
+    def __repr__(self) -> str:
+        return f"Settings(url={shown(self.url)!r}, namespace={self.namespace!r}, home={str(self.home)!r}, embedded={self.embedded})"
+
+    def required_key(self) -> SigningKey:
+        """The key; `SigningKeyMissing`, which names the ways to give one, where there is none."""
+        if self.key is None:
+            raise SigningKeyMissing
+        return self.key
+
+
+def resolve(
+    url: str | None = None,
+    namespace: str | None = None,
+    signing_key: str | None = None,
+    *,
+    home: str | Path | None = None,
+    environ: Mapping[str, str] | None = None,
+    folder: Path | None = None,
+) -> Settings:
+    """The settings of this process. Makes the state folder and its key where the broker is a file on this host.
+
+    Args:
+        url: address of the broker
+        namespace: prefix of every name at the broker
+        signing_key: hexadecimal text
+        home: state folder of the embedded broker
+        environ: environment variables (default: those of this process)
+        folder: where the search for the file begins (default: the current folder)
+
+    Raises:
+        AddressError: the address has an unknown scheme
+        ValidationError: the file cannot be read, or has wrong or unknown entries
+        SigningKeyMissing: a key was named that is none
+    """
+    environ = os.environ if environ is None else environ
+    file = _find_file(environ, folder)
+    entries = _read_file(file) if file else {}
+    given = url or environ.get("BROKER_JOBS_URL") or entries.get("url")
+    namespace = namespace or environ.get("BROKER_JOBS_NAMESPACE") or entries.get("namespace") or DEFAULT_NAMESPACE
+    Topology(namespace)
+    state = Path(home) if home is not None else state_folder(environ)
+    if given is None:
+        address = sqlite_url(state / "queue.db")
+    else:
+        address = given
+        if scheme(address) == "sqlite":
+            state = sqlite_path(address).parent
+    local = scheme(address) == "sqlite"
+    if local:
+        make_private(state)
+    key = _find_key(signing_key, environ, file, entries, state, make=local)
+    store = environ.get("BROKER_JOBS_VALUE_STORE") or _beside(file, entries.get("value_store"))
+    if store is None and local:
+        store = str(state / "values")
+    return Settings(address, namespace, key, state, store, embedded=given is None)
+
+
+def scheme(url: str) -> str:
+    """The scheme of an address; `AddressError`, which does not repeat it whole, where it is not one of ours."""
+    found = url.partition(":")[0].lower()
+    if found not in _SCHEMES or "://" not in url:
+        raise AddressError(f"{shown(url)!r} is no address: use amqp://user:password@host:5672/vhost or sqlite:////path/queue.db")
+    return found
+
+
+def shown(url: str) -> str:
+    """An address without its password, for people."""
+    return _PASSWORD.sub(r"\1:***@", url)
+
+
+def sqlite_url(path: Path) -> str:
+    """The address of an embedded broker in this file."""
+    return f"sqlite:///{path.absolute()}"
+
+
+def sqlite_path(url: str) -> Path:
+    """The file of a ``sqlite:`` address; `AddressError` where it names none."""
+    parts = urlsplit(url)
+    if parts.netloc or not parts.path.strip("/"):
+        raise AddressError(f"{shown(url)!r} names no file: use sqlite:////path/queue.db (four slashes and an absolute path)")
+    return Path(parts.path[1:]).absolute()
+
+
+def state_folder(environ: Mapping[str, str] | None = None) -> Path:
+    """The state folder of this user: ``$BROKER_JOBS_HOME``, else ``~/.local/state/broker-jobs``."""
+    environ = os.environ if environ is None else environ
+    home = environ.get("BROKER_JOBS_HOME")
+    return Path(home).absolute() if home else Path("~/.local/state/broker-jobs").expanduser()
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder that only its owner may enter; one that exists stays as it is.
+
+    Raises:
+        ValidationError: it cannot be made
+    """
+    try:
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ValidationError(f"the state folder {folder} cannot be made: {error.strerror}; set BROKER_JOBS_HOME to another one") from error
+
+
+def home_key(home: Path) -> SigningKey:
+    """The key of a state folder, made (mode 0600) where it is missing.
+
+    Raises:
+        SigningKeyMissing: it cannot be read or made
+    """
+    path = home / KEY_FILE
+    try:
+        if not path.exists():
+            # Linked when it is complete: of several processes one wins, and nobody reads half a key.
+            handle, temporary = tempfile.mkstemp(dir=home, prefix=".key-")
+            with os.fdopen(handle, "w") as file:
+                file.write(new_key() + "\n")
+            try:
+                os.link(temporary, path)
+            except FileExistsError:
+                pass
+            finally:
+                Path(temporary).unlink()
+        return read_key(path)
+    except OSError as error:
+        raise SigningKeyMissing(f"the signing key {path} cannot be read or made: {error.strerror}") from error
+
+
+def read_key(path: Path) -> SigningKey:
+    """The key in a file; `SigningKeyMissing`, which names the file, where there is none."""
+    try:
+        return SigningKey.parse(path.read_text())
+    except (OSError, UnicodeDecodeError) as error:
+        raise SigningKeyMissing(f"the signing key {path} cannot be read: {error}") from error
+    except SigningKeyMissing as error:
+        raise SigningKeyMissing(f"{path}: {error}") from None
+
+
+def _find_key(
+    given: str | None, environ: Mapping[str, str], file: Path | None, entries: Mapping[str, str], state: Path, *, make: bool
+) -> SigningKey | None:
+    text = given or environ.get("BROKER_JOBS_SIGNING_KEY")
+    if text:
+        return SigningKey.parse(text)
+    named = _beside(file, entries.get("signing_key_file"))
+    if named:
+        return read_key(Path(named))
+    if make:
+        return home_key(state)
+    path = state / KEY_FILE
+    return read_key(path) if path.exists() else None
+
+
+def _find_file(environ: Mapping[str, str], folder: Path | None) -> Path | None:
+    named = environ.get("BROKER_JOBS_CONFIG")
+    if named:
+        return Path(named).absolute()
+    try:
+        start = (folder or Path.cwd()).absolute()
+    except FileNotFoundError:  # the current folder was removed
+        start = Path("/")
+    configuration = Path(environ.get("XDG_CONFIG_HOME") or "~/.config").expanduser() / "broker-jobs"
+    for candidate in (start, *start.parents, configuration):
+        path = candidate / FILE_NAME
+        if path.is_file():
+            return path
+    return None
+
+
+def _read_file(path: Path) -> dict[str, str]:
+    """The entries of the file that are ours; its tables belong to workers and coordinators."""
+    try:
+        entries: dict[str, Any] = tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ValidationError(f"the configuration {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValidationError(f"the configuration {path} is not TOML: {error}") from error
+    ours = {name: value for name, value in entries.items() if not isinstance(value, dict)}
+    for name, value in ours.items():
+        if name not in _TEXTS:
+            raise ValidationError(f"{path}: unknown entry {name!r}; there are {', '.join(sorted(_TEXTS))}, and tables")
+        if not isinstance(value, str) or not value:
+            raise ValidationError(f"{path}: {name} must be a text, not {value!r}")
+    return ours
+
+
+def _beside(file: Path | None, name: str | None) -> str | None:
+    """A path of the file, relative to where the file is."""
+    return str(file.parent / Path(name).expanduser()) if file and name else None
