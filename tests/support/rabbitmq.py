@@ -186,7 +186,7 @@ class RabbitMQNode:
 
     def ctl(self, *arguments: str) -> str:
         """Output of ``rabbitmqctl``; takes a second, for it starts an Erlang machine."""
-        command = [_PROGRAMS / "rabbitmqctl", *arguments]
+        command: list[str | Path] = [_PROGRAMS / "rabbitmqctl", *arguments]
         done = subprocess.run(command, env=self.environment, cwd=self.folder, capture_output=True, text=True, timeout=60, check=False)
         if done.returncode:
             raise RuntimeError(f"rabbitmqctl {' '.join(arguments)}: {done.stdout}{done.stderr}")
