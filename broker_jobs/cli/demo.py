@@ -1,0 +1,101 @@
+"""``broker-jobs demo``: the main job on real input, and a report to read."""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.panel import Panel
+from rich.table import Table
+from rich.text import Text
+
+from broker_jobs.cli.options import WORK_FAILED, NamespaceOption, exit_codes, out
+from broker_jobs.core.states import TaskState
+from broker_jobs.demo.graph import FILES, build, standard_library
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from broker_jobs.client import SubmittedJob
+
+BAR_WIDTH = 24
+
+
+def demo(
+    url: Annotated[str | None, typer.Option("--url", help="Run it over RabbitMQ: amqp://user:password@host:5672/vhost. Default: embedded, without a server.", show_default=False)] = None,
+    namespace: NamespaceOption = None,
+    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
+    files: Annotated[int, typer.Option(min=1, max=5000, help="Source files to look at; four tasks each.")] = FILES,
+) -> None:
+    """Run the main job: more than a thousand tasks over the Python standard library of this machine.
+
+    A graph of Python functions and programs (sort, uniq, gzip), with values handed on from task to task, on worker
+    processes of its own. Nothing is left behind.
+    """
+    from broker_jobs.client import Job, LocalCluster  # noqa: PLC0415 (the help needs no client)
+
+    with exit_codes(), tempfile.TemporaryDirectory(prefix="broker-jobs-demo-") as folder:
+        root, found = standard_library(files)
+        where = "RabbitMQ" if url else "an embedded broker"
+        out.print(f"[bold]broker-jobs demo[/]: {len(found)} source files of {root}, on {where} with {workers} worker process{'es' * (workers > 1)}")
+        begun = time.monotonic()
+        with LocalCluster(workers=workers, url=url) as cluster, cluster.client(namespace=namespace) as client:
+            up = time.monotonic()
+            job = Job(name="standard library", tags=["demo"])
+            last = build(job, root, found, Path(folder))
+            submitted = client.submit(job)
+            sent = time.monotonic()
+            succeeded = client.wait_for_jobs([submitted], raise_on_error=False)
+            ended = time.monotonic()
+            if succeeded:
+                _report(submitted.result(last))
+            _summary(submitted, {"cluster up": up - begun, "submitted": sent - up, "worked": ended - sent})
+        if not succeeded:
+            sys.exit(WORK_FAILED)
+
+
+def _report(report: dict[str, Any]) -> None:
+    """What the job found out."""
+    out.print()
+    out.print(
+        f"  {report['files']:,} files   {report['lines']:,} lines   {report['code']:,} of code   "
+        f"{report['comments']:,} with a comment   {report['functions']:,} functions"
+    )
+    packages = sorted(report["groups"].items(), key=lambda item: item[1][1], reverse=True)[:8]
+    out.print(_bars("Code by package", [(f"{name} ({files})", code) for name, (files, code, _) in packages], "lines"))
+    out.print(_bars("Most complex functions", [(name, points) for points, name in report["complex"]], "paths"))
+    out.print(_bars("Names that most files use", [(name, count) for count, name in report["names"][:6]], "files"))
+    lines, longest = report["longest"]
+    out.print(f"  longest function: {longest} with {lines} lines; all names, sorted and packed: {report['packed']:,} bytes")
+    for file, error in report["unreadable"]:
+        out.print(Text(f"  not readable: {file}: {error}", style="yellow"))
+
+
+def _bars(title: str, rows: Sequence[tuple[str, int]], unit: str) -> Panel:
+    """Numbers as bars."""
+    most = max((value for _, value in rows), default=1) or 1
+    grid = Table.grid(padding=(0, 1))
+    grid.add_column(width=42, no_wrap=True)
+    grid.add_column(width=BAR_WIDTH)
+    grid.add_column(justify="right")
+    for name, value in rows:
+        grid.add_row(Text(name), Text("█" * max(1, round(BAR_WIDTH * value / most)), style="cyan"), f"{value:,} {unit}")
+    return Panel(grid, title=title, title_align="left", border_style="dim", expand=False)
+
+
+def _summary(submitted: SubmittedJob, seconds: dict[str, float]) -> None:
+    """What it took, and what failed."""
+    info = submitted.info()
+    total = sum(info.counts.values())
+    worked = seconds["worked"]
+    out.print()
+    out.print(f"[bold]{total:,} tasks in {worked:.1f} s[/] ({total / worked:,.0f} a second); " + ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()))
+    failed = submitted.errors()
+    for number, error in list(failed.items())[:10]:
+        out.print(Text(f"  task {number} failed ({error.cause}): {error.message}", style="red"))
+    states = ", ".join(f"{info.counts[state]:,} {state.value}" for state in TaskState if info.counts.get(state))
+    out.print(f"{states}; {'nothing failed' if not failed else f'{len(failed):,} failed'}.")

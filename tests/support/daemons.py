@@ -1,0 +1,107 @@
+"""Real daemons for system tests: started through the command line, found again by a mark in their environment."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from pathlib import Path
+from typing import TYPE_CHECKING, Self
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+MARK = "BROKER_JOBS_TEST_MARK"
+
+
+def until(condition: Callable[[], object], what: str, timeout: float = 30.0) -> None:
+    """Wait for something in another process, with a diagnosis where it does not come."""
+    deadline = time.monotonic() + timeout
+    while not condition():
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {timeout:g} s: {what}")
+        time.sleep(0.02)
+
+
+class Daemons:
+    """Processes of one test: every one of them, and all that they start, carries a mark of this test.
+
+    Args:
+        folder: for their logs and state
+        env: further environment variables, such as BROKER_JOBS_URL and BROKER_JOBS_SIGNING_KEY
+    """
+
+    def __init__(self, folder: Path, env: Mapping[str, str]) -> None:
+        self.folder = folder
+        self.mark = uuid.uuid4().hex
+        self.env = {**os.environ, "BROKER_JOBS_HOME": str(folder / "home"), **env, MARK: self.mark}
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for process in self.processes:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+        for process in self.processes:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(20)
+        for process in self.processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
+        """Start ``broker-jobs ARGUMENTS`` in the background; its log is a file of the folder."""
+        log = self.folder / f"{'-'.join(arguments[:2])}-{len(self.processes)}.log"
+        with log.open("wb") as file:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", "broker_jobs", *arguments],
+                env=self.env,
+                cwd=self.folder,
+                stdin=subprocess.DEVNULL,
+                stdout=file,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+        self.processes.append(process)
+        return process
+
+    def run(self, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
+        """Run ``broker-jobs ARGUMENTS`` to its end."""
+        return subprocess.run(
+            [sys.executable, "-P", "-m", "broker_jobs", *arguments],
+            env=self.env,
+            cwd=self.folder,
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            check=False,
+        )
+
+    def kill(self, process: subprocess.Popen[bytes]) -> None:
+        """SIGKILL for this process alone; its children must end by themselves."""
+        process.kill()
+        process.wait()
+
+    def alive(self) -> list[int]:
+        """Processes with the mark of this test."""
+        wanted = f"{MARK}={self.mark}".encode()
+        found = []
+        for folder in Path("/proc").iterdir():
+            if folder.name.isdigit():
+                with contextlib.suppress(OSError):
+                    # A dead process that nobody has waited for has no environment any more.
+                    if wanted in (folder / "environ").read_bytes().split(b"\0"):
+                        found.append(int(folder.name))
+        return found
+
+    def logs(self) -> str:
+        """The ends of all logs, for a failure."""
+        return "\n".join(f"--- {log.name}\n{log.read_text(errors='replace')[-3000:]}" for log in sorted(self.folder.glob("*.log")))
