@@ -14,13 +14,17 @@ A broker object belongs to the event loop on which it was opened; every method a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import TYPE_CHECKING, Protocol
+
+from broker_jobs.core.confirms import Receipt
+from broker_jobs.core.deliveries import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from broker_jobs.wire.topology import Exchange, Queue
+
+__all__ = ["Broker", "Delivery", "Depth", "Outgoing", "Receipt", "Subscription", "Tag"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +32,7 @@ class Outgoing:
     """A message to publish, persistent.
 
     Attributes:
-        mandatory: a message that no queue takes is `Receipt.refused`; else it counts as confirmed
+        mandatory: a message that no queue takes is `Receipt.unroutable`; else it counts as confirmed
         headers: for people who look into the queue; nothing of ours reads them
     """
 
@@ -37,26 +41,6 @@ class Outgoing:
     body: bytes
     mandatory: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
-
-
-class Receipt(StrEnum):
-    """What the broker said of one message."""
-
-    confirmed = "confirmed"
-    unroutable = "unroutable"
-    """It was mandatory, and no queue took it."""
-    refused = "refused"
-    """The broker said no; some of several queues may have it all the same."""
-    unknown = "unknown"
-    """The connection went before the broker said anything."""
-
-
-@dataclass(frozen=True, slots=True)
-class Tag:
-    """Names a delivery: tags start again with every connection, so the generation of the connection belongs to them."""
-
-    generation: int
-    number: int
 
 
 @dataclass(frozen=True, slots=True)
