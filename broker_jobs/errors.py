@@ -67,6 +67,7 @@ __all__ = [
     "LedgerRefused",
     "LookupFailed",
     "MessageError",
+    "NotInTask",
     "SecurityError",
     "SigningKeyMissing",
     "SubmitUnknown",
@@ -242,6 +243,10 @@ class FailedJobsError(BrokerJobsError):
 
 class TimeLimitReached(BrokerJobsError):
     """The time limit of this task has passed; clean up and return, the process is killed soon."""
+
+
+class NotInTask(BrokerJobsError):
+    """This code does not run inside a task, so `current` has no job, task or attempt."""
 
 
 class MessageError(BrokerJobsError):
