@@ -31,6 +31,7 @@
     │   ├── TaskCanceled                 somebody asked for its end
     │   └── TaskAborted                  a task that it depends on did not succeed
     ├── FailedJobsError                  some of the awaited jobs did not succeed
+    ├── NotInTask                        `current` was asked for its task outside of one
     ├── TimeLimitReached                 raised inside a task whose time limit has passed
     ├── MessageError                     bytes from outside that are refused
     │   ├── DecodeError                  not a message of ours
