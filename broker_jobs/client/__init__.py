@@ -1,0 +1,1 @@
+"""The publisher library: jobs, clients, a cluster on this machine."""

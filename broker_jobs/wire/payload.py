@@ -8,6 +8,7 @@ This is the one module that knows cloudpickle.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import io
 import pickle
@@ -53,14 +54,18 @@ class Place:
         return value
 
 
-def dump(value: object) -> Inline:
-    """A value as bytes; `UnpicklableError`, which names its type and the reason, where that is impossible."""
+def dump(value: object, by_value: Sequence[ModuleType] = ()) -> Inline:
+    """A value as bytes; `UnpicklableError`, which names its type and the reason, where that is impossible.
+
+    Classes of the modules `by_value` travel with it.
+    """
     if _is_plain(value, set(), 0):
         try:
             return Inline(Encoding.msgpack, pack(value))
         except (OverflowError, ValueError):
             pass  # an integer of more than 64 bits: pickle takes it
-    return Inline(Encoding.pickle, _pickled(value, None))
+    with _shipped(by_value):
+        return Inline(Encoding.pickle, _pickled(value, None))
 
 
 def load(value: Inline) -> object:
@@ -70,13 +75,19 @@ def load(value: Inline) -> object:
     return pickle.loads(value.data)  # noqa: S301 (signed; see the module docstring)
 
 
-def dump_call(args: Sequence[object], kwargs: dict[str, object], place_of: Callable[[object], Place | None]) -> Inline:
+def dump_call(
+    args: Sequence[object],
+    kwargs: dict[str, object],
+    place_of: Callable[[object], Place | None],
+    by_value: Sequence[ModuleType] = (),
+) -> Inline:
     """The arguments of a call as bytes.
 
     Args:
         args: positional arguments
         kwargs: keyword arguments
         place_of: the place for an object that stands for the result of another task; None for every other object
+        by_value: modules whose classes travel with the arguments
 
     Raises:
         UnpicklableError: an argument cannot be sent; the text says which
@@ -87,15 +98,16 @@ def dump_call(args: Sequence[object], kwargs: dict[str, object], place_of: Calla
             return Inline(Encoding.msgpack, pack(pair))
         except (OverflowError, ValueError):
             pass
-    try:
-        return Inline(Encoding.pickle, _pickled(pair, place_of))
-    except UnpicklableError as error:
-        for name, value in _named(args, kwargs):
-            try:
-                _pickled(value, place_of)
-            except UnpicklableError as cause:
-                raise UnpicklableError(f"{name}: {cause}") from cause
-        raise error from error.__cause__
+    with _shipped(by_value):
+        try:
+            return Inline(Encoding.pickle, _pickled(pair, place_of))
+        except UnpicklableError as error:
+            for name, value in _named(args, kwargs):
+                try:
+                    _pickled(value, place_of)
+                except UnpicklableError as cause:
+                    raise UnpicklableError(f"{name}: {cause}") from cause
+            raise error from error.__cause__
 
 
 def load_call(args: Inline, inputs: Sequence[object]) -> tuple[list[Any], dict[str, Any]]:
@@ -122,22 +134,33 @@ def dump_function(function: Callable[..., object], by_value: Sequence[ModuleType
     """
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     module = getattr(function, "__module__", None) or ""
-    with _registering:
-        for shipped in by_value:
-            cloudpickle.register_pickle_by_value(shipped)
+    with _shipped(by_value):
         try:
             data = _pickled(function, None)
         except UnpicklableError as error:
             raise UnpicklableError(f"function {name!r}: {error}") from error
-        finally:
-            for shipped in by_value:
-                cloudpickle.unregister_pickle_by_value(shipped)
     return hashlib.sha256(data).hexdigest(), Function(name, module, data)
 
 
 def load_function(data: bytes) -> Callable[..., Any]:
     """The function in these bytes. Runs code of whoever made them: check the signature first."""
     return cast("Callable[..., Any]", pickle.loads(data))  # noqa: S301 (signed; see the module docstring)
+
+
+@contextlib.contextmanager
+def _shipped(by_value: Sequence[ModuleType]) -> Iterator[None]:
+    """Let the functions and classes of these modules travel whole; cloudpickle keeps that for the whole process."""
+    if not by_value:
+        yield
+        return
+    with _registering:
+        for module in by_value:
+            cloudpickle.register_pickle_by_value(module)
+        try:
+            yield
+        finally:
+            for module in by_value:
+                cloudpickle.unregister_pickle_by_value(module)
 
 
 def _named(args: Sequence[object], kwargs: dict[str, object]) -> Iterator[tuple[str, object]]:

@@ -125,7 +125,7 @@ def test_the_key_is_taken_from_argument_environment_file_or_home(tmp_path: Path)
 def test_a_key_file_without_a_key_is_named(tmp_path: Path) -> None:
     (tmp_path / "jobs.key").write_text("letters")
     (tmp_path / "broker-jobs.toml").write_text('signing_key_file = "jobs.key"\n')
-    with pytest.raises(SigningKeyMissing, match="jobs.key: the signing key is not hexadecimal"):
+    with pytest.raises(SigningKeyMissing, match=r"jobs\.key: the signing key is not hexadecimal"):
         _resolve(tmp_path)
 
 

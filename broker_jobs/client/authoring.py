@@ -1,0 +1,417 @@
+"""A job as the user writes it: tasks, what they wait for, and the values that go from one to another.
+
+Nothing is pickled or sent here. `broker_jobs.client.encoding` turns a job into tasks of the wire when it is submitted.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any, Union, Unpack, overload
+
+from broker_jobs.client.options import Argument, RunOptions, StrPath, arguments, environment, folder, lane_named, task_options
+from broker_jobs.errors import TaskNotFound, ValidationError
+from broker_jobs.wire.messages import Program
+
+if TYPE_CHECKING:
+    from broker_jobs.core.spec import TaskOptions
+
+Deps = Union["Task", Iterable["Deps"]]
+"""Tasks to wait for: a task, a task array, or lists of them, one in another too."""
+
+
+class TaskCommon(RunOptions, total=False):
+    """What every task may be given.
+
+    Attributes:
+        name: what to call it (default: the name of its function or program)
+        deps: tasks whose success it waits for
+        after: tasks whose end it waits for, however they end
+    """
+
+    name: str | None
+    deps: Deps
+    after: Deps
+
+
+@dataclass(frozen=True, slots=True)
+class CallWork:
+    """A function and its arguments."""
+
+    function: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+
+
+@dataclass(frozen=True, slots=True)
+class MapWork:
+    """A function, and its arguments for a row of tasks: one column for each parameter."""
+
+    function: Callable[..., object]
+    columns: tuple[Sequence[object], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """Tasks that were added together: one, or the row of a `Job.map`."""
+
+    first: int
+    count: int
+    name: str
+    work: Program | CallWork | MapWork
+    options: TaskOptions
+    deps: tuple[int, ...]
+    after: tuple[int, ...]
+
+    def label(self, number: int) -> str:
+        """What one of its tasks is called."""
+        return f"{self.name}[{number - self.first}]" if isinstance(self.work, MapWork) else self.name
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Task:
+    """A task of a job that is being written.
+
+    Attributes:
+        number: inside its job, from 0
+        name: as given, else that of its function or program
+    """
+
+    job: Job
+    number: int
+    name: str
+
+    @property
+    def output(self) -> TaskOutput:
+        """Its future result, to be given to later functions of the same job as an argument, or anywhere inside one."""
+        return TaskOutput(self)
+
+    def __repr__(self) -> str:
+        return f"<Task {self.number} {self.name!r}>"
+
+
+class TaskArray(Sequence[Task]):
+    """The tasks of one `Job.map`: a sequence that makes a `Task` when it is asked for one."""
+
+    __slots__ = ("_entry", "job")
+
+    def __init__(self, job: Job, entry: Entry) -> None:
+        self.job = job
+        self._entry = entry
+
+    @property
+    def output(self) -> ArrayOutput:
+        """The future list of all their results; ``output[3]`` is that of one."""
+        return ArrayOutput(self)
+
+    @property
+    def name(self) -> str:
+        """What they are called together."""
+        return self._entry.name
+
+    @property
+    def numbers(self) -> range:
+        """Their numbers."""
+        return range(self._entry.first, self._entry.first + self._entry.count)
+
+    def __len__(self) -> int:
+        return self._entry.count
+
+    @overload
+    def __getitem__(self, index: int) -> Task: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Task]: ...
+    def __getitem__(self, index: int | slice) -> Task | Sequence[Task]:
+        if isinstance(index, slice):
+            return tuple(self._task(number) for number in self.numbers[index])
+        return self._task(self.numbers[index])
+
+    def __iter__(self) -> Iterator[Task]:
+        return map(self._task, self.numbers)
+
+    def __contains__(self, task: object) -> bool:
+        return isinstance(task, Task) and task.job is self.job and task.number in self.numbers
+
+    def __repr__(self) -> str:
+        return f"<TaskArray {self.name!r} of {len(self)} tasks>"
+
+    def _task(self, number: int) -> Task:
+        return Task(self.job, number, self._entry.label(number))
+
+
+class Placeholder:
+    """Stands for a value that is not there yet; only as an argument of a task."""
+
+    __slots__ = ()
+
+    def __reduce__(self) -> str:
+        # Places are written before pickle asks for this, so it was met somewhere else.
+        raise ValidationError(f"{self!r} can only be an argument of a task of the same job, or be inside one")
+
+
+class TaskOutput(Placeholder):
+    """The future result of a task, or a part of it: ``task.output["key"][0]``."""
+
+    __slots__ = ("path", "task")
+
+    # Without it, Python would ask for [0], [1], … without end.
+    __iter__ = None
+
+    def __init__(self, task: Task, path: tuple[object, ...] = ()) -> None:
+        self.task = task
+        self.path = path
+
+    def __getitem__(self, key: object) -> TaskOutput:
+        return TaskOutput(self.task, (*self.path, key))
+
+    def __repr__(self) -> str:
+        return f"<output of task {self.task.number} {self.task.name!r}{''.join(f'[{key!r}]' for key in self.path)}>"
+
+
+class ArrayOutput(Placeholder):
+    """The future list of the results of a task array."""
+
+    __slots__ = ("array",)
+
+    def __init__(self, array: TaskArray) -> None:
+        self.array = array
+
+    def __len__(self) -> int:
+        return len(self.array)
+
+    def __getitem__(self, index: int) -> TaskOutput:
+        return self.array[index].output
+
+    def __iter__(self) -> Iterator[TaskOutput]:
+        return (task.output for task in self.array)
+
+    def __repr__(self) -> str:
+        return f"<outputs of {self.array!r}>"
+
+
+class JobValue(Placeholder):
+    """A large argument that is sent once for many tasks."""
+
+    __slots__ = ("job", "value")
+
+    def __init__(self, job: Job, value: object) -> None:
+        self.job = job
+        self.value = value
+
+    def __repr__(self) -> str:
+        return f"<job value of type {type(self.value).__name__}>"
+
+
+class Job:
+    """A graph of tasks, to be submitted with `Client.submit`.
+
+    Args:
+        name: what to call it
+        tags: texts such as ``"nightly"`` or ``"project=alpha"``, to find it by
+        max_fails: more failed tasks than this abort the rest; 0 halts at the first, None goes on
+        cwd: folder of its tasks, unless they have one of their own
+        env: environment variables of its tasks, to which they may add
+        lane: ``"high"``, ``"normal"`` or ``"low"``: workers prefer the higher
+
+    Raises:
+        ValidationError: one of these is wrong
+    """
+
+    def __init__(
+        self,
+        name: str | None = None,
+        *,
+        tags: Iterable[str] = (),
+        max_fails: int | None = None,
+        cwd: StrPath | None = None,
+        env: Mapping[str, str | float | StrPath] | None = None,
+        lane: str = "normal",
+    ) -> None:
+        if name is not None and not isinstance(name, str):
+            raise ValidationError(f"the name of a job must be a text, not {name!r}")
+        labels = (tags,) if isinstance(tags, str) else tuple(tags)
+        if isinstance(tags, str) or not all(isinstance(tag, str) for tag in labels):
+            raise ValidationError(f"tags must be a list of texts, not {tags!r}")
+        if max_fails is not None and (isinstance(max_fails, bool) or not isinstance(max_fails, int) or max_fails < 0):
+            raise ValidationError(f"max_fails must be None or an integer that is not negative, not {max_fails!r}")
+        self.name = name or "job"
+        self.tags = labels
+        self.max_fails = max_fails
+        self.cwd = folder(cwd)
+        self.env = dict(environment(env))
+        self.lane = lane_named(lane)
+        self.entries: list[Entry] = []
+        self._tasks = 0
+
+    def __len__(self) -> int:
+        """The number of tasks."""
+        return self._tasks
+
+    def __bool__(self) -> bool:
+        return True
+
+    def __repr__(self) -> str:
+        return f"<Job {self.name!r} of {len(self)} tasks>"
+
+    def function(
+        self,
+        fn: Callable[..., object],
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        **common: Unpack[TaskCommon],
+    ) -> Task:
+        """Add a task that calls a Python function; a coroutine function is awaited.
+
+        Args:
+            fn: any callable; of an importable module it travels by name, else (``__main__``, lambda, closure) whole
+            args: positional arguments; outputs of earlier tasks may stand anywhere in them, and imply the dependency
+            kwargs: keyword arguments; the same holds
+            common: see `TaskCommon`
+
+        Raises:
+            ValidationError: something is wrong with it; the text says what
+        """
+        if isinstance(args, str | bytes) or not isinstance(args, Sequence):
+            raise ValidationError(f"args must be a tuple or a list, not {args!r}: one argument is written args=({args!r},)")
+        keywords = dict(kwargs or {})
+        if not all(isinstance(name, str) for name in keywords):
+            raise ValidationError(f"kwargs must have texts as keys, not {list(keywords)!r}")
+        for value in (*args, *keywords.values()):
+            self.check_placeholder(value)
+        work = CallWork(_callable(fn), tuple(args), keywords)
+        return self._only(self._add(work, 1, _function_name(fn), common))
+
+    def program(
+        self, argv: Iterable[Argument], *, stdin: str | bytes | None = None, task_dir: bool = False, **common: Unpack[TaskCommon]
+    ) -> Task:
+        """Add a task that runs an external program, without a shell; it succeeds when the program exits with 0.
+
+        Args:
+            argv: the program and its arguments: texts, bytes, numbers, paths
+            stdin: what it reads from standard input (default: nothing)
+            task_dir: run it in a fresh folder of its own, which is removed after success
+            common: see `TaskCommon`
+
+        Raises:
+            ValidationError: something is wrong with it; the text says what
+        """
+        if not isinstance(argv, str | bytes | os.PathLike):
+            argv = list(argv)
+            for item in argv:
+                if isinstance(item, Placeholder):
+                    raise ValidationError(f"{item!r} cannot be an argument of a program: let a function write a file, and name the file")
+        encoded = arguments(argv)
+        if stdin is not None and not isinstance(stdin, str | bytes):
+            raise ValidationError(f"stdin must be a text or bytes, not {stdin!r}")
+        data = stdin.encode(errors="surrogateescape") if isinstance(stdin, str) else stdin
+        name = os.fsdecode(os.path.basename(encoded[0]))  # noqa: PTH119 (bytes)
+        return self._only(self._add(Program(encoded, data, bool(task_dir)), 1, name, common))
+
+    def map(self, fn: Callable[..., object], *iterables: Iterable[Any], **common: Unpack[TaskCommon]) -> TaskArray:
+        """Add one task for each row of the iterables, as `map` does; the shortest decides.
+
+        Args:
+            fn: any callable, called with one item of each iterable
+            iterables: sequences are kept as they are, so ``range(1_000_000)`` costs nothing; others are read now
+            common: see `TaskCommon`
+
+        Raises:
+            ValidationError: something is wrong with it; the text says what
+        """
+        if not iterables:
+            raise ValidationError("map needs at least one iterable with arguments")
+        columns = tuple(iterable if isinstance(iterable, range) else tuple(iterable) for iterable in iterables)
+        work = MapWork(_callable(fn), columns)
+        return TaskArray(self, self._add(work, min(map(len, columns)), _function_name(fn), common))
+
+    def value(self, value: object) -> JobValue:
+        """Mark a large object, so that it is sent once for many tasks; use the result as an argument, or inside one."""
+        return JobValue(self, value)
+
+    # --- for the modules that send jobs ---
+
+    def entry(self, number: int) -> Entry:
+        """The entry that a task belongs to; `TaskNotFound` where there is none."""
+        if 0 <= number < self._tasks:
+            low, high = 0, len(self.entries) - 1
+            while low < high:
+                middle = (low + high + 1) // 2
+                low, high = (middle, high) if self.entries[middle].first <= number else (low, middle - 1)
+            return self.entries[low]
+        raise TaskNotFound(f"{self!r} has no task {number}")
+
+    def check_placeholder(self, value: object) -> None:
+        """`ValidationError` where this stands for something that tasks of this job cannot be given."""
+        match value:
+            case TaskOutput():
+                self._own(value.task, "argument")
+                if isinstance(self.entry(value.task.number).work, Program):
+                    raise ValidationError(
+                        f"task {value.task.number} {value.task.name!r} is a program: its result is its exit code, so its output cannot be "
+                        "an argument. Let it write a file, name that file as an argument, and use deps=[…]"
+                    )
+            case ArrayOutput():
+                self._own(value.array, "argument")
+            case JobValue() if value.job is not self:
+                raise ValidationError(f"{value!r} belongs to {value.job!r}: make it again with the value() of this job")
+            case _:
+                pass
+
+    def _own(self, task: Task | TaskArray, role: str) -> None:
+        if task.job is not self:
+            raise ValidationError(
+                f"{task!r} belongs to {task.job!r} and cannot be {'a dependency' if role == 'deps' else 'an argument'} in {self!r}: "
+                "put both tasks into one job, or wait for the first job and pass on its result"
+            )
+
+    def _numbers(self, deps: object, what: str) -> Iterator[int]:
+        """The numbers of tasks in nested lists."""
+        match deps:
+            case Task():
+                self._own(deps, "deps")
+                yield deps.number
+            case TaskArray():
+                self._own(deps, "deps")
+                yield from deps.numbers
+            case TaskOutput() | ArrayOutput():
+                raise ValidationError(f"{what} takes tasks, not their outputs: {deps!r}")
+            case str() | bytes():
+                raise ValidationError(f"{what} takes tasks, not {deps!r}")
+            case Iterable():
+                for dep in deps:
+                    yield from self._numbers(dep, what)
+            case _:
+                raise ValidationError(f"{what} takes tasks, task arrays and lists of them, not {deps!r}")
+
+    def _add(self, work: Program | CallWork | MapWork, count: int, name: str, common: TaskCommon) -> Entry:
+        given = common.get("name")
+        if given is not None and (not isinstance(given, str) or not given):
+            raise ValidationError(f"the name of a task must be a text, not {given!r}")
+        unknown = common.keys() - TaskCommon.__annotations__.keys()
+        if unknown:
+            raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
+        options = task_options(common, self.lane)
+        options = replace(options, cwd=options.cwd or self.cwd, env=tuple({**self.env, **dict(options.env)}.items()))
+        deps = tuple(dict.fromkeys(self._numbers(common.get("deps", ()), "deps")))
+        after = tuple(dict.fromkeys(self._numbers(common.get("after", ()), "after")))
+        entry = Entry(self._tasks, count, given or name, work, options, deps, after)
+        self._tasks += count
+        if count:
+            self.entries.append(entry)
+        return entry
+
+    def _only(self, entry: Entry) -> Task:
+        return Task(self, entry.first, entry.name)
+
+
+def _callable(fn: object) -> Callable[..., object]:
+    if not callable(fn):
+        raise ValidationError(f"a function is needed, not {fn!r}")
+    return fn
+
+
+def _function_name(fn: Callable[..., object]) -> str:
+    wrapped = getattr(fn, "func", fn)  # of functools.partial
+    return getattr(wrapped, "__name__", None) or type(fn).__name__

@@ -1,0 +1,171 @@
+"""Which tasks of a job travel together, and which way: pure, tasks in, chunks out.
+
+Consecutive tasks of one class and lane share a chunk, up to 1 MiB. Tasks that may start at once go straight to their class queue (and,
+with the same publish, to the ledger), up to a window of chunks; all others go to the ledger alone.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.core.spec import NEVER_START_TWICE, Lane, TaskOptions
+from broker_jobs.core.value import CHUNK_LIMIT, Inline
+from broker_jobs.wire.messages import Chunk, Function, JobHeader, Seal, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+    from broker_jobs.client.encoding import Encoded
+    from broker_jobs.core.value import Value
+
+WINDOW: Final = 32
+"""Chunks of a job that may stand in a class queue."""
+
+MOST_READY: Final = 100
+"""Tasks of a chunk for a class queue; fewer where the job is small, so that several workers get some."""
+
+MOST_WAITING: Final = 1000
+"""Tasks of a chunk for the ledger, which cuts it anew."""
+
+SHARE: Final = 64
+"""A chunk for a class queue has at most this part of its job."""
+
+OpenClasses = frozenset[tuple[str, Lane]]
+"""Classes and lanes whose queues exist."""
+
+
+@dataclass(slots=True)
+class _Group:
+    """The chunk that is being filled."""
+
+    resource_class: str
+    lane: Lane
+    eligible: bool
+    direct: bool
+    most: int
+    size: int = 0
+    tasks: list[Task] = field(default_factory=list)
+    options: dict[TaskOptions, int] = field(default_factory=dict)
+    functions: dict[str, Function] = field(default_factory=dict)
+    values: dict[str, Value] = field(default_factory=dict)
+
+    def growth(self, encoded: Encoded) -> int:
+        """Bytes that the chunk would grow by."""
+        size = encoded.size
+        if encoded.function and encoded.function[0] not in self.functions:
+            size += len(encoded.function[1].data)
+        return size + sum(value.size for key, value in encoded.values if key not in self.values and isinstance(value, Inline))
+
+    def add(self, encoded: Encoded) -> None:
+        self.size += self.growth(encoded)
+        index = self.options.setdefault(encoded.placement.options, len(self.options))
+        self.tasks.append(replace(encoded.task, options=index) if index else encoded.task)
+        if encoded.function:
+            self.functions[encoded.function[0]] = encoded.function[1]
+        self.values.update(encoded.values)
+
+
+class Chunker:
+    """Cuts the tasks of one job into chunks, one after another.
+
+    Args:
+        job: id of the job
+        header: travels with the first chunk
+        is_open: classes and lanes whose queues exist
+        total: number of tasks, or None where they come one by one
+        window: chunks that may go straight to a class queue; None where the caller sees to it
+        store: folder of the value store
+    """
+
+    def __init__(
+        self,
+        job: str,
+        header: JobHeader,
+        is_open: OpenClasses,
+        *,
+        total: int | None = None,
+        window: int | None = WINDOW,
+        store: str | None = None,
+    ) -> None:
+        self._job = job
+        self._header = header
+        self._open = is_open
+        self._total = total
+        self._window = window
+        self._store = store
+        self._group: _Group | None = None
+        self._tasks = self._chunks = self._direct = 0
+
+    def add(self, encoded: Encoded) -> Chunk | None:
+        """Take a task; the chunk before it, where that is full now."""
+        placement, task = encoded.placement, encoded.task
+        options = placement.options
+        eligible = (
+            not (task.deps or task.after or options.priority or options.crash_limit == NEVER_START_TWICE)
+            and (
+                placement.resource_class,
+                options.lane,
+            )
+            in self._open
+        )
+        group, full = self._group, None
+        if (
+            group is None
+            or (group.resource_class, group.lane, group.eligible) != (placement.resource_class, options.lane, eligible)
+            or len(group.tasks) >= group.most
+            or group.size + group.growth(encoded) > CHUNK_LIMIT
+        ):
+            full = self._finish(None) if group else None
+            direct = eligible and (self._window is None or self._direct < self._window)
+            self._direct += direct
+            group = self._group = _Group(
+                placement.resource_class, options.lane, eligible, direct, self._most_ready() if direct else MOST_WAITING
+            )
+        group.add(encoded)
+        self._tasks += 1
+        return full
+
+    def close(self) -> Chunk | None:
+        """The last chunk, which seals the job; None where there was no task."""
+        return self._finish(Seal(self._tasks, self._chunks + 1)) if self._group else None
+
+    def _most_ready(self) -> int:
+        # Where the total is unknown, chunks grow with what has come.
+        total = self._tasks * 4 if self._total is None else self._total
+        return min(max(total // SHARE, 1), MOST_READY)
+
+    def _finish(self, seal: Seal | None) -> Chunk:
+        group = self._group
+        if group is None:
+            raise ValueError("no task was added")
+        self._group = None
+        number = self._chunks
+        self._chunks += 1
+        return Chunk(
+            job=self._job,
+            chunk=str(number),
+            resource_class=group.resource_class,
+            lane=group.lane,
+            submitter=self._header.submitter,
+            tasks=tuple(group.tasks),
+            options=tuple(group.options),
+            origin=self._header.origin,
+            functions=group.functions,
+            values=group.values,
+            store=self._store,
+            direct=group.direct,
+            header=None if number else self._header,
+            seal=seal,
+        )
+
+
+def cut(chunker: Chunker, tasks: Iterable[Encoded]) -> Iterator[Chunk]:
+    """The chunks of a whole job."""
+    for encoded in tasks:
+        full = chunker.add(encoded)
+        if full:
+            yield full
+    last = chunker.close()
+    if last:
+        yield last

@@ -1,0 +1,272 @@
+"""Tasks as the user wrote them to tasks of the wire: arguments pickled, results of other tasks as places, large values stored.
+
+This is where the user's objects are pickled, in the thread that submits, and where what cannot be sent is found: before anything is sent.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, assert_never
+
+from broker_jobs.client.authoring import ArrayOutput, CallWork, Job, JobValue, MapWork, Placeholder, TaskOutput
+from broker_jobs.core.graph import check_acyclic
+from broker_jobs.core.resources import class_name, rounded
+from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Value
+from broker_jobs.errors import UnpicklableError, ValidationError, ValueTooLarge
+from broker_jobs.wire import payload
+from broker_jobs.wire.messages import Call, Function, Program, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from types import ModuleType
+
+    from broker_jobs.client.authoring import Entry
+    from broker_jobs.core.spec import TaskOptions
+    from broker_jobs.data.store import ValueStore
+
+_OVERHEAD = 40
+"""Bytes of a task on the wire besides its payload, roughly."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where a task may run: its options with rounded resources, and the name of their class."""
+
+    options: TaskOptions
+    resource_class: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A task of the wire, and what has to be in its chunk.
+
+    Attributes:
+        function: of a call: hash and function
+        values: values of the job that are among its inputs
+        size: bytes of the task on the wire, roughly; without function and values
+    """
+
+    task: Task
+    placement: Placement
+    size: int
+    function: tuple[str, Function] | None = None
+    values: tuple[tuple[str, Value], ...] = ()
+
+
+class Encoder:
+    """Turns the tasks of one job into tasks of the wire.
+
+    Args:
+        job_id: the job that large values are stored for
+        store: where values over 64 KiB go; None sends up to 8 MiB in messages
+        by_value: modules whose functions and classes travel whole
+        home: the submitter's folder
+    """
+
+    def __init__(
+        self, job_id: str, *, store: ValueStore | None = None, by_value: Sequence[ModuleType] = (), home: str | None = None
+    ) -> None:
+        self._job_id = job_id
+        self._store = store
+        self._by_value = tuple(by_value)
+        self._home = home
+        self._placements: dict[TaskOptions, Placement] = {}
+        self._values: dict[JobValue, tuple[str, Value]] = {}
+
+    def place(self, options: TaskOptions) -> Placement:
+        """The placement of tasks with these options."""
+        known = self._placements.get(options)
+        if known is None:
+            resources = rounded(options.resources)
+            home = None if options.cwd else self._home
+            known = self._placements[options] = Placement(replace(options, resources=resources, home=home), class_name(resources))
+        return known
+
+    def function(self, fn: Callable[..., object]) -> tuple[str, Function]:
+        """A function and its hash.
+
+        Raises:
+            UnpicklableError: it holds something that cannot be sent
+            ValueTooLarge: what it holds is too large
+        """
+        digest, function = payload.dump_function(fn, self._by_value)
+        if len(function.data) > INLINE_LIMIT_WITHOUT_STORE:
+            raise ValueTooLarge(
+                f"function {function.name!r} takes {_mebibytes(len(function.data))} with what it encloses, and at most "
+                f"{_mebibytes(INLINE_LIMIT_WITHOUT_STORE)} can be sent: pass large objects as arguments, or with job.value()"
+            )
+        return digest, function
+
+    def tasks(self, job: Job) -> Iterator[Encoded]:
+        """All tasks of a job in order.
+
+        Raises:
+            ValidationError: there is none, one cannot be sent, or they wait for each other in a circle; the text says which
+        """
+        if not len(job):
+            raise ValidationError(f"{job!r} is empty: add a task with function(), program() or map()")
+        forward = False
+        for entry in job.entries:
+            for encoded in self._entry(job, entry):
+                task = encoded.task
+                forward = forward or any(number >= task.number for number in (*task.deps, *task.after))
+                yield encoded
+        if forward:
+            # Only a list that was changed after it was given to a task can do this.
+            check_acyclic(
+                (
+                    (encoded.task.number, encoded.task.deps, encoded.task.after)
+                    for entry in job.entries
+                    for encoded in self._entry(job, entry)
+                ),
+                lambda number: f"{number} {job.entry(number).label(number)!r}",
+            )
+
+    def call(
+        self,
+        number: int,
+        name: str,
+        function: tuple[str, Function],
+        args: Sequence[object],
+        kwargs: Mapping[str, object],
+        options: TaskOptions,
+    ) -> Encoded:
+        """A call that waits for nothing."""
+        try:
+            pair = payload.dump_call(args, dict(kwargs), lambda _: None, self._by_value)
+        except UnpicklableError as error:
+            raise UnpicklableError(f"{name!r}: {error}") from error
+        value = self._value(pair, f"the arguments of {name!r}")
+        return Encoded(Task(number, Call(function[0], value), name=name), self.place(options), _OVERHEAD + _inline_size(value), function)
+
+    def _entry(self, job: Job, entry: Entry) -> Iterator[Encoded]:
+        placement = self.place(entry.options)
+        match entry.work:
+            case Program() as program:
+                size = _OVERHEAD + sum(map(len, program.argv)) + len(program.stdin or b"")
+                if size > INLINE_LIMIT_WITHOUT_STORE:
+                    raise ValueTooLarge(
+                        f"{_label(entry, entry.first)}: its arguments and standard input take {_mebibytes(size)}, and at most "
+                        f"{_mebibytes(INLINE_LIMIT_WITHOUT_STORE)} can be sent: let the program read a file"
+                    )
+                task = Task(entry.first, program, name=entry.name, deps=entry.deps, after=entry.after)
+                yield Encoded(task, placement, size + _links(task))
+            case CallWork(function=fn, args=args, kwargs=kwargs):
+                yield self._call(job, entry, entry.first, placement, self.function(fn), args, kwargs)
+            case MapWork(function=fn, columns=columns):
+                function = self.function(fn)
+                for index, row in enumerate(zip(*columns, strict=False)):
+                    yield self._call(job, entry, entry.first + index, placement, function, row, {})
+            case _:
+                assert_never(entry.work)
+
+    def _call(  # noqa: PLR0917 (all of them are different things)
+        self,
+        job: Job,
+        entry: Entry,
+        number: int,
+        placement: Placement,
+        function: tuple[str, Function],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> Encoded:
+        places = _Places(job, self._job_value)
+        try:
+            pair = payload.dump_call(args, kwargs, places, self._by_value)
+        except UnpicklableError as error:
+            raise places.problem or UnpicklableError(f"{_label(entry, number)}: {error}") from error
+        value = self._value(pair, f"the arguments of {_label(entry, number)}")
+        deps = tuple(dict.fromkeys((*entry.deps, *places.deps))) if places.deps else entry.deps
+        call = Call(function[0], value, tuple(places.inputs))
+        task = Task(number, call, name=entry.label(number), deps=deps, after=entry.after)
+        size = _OVERHEAD + _inline_size(value) + sum(map(len, places.inputs)) + _links(task)
+        return Encoded(task, placement, size, function, tuple(places.values.items()))
+
+    def _job_value(self, marked: JobValue) -> tuple[str, Value]:
+        """The key and the bytes of a value of the job, made once."""
+        known = self._values.get(marked)
+        if known is None:
+            value = payload.dump(marked.value, self._by_value)
+            key = hashlib.sha256(value.data).hexdigest()
+            known = self._values[marked] = key, self._value(value, repr(marked))
+        return known
+
+    def _value(self, value: Inline, what: str) -> Value:
+        """The value as it travels."""
+        if self._store and value.size > INLINE_LIMIT:
+            return self._store.put(self._job_id, value.encoding, value.data)
+        if value.size > INLINE_LIMIT_WITHOUT_STORE:
+            raise ValueTooLarge(
+                f"{what} take {_mebibytes(value.size)}, and without a value store at most {_mebibytes(INLINE_LIMIT_WITHOUT_STORE)} can be sent: "
+                "name a folder that all hosts see, with value_store in broker-jobs.toml or BROKER_JOBS_VALUE_STORE"
+            )
+        return value
+
+
+class _Places:
+    """The places in the arguments of one task, and so what it depends on."""
+
+    __slots__ = ("_index", "_job", "_job_value", "deps", "inputs", "problem", "values")
+
+    def __init__(self, job: Job, job_value: Callable[[JobValue], tuple[str, Value]]) -> None:
+        self._job = job
+        self._job_value = job_value
+        self._index: dict[str, int] = {}
+        self.inputs: list[str] = []
+        self.deps: list[int] = []
+        self.values: dict[str, Value] = {}
+        self.problem: ValidationError | None = None
+
+    def __call__(self, value: object) -> payload.Place | None:
+        if not isinstance(value, Placeholder):
+            return None
+        try:
+            self._job.check_placeholder(value)
+            return self._place(value)
+        except ValidationError as problem:
+            # It passes through pickle, which knows nothing of it; whoever called pickle asks for it.
+            self.problem = problem
+            raise
+
+    def _place(self, value: Placeholder) -> payload.Place | None:
+        match value:
+            case TaskOutput(task=task, path=path):
+                return payload.Place(self._input(str(task.number), task.number), None, path)
+            case ArrayOutput(array=array):
+                first = len(self.inputs)
+                self.inputs += map(str, array.numbers)
+                self.deps += array.numbers
+                return payload.Place(first, len(array))
+            case JobValue():
+                key, encoded = self._job_value(value)
+                self.values[key] = encoded
+                return payload.Place(self._input(key, None))
+            case _:
+                return None
+
+    def _input(self, key: str, dep: int | None) -> int:
+        known = self._index.get(key)
+        if known is None:
+            known = self._index[key] = len(self.inputs)
+            self.inputs.append(key)
+            if dep is not None:
+                self.deps.append(dep)
+        return known
+
+
+def _label(entry: Entry, number: int) -> str:
+    return f"task {number} {entry.label(number)!r}"
+
+
+def _links(task: Task) -> int:
+    """Bytes of name and dependencies, roughly."""
+    return len(task.name) + 4 * (len(task.deps) + len(task.after))
+
+
+def _inline_size(value: Value) -> int:
+    return value.size if isinstance(value, Inline) else 200
+
+
+def _mebibytes(size: int) -> str:
+    return f"{size / 2**20:.1f} MiB"
