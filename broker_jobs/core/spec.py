@@ -111,10 +111,20 @@ class Request:
 
     Attributes:
         amounts: pairs of name and amount, sorted by name, none of them zero; ``cpus`` and other resources in 1/10,000, ``memory`` in bytes
+
+    Raises:
+        ValidationError: the pairs are not in this form
     """
 
     tag: ClassVar[str] = "request"
     amounts: tuple[tuple[str, int], ...] = (("cpus", UNIT),)
+
+    def __post_init__(self) -> None:
+        before = ""
+        for name, value in self.amounts:
+            if not _RESOURCE_NAME.fullmatch(name) or name <= before or value <= 0:
+                raise ValidationError(f"amounts must be positive, each resource once, in the order of their names: {self.amounts!r}")
+            before = name
 
 
 @dataclass(frozen=True, slots=True)
