@@ -13,7 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from broker_jobs.cli.options import WORK_FAILED, NamespaceOption, exit_codes, out
+from broker_jobs.cli.options import WORK_FAILED, exit_codes, out
 from broker_jobs.core.states import TaskState
 from broker_jobs.demo.graph import FILES, build, standard_library
 
@@ -27,7 +27,6 @@ BAR_WIDTH = 24
 
 def demo(
     url: Annotated[str | None, typer.Option("--url", help="Run it over RabbitMQ: amqp://user:password@host:5672/vhost. Default: embedded, without a server.", show_default=False)] = None,
-    namespace: NamespaceOption = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     files: Annotated[int, typer.Option(min=1, max=5000, help="Source files to look at; four tasks each.")] = FILES,
 ) -> None:
@@ -43,7 +42,7 @@ def demo(
         where = "RabbitMQ" if url else "an embedded broker"
         out.print(f"[bold]broker-jobs demo[/]: {len(found)} source files of {root}, on {where} with {workers} worker process{'es' * (workers > 1)}")
         begun = time.monotonic()
-        with LocalCluster(workers=workers, url=url) as cluster, cluster.client(namespace=namespace) as client:
+        with LocalCluster(workers=workers, url=url) as cluster, cluster.client() as client:
             up = time.monotonic()
             job = Job(name="standard library", tags=["demo"])
             last = build(job, root, found, Path(folder))

@@ -60,12 +60,12 @@ def submit(
         task = job.program(
             program,
             stdin=sys.stdin.buffer.read() if stdin else None,
-            resources=ResourceRequest(cpus=cpus, memory=memory, resources=dict(_pair(text, "--resource") for text in resource or ())),
+            resources=ResourceRequest(cpus=cpus, memory=memory, resources=dict(pair(text, "--resource") for text in resource or ())),
             time_limit=time_limit,
             retry=Retry(max_attempts=retry) if retry > 1 else None,
             priority=priority,
             cwd=cwd,
-            env=dict(_pair(text, "--env") for text in env or ()),
+            env=dict(pair(text, "--env") for text in env or ()),
             stdout=stdout,
             stderr=stderr,
         )
@@ -89,7 +89,7 @@ def submit(
                     sys.exit(WORK_FAILED)
 
 
-def _pair(text: str, option: str) -> tuple[str, str]:
+def pair(text: str, option: str) -> tuple[str, str]:
     """``NAME=VALUE`` taken apart."""
     name, equals, value = text.partition("=")
     if not equals or not name:

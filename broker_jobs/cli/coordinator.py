@@ -1,0 +1,37 @@
+"""``broker-jobs coordinator``: the daemon that keeps the ledger."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from broker_jobs.cli.options import NamespaceOption, UrlOption, exit_codes
+
+app = typer.Typer(no_args_is_help=True, help="The daemon that keeps the ledger of jobs.")
+
+
+@app.callback()
+def _group() -> None:
+    pass
+
+
+@app.command("start")
+def start(
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    store: Annotated[
+        str | None, typer.Option(help="The ledger: sqlite:////path/ledger.db. Default: ledger.db in the state folder.", show_default=False)
+    ] = None,
+    retain: Annotated[str | None, typer.Option(help="Forget jobs so long after their end, such as 30d. Default: never.", show_default=False)] = None,
+    metrics_port: Annotated[str, typer.Option(help="Serve /metrics and /healthz there; 'auto' takes a free port, 0 is off.")] = "0",
+    metrics_host: Annotated[str, typer.Option(help="Address to serve them on.")] = "127.0.0.1",
+) -> None:
+    """Run a coordinator in the foreground: it keeps the ledger, releases tasks whose dependencies are done, and answers questions.
+
+    SIGTERM and Ctrl-C end it in order; nothing is lost however it ends. One coordinator for each ledger: a second one says who has it.
+    """
+    from broker_jobs.coordinator.__main__ import run  # noqa: PLC0415 (the help needs no coordinator)
+
+    with exit_codes():
+        raise typer.Exit(run(url=url, namespace=namespace, store=store, retain=retain, metrics_port=metrics_port, metrics_host=metrics_host))
