@@ -124,15 +124,10 @@ class Encoder:
             )
 
     def call(
-        self,
-        number: int,
-        name: str,
-        function: tuple[str, Function],
-        args: Sequence[object],
-        kwargs: Mapping[str, object],
-        options: TaskOptions,
+        self, number: int, function: tuple[str, Function], args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
     ) -> Encoded:
         """A call that waits for nothing."""
+        name = function[1].name
         try:
             pair = payload.dump_call(args, dict(kwargs), lambda _: None, self._by_value)
         except UnpicklableError as error:
@@ -161,7 +156,7 @@ class Encoder:
             case _:
                 assert_never(entry.work)
 
-    def _call(  # noqa: PLR0917 (all of them are different things)
+    def _call(  # noqa: PLR0917 (each is another thing)
         self,
         job: Job,
         entry: Entry,
@@ -198,7 +193,7 @@ class Encoder:
             return self._store.put(self._job_id, value.encoding, value.data)
         if value.size > INLINE_LIMIT_WITHOUT_STORE:
             raise ValueTooLarge(
-                f"{what} take {_mebibytes(value.size)}, and without a value store at most {_mebibytes(INLINE_LIMIT_WITHOUT_STORE)} can be sent: "
+                f"{what} take {_mebibytes(value.size)}, and at most {_mebibytes(INLINE_LIMIT_WITHOUT_STORE)} without a value store: "
                 "name a folder that all hosts see, with value_store in broker-jobs.toml or BROKER_JOBS_VALUE_STORE"
             )
         return value
