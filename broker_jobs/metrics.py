@@ -1,0 +1,244 @@
+"""Numbers for Prometheus, and whether a process is well: what workers and coordinators serve over HTTP.
+
+Every daemon has a registry of its own, so that several live in one process. Labels are classes, kinds of outcome, states:
+never a job or a task, since each value of a label is a series that is kept for ever.
+
+=========================================== ========= =====================================================================
+name                                        labels    meaning
+=========================================== ========= =====================================================================
+``broker_jobs_tasks_total``                 class,    worker: executions that ended; outcome: succeeded, failed, canceled,
+                                            outcome   crashed
+``broker_jobs_task_queue_seconds``          class     coordinator: from the release of an attempt to its start
+``broker_jobs_task_wait_seconds``           class     worker: from the arrival of a message to the start of its task
+``broker_jobs_task_run_seconds``            class     worker: from start to end of an execution
+``broker_jobs_task_end_to_end_seconds``     class     coordinator: from submission to the recorded outcome
+``broker_jobs_resource_total``              resource  worker: what it gives to tasks (cpus, memory in bytes, …)
+``broker_jobs_resource_used``               resource  worker: what tasks hold of it
+``broker_jobs_resource_free``               resource  worker: what nobody holds
+``broker_jobs_running_tasks``                         worker: executions that run
+``broker_jobs_crashes_total``               class     worker: processes of functions that vanished; coordinator: attempts
+                                                      that were lost or crashed
+``broker_jobs_returned_tasks_total``        reason    worker: attempts that went back without an outcome
+``broker_jobs_dead_letters_total``          reason    messages that were refused: decode or security
+``broker_jobs_reconnects_total``                      connections after the first
+``broker_jobs_connected``                             1 with a connection to the broker, else 0
+``broker_jobs_duplicates_total``            class     coordinator: outcomes that came for a task that had one already
+``broker_jobs_ledger_lag_seconds``                    coordinator: age of the oldest message of the last batch
+``broker_jobs_ledger_messages``                       coordinator: messages that wait in the ledger queue
+``broker_jobs_ledger_batches_total``                  coordinator: transactions
+``broker_jobs_ledger_batch_messages``                 coordinator: messages in a transaction
+``broker_jobs_jobs``                        state     coordinator: jobs of the ledger
+``broker_jobs_outbox_messages``                       coordinator: messages that are recorded and not confirmed yet
+``broker_jobs_workers``                     state     coordinator: workers that are known
+=========================================== ========= =====================================================================
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.exposition import CONTENT_TYPE_LATEST
+
+from broker_jobs.core.spec import UNIT
+from broker_jobs.errors import ValidationError
+
+if TYPE_CHECKING:
+    from broker_jobs.core.spec import Request
+
+MetricsPort = int | Literal["auto"]
+"""A port, 0 for none, ``"auto"`` for any free one."""
+
+SILENCE_LIMIT: Final = 30.0
+"""Seconds without a sign of life after which a process is not well."""
+
+_SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0, 10_000.0, 86_400.0)
+_SIZES: Final = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
+
+
+class DaemonMetrics:
+    """What workers and coordinators have in common.
+
+    Attributes:
+        registry: of this daemon alone
+    """
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.dead_letters = self._counter("dead_letters", "Messages that were refused.", "reason")
+        self.reconnects = self._counter("reconnects", "Connections to the broker after the first.")
+        self.connected = self._gauge("connected", "1 with a connection to the broker, else 0.")
+        self.crashes = self._counter("crashes", "Executions that vanished with their process or worker.", "class")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(f"broker_jobs_{name}", text, labels, registry=self.registry)
+
+    def _gauge(self, name: str, text: str, *labels: str) -> Gauge:
+        return Gauge(f"broker_jobs_{name}", text, labels, registry=self.registry)
+
+    def _histogram(self, name: str, text: str, *labels: str, buckets: tuple[float, ...] = _SECONDS) -> Histogram:
+        return Histogram(f"broker_jobs_{name}", text, labels, registry=self.registry, buckets=buckets)
+
+
+class WorkerMetrics(DaemonMetrics):
+    """The numbers of a worker.
+
+    Args:
+        total: what it may give to tasks
+    """
+
+    def __init__(self, total: Request) -> None:
+        super().__init__()
+        self.tasks = self._counter("tasks", "Executions that ended.", "class", "outcome")
+        self.wait = self._histogram("task_wait_seconds", "From the arrival of a message to the start of its task.", "class")
+        self.run = self._histogram("task_run_seconds", "From start to end of an execution.", "class")
+        self.running = self._gauge("running_tasks", "Executions that run.")
+        self.returned = self._counter("returned_tasks", "Attempts that went back without an outcome.", "reason")
+        self._total = self._gauge("resource_total", "What the worker gives to tasks.", "resource")
+        self._used = self._gauge("resource_used", "What tasks hold.", "resource")
+        self._free = self._gauge("resource_free", "What nobody holds.", "resource")
+        self._amounts = _shown(total)
+        for name, amount in self._amounts.items():
+            self._total.labels(name).set(amount)
+        self.resources(total)
+
+    def resources(self, free: Request) -> None:
+        """Note what is free now."""
+        left = _shown(free)
+        for name, amount in self._amounts.items():
+            self._free.labels(name).set(left.get(name, 0))
+            self._used.labels(name).set(amount - left.get(name, 0))
+
+
+class CoordinatorMetrics(DaemonMetrics):
+    """The numbers of a coordinator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.queue = self._histogram("task_queue_seconds", "From the release of an attempt to its start.", "class")
+        self.end_to_end = self._histogram("task_end_to_end_seconds", "From submission to the recorded outcome.", "class")
+        self.duplicates = self._counter("duplicates", "Outcomes that came for a task that had one already.", "class")
+        self.ledger_lag = self._gauge("ledger_lag_seconds", "Age of the oldest message of the last batch.")
+        self.ledger_messages = self._gauge("ledger_messages", "Messages that wait in the ledger queue.")
+        self.batches = self._counter("ledger_batches", "Transactions.")
+        self.batch_messages = self._histogram("ledger_batch_messages", "Messages in a transaction.", buckets=_SIZES)
+        self.jobs = self._gauge("jobs", "Jobs of the ledger.", "state")
+        self.outbox = self._gauge("outbox_messages", "Messages that are recorded and not confirmed yet.")
+        self.workers = self._gauge("workers", "Workers that are known.", "state")
+
+
+def _shown(request: Request) -> dict[str, float]:
+    """Amounts as people write them: processors whole, memory in bytes."""
+    return {name: amount if name == "memory" else amount / UNIT for name, amount in request.amounts}
+
+
+@dataclass(slots=True)
+class Pulse:
+    """The sign of life of an event loop, given by the loop and read by the thread that serves ``/healthz``.
+
+    Attributes:
+        facts: for people who look, such as whether there is a connection; changed by whoever beats
+    """
+
+    facts: dict[str, object] = field(default_factory=dict)
+    _at: float = field(default_factory=time.monotonic)
+
+    def beat(self, **facts: object) -> None:
+        """Be alive, and say how it goes."""
+        self.facts = {**self.facts, **facts}
+        self._at = time.monotonic()
+
+    @property
+    def silence(self) -> float:
+        """Seconds since the last sign of life."""
+        return time.monotonic() - self._at
+
+
+class MetricsServer:
+    """Serves ``/metrics`` and ``/healthz`` from a thread of its own, so that it answers when the event loop does not.
+
+    Args:
+        registry: what to show
+        pulse: its sign of life
+        host: address to listen on
+        port: ``"auto"`` takes any free one
+
+    Attributes:
+        port: the port that it has
+
+    Raises:
+        ValidationError: the port is in use or may not be used
+    """
+
+    def __init__(self, registry: CollectorRegistry, pulse: Pulse, *, host: str = "127.0.0.1", port: MetricsPort = "auto") -> None:
+        handler = type("Handler", (_Handler,), {"registry": registry, "pulse": pulse})
+        try:
+            self._server = _Server((host, 0 if port == "auto" else port), handler)
+        except (OSError, OverflowError) as error:
+            raise ValidationError(
+                f"the metrics port {port} on {host} cannot be used ({error}): choose another with --metrics-port, or 'auto' for a free one"
+            ) from error
+        self.host, self.port = host, self._server.server_port
+        self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="metrics", daemon=True)
+        self._thread.start()
+
+    def close(self) -> None:
+        """Stop serving."""
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+    # Where another process listens already, this one must not take half of its requests.
+    allow_reuse_port = False
+
+
+class _Handler(BaseHTTPRequestHandler):
+    registry: ClassVar[CollectorRegistry]
+    pulse: ClassVar[Pulse]
+    timeout: ClassVar[float] = 10.0
+
+    def do_GET(self) -> None:
+        """Answer a request."""
+        match self.path.partition("?")[0]:
+            case "/metrics":
+                self._answer(HTTPStatus.OK, CONTENT_TYPE_LATEST, generate_latest(self.registry))
+            case "/healthz":
+                silence = self.pulse.silence
+                well = silence < SILENCE_LIMIT
+                body = {"status": "ok" if well else "stuck", "silent_seconds": round(silence, 1), **self.pulse.facts}
+                status = HTTPStatus.OK if well else HTTPStatus.SERVICE_UNAVAILABLE
+                self._answer(status, "application/json", json.dumps(body).encode() + b"\n")
+            case _:
+                self._answer(HTTPStatus.NOT_FOUND, "text/plain", b"there are /metrics and /healthz\n")
+
+    def _answer(self, status: HTTPStatus, kind: str, body: bytes) -> None:
+        self.send_response(status)
+        self.send_header("Content-Type", kind)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 (the name is inherited)
+        """Say nothing: a scrape every few seconds is no news."""
+
+
+def parse_port(text: str) -> MetricsPort:
+    """The port in a text of the command line.
+
+    Raises:
+        ValidationError: it is neither a port nor ``auto``
+    """
+    if text == "auto":
+        return "auto"
+    if text.isdigit() and int(text) < 2**16:
+        return int(text)
+    raise ValidationError(f"a metrics port is a number up to 65535, 0 for none, or 'auto', not {text!r}")

@@ -1,0 +1,90 @@
+"""What a worker is started with."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import socket
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.core.spec import ResourceRequest
+from broker_jobs.errors import ValidationError
+from broker_jobs.wire.topology import DIRECT, EVERYONE, NOBODY, Topology
+from broker_jobs_worker.detect import usable_cpus, usable_memory
+from broker_jobs_worker.machine.state import DEFAULT_TIMING, Timing
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from broker_jobs.core.spec import Request, Size
+    from broker_jobs.metrics import MetricsPort
+    from broker_jobs.wire.signing import SigningKey
+
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
+_RESERVED: Final = frozenset({EVERYONE, DIRECT, NOBODY})
+
+
+def fresh_worker_name() -> str:
+    """A name that no other worker has: host, process and chance, such as ``node17-4711-9f2c``."""
+    host = re.sub(r"[^A-Za-z0-9_-]", "-", socket.gethostname().partition(".")[0]).lstrip("-_")[:60] or "worker"
+    return f"{host}-{os.getpid()}-{secrets.token_hex(2)}"
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerConfig:
+    """The settings of one worker.
+
+    Args:
+        url: address of the broker
+        namespace: prefix of every name at the broker
+        key: signs replies and checks tasks
+        spool: folder for output and task folders
+        name: letters, digits, ``_`` and ``-``; no other worker may have it (default: a fresh one)
+        cpus: processors to give to tasks (default: all that this process may use)
+        memory: memory to give to tasks (default: all that this process may use)
+        gpus: graphics processors to give to tasks
+        resources: further resources and how much of each
+        path: folders with modules of users
+        store: folder for large values; None keeps them in messages
+        metrics_host: address of the numbers
+        metrics_port: port of the numbers; 0 for none, ``"auto"`` for any free one
+        connect_timeout: seconds to wait for the first connection
+        timing: how patient it is
+
+    Raises:
+        ValidationError: a name or an amount is wrong
+    """
+
+    url: str = field(repr=False)
+    namespace: str
+    key: SigningKey
+    spool: Path
+    name: str | None = None
+    cpus: float | str | None = None
+    memory: Size | None = None
+    gpus: float | str = 0
+    resources: Mapping[str, float | str] = field(default_factory=dict)
+    path: tuple[str, ...] = ()
+    store: str | None = None
+    metrics_host: str = "127.0.0.1"
+    metrics_port: MetricsPort = 0
+    connect_timeout: float = 30.0
+    timing: Timing = DEFAULT_TIMING
+
+    def __post_init__(self) -> None:
+        Topology(self.namespace)
+        if self.name is not None and (not _NAME.fullmatch(self.name) or self.name in _RESERVED):
+            raise ValidationError(f"the name of a worker is up to 100 letters, digits, '_' and '-', not {self.name!r}")
+        self.total()
+
+    def total(self) -> Request:
+        """What the worker may give to tasks; what is not given is found out."""
+        return ResourceRequest(
+            cpus=usable_cpus() if self.cpus is None else self.cpus,
+            memory=usable_memory() if self.memory is None else self.memory,
+            gpus=self.gpus,
+            resources=self.resources,
+        ).canonical()

@@ -1,0 +1,94 @@
+"""Whether a message may be worked on: signed by somebody who may send it, well formed, and in the queue where it belongs.
+
+Bytes from a queue are hostile until they have passed here. What does not pass is a dead letter with a reason.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, assert_never
+
+from broker_jobs.core.resources import class_name
+from broker_jobs.errors import DecodeError, SecurityError, ValidationError
+from broker_jobs.wire.messages import Call, Chunk, ClassOpened, HelloAsked, Program, Revoked, Role, Welcome
+
+if TYPE_CHECKING:
+    from broker_jobs.wire.messages import Task
+    from broker_jobs.wire.signing import Signer
+    from broker_jobs.wire.topology import Topology
+
+Control = Welcome | ClassOpened | Revoked | HelloAsked
+"""What a coordinator says to workers."""
+
+
+def read_chunk(frame: bytes, queue: str, signer: Signer, topology: Topology) -> Chunk:
+    """The chunk in a frame that lay in a class queue.
+
+    Raises:
+        DecodeError: it is none, or refers to what is not in it
+        SecurityError: not signed for this, or in the wrong queue
+    """
+    opened = signer.open(frame)
+    chunk = opened.message
+    if not isinstance(chunk, Chunk):
+        raise SecurityError(f"a message {chunk.tag!r} in a queue of tasks")
+    if opened.role not in {Role.submitter, Role.coordinator}:
+        raise SecurityError(f"a {opened.role} may not send tasks")
+    if queue != topology.class_name(chunk.resource_class, chunk.lane):
+        raise SecurityError(f"a chunk of class {chunk.resource_class!r}, lane {chunk.lane}, in the queue {queue!r}")
+    _check_contents(chunk)
+    return chunk
+
+
+def read_control(frame: bytes, signer: Signer) -> Control:
+    """The control message in a frame.
+
+    Raises:
+        DecodeError: it is none
+        SecurityError: not signed by a coordinator
+    """
+    opened = signer.open(frame)
+    if opened.role is not Role.coordinator:
+        raise SecurityError(f"a {opened.role} may not tell workers what to do")
+    match opened.message:
+        case Welcome() | ClassOpened() | Revoked() | HelloAsked():
+            return opened.message
+        case other:
+            raise SecurityError(f"a message {other.tag!r} in a queue of control messages")
+
+
+def _check_contents(chunk: Chunk) -> None:
+    """What a chunk refers to is in it, and its tasks are of its class and lane."""
+    if not chunk.tasks:
+        raise DecodeError("a chunk without tasks")
+    if chunk.isolated and len(chunk.tasks) != 1:
+        raise DecodeError("an isolated chunk has one task")
+    for options in chunk.options:
+        try:
+            name = class_name(options.resources)
+        except ValidationError as error:
+            raise DecodeError(f"a resource request that is none: {error}") from None
+        if (name, options.lane) != (chunk.resource_class, chunk.lane):
+            raise SecurityError(
+                f"options of class {name!r}, lane {options.lane}, in a chunk of {chunk.resource_class!r}, lane {chunk.lane}"
+            )
+    for task in chunk.tasks:
+        _check_task(task, chunk)
+
+
+def _check_task(task: Task, chunk: Chunk) -> None:
+    if not 0 <= task.options < len(chunk.options):
+        raise DecodeError(f"task {task.number} has the options {task.options}, and the chunk has {len(chunk.options)}")
+    if task.number < 0 or task.attempt < 1:
+        raise DecodeError(f"attempt {task.attempt} of task {task.number}: there is no such thing")
+    match task.work:
+        case Call(function=function, inputs=inputs):
+            if function not in chunk.functions:
+                raise DecodeError(f"task {task.number} calls a function that the chunk does not have")
+            missing = [key for key in inputs if key not in chunk.values]
+            if missing:
+                raise DecodeError(f"task {task.number} needs values that the chunk does not have: {missing[:3]}")
+        case Program(argv=argv):
+            if not argv:
+                raise DecodeError(f"task {task.number} is a program without a name")
+        case _:
+            assert_never(task.work)

@@ -1,0 +1,55 @@
+"""What a worker remembers of attempts that are over or must not start: the latest ones, since memory is bounded."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from broker_jobs.wire.messages import Revocation
+    from broker_jobs_worker.machine.state import AttemptKey
+
+REMEMBERED: Final = 20_000
+
+
+class KeyMemory:
+    """Attempts whose last word the ledger has. A copy of their message needs no answer."""
+
+    def __init__(self) -> None:
+        self._keys: dict[AttemptKey, None] = {}
+
+    def __contains__(self, key: AttemptKey) -> bool:
+        return key in self._keys
+
+    def add(self, key: AttemptKey) -> None:
+        """Remember it, and forget the oldest."""
+        self._keys[key] = None
+        if len(self._keys) > REMEMBERED:
+            del self._keys[next(iter(self._keys))]
+
+
+class RevocationMemory:
+    """What must not run: a message may come long after the news that it is canceled."""
+
+    def __init__(self) -> None:
+        self._latest: dict[tuple[str, int | None], Revocation] = {}
+
+    def add(self, revocation: Revocation) -> None:
+        """Remember it, and forget the oldest. Of a revoked attempt, the earlier ones are revoked too."""
+        key = (revocation.job, revocation.task)
+        known = self._latest.pop(key, revocation)
+        self._latest[key] = known if _upto(known) > _upto(revocation) else revocation
+        if len(self._latest) > REMEMBERED:
+            del self._latest[next(iter(self._latest))]
+
+    def reason(self, key: AttemptKey) -> str | None:
+        """Why this attempt must not run; None where it may."""
+        for task in (key.task, None):
+            revocation = self._latest.get((key.job, task))
+            if revocation is not None and key.attempt <= _upto(revocation):
+                return revocation.reason
+        return None
+
+
+def _upto(revocation: Revocation) -> float:
+    """The last attempt that it covers."""
+    return float("inf") if revocation.attempt is None else revocation.attempt

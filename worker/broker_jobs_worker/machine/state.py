@@ -1,0 +1,205 @@
+"""What the worker's machine knows of attempts and deliveries.
+
+An attempt goes one way::
+
+    Waiting ──► Announced (isolated ones) ──► Running ──► Closing ──► forgotten, its key is remembered
+       └──────────────┴──── given back, or revoked ──────────┘
+
+*Closing* means that its last word is on the way to the ledger. A delivery is settled when the last word of each of its
+attempts is confirmed, or the attempt is confirmed as taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+if TYPE_CHECKING:
+    from broker_jobs.broker.port import Delivery
+    from broker_jobs.core.resources import Allocation
+    from broker_jobs.core.spec import Lane, Request
+    from broker_jobs.wire.messages import Chunk, Ended, Returned, Task
+    from broker_jobs_worker.executors.port import Execution
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Who this worker is; it does not change while it lives.
+
+    Attributes:
+        boot: drawn at each start, so that a name can be used again
+        total: what it may give to tasks
+    """
+
+    worker: str
+    boot: str
+    host: str
+    pid: int
+    version: str
+    total: Request
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """How patient a worker is; all in seconds.
+
+    Attributes:
+        flush: an ended task is reported after this long at the latest
+        patience: what has not started after this long goes back
+        taken_after: a task that runs longer is taken, and its message acknowledged
+        heartbeat: between two reports of what is held here
+        hello_again: without a welcome, hello is said again
+        alone_after: without a welcome, work on classes that are known goes on
+        grace: without a connection for longer, taken attempts are ended, since others run them by now
+        settle_down: a change of what is free counts after this long
+        publish_again: a reply that was refused goes out again
+        stop_within: a stop does not wait longer than this
+    """
+
+    flush: float = 0.1
+    patience: float = 0.5
+    taken_after: float = 10.0
+    heartbeat: float = 5.0
+    hello_again: float = 5.0
+    alone_after: float = 10.0
+    grace: float = 30.0
+    settle_down: float = 0.05
+    publish_again: float = 0.5
+    stop_within: float = 10.0
+
+
+DEFAULT_TIMING: Final = Timing()
+
+
+class AttemptKey(NamedTuple):
+    """One try of a task."""
+
+    job: str
+    task: int
+    attempt: int
+
+
+class Source(NamedTuple):
+    """A queue of tasks."""
+
+    resource_class: str
+    lane: Lane
+
+
+class Group(NamedTuple):
+    """What travels in one reply."""
+
+    job: str
+    submitter: str
+    resource_class: str
+
+
+@dataclass(slots=True, eq=False)
+class Bundle:
+    """A chunk with tasks that wait for resources.
+
+    Attributes:
+        request: what each of its tasks needs
+        since: when it came
+    """
+
+    chunk: Chunk
+    source: Source
+    request: Request
+    since: float
+    waiting: dict[AttemptKey, Task] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """It waits here for resources."""
+
+    bundle: Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Announced:
+    """It has its resources and starts as soon as the ledger has its `Started`.
+
+    Attributes:
+        notice: number of the `Publish` with the `Started`
+        since: when it came
+    """
+
+    execution: Execution
+    allocation: Allocation
+    notice: int
+    since: float
+
+
+class Ending(Enum):
+    """Why we stop an execution; it says what its `Canceled` means."""
+
+    revoked = "revoked"
+    """Somebody asked: it is the outcome."""
+    stopping = "stopping"
+    """The worker stops: the attempt goes back uncharged."""
+    abandoned = "abandoned"
+    """The worker was cut off for too long: the attempt counts as lost."""
+
+
+class Taking(Enum):
+    """How far the taking of a long task has come."""
+
+    not_yet = "not yet"
+    said = "said"
+    confirmed = "confirmed"
+
+
+@dataclass(slots=True)
+class Running:
+    """It runs.
+
+    Attributes:
+        announced: the ledger was told, or is being told
+        ending: why we stop it, if we do
+    """
+
+    execution: str
+    allocation: Allocation
+    since: float
+    announced: bool
+    taking: Taking = Taking.not_yet
+    ending: Ending | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """It is over, and its last word is not confirmed yet."""
+
+    word: Ended | Returned
+
+
+@dataclass(slots=True, eq=False)
+class Attempt:
+    """An attempt that this worker has.
+
+    Attributes:
+        deliveries: unsettled messages that it came with
+    """
+
+    key: AttemptKey
+    group: Group
+    source: Source
+    state: Waiting | Announced | Running | Closing
+    deliveries: set[Delivery] = field(default_factory=set)
+
+
+@dataclass(slots=True, eq=False)
+class Due:
+    """What an unsettled delivery still waits for.
+
+    Attributes:
+        unfinished: attempts without a last word
+        unconfirmed: attempts whose last word is not confirmed; contains `unfinished`
+    """
+
+    group: Group
+    unfinished: set[AttemptKey] = field(default_factory=set)
+    unconfirmed: set[AttemptKey] = field(default_factory=set)
