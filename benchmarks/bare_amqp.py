@@ -26,7 +26,9 @@ QUORUM = {"x-queue-type": "quorum"}
 class Peer:
     """One process's connection: confirms on, every message persistent and mandatory."""
 
-    def __init__(self, url: str, consume: str, prefetch: int, receive: Callable[[Peer, Any, bytes], None], ready: Callable[[Peer], None]) -> None:
+    def __init__(
+        self, url: str, consume: str, prefetch: int, receive: Callable[[Peer, Any, bytes], None], ready: Callable[[Peer], None]
+    ) -> None:
         self._queue, self._prefetch, self._receive, self._ready = consume, prefetch, receive, ready
         self._confirmed: dict[int, Callable[[], None]] = {}
         self._sent = 0
@@ -54,14 +56,17 @@ class Peer:
                 then()
 
     def publish(self, exchange: str, key: str, body: bytes, then: Callable[[], None] = lambda: None) -> None:
+        """Publish a message; `then` is called when it is confirmed."""
         self._sent += 1
         self._confirmed[self._sent] = then
         self.channel.basic_publish(exchange, key, body, pika.BasicProperties(delivery_mode=2), mandatory=True)
 
     def ack(self, method: Any) -> None:
+        """Settle a delivery."""
         self.channel.basic_ack(method.delivery_tag)
 
     def run(self) -> None:
+        """Serve for ever."""
         self.connection.ioloop.start()
 
 

@@ -7,6 +7,7 @@ publisher confirms, ledger committed with synchronous=FULL before the acknowledg
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import platform
 import statistics
@@ -60,7 +61,7 @@ def _row(table: Table, what: str, bare: float, ours: float) -> None:
 
 
 def _compare(
-    table: Table, where: str, url: str | None, bare: Callable[[], tuple[list[float], list[float]]], calls: int, steps: int
+    table: Table, where: str, url: str | None, *, bare: Callable[[], tuple[list[float], list[float]]], calls: int, steps: int
 ) -> None:
     bare_calls, bare_steps = bare()
     with LocalCluster(workers=1, url=url) as cluster, cluster.client() as client:
@@ -90,22 +91,25 @@ def main() -> None:
             table,
             "embedded",
             None,
-            lambda: bare_embedded.measure(bare_url, calls=arguments.calls, steps=arguments.steps),
-            arguments.calls,
-            arguments.steps,
+            bare=lambda: bare_embedded.measure(bare_url, calls=arguments.calls, steps=arguments.steps),
+            calls=arguments.calls,
+            steps=arguments.steps,
         )
-    from tests.support.rabbitmq import broker_for_benchmarks  # noqa: PLC0415 (needs RabbitMQ only from here on)
+    from tests.support.rabbitmq import RabbitMQNode  # what follows alone needs RabbitMQ
 
-    with console.status("RabbitMQ"), broker_for_benchmarks() as broker:
+    node = RabbitMQNode()
+    with console.status("RabbitMQ"), contextlib.ExitStack() as cleanup:
+        cleanup.callback(node.remove)
+        node.start()
         _compare(
             table,
             "RabbitMQ",
-            broker.fresh_vhost(),
-            lambda: bare_amqp.measure(broker.fresh_vhost(), calls=arguments.calls, steps=arguments.steps),
-            arguments.calls,
-            arguments.steps,
+            node.fresh_vhost(),
+            bare=lambda: bare_amqp.measure(node.fresh_vhost(), calls=arguments.calls, steps=arguments.steps),
+            calls=arguments.calls,
+            steps=arguments.steps,
         )
-    console.print(f"{platform.machine()}, {os.cpu_count()} cores, {platform.python_implementation()} {platform.python_version()}, Linux {platform.release()}")
+    console.print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}, Linux {platform.release()}")
     console.print(table)
 
 

@@ -5,6 +5,6 @@ from __future__ import annotations
 
 def main() -> None:
     """Run the command line; the heavy imports happen here, not when a library imports this package."""
-    from broker_jobs.cli.app import app  # noqa: PLC0415 (see above)
+    from broker_jobs.cli.app import app
 
     app()

@@ -10,7 +10,7 @@ from broker_jobs import __version__
 from broker_jobs.cli import coordinator, demo, doctor, job, key, node, submit, task, worker
 
 
-def _version(wanted: bool) -> None:  # noqa: FBT001 (typer calls it so)
+def _version(wanted: bool) -> None:
     if wanted:
         typer.echo(f"broker-jobs {__version__}")
         raise typer.Exit
@@ -32,7 +32,7 @@ Try it:  [bold]broker-jobs demo[/]   then   [bold]broker-jobs submit --wait -- e
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,  # noqa: FBT002, ARG001
+    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
 ) -> None:
     pass
 

@@ -23,7 +23,9 @@ def start(
     store: Annotated[
         str | None, typer.Option(help="The ledger: sqlite:////path/ledger.db. Default: ledger.db in the state folder.", show_default=False)
     ] = None,
-    retain: Annotated[str | None, typer.Option(help="Forget jobs so long after their end, such as 30d. Default: never.", show_default=False)] = None,
+    retain: Annotated[
+        str | None, typer.Option(help="Forget jobs so long after their end, such as 30d. Default: never.", show_default=False)
+    ] = None,
     metrics_port: Annotated[str, typer.Option(help="Serve /metrics and /healthz there; 'auto' takes a free port, 0 is off.")] = "0",
     metrics_host: Annotated[str, typer.Option(help="Address to serve them on.")] = "127.0.0.1",
 ) -> None:
@@ -31,7 +33,9 @@ def start(
 
     SIGTERM and Ctrl-C end it in order; nothing is lost however it ends. One coordinator for each ledger: a second one says who has it.
     """
-    from broker_jobs.coordinator.__main__ import run  # noqa: PLC0415 (the help needs no coordinator)
+    from broker_jobs.coordinator.__main__ import run
 
     with exit_codes():
-        raise typer.Exit(run(url=url, namespace=namespace, store=store, retain=retain, metrics_port=metrics_port, metrics_host=metrics_host))
+        raise typer.Exit(
+            run(url=url, namespace=namespace, store=store, retain=retain, metrics_port=metrics_port, metrics_host=metrics_host)
+        )

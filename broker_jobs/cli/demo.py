@@ -26,7 +26,14 @@ BAR_WIDTH = 24
 
 
 def demo(
-    url: Annotated[str | None, typer.Option("--url", help="Run it over RabbitMQ: amqp://user:password@host:5672/vhost. Default: embedded, without a server.", show_default=False)] = None,
+    url: Annotated[
+        str | None,
+        typer.Option(
+            "--url",
+            help="Run it over RabbitMQ: amqp://user:password@host:5672/vhost. Default: embedded, without a server.",
+            show_default=False,
+        ),
+    ] = None,
     workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
     files: Annotated[int, typer.Option(min=1, max=5000, help="Source files to look at; four tasks each.")] = FILES,
 ) -> None:
@@ -35,12 +42,14 @@ def demo(
     A graph of Python functions and programs (sort, uniq, gzip), with values handed on from task to task, on worker
     processes of its own. Nothing is left behind.
     """
-    from broker_jobs.client import Job, LocalCluster  # noqa: PLC0415 (the help needs no client)
+    from broker_jobs.client import Job, LocalCluster
 
     with exit_codes(), tempfile.TemporaryDirectory(prefix="broker-jobs-demo-") as folder:
         root, found = standard_library(files)
         where = "RabbitMQ" if url else "an embedded broker"
-        out.print(f"[bold]broker-jobs demo[/]: {len(found)} source files of {root}, on {where} with {workers} worker process{'es' * (workers > 1)}")
+        out.print(
+            f"[bold]broker-jobs demo[/]: {len(found)} source files of {root}, on {where} with {workers} worker process{'es' * (workers > 1)}"
+        )
         begun = time.monotonic()
         with LocalCluster(workers=workers, url=url) as cluster, cluster.client() as client:
             up = time.monotonic()
@@ -91,8 +100,9 @@ def _summary(submitted: SubmittedJob, seconds: dict[str, float]) -> None:
     info = submitted.info()
     total = sum(info.counts.values())
     worked = seconds["worked"]
+    spent = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
     out.print()
-    out.print(f"[bold]{total:,} tasks in {worked:.1f} s[/] ({total / worked:,.0f} a second); " + ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items()))
+    out.print(f"[bold]{total:,} tasks in {worked:.1f} s[/] ({total / worked:,.0f} a second); {spent}")
     failed = submitted.errors()
     for number, error in list(failed.items())[:10]:
         out.print(Text(f"  task {number} failed ({error.cause}): {error.message}", style="red"))

@@ -39,9 +39,7 @@ def list_jobs(
 
 
 @app.command("info")
-def info(
-    job: JobArgument, url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table
-) -> None:
+def info(job: JobArgument, url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table) -> None:
     """Show a job: its tasks by state, why it waits, what failed."""
     with exit_codes(), connect(url, namespace) as client:
         found = client.job(job)
@@ -79,7 +77,7 @@ def cat(
     task: Annotated[int | None, typer.Argument(metavar="TASK", help="Number of the task; without it, every task in order.")] = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
-    stderr: Annotated[bool, typer.Option("--stderr", help="Standard error instead of standard output.")] = False,  # noqa: FBT002
+    stderr: Annotated[bool, typer.Option("--stderr", help="Standard error instead of standard output.")] = False,
 ) -> None:
     """Print what tasks have printed."""
     with exit_codes(), connect(url, namespace) as client:

@@ -14,7 +14,9 @@ from broker_jobs.cli.options import NamespaceOption, UrlOption, err, exit_codes,
 def up(
     url: UrlOption = None,
     namespace: NamespaceOption = None,
-    cpus: Annotated[int | None, typer.Option(min=1, help="Processors to use; by default all that this process may use.", show_default=False)] = None,
+    cpus: Annotated[
+        int | None, typer.Option(min=1, help="Processors to use; by default all that this process may use.", show_default=False)
+    ] = None,
 ) -> None:
     """Run a node in the foreground: a coordinator and a worker.
 
@@ -32,7 +34,7 @@ def down(
     timeout: Annotated[float, typer.Option(help="Seconds to wait for running tasks; then they are given back.")] = 30.0,
 ) -> None:
     """End your own embedded node. Work that is left goes on when it is started again."""
-    from broker_jobs.client.node import stop_node  # noqa: PLC0415 (the help needs no client)
+    from broker_jobs.client.node import stop_node
 
     with exit_codes():
         if stop_node(timeout=timeout):

@@ -40,19 +40,21 @@ UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
-        help="Broker: amqp://user:password@host:5672/vhost, or sqlite:////path/queue.db. Default: BROKER_JOBS_URL, broker-jobs.toml, else your own embedded one.",
+        help="Broker: amqp://user:password@host:5672/vhost, or sqlite:////path/queue.db."
+        " Default: BROKER_JOBS_URL, broker-jobs.toml, else your own embedded one.",
         show_default=False,
     ),
 ]
 NamespaceOption = Annotated[
-    str | None, typer.Option("--namespace", help="Prefix of all queues; programs in different namespaces do not see each other.", show_default=False)
+    str | None,
+    typer.Option("--namespace", help="Prefix of all queues; programs in different namespaces do not see each other.", show_default=False),
 ]
 OutputOption = Annotated[OutputFormat, typer.Option("--output", help="How to write results.")]
 
 
 def connect(url: str | None, namespace: str | None) -> Client:
     """The client that a command talks through."""
-    from broker_jobs.client import Client  # noqa: PLC0415 (the help needs no broker)
+    from broker_jobs.client import Client
 
     return Client(url, namespace=namespace)
 

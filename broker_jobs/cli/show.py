@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
 from rich.table import Table
@@ -18,9 +18,10 @@ from broker_jobs.ids import short
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from broker_jobs.core.outcome import Outcome
     from broker_jobs.core.spec import Request
     from broker_jobs.wire.messages import Cluster, JobInfo, TaskInfo
+
+MINUTE: Final = 60
 
 STYLES: Final = {
     "succeeded": "green",
@@ -50,11 +51,7 @@ def duration(start_ms: int | None, end_ms: int | None) -> str:
     if start_ms is None or end_ms is None:
         return ""
     seconds = max(0, end_ms - start_ms) / 1000
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 10 else f"{seconds:.1f} s"
-    minutes, seconds = divmod(int(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
+    return f"{seconds:.2f} s" if seconds < MINUTE else str(timedelta(seconds=round(seconds)))
 
 
 def counts(numbers: Mapping[str, int]) -> Text:
@@ -65,9 +62,7 @@ def counts(numbers: Mapping[str, int]) -> Text:
 
 def amounts(request: Request) -> str:
     """Resources for people."""
-    return " ".join(
-        f"{name}={value / 2**30:.3g}GiB" if name == "memory" else f"{name}={value / UNIT:g}" for name, value in request.amounts
-    )
+    return " ".join(f"{name}={value / 2**30:.3g}GiB" if name == "memory" else f"{name}={value / UNIT:g}" for name, value in request.amounts)
 
 
 def jobs(infos: Sequence[JobInfo], output: OutputFormat, *, more: bool = False) -> None:
@@ -205,7 +200,7 @@ def cluster(found: Cluster, output: OutputFormat) -> None:
         out.print(table)
 
 
-def as_json(value: Any) -> Any:  # noqa: ANN401 (any part of a message)
+def as_json(value: Any) -> Any:
     """A class of the wire as plain data for JSON; values of users are left out."""
     match value:
         case Succeeded():
@@ -232,8 +227,6 @@ def write_json(value: object) -> None:
 def first_line(text: str) -> str:
     """The first line of a text, for a table."""
     return text.splitlines()[0] if text else ""
-
-
 
 
 def _lines(texts: Iterable[str]) -> None:

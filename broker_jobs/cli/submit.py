@@ -26,7 +26,9 @@ from broker_jobs.ids import short
 
 
 def submit(
-    program: Annotated[list[str], typer.Argument(metavar="-- PROGRAM [ARGS]...", help="The program and its arguments, taken exactly as they are.")],
+    program: Annotated[
+        list[str], typer.Argument(metavar="-- PROGRAM [ARGS]...", help="The program and its arguments, taken exactly as they are.")
+    ],
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     output: OutputOption = OutputFormat.table,
@@ -34,18 +36,22 @@ def submit(
     tag: Annotated[list[str] | None, typer.Option(help="A tag to find it by; may be given several times.")] = None,
     cpus: Annotated[str, typer.Option(help="Processors that it needs, such as 2 or 0.5.")] = "1",
     memory: Annotated[str | None, typer.Option(help="Memory that it needs, such as '4 GiB'.")] = None,
-    resource: Annotated[list[str] | None, typer.Option(metavar="NAME=AMOUNT", help="Another resource that it needs; may be given several times.")] = None,
+    resource: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=AMOUNT", help="Another resource that it needs; may be given several times.")
+    ] = None,
     time_limit: Annotated[str | None, typer.Option(help="Wall-clock limit, such as 90 or 1h30m.")] = None,
     retry: Annotated[int, typer.Option(min=1, help="Attempts in all.")] = 1,
     lane: Annotated[Lane, typer.Option(help="Workers prefer a higher lane.")] = Lane.normal,
     priority: Annotated[int, typer.Option(help="Among the tasks of a job, the highest starts first.")] = 0,
     cwd: Annotated[str | None, typer.Option(help="Folder to run in; made if it is missing. By default this one.")] = None,
-    env: Annotated[list[str] | None, typer.Option(metavar="NAME=VALUE", help="An environment variable; may be given several times.")] = None,
+    env: Annotated[
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="An environment variable; may be given several times.")
+    ] = None,
     stdout: Annotated[str | None, typer.Option(help="File for standard output.")] = None,
     stderr: Annotated[str | None, typer.Option(help="File for standard error.")] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", help="Hand on this command's standard input.")] = False,  # noqa: FBT002
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, print its output, exit with 1 if it failed.")] = False,  # noqa: FBT002
-    progress: Annotated[bool, typer.Option("--progress", help="Wait with a progress bar.")] = False,  # noqa: FBT002
+    stdin: Annotated[bool, typer.Option("--stdin", help="Hand on this command's standard input.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, print its output, exit with 1 if it failed.")] = False,
+    progress: Annotated[bool, typer.Option("--progress", help="Wait with a progress bar.")] = False,
 ) -> None:
     """Run a program on a worker.
 
@@ -53,7 +59,7 @@ def submit(
 
     Example:  broker-jobs submit --wait --time-limit 1m -- sort --unique names.txt
     """
-    from broker_jobs.client import Job  # noqa: PLC0415 (the help needs no client)
+    from broker_jobs.client import Job
 
     with exit_codes():
         job = Job(name=name or Path(program[0]).name, tags=tag or (), lane=lane)

@@ -19,8 +19,12 @@ def start(
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     name: Annotated[str | None, typer.Option(help="Name of this worker; by default made of host and process.", show_default=False)] = None,
-    cpus: Annotated[str | None, typer.Option(help="Processors to give to tasks; by default all that this process may use.", show_default=False)] = None,
-    memory: Annotated[str | None, typer.Option(help="Memory to give to tasks, such as '16 GiB'; by default all.", show_default=False)] = None,
+    cpus: Annotated[
+        str | None, typer.Option(help="Processors to give to tasks; by default all that this process may use.", show_default=False)
+    ] = None,
+    memory: Annotated[
+        str | None, typer.Option(help="Memory to give to tasks, such as '16 GiB'; by default all.", show_default=False)
+    ] = None,
     gpus: Annotated[str, typer.Option(help="Graphics processors to give to tasks.")] = "0",
     resource: Annotated[list[str] | None, typer.Option(metavar="NAME=AMOUNT", help="Another resource; may be given several times.")] = None,
     path: Annotated[list[Path] | None, typer.Option(help="Folder with modules that functions need; may be given several times.")] = None,
@@ -31,7 +35,7 @@ def start(
 
     SIGTERM and Ctrl-C drain it: running tasks finish, the rest is given back. A second signal gives back what runs, too.
     """
-    from broker_jobs_worker.cli import run  # noqa: PLC0415 (only this command needs the worker)
+    from broker_jobs_worker.cli import run
 
     with exit_codes():
         raise typer.Exit(

@@ -79,7 +79,9 @@ def write_names(outlines: list[Outline], folder: str) -> int:
     return len(names)
 
 
-def summarize(outlines: list[Outline], sizes: list[dict[str, int]], found: list[dict[str, Any]], complex_: list[list[Any]]) -> dict[str, Any]:
+def summarize(
+    outlines: list[Outline], sizes: list[dict[str, int]], found: list[dict[str, Any]], complex_: list[list[Any]]
+) -> dict[str, Any]:
     """The report of one group of files, from the results of the tasks before it."""
     return {
         "files": len(outlines),

@@ -56,9 +56,7 @@ def build(job: Job, root: Path, files: Sequence[str], folder: Path) -> Task:
     summaries = {
         name: job.function(analysis.summarize, args=_columns(rows), name=f"summarize {name}") for name, rows in sorted(groups.items())
     }
-    names = job.function(
-        analysis.write_names, args=([outline.output for outline in outlines.values()], str(folder)), name="write names"
-    )
+    names = job.function(analysis.write_names, args=([outline.output for outline in outlines.values()], str(folder)), name="write names")
     # Programs hand on files, in a folder that they share.
     ordered = job.program(["sort", "names.txt"], cwd=folder, stdout="sorted.txt", env={"LC_ALL": "C"}, deps=[names], name="sort")
     counted = job.program(["uniq", "-c", "sorted.txt"], cwd=folder, stdout="counted.txt", deps=[ordered], name="uniq")

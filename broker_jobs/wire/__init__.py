@@ -1,0 +1,1 @@
+"""Messages and bytes: what travels, how it is written, signed and named."""

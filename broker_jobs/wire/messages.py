@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Outcome
-from broker_jobs.core.spec import Lane, Request as ResourceNeed, TaskOptions
+from broker_jobs.core.spec import Lane, TaskOptions
+from broker_jobs.core.spec import Request as ResourceNeed
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.core.value import Value
 
@@ -667,18 +668,4 @@ class JobNews:
     info: JobInfo
 
 
-Message = (
-    Chunk
-    | Reply
-    | Hello
-    | Heartbeat
-    | Goodbye
-    | Token
-    | Welcome
-    | ClassOpened
-    | Revoked
-    | HelloAsked
-    | Request
-    | Response
-    | JobNews
-)
+Message = Chunk | Reply | Hello | Heartbeat | Goodbye | Token | Welcome | ClassOpened | Revoked | HelloAsked | Request | Response | JobNews

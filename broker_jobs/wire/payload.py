@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _DEEPEST: Final = 100
+_LONGEST_REPR: Final = 80
 _registering = threading.Lock()
 
 
@@ -112,10 +113,7 @@ def dump_call(
 
 def load_call(args: Inline, inputs: Sequence[object]) -> tuple[list[Any], dict[str, Any]]:
     """Positional and keyword arguments, with the inputs in their places."""
-    if args.encoding is Encoding.msgpack:
-        pair = unpack(args.data)
-    else:
-        pair = _Unpickler(io.BytesIO(args.data), inputs).load()
+    pair = unpack(args.data) if args.encoding is Encoding.msgpack else _Unpickler(io.BytesIO(args.data), inputs).load()
     match pair:
         case [list() as positional, dict() as keywords]:
             return positional, keywords
@@ -210,7 +208,7 @@ def _described(value: object) -> str:
         text = repr(value)
     except Exception:  # noqa: BLE001 (the repr is the user's code, too)
         text = "…"
-    return f"{type(value).__name__} {text if len(text) <= 80 else text[:79] + '…'}"
+    return f"{type(value).__name__} {text if len(text) <= _LONGEST_REPR else text[: _LONGEST_REPR - 1] + '…'}"
 
 
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
@@ -232,5 +230,5 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(buffer)
         self._inputs = inputs
 
-    def persistent_load(self, pid: Any) -> object:  # noqa: ANN401 (whatever the bytes hold)
+    def persistent_load(self, pid: Any) -> object:
         return Place(*pid).fill(self._inputs)

@@ -36,7 +36,7 @@ class SigningKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The key in a text of at least 32 hexadecimal digits; `SigningKeyMissing` where there is none. The text is not repeated in the error."""
+        """The key in a text of at least 32 hexadecimal digits; `SigningKeyMissing`, which does not repeat the text, where there is none."""
         try:
             secret = bytes.fromhex(text.strip())
         except ValueError:

@@ -94,34 +94,42 @@ class Topology:
 
     @property
     def tasks(self) -> str:
+        """Chunks and questions of submitters."""
         return f"{self.namespace}.tasks"
 
     @property
     def ready(self) -> str:
+        """Chunks that the coordinator releases."""
         return f"{self.namespace}.ready"
 
     @property
     def replies(self) -> str:
+        """Replies of workers; answers to clients."""
         return f"{self.namespace}.replies"
 
     @property
     def control(self) -> str:
+        """From coordinators to workers."""
         return f"{self.namespace}.control"
 
     @property
     def lease(self) -> str:
+        """Tokens of workers."""
         return f"{self.namespace}.lease"
 
     @property
     def returned(self) -> str:
+        """What the broker gave up, tokens of lost workers among it."""
         return f"{self.namespace}.returned"
 
     @property
     def events(self) -> str:
+        """News of jobs, for anybody."""
         return f"{self.namespace}.events"
 
     @property
     def dead(self) -> str:
+        """What nobody can read; the queue behind it has the same name."""
         return f"{self.namespace}.dead"
 
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -132,9 +140,11 @@ class Topology:
     # --- queues ---
 
     def ledger_name(self, partition: int) -> str:
+        """Name of the ledger queue of a partition."""
         return f"{self.namespace}.ledger.{partition}"
 
     def class_name(self, resource_class: str, lane: Lane) -> str:
+        """Name of the queue of a class and lane."""
         return f"{self.namespace}.task.{resource_class}.{lane.value}"
 
     def ledger(self, partition: int) -> Queue:
@@ -188,6 +198,7 @@ class Topology:
 
     @staticmethod
     def task_key(resource_class: str, lane: Lane, partition: int) -> str:
+        """On `tasks` and `ready`: to a class queue, on `tasks` to the ledger too."""
         return f"{resource_class}.{lane.value}.{partition}"
 
     @staticmethod
@@ -207,4 +218,5 @@ class Topology:
 
     @staticmethod
     def token_key(worker: str, partition: int) -> str:
+        """On `lease`: to the worker's lease queue, and from there to the ledger."""
         return f"{worker}.{partition}"

@@ -94,7 +94,7 @@ def test_deep_nesting_is_a_decode_error() -> None:
 
 
 def test_a_number_over_64_bits_is_refused_before_it_is_sent() -> None:
-    with pytest.raises(ValidationError, match="chunk|goodbye|started|reply"):
+    with pytest.raises(ValidationError, match="a reply cannot be sent"):
         codec.encode(messages.Reply("j", "w", "b", (messages.Started(1, 2**70, "x", 1),)))
 
 

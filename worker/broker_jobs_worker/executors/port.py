@@ -78,7 +78,10 @@ class Executor(Protocol):
         """Run it. There is exactly one `ExecutionEnded` for each start, whatever happens."""
 
     def stop(self, execution: str, reason: str) -> None:
-        """End it: SIGTERM (an exception in a function), after the grace SIGKILL, to the whole tree; the outcome is `Canceled` unless it ended before."""
+        """End it: SIGTERM (an exception in a function), after the grace SIGKILL, to the whole tree.
+
+        The outcome is `Canceled` unless it ended before.
+        """
 
     async def close(self) -> None:
         """Kill what still runs, and end every process."""
