@@ -47,9 +47,8 @@ def demo(
     with exit_codes(), tempfile.TemporaryDirectory(prefix="broker-jobs-demo-") as folder:
         root, found = standard_library(files)
         where = "RabbitMQ" if url else "an embedded broker"
-        out.print(
-            f"[bold]broker-jobs demo[/]: {len(found)} source files of {root}, on {where} with {workers} worker process{'es' * (workers > 1)}"
-        )
+        crowd = "1 worker process" if workers == 1 else f"{workers} worker processes"
+        out.print(f"[bold]broker-jobs demo[/]: {len(found)} source files of {root}, on {where} with {crowd}")
         begun = time.monotonic()
         with LocalCluster(workers=workers, url=url) as cluster, cluster.client() as client:
             up = time.monotonic()
