@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal, InvalidOperation
 from enum import StrEnum
@@ -13,7 +14,7 @@ from broker_jobs.core.outcome import Cause
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
 UNIT: Final = 10_000
 """Resource amounts are integers in 1/10,000; memory is an amount of bytes and is not scaled."""
@@ -37,37 +38,38 @@ class Lane(StrEnum):
     low = "low"
 
 
-_DURATION: Final = re.compile(r"(?:(\d+(?:\.\d+)?)d)?(?:(\d+(?:\.\d+)?)h)?(?:(\d+(?:\.\d+)?)m(?!s))?(?:(\d+(?:\.\d+)?)s)?(?:(\d+(?:\.\d+)?)ms)?")
+MOST: Final = 2**63 - 1
+"""No quantity is larger: on the wire it has 64 bits."""
+
+_NUMBER: Final = r"(\d+(?:\.\d*)?|\.\d+)"
+_DURATION: Final = re.compile("".join(rf"(?:{_NUMBER}\s*{unit}\s*)?" for unit in ("d", "h", "m(?!s)", "s", "ms")), re.IGNORECASE)
 _DURATION_MS: Final = (86_400_000, 3_600_000, 60_000, 1000, 1)
-_SIZE: Final = re.compile(r"(\d+(?:\.\d+)?)\s*([KMGTP]?)(i?)B?", re.IGNORECASE)
-_SIZE_POWER: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5}
+_SIZE: Final = re.compile(rf"{_NUMBER}\s*(?:([KMGTPE])(i?))?B?", re.IGNORECASE)
+_SIZE_POWER: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
 
 def milliseconds(value: Duration, what: str) -> int:
-    """A duration in whole milliseconds; `ValidationError`, which names `what`, where it is none or not positive."""
+    """A duration in whole milliseconds; `ValidationError`, which names `what`, where it is none or shorter than one."""
+    wrong = ValidationError(f"{what} must be seconds, a timedelta or a text such as '1h30m', not {value!r}")
     match value:
         case bool():
-            raise ValidationError(f"{what} must be a duration, not {value!r}")
+            raise wrong
         case datetime.timedelta():
-            result = round(value.total_seconds() * 1000)
+            exact = Decimal(value // datetime.timedelta(microseconds=1)) / 1000
         case int() | float():
-            if value != value or value in (float("inf"), float("-inf")):  # noqa: PLR0124 (NaN is the one value unequal to itself)
-                raise ValidationError(f"{what} must be a finite duration, not {value!r}")
-            result = round(value * 1000)
+            exact = Decimal(str(value)) * 1000
         case str():
-            text = value.replace(" ", "").lower()
-            found = _DURATION.fullmatch(text)
-            if text.replace(".", "", 1).isdigit():
-                result = round(float(text) * 1000)
-            elif text and found:
-                result = round(sum(float(part) * ms for part, ms in zip(found.groups(), _DURATION_MS, strict=True) if part))
+            text = value.strip()
+            parts = _DURATION.fullmatch(text)
+            if re.fullmatch(_NUMBER, text):
+                exact = Decimal(text) * 1000
+            elif text and parts:
+                exact = sum((Decimal(part) * ms for part, ms in zip(parts.groups(), _DURATION_MS, strict=True) if part), Decimal(0))
             else:
-                raise ValidationError(f"{what} must be seconds, a timedelta or a text such as '1h30m', not {value!r}")
+                raise wrong
         case _:
-            raise ValidationError(f"{what} must be seconds, a timedelta or a text such as '1h30m', not {value!r}")
-    if result <= 0:
-        raise ValidationError(f"{what} must be positive, not {value!r}")
-    return result
+            raise wrong
+    return _whole(exact, f"{what} must be a millisecond or more", value)
 
 
 def size_bytes(value: Size, what: str) -> int:
@@ -76,15 +78,20 @@ def size_bytes(value: Size, what: str) -> int:
         found = _SIZE.fullmatch(value.strip())
         if not found:
             raise ValidationError(f"{what} must be bytes or a text such as '4 GiB', not {value!r}")
-        number, prefix, binary = found.groups()
-        result = round(float(number) * (1024 if binary else 1000) ** _SIZE_POWER[prefix.upper()])
+        number, prefix, binary = found.groups(default="")
+        exact = Decimal(number) * (1024 if binary else 1000) ** _SIZE_POWER[prefix.upper()]
     elif isinstance(value, int) and not isinstance(value, bool):
-        result = value
+        exact = Decimal(value)
     else:
         raise ValidationError(f"{what} must be bytes or a text such as '4 GiB', not {value!r}")
-    if result <= 0:
-        raise ValidationError(f"{what} must be positive, not {value!r}")
-    return result
+    return _whole(exact, f"{what} must be a byte or more", value)
+
+
+def _whole(exact: Decimal, rule: str, value: object) -> int:
+    """The nearest whole number from 1 to `MOST`; `ValidationError` with this rule where there is none."""
+    if not exact.is_finite() or not Decimal("0.5") < exact <= MOST:
+        raise ValidationError(f"{rule}, and less than 2**63, not {value!r}")
+    return int(exact.to_integral_value())
 
 
 def amount(value: float | str, what: str) -> int:
@@ -92,11 +99,12 @@ def amount(value: float | str, what: str) -> int:
     if isinstance(value, bool) or not isinstance(value, int | float | str):
         raise ValidationError(f"{what} must be a number, not {value!r}")
     try:
-        scaled = Decimal(str(value)) * UNIT
+        exact = Decimal(str(value))
     except InvalidOperation:
         raise ValidationError(f"{what} must be a number, not {value!r}") from None
-    if not scaled.is_finite() or scaled < 0:
-        raise ValidationError(f"{what} must not be negative, not {value!r}")
+    if not exact.is_finite() or not 0 <= exact <= MOST // UNIT:
+        raise ValidationError(f"{what} must be a number, not negative, and less than 2**63, not {value!r}")
+    scaled = exact * UNIT
     if scaled != scaled.to_integral_value():
         raise ValidationError(f"{what} may have four decimals at most, not {value!r}")
     return int(scaled)
@@ -154,6 +162,8 @@ class ResourceRequest:
         amounts = {"cpus": amount(self.cpus, "cpus"), "gpus": amount(self.gpus, "gpus")}
         if self.memory is not None:
             amounts["memory"] = size_bytes(self.memory, "memory")
+        if not isinstance(self.resources, Mapping):
+            raise ValidationError(f"resources must be a mapping of names to amounts, such as {{'fpga': 1}}, not {self.resources!r}")
         for name, value in self.resources.items():
             if not isinstance(name, str) or not _RESOURCE_NAME.fullmatch(name) or name in {"cpus", "gpus", "memory"}:
                 raise ValidationError(f"{name!r} cannot be the name of a further resource: use letters, digits, '_', '-' and '/'")
@@ -193,8 +203,8 @@ class Retry:
             raise ValidationError(f"max_attempts must be a positive integer, not {self.max_attempts!r}")
         for name in ("backoff", "factor", "max_backoff", "jitter"):
             value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < float("inf"):
-                raise ValidationError(f"{name} must be a finite number and not negative, not {value!r}")
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= MOST:
+                raise ValidationError(f"{name} must be a number, not negative, and less than 2**63, not {value!r}")
             object.__setattr__(self, name, float(value))
         if self.jitter > 1:
             raise ValidationError(f"jitter is a share from 0 to 1, not {self.jitter!r}")

@@ -10,7 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from broker_jobs.core.spec import Retry
+from broker_jobs.core.spec import Request, Retry
 from broker_jobs.core.value import Value
 
 _NAMES = {"Mapping": Mapping, "Value": Value}
@@ -34,6 +34,10 @@ _RETRY = st.builds(
     on=st.none() | st.lists(st.text(max_size=5) | st.integers(-300, 300), max_size=3).map(tuple),
 )
 
+_REQUEST = st.dictionaries(st.from_regex(r"[A-Za-z][A-Za-z0-9_/-]{0,8}", fullmatch=True), st.integers(1, 2**64 - 1), max_size=3).map(
+    lambda amounts: Request(tuple(sorted(amounts.items())))
+)
+
 
 def from_hint(hint: Any) -> st.SearchStrategy[Any]:
     """Values of an annotation."""
@@ -48,6 +52,8 @@ def from_hint(hint: Any) -> st.SearchStrategy[Any]:
         return st.dictionaries(_LEAVES[str], st.deferred(lambda: from_hint(arguments[1])), max_size=3)
     if hint is Retry:
         return _RETRY
+    if hint is Request:
+        return _REQUEST
     if is_dataclass(hint):
         hints = get_type_hints(hint, None, _NAMES)
         return st.builds(hint, **{entry.name: from_hint(hints[entry.name]) for entry in fields(hint)})

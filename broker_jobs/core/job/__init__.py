@@ -1,0 +1,60 @@
+"""The job machine: what happens to the tasks of one job, as a function of what is heard of them.
+
+`JobMachine.handle` takes an event and returns commands as data. It reads no clock and draws no random number:
+noise comes with the event. The coordinator performs the commands in the transaction that records the event.
+
+Rules that everything here follows:
+
+- An attempt number is made here and nowhere else, so news of an older attempt is recognised: it is answered by
+  `Duplicate` or by nothing, and changes nothing. So is news that comes twice.
+- A task that ended never changes, nor does a job.
+- The first redelivery of a chunk charges nobody: its unfinished tasks go out again, *isolated*: alone in a message,
+  with ``started`` confirmed before the start. From then on a lost attempt is a crash of that one task.
+- Once all of a job was canceled, or it was given up, nothing of it goes out any more: what is still to come ends as it
+  comes, and what a cancel left running has no further attempt.
+- Tasks, replies and the seal may come in any order. A reply for a task that is not known yet is the caller's to keep
+  (`JobMachine.knows` tells).
+"""
+
+from __future__ import annotations
+
+from broker_jobs.core.job.commands import Changed, Delay, Duplicate, Finished, JobCommand, Queue, Recorded, Revoke
+from broker_jobs.core.job.events import (
+    AttemptEnded,
+    AttemptReturned,
+    AttemptStarted,
+    CancelRequested,
+    JobEvent,
+    JobSealed,
+    JobVoided,
+    NewTask,
+    RetryDue,
+    Return,
+    TasksAdded,
+)
+from broker_jobs.core.job.machine import JobMachine
+from broker_jobs.core.job.record import TaskRecord
+
+__all__ = [
+    "AttemptEnded",
+    "AttemptReturned",
+    "AttemptStarted",
+    "CancelRequested",
+    "Changed",
+    "Delay",
+    "Duplicate",
+    "Finished",
+    "JobCommand",
+    "JobEvent",
+    "JobMachine",
+    "JobSealed",
+    "JobVoided",
+    "NewTask",
+    "Queue",
+    "Recorded",
+    "RetryDue",
+    "Return",
+    "Revoke",
+    "TaskRecord",
+    "TasksAdded",
+]

@@ -1,0 +1,70 @@
+"""What the job machine asks for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.core.states import JobState
+
+
+@dataclass(frozen=True, slots=True)
+class Queue:
+    """Put this attempt into its class queue, as soon as the job's window has room."""
+
+    task: int
+    attempt: int
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Delay:
+    """Hand in `RetryDue` after so many seconds."""
+
+    task: int
+    attempt: int
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """Tell the workers to stop this attempt, or to drop it."""
+
+    task: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """The state or the counters of this task are new: write its row."""
+
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The outcome in this event is the one of the task (for a retried failure: of the attempt)."""
+
+    task: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True)
+class Duplicate:
+    """The task has another outcome already, or the attempt is an old one: count it, and keep nothing."""
+
+    task: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """All tasks have ended; nothing follows."""
+
+    state: JobState
+
+
+JobCommand = Queue | Delay | Revoke | Changed | Recorded | Duplicate | Finished

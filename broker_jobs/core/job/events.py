@@ -1,0 +1,117 @@
+"""What the job machine is told: news of workers, of the submitter and of the clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.core.spec import Retry
+
+
+@dataclass(frozen=True, slots=True)
+class NewTask:
+    """A task as the machine sees it.
+
+    Attributes:
+        deps: tasks whose success it waits for
+        after: tasks whose end it waits for
+        direct: its chunk stands in a class queue already, put there by the submitter
+    """
+
+    number: int
+    deps: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    retry: Retry | None = None
+    crash_limit: int | None = None
+    direct: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class TasksAdded:
+    """A chunk of the job has come."""
+
+    tasks: tuple[NewTask, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class JobSealed:
+    """The number of tasks of the job is known: no others will come."""
+
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptStarted:
+    """A worker says that it has begun."""
+
+    task: int
+    attempt: int
+    execution: str
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptEnded:
+    """A worker says how an execution ended."""
+
+    task: int
+    attempt: int
+    execution: str
+    outcome: Outcome
+    noise: float = 0.5
+
+
+class Return(StrEnum):
+    """Why an attempt comes back without an outcome."""
+
+    unstarted = "unstarted"
+    """The worker did not start it: it drains, or the chunk turned out slow."""
+    redelivered = "redelivered"
+    """The broker delivered its chunk for the second time: it may have run somewhere."""
+    lost = "lost"
+    """It ran on a worker that is gone."""
+    unrouted = "unrouted"
+    """The class queue gave the message up."""
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptReturned:
+    """An attempt comes back without an outcome."""
+
+    task: int
+    attempt: int
+    why: Return
+
+
+@dataclass(frozen=True, slots=True)
+class RetryDue:
+    """The delay before an attempt is over."""
+
+    task: int
+    attempt: int
+
+
+@dataclass(frozen=True, slots=True)
+class CancelRequested:
+    """Somebody wants the end of some tasks, or of all.
+
+    Attributes:
+        tasks: their numbers; None means all, and those that are still to come
+        unstarted_only: leave alone what runs
+    """
+
+    tasks: tuple[int, ...] | None = None
+    reason: str = ""
+    unstarted_only: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class JobVoided:
+    """The job was given up: its submitter vanished before it was whole, or too many tasks failed."""
+
+    reason: str
+
+
+JobEvent = TasksAdded | JobSealed | AttemptStarted | AttemptEnded | AttemptReturned | RetryDue | CancelRequested | JobVoided

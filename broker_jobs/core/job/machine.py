@@ -1,0 +1,394 @@
+"""The machine itself; the rules that it follows stand in the docstring of the package."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.core.job.commands import Changed, Delay, Duplicate, Finished, JobCommand, Queue, Recorded, Revoke
+from broker_jobs.core.job.events import (
+    AttemptEnded,
+    AttemptReturned,
+    AttemptStarted,
+    CancelRequested,
+    JobEvent,
+    JobSealed,
+    JobVoided,
+    NewTask,
+    RetryDue,
+    Return,
+    TasksAdded,
+)
+from broker_jobs.core.job.invariants import check_job
+from broker_jobs.core.job.record import TaskRecord
+from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
+from broker_jobs.core.retry import GiveUp, RetryIn, decide
+from broker_jobs.core.spec import NEVER_START_TWICE
+from broker_jobs.core.states import ENDED, JOB_ENDED, JobState, TaskState, Trigger, job_state, step
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+_LOST: Final = "its worker was lost"
+_CAME_BACK: Final = {
+    Return.unstarted: "a worker gave it back before its start",
+    Return.redelivered: _LOST,
+    Return.unrouted: "no queue took it",
+}
+
+
+class JobMachine:
+    """The tasks of one job.
+
+    Args:
+        max_fails: more failed tasks than this abort the rest; None goes on
+
+    Attributes:
+        tasks: those that have come, by number
+        counts: how many tasks are in each state
+        total: how many tasks the job has, once that is known
+        state: of the job
+        cancel_reason: why all of the job was canceled, or None
+        void_reason: why the job was given up, or None
+    """
+
+    def __init__(self, max_fails: int | None = None) -> None:
+        self.max_fails = max_fails
+        self.tasks: dict[int, TaskRecord] = {}
+        self.counts: Counter[TaskState] = Counter()
+        self.total: int | None = None
+        self.state = JobState.waiting
+        self.cancel_reason: str | None = None
+        self.void_reason: str | None = None
+        self._dependents: dict[int, list[int]] = {}
+
+    @classmethod
+    def restore(
+        cls,
+        records: Iterable[TaskRecord],
+        *,
+        max_fails: int | None = None,
+        total: int | None = None,
+        cancel_reason: str | None = None,
+        void_reason: str | None = None,
+    ) -> JobMachine:
+        """The machine as it was, from the rows of its tasks and of its job."""
+        machine = cls(max_fails)
+        machine.total, machine.cancel_reason, machine.void_reason = total, cancel_reason, void_reason
+        for record in records:
+            machine.tasks[record.number] = record
+            machine.counts[record.state] += 1
+        for record in machine.tasks.values():
+            if record.state is TaskState.waiting:
+                record.missing = machine._subscribe(record)
+        machine.state = machine._derived_state()
+        return machine
+
+    @property
+    def complete(self) -> bool:
+        """Whether every task of the job has come."""
+        return self.total is not None and len(self.tasks) >= self.total
+
+    @property
+    def closed(self) -> bool:
+        """Whether no task can come that would still run: the job is whole, canceled or void."""
+        return self.complete or self.cancel_reason is not None or self.void_reason is not None
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job's state is final."""
+        return self.state in JOB_ENDED
+
+    def knows(self, task: int) -> bool:
+        """Whether the chunk with this task has come."""
+        return task in self.tasks
+
+    def handle(self, event: JobEvent) -> tuple[JobCommand, ...]:
+        """Take one event; what must be done about it, in this order."""
+        if self.ended and isinstance(event, JobSealed | CancelRequested | JobVoided):
+            return ()
+        commands = list(self._take(event))
+        if not self.ended:
+            self.state = self._derived_state()
+            if self.ended:
+                commands.append(Finished(self.state))
+        return tuple(commands)
+
+    def check(self) -> None:
+        """What must always be true; `AssertionError` where it is not."""
+        check_job(self)
+
+    # --- one event each ---
+
+    def _take(self, event: JobEvent) -> Iterator[JobCommand]:
+        match event:
+            case TasksAdded(tasks):
+                for task in tasks:
+                    yield from self._add(task)
+            case JobSealed(tasks=total):
+                if self.total is None:
+                    self.total = total
+            case AttemptStarted():
+                yield from self._started(event)
+            case AttemptEnded():
+                yield from self._ended(event)
+            case AttemptReturned():
+                yield from self._returned(event)
+            case RetryDue(task, attempt):
+                record = self.tasks.get(task)
+                if record and record.state is TaskState.retrying and record.attempt == attempt:
+                    yield from self._queue_again(record, Trigger.retry_due, record.reason)
+            case CancelRequested():
+                yield from self._cancel(event)
+            case JobVoided(reason):
+                yield from self._void(reason)
+            case _:
+                assert_never(event)
+
+    def _add(self, task: NewTask) -> Iterator[JobCommand]:
+        if task.number in self.tasks or self.complete:
+            return
+        record = TaskRecord(
+            task.number, task.deps, task.after, task.retry, task.crash_limit, isolated=task.crash_limit == NEVER_START_TWICE
+        )
+        self.tasks[task.number] = record
+        self.counts[record.state] += 1
+        refusal = self._refusal(record)
+        if refusal:
+            if task.direct:
+                yield Revoke(task.number, 1, refusal[1])
+            yield from self._finish(record, *refusal)
+            return
+        record.missing = self._subscribe(record)
+        if record.missing:
+            yield Changed(record.number)
+        else:
+            yield from self._release(record, direct=task.direct)
+
+    def _refusal(self, record: TaskRecord) -> tuple[Trigger, str] | None:
+        """Why a task ends as it comes, or None."""
+        if self.cancel_reason is not None:
+            return Trigger.cancel_asked, self.cancel_reason
+        if self.void_reason is not None:
+            return Trigger.abort_asked, self.void_reason
+        for number in record.deps:
+            dep = self.tasks.get(number)
+            if dep and dep.ended and dep.state is not TaskState.succeeded:
+                return Trigger.abort_asked, _because_of(dep)
+        return None
+
+    def _started(self, event: AttemptStarted) -> Iterator[JobCommand]:
+        record = self.tasks.get(event.task)
+        if not record or record.attempt != event.attempt:
+            return
+        if record.state is TaskState.queued:
+            record.execution, record.reason = event.execution, ""
+            self._move(record, Trigger.started)
+            yield Changed(record.number)
+        elif record.state is TaskState.running and record.execution != event.execution:
+            record.execution = event.execution
+            yield Changed(record.number)
+
+    def _ended(self, event: AttemptEnded) -> Iterator[JobCommand]:
+        record = self.tasks.get(event.task)
+        if not record:
+            return
+        over = record.ended or record.state is TaskState.retrying
+        if over or record.attempt != event.attempt:
+            # The same news again, from a worker that did not hear of its arrival, is no other outcome.
+            if record.attempt != event.attempt or record.execution != event.execution:
+                yield Duplicate(event.task, event.attempt)
+            return
+        record.execution = event.execution
+        match event.outcome:
+            case Succeeded():
+                yield Recorded(record.number, event.outcome)
+                yield from self._finish(record, Trigger.succeeded, "")
+            case Failed() as failed:
+                yield Recorded(record.number, failed)
+                yield from self._failed(record, failed, event.noise)
+            case Canceled(reason):
+                yield Recorded(record.number, event.outcome)
+                yield from self._stopped(record, reason)
+            case Crashed() as crashed:
+                yield from self._crashed(record, crashed.message)
+            case _:
+                assert_never(event.outcome)
+
+    def _failed(self, record: TaskRecord, failed: Failed, noise: float) -> Iterator[JobCommand]:
+        record.failures += 1
+        decision = GiveUp() if self._unwanted(record) else decide(record.retry, record.failures, failed, noise)
+        match decision:
+            case RetryIn(delay):
+                record.reason = failed.message
+                self._move(record, Trigger.backed_off)
+                yield Changed(record.number)
+                yield Delay(record.number, record.attempt, delay)
+            case GiveUp():
+                yield from self._failed_for_good(record, failed)
+            case _:
+                assert_never(decision)
+
+    def _failed_for_good(self, record: TaskRecord, failed: Failed) -> Iterator[JobCommand]:
+        yield from self._end(record, Trigger.failed, failed.message)
+        if self.max_fails is not None and self.counts[TaskState.failed] > self.max_fails:
+            # Before anything is released that follows the failed task.
+            yield from self._void(f"more than {self.max_fails} tasks failed; the last one was task {record.number}")
+        yield from self._advance([record])
+
+    def _crashed(self, record: TaskRecord, message: str) -> Iterator[JobCommand]:
+        record.crashes += 1
+        record.isolated = True
+        if record.state is TaskState.canceling:
+            yield from self._stopped(record, message)
+        elif record.crash_limit is not None and record.crashes >= record.crash_limit:
+            times = "once" if record.crashes == 1 else f"{record.crashes} times"
+            outcome = Failed(Cause.crash_limit, f"crashed {times}, the last time: {message}")
+            yield Recorded(record.number, outcome)
+            yield from self._failed_for_good(record, outcome)
+        else:
+            yield from self._came_back(record, message)
+
+    def _returned(self, event: AttemptReturned) -> Iterator[JobCommand]:
+        record = self.tasks.get(event.task)
+        if not record or record.ended or record.attempt != event.attempt or record.state is TaskState.retrying:
+            return
+        began = record.state in {TaskState.running, TaskState.canceling}
+        match event.why:
+            case Return.lost:
+                yield from self._crashed(record, _LOST)
+            case Return.redelivered if record.isolated and began:
+                yield from self._crashed(record, _LOST)
+            case Return.unstarted | Return.unrouted | Return.redelivered:
+                record.isolated = record.isolated or event.why is Return.redelivered
+                yield from self._came_back(record, _CAME_BACK[event.why])
+            case _:
+                assert_never(event.why)
+
+    def _cancel(self, event: CancelRequested) -> Iterator[JobCommand]:
+        reason = event.reason or "canceled"
+        if event.tasks is None:
+            chosen = list(self.tasks.values())
+            self.cancel_reason = self.cancel_reason or reason
+        else:
+            chosen = [self.tasks[number] for number in event.tasks if number in self.tasks]
+        yield from self._stop(chosen, Trigger.cancel_asked, reason, running=not event.unstarted_only)
+
+    def _void(self, reason: str) -> Iterator[JobCommand]:
+        if self.void_reason is None:
+            self.void_reason = reason
+            yield from self._stop(list(self.tasks.values()), Trigger.abort_asked, reason)
+
+    # --- steps that several events share ---
+
+    def _derived_state(self) -> JobState:
+        counts = self.counts
+        if not self.complete and self.closed:
+            # What is still to come counts as ended: it ends as it comes.
+            rest = TaskState.canceled if self.cancel_reason is not None else TaskState.aborted
+            counts = counts + Counter({rest: 1})
+        return job_state(counts, complete=self.closed)
+
+    def _unwanted(self, record: TaskRecord) -> bool:
+        """Whether the task must not go out again."""
+        return record.state is TaskState.canceling or self.cancel_reason is not None
+
+    def _subscribe(self, record: TaskRecord) -> int:
+        """Note what the task waits for; how many ends are missing."""
+        missing = 0
+        for numbers, enough in ((record.deps, {TaskState.succeeded}), (record.after, ENDED)):
+            for number in numbers:
+                other = self.tasks.get(number)
+                if other is None or other.state not in enough:
+                    self._dependents.setdefault(number, []).append(record.number)
+                    missing += 1
+        return missing
+
+    def _release(self, record: TaskRecord, *, direct: bool = False) -> Iterator[JobCommand]:
+        record.attempt = 1
+        self._move(record, Trigger.released)
+        yield Changed(record.number)
+        if not direct:
+            yield Queue(record.number, record.attempt, record.isolated)
+
+    def _came_back(self, record: TaskRecord, why: str) -> Iterator[JobCommand]:
+        """Queue a task again that ended without an outcome, unless nobody wants it any more."""
+        if self._unwanted(record):
+            yield from self._stopped(record, why)
+        else:
+            yield from self._queue_again(record, Trigger.returned, why)
+
+    def _queue_again(self, record: TaskRecord, trigger: Trigger, reason: str) -> Iterator[JobCommand]:
+        record.attempt += 1
+        record.execution, record.reason = "", reason
+        self._move(record, trigger)
+        yield Changed(record.number)
+        yield Queue(record.number, record.attempt, record.isolated)
+
+    def _stop(self, records: Iterable[TaskRecord], trigger: Trigger, reason: str, *, running: bool = True) -> Iterator[JobCommand]:
+        """Cancel or abort tasks where they are; those that run are revoked first, or left alone.
+
+        What waits for them is looked at when all of them are done with, so that nothing is released that is stopped next.
+        """
+        ended: list[TaskRecord] = []
+        for record in records:
+            match record.state:
+                case TaskState.running if running:
+                    record.reason = reason
+                    self._move(record, trigger)
+                    yield Changed(record.number)
+                    yield Revoke(record.number, record.attempt, reason)
+                case TaskState.waiting | TaskState.queued | TaskState.retrying:
+                    if record.state is TaskState.queued:
+                        # A worker may hold it, or even run it and not have said so yet.
+                        yield Revoke(record.number, record.attempt, reason)
+                    yield from self._end(record, trigger, reason)
+                    ended.append(record)
+                case _:
+                    pass
+        yield from self._advance(ended)
+
+    def _stopped(self, record: TaskRecord, said: str) -> Iterator[JobCommand]:
+        """End a task of which nothing runs any more and which must not go out again."""
+        if record.state is not TaskState.canceling:
+            yield from self._finish(record, Trigger.stopped, self.cancel_reason or said or "canceled")
+        elif record.reason == self.void_reason:
+            yield from self._finish(record, Trigger.aborted, record.reason)
+        else:
+            # Canceled before the job was given up: somebody asked.
+            yield from self._finish(record, Trigger.stopped, record.reason)
+
+    def _finish(self, record: TaskRecord, trigger: Trigger, reason: str) -> Iterator[JobCommand]:
+        """End a task, and release or abort what waited for it."""
+        yield from self._end(record, trigger, reason)
+        yield from self._advance([record])
+
+    def _end(self, record: TaskRecord, trigger: Trigger, reason: str) -> Iterator[JobCommand]:
+        record.reason = reason
+        self._move(record, trigger)
+        yield Changed(record.number)
+
+    def _advance(self, ended: list[TaskRecord]) -> Iterator[JobCommand]:
+        """Release or abort what waited for these; the list grows by what is aborted."""
+        for last in ended:
+            for number in self._dependents.pop(last.number, ()):
+                dependent = self.tasks[number]
+                if dependent.state is not TaskState.waiting:
+                    continue
+                if last.state is not TaskState.succeeded and last.number in dependent.deps:
+                    yield from self._end(dependent, Trigger.abort_asked, _because_of(last))
+                    ended.append(dependent)
+                else:
+                    dependent.missing -= 1
+                    if not dependent.missing:
+                        yield from self._release(dependent)
+
+    def _move(self, record: TaskRecord, trigger: Trigger) -> None:
+        self.counts[record.state] -= 1
+        record.state = step(record.state, trigger)
+        self.counts[record.state] += 1
+
+
+def _because_of(task: TaskRecord) -> str:
+    """Why a dependent of this task is aborted; the first cause is named, not the nearest."""
+    return task.reason if task.state is TaskState.aborted and task.reason.startswith("task ") else f"task {task.number} {task.state.value}"

@@ -1,0 +1,45 @@
+"""The row of one task."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from broker_jobs.core.states import ENDED, TaskState
+
+if TYPE_CHECKING:
+    from broker_jobs.core.spec import Retry
+
+
+@dataclass(slots=True)
+class TaskRecord:
+    """What is known of one task; all of it but `missing` is kept by the coordinator.
+
+    Attributes:
+        attempt: 0 until it is released
+        failures: attempts that failed; what the retry policy counts
+        crashes: attempts that vanished with their process or worker
+        execution: the last one heard of in the current attempt
+        isolated: it travels alone, and its start is confirmed before it starts
+        reason: why it is in its state, for people
+        missing: how many ends it waits for; derived
+    """
+
+    number: int
+    deps: tuple[int, ...] = ()
+    after: tuple[int, ...] = ()
+    retry: Retry | None = None
+    crash_limit: int | None = None
+    state: TaskState = TaskState.waiting
+    attempt: int = 0
+    failures: int = 0
+    crashes: int = 0
+    execution: str = ""
+    isolated: bool = False
+    reason: str = ""
+    missing: int = field(default=0, compare=False)
+
+    @property
+    def ended(self) -> bool:
+        """Whether its state is final."""
+        return self.state in ENDED
