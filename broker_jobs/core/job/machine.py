@@ -29,6 +29,9 @@ from broker_jobs.core.states import ENDED, JOB_ENDED, JobState, TaskState, Trigg
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+_OUT: Final = frozenset({TaskState.queued, TaskState.running, TaskState.canceling})
+"""States in which an attempt is with the workers, so that there may be news of it."""
+
 _LOST: Final = "its worker was lost"
 _CAME_BACK: Final = {
     Return.unstarted: "a worker gave it back before its start",
@@ -193,8 +196,7 @@ class JobMachine:
         record = self.tasks.get(event.task)
         if not record:
             return
-        over = record.ended or record.state is TaskState.retrying
-        if over or record.attempt != event.attempt:
+        if record.attempt != event.attempt or record.state not in _OUT:
             # The same news again, from a worker that did not hear of its arrival, is no other outcome.
             if record.attempt != event.attempt or record.execution != event.execution:
                 yield Duplicate(event.task, event.attempt)
@@ -251,7 +253,7 @@ class JobMachine:
 
     def _returned(self, event: AttemptReturned) -> Iterator[JobCommand]:
         record = self.tasks.get(event.task)
-        if not record or record.ended or record.attempt != event.attempt or record.state is TaskState.retrying:
+        if not record or record.attempt != event.attempt or record.state not in _OUT:
             return
         began = record.state in {TaskState.running, TaskState.canceling}
         match event.why:
