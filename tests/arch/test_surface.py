@@ -1,0 +1,51 @@
+"""The library as a user meets it: its names, and what importing it costs."""
+
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import broker_jobs
+
+NAMES = {
+    "AsyncClient",
+    "Client",
+    "Job",
+    "LocalCluster",
+    "ResourceRequest",
+    "Retry",
+    "SubmittedJob",
+    "Task",
+    "TaskArray",
+    "current",
+}
+HEAVY = ["asyncio", "cloudpickle", "msgpack", "pika", "prometheus_client", "psutil", "rich", "sqlalchemy", "typer"]
+
+
+def test_the_promised_names_are_there_and_no_others() -> None:
+    assert set(broker_jobs.__all__) == NAMES
+
+
+def test_every_name_can_be_used_and_is_listed() -> None:
+    for name in broker_jobs.__all__:
+        assert getattr(broker_jobs, name) is not None
+    assert set(broker_jobs.__all__) <= set(dir(broker_jobs))
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = broker_jobs.no_such_name
+
+
+def test_importing_it_loads_nothing_heavy() -> None:
+    code = f"import broker_jobs, sys; print(*(name for name in {HEAVY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
+@pytest.mark.parametrize("package", ["broker_jobs", "broker_jobs_worker"])
+def test_packages_say_what_they_are(package: str) -> None:
+    assert importlib.import_module(package).__doc__
