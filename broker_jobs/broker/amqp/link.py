@@ -1,0 +1,280 @@
+"""Pika's callbacks as coroutines: `Link` is one connection, `Channel` one channel of it.
+
+This is the boundary to pika, which has no types: what enters and leaves here is typed, and errors are pika's own
+(`errors.translate` makes them ours). Everything runs on the event loop on which the link was opened; nothing blocks.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import ssl
+import struct
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, Self
+
+import pika
+from pika import exceptions, frame, spec
+from pika.adapters.asyncio_connection import AsyncioConnection
+
+from broker_jobs.broker.port import Depth
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Mapping
+
+    from broker_jobs.broker.amqp.address import Address
+    from broker_jobs.broker.amqp.arguments import Declaration
+
+# Pika logs whatever happens to a connection as errors, with tracebacks. What matters is logged by us; a program that
+# configures logging still gets them, but nothing is printed for want of a handler.
+logging.getLogger("pika").addHandler(logging.NullHandler())
+
+_CLOSE_SECONDS: Final = 2.0
+_PERSISTENT: Final = 2
+_HEADER_FRAME: Final = spec.FRAME_HEADER.to_bytes()
+
+
+class _Connection(AsyncioConnection):  # type: ignore[misc] # pika has no types
+    """Pika's connection, which does not fall over the properties of a message.
+
+    Pika decodes the headers of each message, and raises for some that RabbitMQ carries (a timestamp in the year 10000). The
+    connection would end, the message come back, and so on for ever. We read no headers, so such a message just has none.
+    """
+
+    def _read_frame(self) -> tuple[int, object]:
+        try:
+            read: tuple[int, object] = super()._read_frame()
+        except (ValueError, OverflowError, OSError, RecursionError, struct.error, exceptions.InvalidFieldTypeException):
+            if not self._frame_buffer.startswith(_HEADER_FRAME):
+                raise
+            _, channel, length, _, _, body_size = struct.unpack_from(">BHIHHQ", self._frame_buffer)
+            return spec.FRAME_HEADER_SIZE + length + spec.FRAME_END_SIZE, frame.Header(channel, body_size, spec.BasicProperties())
+        return read
+
+
+@dataclass(frozen=True, slots=True)
+class Arrival:
+    """A message as it came: `tag` counts on its channel."""
+
+    tag: int
+    exchange: str
+    key: str
+    redelivered: bool
+    body: bytes
+
+
+class Channel:
+    """One channel, open until `closed` has a result: the reason.
+
+    Attributes:
+        on_closed: called with the reason, before anything else can be asked of the channel
+    """
+
+    def __init__(self) -> None:
+        self.closed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self.on_closed: Callable[[Exception], None] = lambda _: None
+        self._waiting: set[asyncio.Future[Any]] = set()
+        self._raw: Any = None
+
+    @classmethod
+    async def open(cls, connection: Any) -> Self:
+        """Open one on a connection of pika's."""
+        channel = cls()
+        opened = channel._answer()
+        channel._raw = connection.channel(on_open_callback=partial(_resolve, opened))
+        channel._raw.add_on_close_callback(channel._on_close)
+        await channel._wait(opened)
+        return channel
+
+    async def declare_exchange(self, name: str) -> None:
+        """Make a durable topic exchange."""
+        await self._call(self._raw.exchange_declare, name, "topic", durable=True)
+
+    async def declare_queue(self, name: str, how: Declaration) -> None:
+        """Make a queue."""
+        arguments = dict(how.arguments)
+        await self._call(self._raw.queue_declare, name, durable=not how.exclusive, exclusive=how.exclusive, arguments=arguments)
+
+    async def bind(self, queue: str, exchange: str, pattern: str) -> None:
+        """Bind a queue to an exchange."""
+        await self._call(self._raw.queue_bind, queue, exchange, pattern)
+
+    async def depth(self, queue: str) -> Depth:
+        """How full a queue is."""
+        answer = await self._call(self._raw.queue_declare, queue, passive=True)
+        return Depth(answer.method.message_count, answer.method.consumer_count)
+
+    async def delete_queue(self, queue: str) -> None:
+        """Delete a queue, or nothing."""
+        await self._call(self._raw.queue_delete, queue)
+
+    async def consume(self, queue: str, credit: int, arrived: Callable[[Arrival], None], lost: Callable[[], None]) -> str:
+        """Start a consumer; its tag. `lost` is called when the broker ends it."""
+        await self._call(self._raw.basic_qos, prefetch_count=credit, global_qos=False)
+        self._raw.add_on_cancel_callback(lambda _: lost())
+        answer = await self._call(self._raw.basic_consume, queue, partial(_on_message, arrived))
+        tag: str = answer.method.consumer_tag
+        return tag
+
+    async def cancel(self, consumer: str) -> None:
+        """End a consumer; what is on its way still arrives."""
+        answer = self._answer()
+        self._raw.basic_cancel(consumer, callback=partial(_resolve, answer))
+        # Pika would put back what arrives from here on, one by one, which is at the tail of a quorum queue.
+        self._raw._cancelled.discard(consumer)  # noqa: SLF001
+        await self._wait(answer)
+
+    def ack(self, tag: int) -> None:
+        """Acknowledge a delivery."""
+        self._raw.basic_ack(tag)
+
+    def requeue(self, tag: int) -> None:
+        """Put a delivery back."""
+        self._raw.basic_nack(tag, requeue=True)
+
+    async def confirm(self, answered: Callable[[int, bool, bool], None], returned: Callable[[str], None]) -> None:
+        """Let the broker answer for each message.
+
+        Args:
+            answered: gets the number of a message, whether it speaks for all before it too, and whether it is a yes
+            returned: gets the message id of one that no queue took, before its answer
+        """
+        self._raw.add_on_return_callback(lambda _channel, _method, properties, _body: returned(properties.message_id))
+        await self._call(self._raw.confirm_delivery, partial(_on_answer, answered))
+
+    def publish(self, exchange: str, key: str, body: bytes, headers: Mapping[str, str], message_id: str, *, mandatory: bool) -> None:
+        """Publish a persistent message."""
+        properties = spec.BasicProperties(delivery_mode=_PERSISTENT, message_id=message_id, headers=dict(headers) or None)
+        self._raw.basic_publish(exchange, key, body, properties, mandatory=mandatory)
+
+    def discard(self) -> None:
+        """Close it without waiting; the broker takes back what is unsettled on it."""
+        if self._raw.is_open:
+            self._raw.close()
+
+    async def close(self) -> None:
+        """Close it; returns when the broker has taken back what is unsettled on it."""
+        self.discard()
+        await asyncio.wait((self.closed,))
+
+    async def _call(self, method: Callable[..., object], *arguments: object, **named: object) -> Any:
+        answer = self._answer()
+        method(*arguments, callback=partial(_resolve, answer), **named)
+        return await self._wait(answer)
+
+    def _answer(self) -> asyncio.Future[Any]:
+        answer: asyncio.Future[Any] = self.closed.get_loop().create_future()
+        self._waiting.add(answer)
+        return answer
+
+    async def _wait(self, answer: asyncio.Future[Any]) -> Any:
+        try:
+            return await answer
+        finally:
+            self._waiting.discard(answer)
+
+    def _on_close(self, _raw: object, reason: Exception) -> None:
+        self.closed.set_result(reason)
+        self.on_closed(reason)
+        for answer in self._waiting:
+            if not answer.done():
+                answer.set_exception(reason)
+
+
+class Link:
+    """One connection, up until `closed` has a result: the reason.
+
+    Attributes:
+        blocked: why the broker takes no messages now, or None
+        on_unblocked: called when it takes them again
+    """
+
+    def __init__(self, raw: Any) -> None:
+        self.closed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
+        self.blocked: str | None = None
+        self.on_unblocked: Callable[[], None] = lambda: None
+        self._raw = raw
+        raw.add_on_close_callback(lambda _raw, reason: self.closed.set_result(reason))
+        raw.add_on_connection_blocked_callback(self._on_blocked)
+        raw.add_on_connection_unblocked_callback(self._on_unblocked)
+
+    @classmethod
+    async def open(cls, address: Address, name: str) -> Self:
+        """Connect; `name` is shown by the broker's tools."""
+        opened: asyncio.Future[Self] = asyncio.get_running_loop().create_future()
+
+        def on_done(result: Any) -> None:
+            if opened.done():  # nobody waits any more; pika's own abort fails in the middle of a handshake
+                if not isinstance(result, BaseException):
+                    result.close()
+            elif isinstance(result, BaseException):
+                opened.set_exception(result)
+            else:
+                opened.set_result(cls(result))
+
+        _Connection.create_connection([_parameters(address, name)], on_done)
+        return await opened
+
+    async def channel(self) -> Channel:
+        """Open a channel."""
+        return await Channel.open(self._raw)
+
+    @contextlib.asynccontextmanager
+    async def scratch(self) -> AsyncIterator[Channel]:
+        """A channel for requests that may fail: the broker ends the channel on which one failed."""
+        channel = await self.channel()
+        try:
+            yield channel
+        finally:
+            channel.discard()
+
+    async def close(self) -> None:
+        """Close in order, or after two seconds anyhow."""
+        if self._raw.is_open:
+            self._raw.close()
+        await asyncio.wait((self.closed,), timeout=_CLOSE_SECONDS)
+        transport = self._raw._transport  # noqa: SLF001 (pika has no other way to give up on a peer that does not answer)
+        if transport is not None:
+            transport.abort()
+            await asyncio.wait((self.closed,), timeout=_CLOSE_SECONDS)
+
+    def _on_blocked(self, _raw: object, method_frame: Any) -> None:
+        self.blocked = str(method_frame.method.reason)
+
+    def _on_unblocked(self, _raw: object, _frame: object) -> None:
+        self.blocked = None
+        self.on_unblocked()
+
+
+def _parameters(address: Address, name: str) -> Any:
+    return pika.ConnectionParameters(
+        address.host,
+        address.port,
+        address.vhost,
+        pika.PlainCredentials(address.user, address.password),
+        heartbeat=address.heartbeat,
+        ssl_options=pika.SSLOptions(ssl.create_default_context(), address.host) if address.tls else None,
+        connection_attempts=1,
+        socket_timeout=address.connection_timeout,
+        stack_timeout=address.connection_timeout,
+        client_properties={"connection_name": name, "product": "broker-jobs"},
+    )
+
+
+def _resolve(answer: asyncio.Future[Any], result: object) -> None:
+    if not answer.done():
+        answer.set_result(result)
+
+
+def _on_answer(answered: Callable[[int, bool, bool], None], method_frame: Any) -> None:
+    method = method_frame.method
+    answered(method.delivery_tag, method.multiple, method.NAME == "Basic.Ack")
+
+
+def _on_message(arrived: Callable[[Arrival], None], _channel: object, method: Any, _properties: object, body: bytes) -> None:
+    key = method.routing_key
+    if isinstance(key, bytes):  # not UTF-8: as readable as possible, and not longer
+        key = key.decode(errors="replace").replace("\ufffd", "?")
+    arrived(Arrival(method.delivery_tag, method.exchange, key, method.redelivered, body))
