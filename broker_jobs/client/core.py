@@ -1,0 +1,370 @@
+"""The client's one shell: follows jobs over one connection, on one event loop.
+
+What is known of a job comes from two sides. Workers' replies come by themselves, to whoever has sent the job; the ledger is asked, by
+long polls, where replies cannot come (a job of another process), may have been missed (a reconnect), or stay away for a while.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+import weakref
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from broker_jobs.client.followed import Batch, Followed
+from broker_jobs.client.jobview import JobView, ending_of
+from broker_jobs.client.link import PATIENCE
+from broker_jobs.core.states import ENDED, JOB_ENDED
+from broker_jobs.errors import BrokerJobsError, ClientClosed, CoordinatorUnavailable, TaskNotFound
+from broker_jobs.wire.messages import CancelResult, CancelTasks, Changes, FindJob, ForgetJobs, GetChanges, GetOutput, JobInfo, TaskOutput
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+
+    from broker_jobs.client.jobview import Ending, Layout
+    from broker_jobs.client.link import Frame, Link
+    from broker_jobs.wire.messages import Question, Reply, TaskInfo
+
+LONG_POLL: Final = 10.0
+"""Seconds for which the ledger may keep a question until there is news."""
+
+TOLERANCE: Final = 60.0
+"""Seconds for which a wait bears the absence of a coordinator that has answered before: it may be starting again."""
+
+_GRACE_SUBMITTED: Final = 0.25
+_GRACE_CALLED: Final = 5.0
+_PAUSE: Final = 0.05
+_PAUSE_FED: Final = 1.0
+_PAGE: Final = 1000
+_FORGET_AT: Final = 200
+_FORGET_AFTER: Final = 2.0
+
+_log = logging.getLogger(__name__)
+_Kind = TypeVar("_Kind")
+
+
+class Core:
+    """The jobs of one connection.
+
+    Attributes:
+        unfinished: jobs that were submitted over it and are not known to have ended
+    """
+
+    def __init__(self, link: Link) -> None:
+        self.link = link
+        self.unfinished: set[str] = set()
+        self._followed: weakref.WeakValueDictionary[str, Followed] = weakref.WeakValueDictionary()
+        self._batches: dict[str, tuple[Batch, Followed]] = {}
+        self._forget: list[str] = []
+        self._forgetting: asyncio.TimerHandle | None = None
+        self._minding: asyncio.TimerHandle | None = None
+        self._background: set[asyncio.Task[None]] = set()
+        link.listen(self)
+
+    # --- what comes in ---
+
+    def heard(self, reply: Reply) -> None:
+        """A worker has said something of a job of ours."""
+        followed = self._followed.get(reply.job)
+        if followed is not None:
+            self._known(followed, followed.view.heard(reply))
+
+    def told(self, info: JobInfo) -> None:
+        """The coordinator says that a job of ours has another state."""
+        if info.state in JOB_ENDED:
+            self.unfinished.discard(info.job)
+        followed = self._followed.get(info.job)
+        if followed is not None and followed.view.told(info):
+            if info.state in JOB_ENDED:
+                followed.urgent.set()
+                if info.job in self._batches:
+                    self._mind(*self._batches[info.job])
+            followed.notify()
+
+    def interrupted(self) -> None:
+        """The connection was away: replies may have been missed."""
+        for followed in list(self._followed.values()):
+            followed.interrupted()
+        for batch, followed in list(self._batches.values()):
+            self._mind(batch, followed)
+
+    # --- jobs that were submitted ---
+
+    async def submit(self, job: str, layout: Layout, frames: Iterable[Frame], timeout: float) -> Followed:
+        """Send a whole job; returns when nothing of it can be lost any more."""
+        followed = self.follow(job, layout)
+        await self.link.send(job, frames, timeout)
+        if not followed.view.ended:
+            self.unfinished.add(job)
+        return followed
+
+    def follow(self, job: str, layout: Layout | None = None) -> Followed:
+        """A job of this or of another process."""
+        followed = self._followed.get(job)
+        if followed is None:
+            followed = self._followed[job] = Followed(JobView(job, layout), grace=_GRACE_SUBMITTED)
+        return followed
+
+    async def find(self, text: str) -> JobInfo:
+        """The job of this id, ending of an id, or ``last``."""
+        return await self.ask(FindJob(text), JobInfo)
+
+    async def info(self, followed: Followed) -> JobInfo:
+        """The job at a glance, from the ledger."""
+        info = await self.find(followed.id)
+        followed.view.told(info)
+        self._known(followed, ())
+        return info
+
+    async def ask(self, question: Question, kind: type[_Kind], timeout: float = PATIENCE) -> _Kind:
+        """The ledger's answer, of the kind that belongs to the question."""
+        answer = await self.link.ask(question, timeout)
+        if not isinstance(answer, kind):
+            raise CoordinatorUnavailable(f"the coordinator has answered with a {type(answer).tag}: it is of another version")
+        return answer
+
+    async def ended(self, followed: Followed) -> None:
+        """Wait for the end of a job."""
+        await self._until(followed, lambda: followed.view.ended, tasks=())
+
+    async def ending(self, followed: Followed, number: int) -> Ending:
+        """Wait for the end of a task; `TaskNotFound` where the job has none of this number."""
+        view = followed.view
+        if view.layout and not 0 <= number < view.layout.total:
+            raise TaskNotFound(f"job {view.job} has no task {number}")
+        found: list[Ending] = []
+        with followed.subscribed(lambda endings: found.extend(ending for ending in endings if ending.number == number)):
+            await self._until(followed, lambda: view.ending(number) is not None or bool(found), values=True, tasks=(number,))
+        ending = view.ending(number) or (found[0] if found else None)
+        if ending is None:
+            raise TaskNotFound(f"job {view.job} has no task {number}")
+        return ending
+
+    async def endings(self, followed: Followed) -> list[Ending]:
+        """Wait for the end of a job: how its tasks ended, with their values."""
+        await self.ended(followed)
+        if followed.view.complete:
+            return followed.view.endings()
+        return [ending_of(task) async for task in self.tasks(followed, values=True) if task.state in ENDED]
+
+    async def as_completed(self, followed: Followed) -> AsyncIterator[Ending]:
+        """Endings with their values, as they become known, until the job has ended."""
+        view = followed.view
+        fresh = view.endings()
+        seen = {ending.number for ending in fresh}
+
+        def take(endings: Sequence[Ending]) -> None:
+            fresh.extend(ending for ending in endings if ending.number not in seen)
+            seen.update(ending.number for ending in endings)
+
+        def complete() -> bool:
+            return view.layout is not None and len(seen) == view.layout.total
+
+        with followed.subscribed(take):
+            while True:
+                told = await self._until(followed, lambda: bool(fresh) or complete(), values=True)
+                ready, fresh[:] = list(fresh), []
+                for ending in ready:
+                    yield ending
+                if told or (complete() and not fresh):
+                    return
+
+    async def tasks(self, followed: Followed, *, values: bool = False, only: tuple[int, ...] | None = None) -> AsyncIterator[TaskInfo]:
+        """The tasks as the ledger has them now."""
+        since, more = 0, True
+        while more:
+            changes = await self.ask(GetChanges(followed.id, since, limit=_PAGE, values=values, tasks=only), Changes)
+            self._known(followed, followed.view.changed(changes, values=values))
+            since, more = changes.upto, changes.more
+            for task in changes.tasks:
+                yield task
+
+    async def changes(self, followed: Followed) -> AsyncIterator[Changes]:
+        """What the ledger hears of a job, from its beginning to its end."""
+        since, wait = 0, 0.0
+        while True:
+            changes = await self._changes(followed, GetChanges(followed.id, since, round(wait * 1000), _PAGE), wait)
+            self._known(followed, followed.view.changed(changes, values=False))
+            since, wait = changes.upto, 0.0 if changes.more else LONG_POLL
+            yield changes
+            if not changes.more:
+                if changes.info.state in JOB_ENDED:
+                    return
+                await asyncio.sleep(_PAUSE)
+
+    async def output(self, followed: Followed, number: int) -> TaskOutput:
+        """What a task has printed, once it has ended."""
+        await self.ending(followed, number)
+        return await self.ask(GetOutput(followed.id, number), TaskOutput)
+
+    async def cancel(self, job: str, tasks: tuple[int, ...] | None, reason: str, *, unstarted_only: bool = False) -> CancelResult:
+        """End a job, or some of its tasks."""
+        return await self.ask(CancelTasks(job, tasks, reason, unstarted_only), CancelResult)
+
+    # --- calls ---
+
+    def launch(self, batch: Batch) -> None:
+        """Send calls; their endings are delivered as they come."""
+        followed = Followed(JobView(batch.job, batch.layout), grace=_GRACE_CALLED)
+        self._followed[batch.job] = followed
+        self._batches[batch.job] = batch, followed
+        self._spawn(self._send(batch))
+        if not followed.flat:
+            self._mind(batch, followed)
+        elif self._minding is None:
+            self._minding = asyncio.get_running_loop().call_later(_GRACE_CALLED, self._mind_old)
+
+    def started(self, job: str, number: int) -> bool:
+        """Whether a call is known to have started."""
+        followed = self._followed.get(job)
+        state = followed.view.state_of(number) if followed is not None else None
+        return state is not None and state.value not in {"waiting", "queued"}
+
+    def withdraw(self, job: str, reason: str) -> None:
+        """Cancel calls whose results nobody wants any more."""
+        batch, _ = self._batches.pop(job, (None, None))
+        if batch:
+            if batch.minder:
+                batch.minder.cancel()
+            self._spawn(self._tell(CancelTasks(job, None, reason)))
+
+    async def close(self) -> None:
+        """Cancel calls that have not started, forget those that were delivered, and end the connection."""
+        batches, self._batches = [batch for batch, _ in self._batches.values()], {}
+        for timer in (self._minding, self._forgetting):
+            if timer:
+                timer.cancel()
+        for task in tuple(self._background):
+            task.cancel()
+        for batch in batches:
+            batch.fail(ClientClosed("the client was closed before this call was done"))
+        questions: list[Question] = [CancelTasks(batch.job, None, "its client was closed", unstarted_only=True) for batch in batches]
+        if self._forget:
+            questions.append(ForgetJobs(tuple(self._forget)))
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_FORGET_AFTER):
+                await asyncio.gather(*map(self._tell, questions))
+        await self.link.close()
+
+    # --- inside ---
+
+    def _known(self, followed: Followed, endings: Sequence[Ending]) -> None:
+        """Endings have become known, or the job's state."""
+        batch, _ = self._batches.get(followed.id, (None, None))
+        if batch:
+            self._deliver(batch, followed, endings)
+        elif followed.view.ended:
+            self.unfinished.discard(followed.id)
+        followed.notify(endings)
+
+    async def _until(
+        self, followed: Followed, done: Callable[[], bool], *, values: bool = False, tasks: tuple[int, ...] | None = None
+    ) -> bool:
+        """Wait until `done()`, or until the job has ended and the ledger has told all of it; whether it was the latter."""
+        if done():
+            return False
+        poller = asyncio.ensure_future(self._poll(followed, values=values, tasks=tasks))
+        try:
+            while not done():
+                if poller.done():
+                    await poller
+                    return True
+                await asyncio.wait({followed.changed(), poller}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            poller.cancel()
+        return False
+
+    async def _poll(self, followed: Followed, *, values: bool, tasks: tuple[int, ...] | None) -> None:
+        """Ask the ledger until the job has ended."""
+        if followed.fed:
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(followed.urgent.wait(), followed.grace)
+        since, wait = 0, 0.0
+        while True:
+            changes = await self._changes(followed, GetChanges(followed.id, since, round(wait * 1000), _PAGE, values, tasks), wait)
+            self._known(followed, followed.view.changed(changes, values=values))
+            since, wait = changes.upto, 0.0 if changes.more else LONG_POLL
+            if not changes.more:
+                if changes.info.state in JOB_ENDED:
+                    return
+                await asyncio.sleep(_PAUSE_FED if followed.fed and not followed.urgent.is_set() else _PAUSE)
+
+    async def _changes(self, followed: Followed, question: GetChanges, wait: float) -> Changes:
+        """The answer to one long poll; a coordinator that was there may be away for a while, and flat work needs none."""
+        begun = time.monotonic()
+        while True:
+            try:
+                return await self.ask(question, Changes, wait + PATIENCE)
+            except CoordinatorUnavailable:
+                if not followed.flat and (not question.since or time.monotonic() - begun > TOLERANCE):
+                    raise
+
+    async def _send(self, batch: Batch) -> None:
+        try:
+            await self.link.send(batch.job, batch.frames, batch.timeout)
+        except BrokerJobsError as error:
+            self._give_up(batch, error)
+
+    def _deliver(self, batch: Batch, followed: Followed, endings: Iterable[Ending]) -> None:
+        for ending in endings:
+            followed.view.drop(ending.number)
+            if ending.number in batch.open:
+                batch.open.remove(ending.number)
+                batch.deliver(ending)
+        if not batch.open:
+            del self._batches[batch.job]
+            if batch.minder:
+                batch.minder.cancel()
+            self._forget.append(batch.job)
+            if len(self._forget) >= _FORGET_AT:
+                self._forget_now()
+            elif self._forgetting is None:
+                self._forgetting = asyncio.get_running_loop().call_later(_FORGET_AFTER, self._forget_now)
+
+    def _give_up(self, batch: Batch, error: BrokerJobsError) -> None:
+        if self._batches.pop(batch.job, None):
+            batch.fail(error)
+
+    def _mind_old(self) -> None:
+        """Ask the ledger for calls that have been silent for long."""
+        self._minding = None
+        old = time.monotonic() - _GRACE_CALLED
+        for batch, followed in self._batches.values():
+            if batch.begun <= old:
+                self._mind(batch, followed)
+        if self._batches:
+            self._minding = asyncio.get_running_loop().call_later(_GRACE_CALLED, self._mind_old)
+
+    def _mind(self, batch: Batch, followed: Followed) -> None:
+        if batch.minder is None:
+            followed.urgent.set()
+            batch.minder = asyncio.get_running_loop().create_task(self._ask_for(batch, followed))
+            self._keep(batch.minder)
+
+    async def _ask_for(self, batch: Batch, followed: Followed) -> None:
+        try:
+            await self._until(followed, lambda: not batch.open, values=True)
+        except BrokerJobsError as error:
+            self._give_up(batch, error)
+
+    def _forget_now(self) -> None:
+        self._forgetting = None
+        jobs, self._forget = tuple(self._forget), []
+        if jobs:
+            self._spawn(self._tell(ForgetJobs(jobs)))
+
+    async def _tell(self, question: Question) -> None:
+        try:
+            await self.link.tell(question)
+        except BrokerJobsError:
+            _log.debug("not told: %s; the coordinator drops old calls by itself", type(question).tag, exc_info=True)
+
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        self._keep(asyncio.get_running_loop().create_task(work))
+
+    def _keep(self, task: asyncio.Task[None]) -> None:
+        """The loop itself holds its tasks weakly."""
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)

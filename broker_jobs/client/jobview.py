@@ -1,0 +1,333 @@
+"""What a client knows of a job: a replica, fed by replies of workers (a shortcut) and by the ledger (the truth). Pure.
+
+A reply tells of an ending at once: a success is final, a failure is where the task's retry policy gives up. What no worker says
+(a task aborted before its start, a crash limit) only the ledger knows. Either source may come first, late, twice or never; what is
+final stays, except that the ledger's word replaces a worker's.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.client.authoring import MapWork
+from broker_jobs.core.outcome import Canceled, Crashed, Failed, Succeeded
+from broker_jobs.core.retry import GiveUp, decide
+from broker_jobs.core.states import ENDED, JOB_ENDED, JobState, TaskState, job_state
+from broker_jobs.core.value import Inline
+from broker_jobs.errors import TaskNotFound, ValidationError
+from broker_jobs.wire.messages import Ended, Program, Progress, Returned, Started, Taken
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from broker_jobs.client.authoring import Job
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.core.spec import Retry
+    from broker_jobs.wire.messages import Changes, JobInfo, Reply, TaskInfo
+
+BUDGET: Final = 64 * 2**20
+"""Bytes of values that are kept of one job; further ones are asked for again when they are needed."""
+
+_OVERHEAD: Final = 200
+_STATES: Final = tuple(TaskState)
+_CODES: Final = {state: code for code, state in enumerate(_STATES)}
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """Tasks of a job that were added together: what a client must know of them after it has sent them."""
+
+    first: int
+    count: int
+    name: str
+    array: bool
+    program: bool
+    retry: Retry | None
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """The tasks of a job that this client has sent.
+
+    Attributes:
+        flat: every task went straight to a class queue: it runs, and is heard of, without a coordinator
+    """
+
+    rows: tuple[Row, ...]
+    total: int
+    flat: bool = False
+
+    @classmethod
+    def of(cls, job: Job, *, flat: bool) -> Layout:
+        """The layout of a whole job."""
+        rows = (
+            Row(entry.first, entry.count, entry.name, isinstance(entry.work, MapWork), isinstance(entry.work, Program), entry.options.retry)
+            for entry in job.entries
+        )
+        return cls(tuple(rows), len(job), flat)
+
+    def row(self, number: int) -> Row | None:
+        """The row of a task, or None where there is none."""
+        low, high = 0, len(self.rows)
+        while low < high:
+            middle = (low + high) // 2
+            low, high = (middle + 1, high) if self.rows[middle].first <= number else (low, middle)
+        row = self.rows[low - 1] if low else None
+        return row if row and row.first <= number < row.first + row.count else None
+
+    def named(self, name: str) -> int:
+        """The number of the task of this name.
+
+        Raises:
+            TaskNotFound: there is none
+            ValidationError: there are several
+        """
+        base, _, index = name.removesuffix("]").rpartition("[")
+        found = [row.first for row in self.rows if row.name == name and not row.array]
+        if name.endswith("]") and index.isdecimal():
+            found += [row.first + int(index) for row in self.rows if row.array and row.name == base and int(index) < row.count]
+        return only(found, name)
+
+
+def only(found: list[int], name: str) -> int:
+    """The one number; `TaskNotFound` or `ValidationError` where there is none or more."""
+    if not found:
+        raise TaskNotFound(f"the job has no task named {name!r}")
+    if len(found) > 1:
+        raise ValidationError(f"{len(found)} tasks are named {name!r}: use a number, such as {found[0]}")
+    return found[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a task has ended.
+
+    Attributes:
+        outcome: as recorded; None where it ended before its start
+        reason: why it was canceled or aborted
+    """
+
+    number: int
+    state: TaskState
+    outcome: Outcome | None
+    reason: str = ""
+    name: str = ""
+    attempt: int = 0
+    worker: str = ""
+    program: bool = False
+
+
+class JobView:
+    """The replica of one job.
+
+    Args:
+        job: its id
+        layout: its tasks, where this client has sent them; their replies come to it, too
+    """
+
+    def __init__(self, job: str, layout: Layout | None = None) -> None:
+        self.job = job
+        self.layout = layout
+        self.info: JobInfo | None = None
+        self.counts: Counter[TaskState] = Counter({TaskState.waiting: layout.total} if layout else {})
+        self._codes = bytearray(layout.total if layout else 0)
+        self._endings: dict[int, Ending] = {}
+        self._failures: dict[int, set[int]] = {}
+        self._size = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the job is known to have ended."""
+        return self.state in JOB_ENDED
+
+    @property
+    def state(self) -> JobState:
+        """The newest state that is known."""
+        if self.info and self.info.state in JOB_ENDED:
+            return self.info.state
+        here = job_state(self.counts, complete=True) if self.layout else JobState.waiting
+        if here is JobState.waiting and self.info:
+            return self.info.state
+        return here
+
+    @property
+    def total(self) -> int | None:
+        """The number of tasks, where it is known."""
+        if self.layout:
+            return self.layout.total
+        return self.info.total if self.info else None
+
+    @property
+    def progress(self) -> Mapping[str, int]:
+        """Tasks by state, from whoever knows of more that have ended."""
+        here = {state.value: count for state, count in self.counts.items() if count}
+        there = self.info.counts if self.info else {}
+        return max(here, there, key=_ended)
+
+    @property
+    def complete(self) -> bool:
+        """Whether the ending of every task is kept here."""
+        return self.layout is not None and len(self._endings) == self.layout.total
+
+    def state_of(self, number: int) -> TaskState | None:
+        """The last known state of a task, or None."""
+        known = 0 <= number < len(self._codes)
+        return _STATES[self._codes[number]] if known and (self.layout or self._codes[number]) else None
+
+    def ending(self, number: int) -> Ending | None:
+        """How a task ended, where that is known and kept."""
+        return self._endings.get(number)
+
+    def endings(self) -> list[Ending]:
+        """All endings that are kept, in the order in which they became known."""
+        return list(self._endings.values())
+
+    def drop(self, number: int) -> None:
+        """Keep the ending of this task no longer: it was delivered."""
+        ending = self._endings.pop(number, None)
+        if ending:
+            self._size -= _size(ending)
+
+    def heard(self, reply: Reply) -> list[Ending]:
+        """Take a worker's reply; the endings that became known."""
+        found: list[Ending] = []
+        for item in reply.items:
+            before = self.state_of(item.task)
+            if before in ENDED:
+                continue
+            match item:
+                case Started() | Taken() | Progress():
+                    self._move(item.task, TaskState.running)
+                case Returned():
+                    self._move(item.task, TaskState.queued)
+                case Ended():
+                    state = self._after(item)
+                    self._move(item.task, state)
+                    if state in ENDED:
+                        row = self.layout.row(item.task) if self.layout else None
+                        ending = Ending(
+                            item.task,
+                            state,
+                            item.outcome,
+                            name=_name(row, item.task),
+                            attempt=item.attempt,
+                            worker=reply.worker,
+                            program=bool(row and row.program),
+                        )
+                        self._keep(ending)
+                        found.append(ending)
+                case _:
+                    assert_never(item)
+        return found
+
+    def told(self, info: JobInfo) -> bool:
+        """Take the ledger's word of the job; whether it is new."""
+        if self.info and info.version <= self.info.version:
+            return False
+        self.info = info
+        return True
+
+    def changed(self, changes: Changes, *, values: bool) -> list[Ending]:
+        """Take the ledger's word of tasks; the endings that became known.
+
+        Args:
+            changes: the answer to `GetChanges`
+            values: whether values were asked for; without them a success is only counted
+        """
+        self.told(changes.info)
+        found: list[Ending] = []
+        for task in changes.tasks:
+            known = self.state_of(task.number)
+            if known in ENDED and task.state not in ENDED:
+                continue  # written before the reply came that we have heard
+            self._move(task.number, task.state)
+            kept = self._endings.get(task.number)
+            if task.state in ENDED and (values or task.state is not TaskState.succeeded) and (kept is None or kept.state is not task.state):
+                ending = ending_of(task)
+                self._keep(ending)
+                found.append(ending)
+        return found
+
+    def check(self) -> None:
+        """What must always be true; `AssertionError` where it is not."""
+        counted = Counter(_STATES[code] for code in self._codes)
+        if not self.layout:
+            counted[TaskState.waiting] = 0
+        assert +counted == +self.counts, "every known task is counted once"  # noqa: S101
+        assert self._size == sum(map(_size, self._endings.values())), "what is kept is counted"  # noqa: S101
+        assert all(self.state_of(number) is ending.state for number, ending in self._endings.items()), "endings agree with states"  # noqa: S101
+
+    def _after(self, item: Ended) -> TaskState:
+        """The state of the task after this execution: a final one only where nobody but a worker has to be asked."""
+        match item.outcome:
+            case Succeeded():
+                return TaskState.succeeded
+            case Failed() as failed:
+                row = self.layout.row(item.task) if self.layout else None
+                failures = self._failures.setdefault(item.task, set())
+                failures.add(item.attempt)
+                if isinstance(decide(row.retry if row else None, len(failures), failed, 0.5), GiveUp):
+                    del self._failures[item.task]
+                    return TaskState.failed
+                return TaskState.retrying
+            case Canceled():
+                return TaskState.canceling
+            case Crashed():
+                return TaskState.queued
+            case _:
+                assert_never(item.outcome)
+
+    def _move(self, number: int, state: TaskState) -> None:
+        if number >= len(self._codes):
+            self._codes.extend(bytes(number + 1 - len(self._codes)))
+        before = _STATES[self._codes[number]]
+        if self.layout or before is not TaskState.waiting:
+            self.counts[before] -= 1
+        if self.layout or state is not TaskState.waiting:
+            self.counts[state] += 1
+        self._codes[number] = _CODES[state]
+
+    def _keep(self, ending: Ending) -> None:
+        self.drop(ending.number)
+        size = _size(ending)
+        if self._size + size <= BUDGET:
+            self._endings[ending.number] = ending
+            self._size += size
+
+
+def ending_of(task: TaskInfo) -> Ending:
+    """The ending of a task as the ledger tells it."""
+    return Ending(
+        task.number, task.state, task.outcome, task.reason, task.name, task.attempt, task.worker, program=task.kind == Program.tag
+    )
+
+
+def label(ending: Ending) -> str:
+    """A task for a message to people."""
+    return f"task {ending.number} {ending.name!r}" if ending.name else f"task {ending.number}"
+
+
+def failures(endings: list[Ending]) -> Iterator[tuple[Ending, Failed]]:
+    """Those that failed."""
+    for ending in endings:
+        if isinstance(ending.outcome, Failed):
+            yield ending, ending.outcome
+
+
+def _name(row: Row | None, number: int) -> str:
+    if row is None:
+        return ""
+    return f"{row.name}[{number - row.first}]" if row.array else row.name
+
+
+def _size(ending: Ending) -> int:
+    outcome = ending.outcome
+    if isinstance(outcome, Succeeded):
+        return _OVERHEAD + (outcome.value.size if isinstance(outcome.value, Inline) else 0)
+    return _OVERHEAD + (len(outcome.message) + len(outcome.traceback) if isinstance(outcome, Failed) else 0)
+
+
+def _ended(counts: Mapping[str, int]) -> int:
+    return sum(counts.get(state.value, 0) for state in ENDED)

@@ -1,0 +1,351 @@
+"""The connection of a client: chunks and questions go out, replies, news and answers come in. Everything runs on one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, Protocol, Self
+
+from broker_jobs.broker import open_broker
+from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.errors import (
+    AmbiguousId,
+    BrokerBlocked,
+    BrokerJobsError,
+    BrokerUnavailable,
+    CoordinatorUnavailable,
+    JobActive,
+    JobNotFound,
+    MessageError,
+    SecurityError,
+    SigningKeyMissing,
+    SubmitUnknown,
+    TaskNotFound,
+    ValidationError,
+)
+from broker_jobs.ids import new_name, partition_of
+from broker_jobs.wire.messages import JobNews, Refusal, Refused, Reply, Request, Response, Role
+from broker_jobs.wire.signing import Signer
+from broker_jobs.wire.topology import PARTITIONS, Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+
+    from broker_jobs.broker.port import Broker, Delivery
+    from broker_jobs.client.chunking import OpenClasses
+    from broker_jobs.config import Settings
+    from broker_jobs.core.spec import Lane
+    from broker_jobs.wire.messages import Answer, Chunk, JobInfo, Question
+
+PATIENCE: Final = 10.0
+"""Seconds after which a coordinator that does not answer is taken for absent."""
+
+_log = logging.getLogger(__name__)
+
+_REVIVE_AFTER: Final = 2.0
+_LATE: Final = 3600.0
+_CREDIT: Final = 1000
+_BATCH: Final = 64
+_BATCH_BYTES: Final = 8 * 2**20
+_PAUSES: Final = (0.02, 0.05, 0.1, 0.25, 0.5, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A signed chunk, and the routing key that it goes with."""
+
+    key: str
+    body: bytes
+
+
+class Listener(Protocol):
+    """Who hears what comes in."""
+
+    def heard(self, reply: Reply) -> None:
+        """A worker has said something of a job of ours."""
+
+    def told(self, info: JobInfo) -> None:
+        """The coordinator says that a job of ours has another state."""
+
+    def interrupted(self) -> None:
+        """The connection was away: replies may have been missed."""
+
+
+class _Nobody:
+    """Hears nothing."""
+
+    def heard(self, reply: Reply) -> None: ...
+
+    def told(self, info: JobInfo) -> None: ...
+
+    def interrupted(self) -> None: ...
+
+
+class Link(Protocol):
+    """What a client needs of a connection."""
+
+    @property
+    def client(self) -> str:
+        """The name to which replies come."""
+
+    def seal(self, chunk: Chunk) -> Frame:
+        """The signed frame of a chunk; `SigningKeyMissing` where there is no key."""
+
+    def listen(self, listener: Listener) -> None:
+        """Say who hears what comes in, once, before anything is sent."""
+
+    async def open_classes(self, wanted: Iterable[tuple[str, Lane]]) -> OpenClasses:
+        """Those of these classes and lanes that have a queue."""
+
+    async def send(self, job: str, frames: Iterable[Frame], timeout: float) -> None:
+        """Publish chunks until each is confirmed.
+
+        Raises:
+            BrokerBlocked, BrokerUnavailable: nothing was sent
+            SubmitUnknown: not all were confirmed in time
+        """
+
+    async def ask(self, question: Question, timeout: float = PATIENCE) -> Answer:
+        """The ledger's answer.
+
+        Raises:
+            CoordinatorUnavailable: there was none in time
+            LookupFailed, JobActive, ValidationError: the question has no answer
+        """
+
+    async def tell(self, question: Question) -> None:
+        """Ask without waiting for the answer; returns when the ledger's queue has the question."""
+
+    async def close(self) -> None:
+        """End the connection."""
+
+
+class BrokerLink:
+    """A connection to a broker."""
+
+    def __init__(self, broker: Broker, settings: Settings, client: str, revive: Callable[[], Awaitable[None]] | None) -> None:
+        self._broker = broker
+        self._settings = settings
+        self._topology = Topology(settings.namespace)
+        self._signer = Signer(settings.namespace, settings.key) if settings.key else None
+        self._client = client
+        self._listener: Listener = _Nobody()
+        self._revive = revive
+        self._asked: dict[str, tuple[Outgoing, asyncio.Future[Answer]]] = {}
+        self._open: set[tuple[str, Lane]] = set()
+        self._questions = 0
+        self._online = asyncio.Event()
+        self._online.set()
+        self._background: set[asyncio.Task[object]] = set()
+
+    @classmethod
+    async def open(cls, settings: Settings, timeout: float, revive: Callable[[], Awaitable[None]] | None = None) -> Self:
+        """Connect.
+
+        Args:
+            settings: where, and with which key
+            timeout: seconds in which the broker must answer
+            revive: called when no coordinator answers, to start one where that is ours to do
+
+        Raises:
+            BrokerError: the broker cannot be reached or used; the subclass says why
+        """
+        client = new_name("client")
+        broker = await open_broker(settings.url, name=client, timeout=timeout)
+        try:
+            self = cls(broker, settings, client, revive)
+            ledgers = [self._topology.ledger(partition) for partition in range(PARTITIONS)]
+            replies = self._topology.reply_queue(client)
+            await broker.declare(self._topology.exchanges(), [*ledgers, self._topology.dead_letters(), replies])
+            broker.watch(self._up, self._down)
+            await broker.consume(replies.name, _CREDIT, self._receive)
+        except BaseException:
+            await broker.close()
+            raise
+        return self
+
+    @property
+    def client(self) -> str:
+        """The name to which replies come."""
+        return self._client
+
+    def listen(self, listener: Listener) -> None:
+        """Say who hears what comes in."""
+        self._listener = listener
+
+    def seal(self, chunk: Chunk) -> Frame:
+        """The signed frame of a chunk."""
+        partition = partition_of(chunk.job, PARTITIONS)
+        key = Topology.task_key(chunk.resource_class, chunk.lane, partition) if chunk.direct else Topology.ledger_key(partition)
+        return Frame(key, self._required_signer().seal(chunk, Role.submitter))
+
+    async def open_classes(self, wanted: Iterable[tuple[str, Lane]]) -> OpenClasses:
+        """Those of these classes and lanes that have a queue; one that has is remembered."""
+        wanted = set(wanted)
+        for resource_class, lane in wanted - self._open:
+            if await self._broker.depth(self._topology.class_name(resource_class, lane)) is not None:
+                self._open.add((resource_class, lane))
+        return frozenset(wanted & self._open)
+
+    async def send(self, job: str, frames: Iterable[Frame], timeout: float) -> None:
+        """Publish chunks until each is confirmed."""
+        blocked = self._broker.blocked
+        if blocked is not None:
+            raise BrokerBlocked(f"the broker takes no messages now ({blocked}); nothing was sent")
+        begun = False
+        try:
+            async with asyncio.timeout(timeout):
+                await self._online.wait()
+                begun = True
+                for batch in _batches(frames):
+                    await self._publish([Outgoing(self._topology.tasks, frame.key, frame.body) for frame in batch])
+        except TimeoutError:
+            if not begun:
+                raise BrokerUnavailable(f"no connection to the broker within {timeout:g} s; nothing was sent") from None
+            raise SubmitUnknown(
+                f"the broker did not confirm all of job {job} within {timeout:g} s: it may or may not run. "
+                "Submit it again with the same idempotency_key, which goes on with it",
+                job_id=job,
+            ) from None
+
+    async def ask(self, question: Question, timeout: float = PATIENCE) -> Answer:
+        """The ledger's answer."""
+        name, outgoing = self._question(question, timeout)
+        answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
+        self._asked[name] = outgoing, answered
+        reviver = asyncio.get_running_loop().call_later(_REVIVE_AFTER, self._revive_node) if self._revive else None
+        try:
+            async with asyncio.timeout(timeout):
+                await self._publish([outgoing])
+                answer = await answered
+        except TimeoutError:
+            raise CoordinatorUnavailable(
+                f"no coordinator has answered within {timeout:g} s. Start one with: broker-jobs coordinator start"
+            ) from None
+        finally:
+            del self._asked[name]
+            if reviver:
+                reviver.cancel()
+        if isinstance(answer, Refused):
+            raise _refusal(answer)
+        return answer
+
+    async def tell(self, question: Question) -> None:
+        """Ask without waiting for the answer."""
+        _, outgoing = self._question(question, _LATE)
+        await self._publish([outgoing])
+
+    async def close(self) -> None:
+        """End the connection."""
+        for task in tuple(self._background):
+            task.cancel()
+        await self._broker.close()
+
+    def _question(self, question: Question, timeout: float) -> tuple[str, Outgoing]:
+        """A question's name, and its message."""
+        self._questions += 1
+        name = f"{self._client}.{self._questions}"
+        request = Request(name, self._client, question, round((time.time() + timeout) * 1000))
+        partition = partition_of(getattr(question, "job", "0"), PARTITIONS)
+        frame = self._required_signer().seal(request, Role.submitter)
+        return name, Outgoing(self._topology.tasks, Topology.ledger_key(partition), frame)
+
+    def _required_signer(self) -> Signer:
+        if self._signer is None:
+            raise SigningKeyMissing
+        return self._signer
+
+    async def _publish(self, messages: Sequence[Outgoing]) -> None:
+        """Publish until each is confirmed, for ever: twice does no harm, and the caller has a deadline."""
+        attempt = 0
+        while True:
+            receipts = await self._broker.publish(messages)
+            messages = [message for message, receipt in zip(messages, receipts, strict=True) if receipt is not Receipt.confirmed]
+            if not messages:
+                return
+            if Receipt.unroutable in receipts:
+                # Somebody has deleted the ledger's queue.
+                await self._broker.declare(
+                    self._topology.exchanges(), [self._topology.ledger(partition) for partition in range(PARTITIONS)]
+                )
+            await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
+            attempt += 1
+
+    def _receive(self, delivery: Delivery) -> None:
+        try:
+            if self._signer is None:
+                raise SecurityError("there is no key to check it with")
+            opened = self._signer.open(delivery.body)
+            match opened.message, opened.role:
+                case Reply() as reply, Role.worker:
+                    self._listener.heard(reply)
+                case JobNews(info=info), Role.coordinator:
+                    self._listener.told(info)
+                case Response(request=name, answer=answer), Role.coordinator:
+                    _, answered = self._asked.get(name, (None, None))
+                    if answered and not answered.done():
+                        answered.set_result(answer)
+                case message, role:
+                    raise SecurityError(f"a {type(message).tag} of a {role.value} does not belong into a reply queue")
+        except MessageError as error:
+            kind = "security" if isinstance(error, SecurityError) else "decode"
+            self._spawn(self._broker.dead_letter(delivery, self._topology.dead, f"{kind}: {error}"))
+        else:
+            self._broker.done(delivery)
+
+    def _up(self, _generation: int) -> None:
+        """The reply queue is a new one: what was asked is asked again, and whoever waits for replies asks the ledger."""
+        self._online.set()
+        pending = [outgoing for outgoing, answered in self._asked.values() if not answered.done()]
+        if pending:
+            self._spawn(self._publish(pending))
+        self._listener.interrupted()
+
+    def _down(self, _reason: str) -> None:
+        self._online.clear()
+
+    def _revive_node(self) -> None:
+        if self._revive:
+            self._spawn(self._revive())
+
+    def _spawn(self, work: Awaitable[object]) -> None:
+        task = asyncio.ensure_future(_logged(work))
+        self._background.add(task)
+        task.add_done_callback(self._background.discard)
+
+
+async def _logged(work: Awaitable[object]) -> None:
+    """Let this run: whoever needs its effect has a deadline, and says what is missing."""
+    try:
+        await work
+    except (BrokerJobsError, OSError):
+        _log.debug("in the background", exc_info=True)
+
+
+def _batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
+    batch: list[Frame] = []
+    size = 0
+    for frame in frames:
+        if batch and (len(batch) >= _BATCH or size + len(frame.body) > _BATCH_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append(frame)
+        size += len(frame.body)
+    if batch:
+        yield batch
+
+
+def _refusal(refused: Refused) -> Exception:
+    match refused.kind:
+        case Refusal.job_not_found:
+            return JobNotFound(refused.message)
+        case Refusal.task_not_found:
+            return TaskNotFound(refused.message)
+        case Refusal.ambiguous:
+            return AmbiguousId(refused.message, candidates=refused.candidates)
+        case Refusal.job_active:
+            return JobActive(refused.message)
+        case Refusal.invalid:
+            return ValidationError(refused.message)
