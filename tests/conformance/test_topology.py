@@ -27,7 +27,7 @@ def test_declaring_again_changes_nothing(broker_url: str) -> None:
     [
         ("a.b.c", {"a.b.c"}),
         ("a.*.c", {"a.b.c"}),
-        ("*", {"a"}),
+        ("*", {"a", "c"}),
         ("a.*", {"a.b"}),
         ("#", {"a", "a.b", "a.b.c", "a.b.b.c", "b.c", "c"}),
         ("a.#", {"a", "a.b", "a.b.c", "a.b.b.c"}),

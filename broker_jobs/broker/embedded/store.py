@@ -1,0 +1,456 @@
+"""The tables of an embedded broker and everything that is done to them, in transactions, without a clock or a loop."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from broker_jobs.broker.embedded import schema
+from broker_jobs.broker.embedded.routes import Routes
+from broker_jobs.broker.port import Depth, Receipt
+from broker_jobs.errors import BrokerError, TopologyMismatch
+from broker_jobs.wire.topology import QueueKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from pathlib import Path
+
+    from broker_jobs.broker.embedded.lock import LockFile
+    from broker_jobs.broker.embedded.place import Place
+    from broker_jobs.broker.port import Outgoing
+    from broker_jobs.wire.topology import Exchange, Queue
+
+PRIVATE_LIMIT: Final = 10_000
+"""Messages that a private queue keeps; then it drops its oldest."""
+
+LARGEST_BODY: Final = 128 * 1024 * 1024
+"""Bytes of a body; a larger one is refused, as by RabbitMQ."""
+
+
+class Held(NamedTuple):
+    """A message in a queue, as long as this connection holds it."""
+
+    message: int
+    queue: int
+
+
+@dataclass(frozen=True, slots=True)
+class Claimed:
+    """A message that this connection now holds."""
+
+    held: Held
+    exchange: str
+    key: str
+    body: bytes
+    redelivered: bool
+
+
+@dataclass(frozen=True, slots=True)
+class KnownQueue:
+    """A queue as it stands in the file.
+
+    Attributes:
+        owner: the connection of a private queue
+    """
+
+    id: int
+    kind: QueueKind
+    dead_letter_exchange: str | None
+    owner: int | None
+
+
+class Store:
+    """One connection to the file. The caller holds the lock for writing when it makes one.
+
+    Attributes:
+        connection: number of this connection, once attached
+        registered: whether peers took it for alive when it was last looked up
+        queues: all queues by name
+        peers: processes of the other connections
+        touched: queues in which this transaction may have made a message ready for others
+
+    Raises:
+        BrokerError: the file is something else than a store of this version
+        OSError, sqlite3.Error: it cannot be opened
+    """
+
+    def __init__(self, place: Place, lock: LockFile) -> None:
+        self._place = place
+        self._lock = lock
+        self._database = schema.connect(place)
+        self._execute = self._database.execute
+        self._files = (_identity(place.path), lock.identity())
+        self._topology = self._presence = 0
+        self._routes = Routes((), ())
+        self._known: dict[int, KnownQueue] = {}
+        self._addresses: dict[int, str] = {}
+        self._consumers: dict[int, list[tuple[int, int]]] = {}
+        self.connection = 0
+        self.registered = False
+        self.queues: Mapping[str, KnownQueue] = {}
+        self.peers: Mapping[int, int] = {}
+        self.touched: set[int] = set()
+
+    # --- transactions ---
+
+    def begin(self) -> bool:
+        """Begin to change; False where another process is at it for longer than usual."""
+        if not self._lock.acquire():
+            return False
+        try:
+            self._execute("BEGIN IMMEDIATE")
+            self.touched = set()
+            self.refresh()
+        except BaseException:
+            self.rollback()
+            raise
+        return True
+
+    def commit(self) -> None:
+        """Make the changes last, and let others write."""
+        self._execute("COMMIT")
+        self._lock.release()
+
+    def rollback(self) -> None:
+        """Undo everything since `begin`, and let others write."""
+        if self._database.in_transaction:
+            self._execute("ROLLBACK")
+        self._topology = self._presence = 0  # what was read back may have been our own
+        self._lock.release()
+
+    def in_place(self) -> bool:
+        """Whether the files are where they were."""
+        try:
+            return (_identity(self._place.path), _identity(self._place.lock)) == self._files
+        except OSError:
+            return False
+
+    def close(self) -> None:
+        """End the connection; peers notice."""
+        self._database.close()
+        self._lock.close()
+
+    # --- what is known ---
+
+    def refresh(self) -> None:
+        """Read what others have changed of the topology and of who is there."""
+        topology, presence, registered = self._execute(
+            "SELECT topology, presence, EXISTS (SELECT 1 FROM connections WHERE id = ?) FROM state", (self.connection,)
+        ).fetchone()
+        self.registered = bool(registered)
+        if topology != self._topology:
+            self._read_topology()
+            self._topology = topology
+        if presence != self._presence:
+            self._read_presence()
+            self._presence = presence
+
+    def _read_topology(self) -> None:
+        rows = self._execute("SELECT name, id, kind, dead_letter_exchange, owner FROM queues").fetchall()
+        self.queues = {name: KnownQueue(number, QueueKind(kind), target, owner) for name, number, kind, target, owner in rows}
+        self._known = {queue.id: queue for queue in self.queues.values()}
+        exchanges = [name for (name,) in self._execute("SELECT name FROM exchanges")]
+        self._routes = Routes(exchanges, self._execute("SELECT exchange, pattern, queue FROM bindings"))
+
+    def _read_presence(self) -> None:
+        rows = self._execute("SELECT id, pid, address FROM connections").fetchall()
+        self._addresses = {connection: address for connection, _, address in rows}
+        self.peers = {connection: pid for connection, pid, _ in rows if connection != self.connection}
+        consumers: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
+        for consumer, queue, connection in self._execute("SELECT id, queue, connection FROM consumers ORDER BY id"):
+            consumers[queue].append((consumer, connection))
+        self._consumers = dict(consumers)
+
+    def _topology_changed(self) -> None:
+        self._execute("UPDATE state SET topology = topology + 1")
+        self.refresh()
+
+    def _presence_changed(self) -> None:
+        self._execute("UPDATE state SET presence = presence + 1")
+        self.refresh()
+
+    def listeners(self, queues: Iterable[int]) -> set[str]:
+        """Addresses of the connections that consume any of these queues."""
+        return {
+            self._addresses[connection]
+            for queue in queues
+            for _, connection in self._consumers.get(queue, ())
+            if connection in self._addresses
+        }
+
+    def everybody(self) -> set[str]:
+        """Addresses of the other connections."""
+        return {self._addresses[connection] for connection in self.peers}
+
+    # --- connections ---
+
+    def attach(self, name: str, address: str) -> None:
+        """Enter this connection, and clear away the dead."""
+        self.connection = self._insert("INSERT INTO connections (name, pid, address) VALUES (?, ?, ?)", name, os.getpid(), address)
+        self._lock.live(self.connection)
+        self._presence_changed()
+        self.bury_dead()
+
+    def detach(self) -> None:
+        """End this connection in order."""
+        self._bury(self.connection)
+
+    def dead(self) -> bool:
+        """Whether a peer has ended without a word."""
+        return not all(map(self._lock.lives, self.peers))
+
+    def bury_dead(self) -> None:
+        """Do what the end of a connection asks for, for each peer that does not live."""
+        for connection in list(self.peers):
+            if not self._lock.lives(connection):
+                self._bury(connection)
+
+    def _bury(self, connection: int) -> None:
+        self._execute("DELETE FROM connections WHERE id = ?", (connection,))
+        self.touched.update(queue for (queue,) in self._execute("SELECT DISTINCT queue FROM messages WHERE holder = ?", (connection,)))
+        self.touched.update(queue for (queue,) in self._execute("SELECT queue FROM consumers WHERE connection = ?", (connection,)))
+        self._execute("DELETE FROM consumers WHERE connection = ?", (connection,))
+        self._execute("UPDATE messages SET holder = NULL, redelivered = 1 WHERE holder = ?", (connection,))
+        private = [queue for (queue,) in self._execute("SELECT id FROM queues WHERE owner = ?", (connection,))]
+        for queue in private:
+            self._drop(queue)
+        if private:
+            self._topology_changed()
+        self._presence_changed()
+        self._return_tokens()
+
+    # --- topology ---
+
+    def declare(self, exchanges: Iterable[Exchange], queues: Iterable[Queue]) -> None:
+        """Make what is missing.
+
+        Raises:
+            TopologyMismatch: a queue exists with other properties
+            BrokerError: a binding names an exchange that does not exist, or another connection has the private queue
+        """
+        before = self._database.total_changes
+        self._database.executemany("INSERT OR IGNORE INTO exchanges VALUES (?)", [(each.name,) for each in exchanges])
+        known = {name for (name,) in self._execute("SELECT name FROM exchanges")}
+        for queue in queues:
+            number = self._declare(queue)
+            for binding in queue.bindings:
+                if binding.exchange not in known:
+                    raise BrokerError(
+                        f"queue {queue.name} cannot be bound to exchange {binding.exchange}, which does not exist: declare it first"
+                    )
+                self._execute("INSERT OR IGNORE INTO bindings VALUES (?, ?, ?)", (binding.exchange, binding.pattern, number))
+        if self._database.total_changes != before:
+            self._topology_changed()
+            self._return_tokens()
+
+    def _declare(self, queue: Queue) -> int:
+        owner = self.connection if queue.kind is QueueKind.private else None
+        known = self._find(queue.name)
+        if known and known.owner not in (None, self.connection):
+            self.bury_dead()
+            known = self._find(queue.name)
+        if known is None:
+            return self._insert(
+                "INSERT INTO queues (name, kind, dead_letter_exchange, owner) VALUES (?, ?, ?, ?)",
+                queue.name, queue.kind.value, queue.dead_letter_exchange, owner,
+            )  # fmt: skip
+        if known.owner not in (None, self.connection):
+            raise BrokerError(f"queue {queue.name} is private to another connection")
+        if (known.kind, known.dead_letter_exchange) != (queue.kind, queue.dead_letter_exchange):
+            raise TopologyMismatch(
+                f"queue {queue.name} exists as {known.kind.value} with dead letters to {known.dead_letter_exchange}, "
+                f"not as {queue.kind.value} with dead letters to {queue.dead_letter_exchange}"
+            )
+        return known.id
+
+    def _find(self, name: str) -> KnownQueue | None:
+        row = self._execute("SELECT id, kind, dead_letter_exchange, owner FROM queues WHERE name = ?", (name,)).fetchone()
+        return row and KnownQueue(row[0], QueueKind(row[1]), row[2], row[3])
+
+    def readable(self, name: str) -> KnownQueue:
+        """The queue of this name.
+
+        Raises:
+            BrokerError: there is none, or it is private to another connection
+        """
+        queue = self.queues.get(name)
+        if queue is None:
+            raise BrokerError(f"there is no queue {name}: declare it first")
+        if queue.owner not in (None, self.connection):
+            raise BrokerError(f"queue {name} is private to another connection")
+        return queue
+
+    def delete(self, name: str) -> None:
+        """Delete a queue with what is in it, where it exists."""
+        if queue := self.queues.get(name):
+            self._drop(queue.id)
+            self._topology_changed()
+            self._presence_changed()
+
+    def _drop(self, queue: int) -> None:
+        self._forget(self._content(queue))
+        self._execute("DELETE FROM consumers WHERE queue = ?", (queue,))
+        self._execute("DELETE FROM bindings WHERE queue = ?", (queue,))
+        self._execute("DELETE FROM queues WHERE id = ?", (queue,))
+
+    def _content(self, queue: int) -> list[tuple[int, int]]:
+        # Two halves, because each has an index.
+        statement = (
+            "SELECT id, queue FROM messages WHERE queue = ?1 AND holder IS NULL"
+            " UNION ALL SELECT id, queue FROM messages WHERE queue = ?1 AND holder IS NOT NULL"
+        )
+        return self._execute(statement, (queue,)).fetchall()
+
+    def depth(self, name: str) -> Depth | None:
+        """How full a queue is; None where it does not exist."""
+        queue = self.queues.get(name)
+        if queue is None:
+            return None
+        (ready,) = self._execute("SELECT count(*) FROM messages WHERE queue = ? AND holder IS NULL", (queue.id,)).fetchone()
+        return Depth(ready, len(self._consumers.get(queue.id, ())))
+
+    # --- messages ---
+
+    def publish(self, messages: Iterable[Outgoing]) -> list[Receipt]:
+        """Put each message into the queues that its key leads to."""
+        receipts = [self._publish(each) for each in messages]
+        for queue in self.touched:
+            known = self._known.get(queue)
+            if known is not None and known.kind is QueueKind.private:
+                self._trim(queue)
+        return receipts
+
+    def _publish(self, message: Outgoing) -> Receipt:
+        if message.exchange not in self._routes.exchanges or len(message.body) > LARGEST_BODY:
+            return Receipt.refused
+        queues = self._routes.queues(message.exchange, message.key)
+        if not queues:
+            return Receipt.unroutable if message.mandatory else Receipt.confirmed
+        number = self._write_body(message)
+        self._database.executemany("INSERT INTO messages VALUES (?, ?, NULL, 0)", [(number, queue) for queue in queues])
+        self.touched.update(queues)
+        return Receipt.confirmed
+
+    def _write_body(self, message: Outgoing) -> int:
+        headers = json.dumps(dict(message.headers)) if message.headers else None
+        return self._insert(
+            "INSERT INTO bodies (exchange, key, headers, body) VALUES (?, ?, ?, ?)", message.exchange, message.key, headers, message.body
+        )
+
+    def _trim(self, queue: int) -> None:
+        oldest_kept = self._execute(
+            "SELECT id FROM messages WHERE queue = ? AND holder IS NULL ORDER BY id DESC LIMIT 1 OFFSET ?", (queue, PRIVATE_LIMIT - 1)
+        ).fetchone()
+        if oldest_kept:
+            rows = self._execute("SELECT id, queue FROM messages WHERE queue = ? AND holder IS NULL AND id < ?", (queue, *oldest_kept))
+            self._forget(rows.fetchall())
+
+    def ready(self, queue: int) -> bool:
+        """Whether a message waits there for a consumer."""
+        return self._execute("SELECT 1 FROM messages WHERE queue = ? AND holder IS NULL LIMIT 1", (queue,)).fetchone() is not None
+
+    def claim(self, queue: int, most: int) -> list[Claimed]:
+        """Hold the oldest messages that nobody holds."""
+        rows = self._execute(
+            "SELECT id, exchange, key, body, redelivered FROM messages JOIN bodies USING (id)"
+            " WHERE queue = ? AND holder IS NULL ORDER BY id LIMIT ?",
+            (queue, most),
+        ).fetchall()
+        self._database.executemany(
+            "UPDATE messages SET holder = ? WHERE id = ? AND queue = ?", [(self.connection, number, queue) for number, *_ in rows]
+        )
+        return [Claimed(Held(number, queue), exchange, key, body, bool(again)) for number, exchange, key, body, again in rows]
+
+    def settle(self, done: Sequence[Held]) -> None:
+        """Forget messages that this connection holds."""
+        self._forget(done)
+
+    def release(self, held: Sequence[Held]) -> None:
+        """Put messages that this connection holds back where they were."""
+        self._database.executemany("UPDATE messages SET holder = NULL, redelivered = 1 WHERE id = ? AND queue = ?", held)
+        self.touched.update(each.queue for each in held)
+
+    def _forget(self, messages: Sequence[tuple[int, int]]) -> None:
+        self._database.executemany("DELETE FROM messages WHERE id = ? AND queue = ?", messages)
+        self._database.executemany(
+            "DELETE FROM bodies WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE id = ?1)", [(number,) for number, _ in messages]
+        )
+
+    # --- consumers ---
+
+    def subscribe(self, queue: KnownQueue) -> int:
+        """Enter a consumer; its number."""
+        consumer = self._insert("INSERT INTO consumers (queue, connection) VALUES (?, ?)", queue.id, self.connection)
+        self._presence_changed()
+        return consumer
+
+    def unsubscribe(self, consumer: int) -> None:
+        """Strike a consumer out; who stands by behind it takes over."""
+        self.touched.update(queue for (queue,) in self._execute("SELECT queue FROM consumers WHERE id = ?", (consumer,)))
+        self._execute("DELETE FROM consumers WHERE id = ?", (consumer,))
+        self._presence_changed()
+
+    def active(self, queue: int, consumer: int) -> bool:
+        """Whether a consumer has its turn: always, but on a ledger, where the oldest is the only one."""
+        known, consumers = self._known.get(queue), self._consumers.get(queue)
+        if known is None or not consumers:
+            return False
+        return known.kind is not QueueKind.ledger or consumers[0][0] == consumer
+
+    # --- tokens ---
+
+    def hold_token(self, lease: Queue, token: Outgoing) -> None:
+        """Put a token into its lease queue and hold it, in place of one held before."""
+        self.drop_token()
+        self.declare((), (lease,))
+        number = self._write_body(token)
+        self._execute("INSERT INTO messages VALUES (?, ?, ?, 0)", (number, self.queues[lease.name].id, self.connection))
+
+    def drop_token(self) -> None:
+        """Forget the token that this connection holds, and its queue."""
+        held = self._execute("SELECT id, queue FROM messages WHERE holder = ?", (self.connection,)).fetchall()
+        self._end_leases([(number, queue) for number, queue in held if self._known[queue].kind is QueueKind.lease])
+
+    def _return_tokens(self) -> None:
+        """Route the tokens that nobody holds to the dead-letter exchanges; one that no queue takes waits for the next declaration."""
+        tokens = [
+            (number, queue.id, queue.dead_letter_exchange)
+            for queue in self.queues.values()
+            if queue.kind is QueueKind.lease
+            for (number,) in self._execute("SELECT id FROM messages WHERE queue = ? AND holder IS NULL", (queue.id,)).fetchall()
+        ]
+        returned = []
+        for number, lease, exchange in tokens:
+            (key,) = self._execute("SELECT key FROM bodies WHERE id = ?", (number,)).fetchone()
+            queues = self._routes.queues(exchange or "", key)
+            if queues:
+                copy = self._insert(
+                    "INSERT INTO bodies (exchange, key, headers, body) SELECT ?, key, headers, body FROM bodies WHERE id = ?",
+                    exchange,
+                    number,
+                )
+                self._database.executemany("INSERT INTO messages VALUES (?, ?, NULL, 0)", [(copy, queue) for queue in queues])
+                self.touched.update(queues)
+                returned.append((number, lease))
+        self._end_leases(returned)
+
+    def _end_leases(self, tokens: Sequence[tuple[int, int]]) -> None:
+        self._forget(tokens)
+        empty = [queue for queue in {queue for _, queue in tokens} if not self._content(queue)]
+        for queue in empty:
+            self._drop(queue)
+        if empty:
+            self._topology_changed()
+
+    def _insert(self, statement: str, *values: object) -> int:
+        number = self._execute(statement, values).lastrowid
+        assert number is not None  # noqa: S101 (an INSERT into a table with a rowid has one)
+        return number
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_dev, status.st_ino
