@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 import sys
+import tomllib
 import zipfile
 from pathlib import Path
 
@@ -40,6 +42,20 @@ def test_licence_and_commands_are_in_the_wheel(wheel: list[str]) -> None:
 
 def test_the_folder_worker_is_no_package() -> None:
     assert not (TOP / "worker" / "__init__.py").exists()
+
+
+def test_dependencies_are_what_is_imported() -> None:
+    imported = set()
+    for path in (*TOP.glob("broker_jobs/**/*.py"), *TOP.glob("worker/broker_jobs_worker/**/*.py")):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom) and not node.level:
+                imported.add((node.module or "").split(".")[0])
+    project = tomllib.loads((TOP / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = {re.split(r"[<>=]", requirement)[0].lower().replace("-", "_") for requirement in project["dependencies"]}
+    comes_with_typer = {"rich"}
+    assert imported - set(sys.stdlib_module_names) - PACKAGES - comes_with_typer == declared
 
 
 @pytest.mark.parametrize("lock", sorted((TOP / "requirements").glob("*.txt")), ids=lambda path: path.name)
