@@ -1,0 +1,1 @@
+"""Processes that run tasks: the forkserver, its children, and what they run."""

@@ -1,0 +1,508 @@
+"""The children that run tasks: made on demand, kept warm, replaced when they end.
+
+Nothing here knows what a task is. Whoever wants a child gives a *ticket*, and the listener gets the child as soon as one is free: an idle
+one of the same environment, else a new one. There are never more children of an environment than were wanted at the same time.
+
+A child is *dying* from the moment at which the guardian is told to kill it, or at which it turns out to have ended by itself: the guardian
+then sees to it that nothing of its tree is left. It has *ended* when that is so and its exit status is known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import socket
+import sys
+import tempfile
+from collections import OrderedDict, deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Protocol, assert_never
+
+from broker_jobs.errors import DecodeError
+from broker_jobs.wire.codec import decode_part
+from broker_jobs_worker.executors.guard import Guard, command, roots
+from broker_jobs_worker.executors.links import Packets, Stream
+from broker_jobs_worker.executors.spool import Capture
+from broker_jobs_worker.processes import exterminate
+from broker_jobs_worker.runners.protocol import (
+    Fork,
+    Forked,
+    FromChild,
+    FromServer,
+    Gone,
+    Kill,
+    Over,
+    Ready,
+    Reaped,
+    Register,
+    ServerFailed,
+    ServerStarted,
+    Setup,
+    Signal,
+    Sweep,
+    ToServer,
+    Unwatch,
+    Up,
+    Watch,
+)
+
+if TYPE_CHECKING:
+    import asyncio
+    from collections.abc import Collection
+
+    from broker_jobs_worker.runners.protocol import Done, Progressed, Redirected, Run, Stale
+
+_log = logging.getLogger(__name__)
+
+MOST_ENVIRONMENTS: Final = 8
+"""Of more environments the one that was used longest ago is given up, if it is idle."""
+MOST_BAD_STARTS: Final = 3
+"""An environment whose children end so many times in a row before they are ready is given up."""
+_REPORT_TAIL: Final = 4000
+
+
+@dataclass(frozen=True, slots=True)
+class Environment:
+    """An interpreter and an import path.
+
+    Attributes:
+        python: absolute path of the interpreter
+        path: the whole import path; None is the interpreter's own
+        front: folders in front of it
+        programs: its children start programs and never run user code
+    """
+
+    python: str = sys.executable
+    path: tuple[str, ...] | None = None
+    front: tuple[str, ...] = ()
+    programs: bool = False
+
+
+class Listener(Protocol):
+    """Who uses the children."""
+
+    def on_child(self, child: Child, ticket: str) -> None:
+        """A child is there for this ticket; give it back with `release` or `kill`."""
+
+    def on_denied(self, ticket: str, reason: str) -> None:
+        """There will be no child for this ticket."""
+
+    def on_news(self, child: Child, news: Redirected | Progressed | Done | Stale) -> None:
+        """A child that has been given out said something."""
+
+    def on_swept(self, child: Child) -> None:
+        """Nothing is left below the child."""
+
+    def on_over(self, child: Child, used: int) -> None:
+        """The child's tree takes more memory than allowed: bytes."""
+
+    def on_ended(self, child: Child, status: int | None) -> None:
+        """A child that has been given out has ended with this wait status, and nothing of its tree is left."""
+
+
+@dataclass(slots=True, eq=False)
+class Child:
+    """One child.
+
+    Attributes:
+        given: it was given out, and not taken back
+        ticket: for which it was given out last
+        known: hashes of the functions that it has; for the listener
+    """
+
+    server: Server
+    capture: Capture
+    stream: Stream = field(init=False)
+    pid: int | None = None
+    ready: bool = False
+    given: bool = False
+    ticket: str = ""
+    dying: bool = False
+    gone: bool = False
+    ended: bool = False
+    status: int | None = None
+    known: set[str] = field(default_factory=set)
+
+    def send(self, run: Run) -> None:
+        """Have it run something."""
+        self.stream.send(run)
+
+
+@dataclass(slots=True, eq=False)
+class Server:
+    """The forkserver of one environment.
+
+    Attributes:
+        report: file of its standard error
+        forking: children asked for whose pid is not yet known
+        waiting: tickets without a child
+        bad_starts: children in a row that ended before they were ready
+    """
+
+    key: int
+    environment: Environment
+    report: Path
+    packets: Packets = field(init=False)
+    pid: int | None = None
+    up: bool = False
+    dead: bool = False
+    children: set[Child] = field(default_factory=set)
+    forking: deque[Child] = field(default_factory=deque)
+    idle: list[Child] = field(default_factory=list)
+    waiting: deque[str] = field(default_factory=deque)
+    bad_starts: int = 0
+
+    @property
+    def starting(self) -> int:
+        """Children that will be ready soon."""
+        return sum(not child.ready and not child.dying for child in self.children)
+
+
+class Children:
+    """All children of a worker.
+
+    Args:
+        loop: on which everything happens
+        listener: who uses them
+        spool: existing folder for what they print
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: Listener, spool: Path) -> None:
+        self._loop = loop
+        self._listener = listener
+        self._spool = spool
+        self._servers: OrderedDict[Environment, Server] = OrderedDict()
+        self._all_servers: dict[int, Server] = {}
+        self._by_pid: dict[int, Child] = {}
+        self._made = 0
+        self._guard_up: asyncio.Future[None] = loop.create_future()
+        self._guard = self._new_guard()
+
+    # --- for the listener ----------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Wait until the guardian is up.
+
+        Raises:
+            ChildProcessError: it ends at once; its standard error, which is the worker's, says why
+        """
+        await self._guard_up
+
+    def want(self, environment: Environment, ticket: str) -> None:
+        """Ask for a child."""
+        if self._guard.lost:
+            self._guard_up = self._loop.create_future()
+            self._guard = self._new_guard()
+        server = self._servers.get(environment)
+        if server is None:
+            self._retire_one()
+            server = self._servers[environment] = self._new_server(environment)
+        self._servers.move_to_end(environment)
+        server.waiting.append(ticket)
+        self._serve(server)
+
+    def withdraw(self, ticket: str) -> None:
+        """Forget a ticket that has no child yet."""
+        for server in self._servers.values():
+            with contextlib.suppress(ValueError):
+                server.waiting.remove(ticket)
+
+    def release(self, child: Child) -> None:
+        """Take back a child that has done its work."""
+        child.given = False
+        if child.server.dead:
+            self.kill(child)
+        elif not child.dying:
+            child.server.idle.append(child)
+            self._serve(child.server)
+
+    def kill(self, child: Child) -> None:
+        """End a child and its tree; `on_ended` follows if it was given out."""
+        if not child.dying:
+            child.dying = True
+            if child in child.server.idle:
+                child.server.idle.remove(child)
+            if child.pid is not None:
+                self._guard.send(Kill(child.pid))
+
+    def give_up(self, child: Child) -> None:
+        """Take back a child that is of no use any more, and end it."""
+        child.given = False
+        self.kill(child)
+
+    def sweep(self, child: Child) -> None:
+        """End what is left below a child; `on_swept` follows, or `on_ended`."""
+        if child.pid is not None:
+            self._guard.send(Sweep(child.pid))
+
+    def signal(self, child: Child, number: int, *, below: bool) -> None:
+        """Send a signal to a child, or to all below it."""
+        if child.pid is not None:
+            self._guard.send(Signal(child.pid, number, below))
+
+    def watch(self, child: Child, limit: int, *, whole: bool) -> None:
+        """Limit the memory of a child's tree to so many bytes, with what the child itself grows by if `whole`."""
+        if child.pid is not None:
+            self._guard.send(Watch(child.pid, limit, whole))
+
+    def unwatch(self, child: Child) -> None:
+        """End the limit."""
+        if child.pid is not None:
+            self._guard.send(Unwatch(child.pid))
+
+    def pids(self) -> Collection[int]:
+        """The processes of the children that live."""
+        return self._by_pid.keys()
+
+    @property
+    def guardian(self) -> int:
+        """Pid of the guardian."""
+        return self._guard.pid
+
+    async def close(self) -> None:
+        """End all processes, the guardian last; the listener hears nothing any more."""
+        for server in list(self._all_servers.values()):
+            self._discard(server)
+        await self._guard.close()
+
+    # --- children and their servers ------------------------------------------------------------------------------
+
+    def _new_guard(self) -> Guard:
+        return Guard(self._loop, self._on_guardian, self._on_guardian_lost)
+
+    def _new_server(self, environment: Environment) -> Server:
+        self._made += 1
+        handle, report = tempfile.mkstemp(prefix="forkserver-", suffix=".log", dir=self._spool)
+        server = Server(self._made, environment, Path(report))
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        server.packets = Packets(self._loop, ours, lambda data: self._on_server(server, data), lambda: self._on_server_lost(server))
+        server.packets.send(ToServer(Setup(environment.path, roots(), environment.front)))
+        self._all_servers[server.key] = server
+        self._guard.start(server.key, command(environment.python, "broker_jobs_worker.runners.forkserver"), theirs.detach(), handle)
+        return server
+
+    def _retire_one(self) -> None:
+        """Make room for another environment."""
+        if len(self._servers) < MOST_ENVIRONMENTS:
+            return
+        for environment, server in self._servers.items():
+            if not server.waiting and len(server.idle) == len(server.children):
+                del self._servers[environment]
+                self._discard(server)
+                return
+
+    def _discard(self, server: Server) -> None:
+        """Forget a server: its socket closes, so it kills its children and ends."""
+        server.dead = True
+        server.packets.close()
+        for child in server.children:
+            child.ended = True
+            child.stream.close()
+            child.capture.close()
+            if child.pid is not None:
+                self._by_pid.pop(child.pid, None)
+        server.children.clear()
+        server.idle.clear()
+        server.report.unlink(missing_ok=True)
+        self._all_servers.pop(server.key, None)
+
+    def _serve(self, server: Server) -> None:
+        """Give out idle children, and make as many as are missing."""
+        while server.waiting and server.idle:
+            child = server.idle.pop()
+            child.given = True
+            child.ticket = server.waiting.popleft()
+            self._listener.on_child(child, child.ticket)
+        for _ in range(len(server.waiting) - server.starting):
+            self._fork(server)
+
+    def _fork(self, server: Server) -> None:
+        self._made += 1
+        child = Child(server, Capture(self._spool, f"child-{os.getpid()}-{self._made}"))
+        ours, theirs = socket.socketpair()
+        child.stream = Stream(self._loop, ours, lambda data: self._on_message(child, data), lambda: self._on_end(child))
+        server.children.add(child)
+        server.forking.append(child)
+        server.packets.send(ToServer(Fork()), (theirs.detach(),))
+
+    # --- what they say ---------------------------------------------------------------------------------------------
+
+    def _on_message(self, child: Child, data: bytes) -> None:
+        try:
+            news = decode_part(FromChild, data).news
+        except DecodeError as error:
+            _log.warning("child %s sent what is no message, and is killed: %s", child.pid, error)
+            self.kill(child)
+            return
+        if isinstance(news, Ready):
+            if not child.ready:
+                child.ready = True
+                self._usable(child)
+        elif child.given and not child.ended:
+            self._listener.on_news(child, news)
+
+    def _usable(self, child: Child) -> None:
+        """A child has said that it is ready, or its pid has become known: with both it can work."""
+        if child.ready and child.pid is not None and not child.dying:
+            child.server.bad_starts = 0
+            child.server.idle.append(child)
+            self._serve(child.server)
+
+    def _on_end(self, child: Child) -> None:
+        """The stream is closed: mostly the child is dead; if not, it is of no use any more."""
+        if child.pid is not None:
+            self.kill(child)
+
+    def _on_server(self, server: Server, data: bytes) -> None:
+        report = decode_part(FromServer, data).report
+        match report:
+            case Up():
+                server.up = True
+            case Forked(pid):
+                child = server.forking.popleft()
+                child.pid = pid
+                self._by_pid[pid] = child
+                self._guard.send(Register(pid))
+                if child.dying:
+                    self._guard.send(Kill(pid))
+                self._usable(child)
+            case Reaped(pid, status):
+                self._on_reaped(pid, status)
+            case ServerStarted() | ServerFailed() | Gone() | Over():
+                raise DecodeError(f"a forkserver does not say {report!r}")
+            case _:
+                assert_never(report)
+
+    def _on_server_lost(self, server: Server) -> None:
+        """A forkserver has ended. Its children live on; new ones come from a new server, unless this one never worked."""
+        self._lose(server, None if server.up else f"the Python interpreter {server.environment.python} cannot run tasks on this host")
+
+    def _lose(self, server: Server, reason: str | None) -> None:
+        """Use a server no more; those who wait are denied for this reason, or wait for its successor."""
+        server.dead = True
+        server.packets.close()
+        if self._servers.get(server.environment) is server:
+            del self._servers[server.environment]
+        waiting = list(server.waiting)
+        server.waiting.clear()
+        if reason is not None:
+            text = server.report.read_text(errors="replace").strip()[-_REPORT_TAIL:]
+            reason = f"{reason}:\n{text}" if text else reason
+        for child in list(server.children):
+            if child.pid is None:
+                self._finish(child)
+            elif child.gone:
+                self._end_if_over(child)
+            elif not child.given:
+                self.kill(child)
+        if not server.children:
+            self._discard(server)
+        for ticket in waiting:
+            if reason is None:
+                self.want(server.environment, ticket)
+            else:
+                self._listener.on_denied(ticket, reason)
+
+    def _on_reaped(self, pid: int, status: int) -> None:
+        child = self._by_pid.get(pid)
+        if child is None:
+            return
+        child.status = status
+        # What it said before its end lies in its socket.
+        child.stream.read()
+        child.stream.close()
+        self.kill(child)
+        self._end_if_over(child)
+
+    def _end_if_over(self, child: Child) -> None:
+        if child.gone and (child.status is not None or child.server.dead):
+            self._finish(child)
+
+    def _finish(self, child: Child) -> None:
+        """A child has ended, and nothing of it is left."""
+        if child.ended:
+            return
+        child.ended = True
+        server = child.server
+        server.children.discard(child)
+        child.stream.close()
+        if child.pid is not None:
+            del self._by_pid[child.pid]
+        if child.given:
+            self._listener.on_ended(child, child.status)
+        child.capture.close()
+        if not child.ready:
+            server.bad_starts += 1
+            if server.bad_starts >= MOST_BAD_STARTS and not server.dead:
+                self._lose(server, f"processes of {server.environment.python} end before they can run anything")
+        if server.dead and not server.children:
+            self._discard(server)
+        elif not server.dead:
+            self._serve(server)
+
+    # --- the guardian ------------------------------------------------------------------------------------------------
+
+    def _on_guardian(self, data: bytes) -> None:
+        report = decode_part(FromServer, data).report
+        match report:
+            case Up():
+                if not self._guard_up.done():
+                    self._guard_up.set_result(None)
+            case ServerStarted(key, pid):
+                if key in self._all_servers:
+                    self._all_servers[key].pid = pid
+            case ServerFailed(key, error):
+                # Its socket closes as well, and that is where the report is read.
+                if key in self._all_servers:
+                    self._all_servers[key].report.write_text(error)
+            case Reaped(pid, status):
+                self._on_reaped(pid, status)
+            case Gone(pid, itself):
+                self._on_gone(pid, itself=itself)
+            case Over(pid, used):
+                child = self._by_pid.get(pid)
+                if child is not None and child.given:
+                    self._listener.on_over(child, used)
+            case Forked():
+                raise DecodeError(f"the guardian does not say {report!r}")
+            case _:
+                assert_never(report)
+
+    def _on_gone(self, pid: int, *, itself: bool) -> None:
+        child = self._by_pid.get(pid)
+        if child is None:
+            return
+        if itself:
+            child.gone = True
+            self._end_if_over(child)
+        elif child.given and not child.dying:
+            self._listener.on_swept(child)
+
+    def _on_guardian_lost(self) -> None:
+        """The guardian is dead: end what it guarded, and begin anew."""
+        _log.error("the guardian of this worker is dead: what it guarded is killed")
+        worked = self._guard_up.done()
+        if not worked:
+            self._guard_up.set_exception(ChildProcessError("the guardian of this worker ends at once; its standard error says why"))
+            self._guard_up.exception()  # noted: nobody has to wait for it
+        servers = list(self._all_servers.values())
+        given = [child for server in servers for child in server.children if child.given]
+        waiting = [(server.environment, ticket) for server in servers for ticket in server.waiting]
+        exterminate({*self._by_pid, *(server.pid for server in servers if server.pid is not None)}, {child.ticket for child in given})
+        self._servers.clear()
+        for server in servers:
+            server.dead = True
+            server.waiting.clear()
+        for child in given:
+            child.stream.read()
+            child.dying = child.ended = True
+            self._listener.on_ended(child, child.status)
+        for server in servers:
+            self._discard(server)
+        for environment, ticket in waiting:
+            if worked:
+                self.want(environment, ticket)
+            else:
+                self._listener.on_denied(ticket, "the guardian of this worker cannot be started")

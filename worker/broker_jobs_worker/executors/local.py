@@ -1,0 +1,360 @@
+"""The executor that runs tasks in processes of this host.
+
+It is told what to run, gets a child for it from `Children`, and watches over its limits. An execution waits for a child, runs, and may be
+*condemned*: its time is up, it takes too much memory, or somebody wants its end. Then it climbs the kill ladder, and whatever it still
+answers, the verdict is its outcome. It ends when nothing of its process tree is left.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.core.outcome import Cause, Failed
+from broker_jobs.host import host_identity
+from broker_jobs.wire.messages import Call, Output, Program
+from broker_jobs_worker.executors.children import Children, Environment
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
+from broker_jobs_worker.executors.spool import file_name
+from broker_jobs_worker.executors.verdicts import MemoryUp, Stopped, TimeUp, Verdict, condemned, vanished, with_last_line
+from broker_jobs_worker.runners.function import CANCEL_SIGNAL, TIME_SIGNAL
+from broker_jobs_worker.runners.ladder import Step, step
+from broker_jobs_worker.runners.program import TERMINATE_SIGNAL
+from broker_jobs_worker.runners.protocol import Done, Progressed, Ready, Redirected, Run, Stale
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from pathlib import Path
+
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.wire.messages import Function
+    from broker_jobs_worker.executors.children import Child
+    from broker_jobs_worker.executors.port import Execution, ExecutionNews
+
+_log = logging.getLogger(__name__)
+
+GRACE: Final = 2.0
+"""Seconds between asking a task to end and killing it."""
+MOST_FUNCTIONS: Final = 256
+"""A child that knows so many functions forgets them."""
+_CLOSING_PATIENCE: Final = 10.0
+_PROGRAMS: Final = Environment(programs=True)
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """An execution that has not ended.
+
+    Attributes:
+        child: None while it waits for one
+        condemned_at: on the loop's clock
+        answer: what the child said at the end; its tree may still have to go
+    """
+
+    execution: Execution
+    started_ms: int
+    child: Child | None = None
+    verdict: Verdict | None = None
+    condemned_at: float = 0.0
+    answer: Done | None = None
+    redirected: Redirected = Redirected(None, None)
+    timers: list[asyncio.TimerHandle] = field(default_factory=list)
+
+
+class LocalExecutor:
+    """Runs executions in children of this host; see `broker_jobs_worker.executors.port.Executor`.
+
+    Args:
+        report: is called on the event loop with the news
+        spool: folder for output, private to this worker; it is made where it is missing
+        path: folders with modules of users, in front of the import path, for functions that come from other hosts
+        grace: seconds between asking a task to end and killing it
+    """
+
+    def __init__(self, report: Callable[[ExecutionNews], None], *, spool: Path, path: Sequence[str] = (), grace: float = GRACE) -> None:
+        self._report = report
+        self._spool = spool
+        self._own = Environment(front=tuple(path))
+        self._grace = grace
+        self._running: dict[str, _Running] = {}
+        self._idle = asyncio.Event()
+        self._children: Children
+
+    # --- the port --------------------------------------------------------------------------------------------------
+
+    async def open(self) -> None:
+        """Start the guardian.
+
+        Raises:
+            ChildProcessError: it cannot run
+            OSError: the spool cannot be made
+        """
+        self._loop = asyncio.get_running_loop()
+        (self._spool / "tasks").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._children = Children(self._loop, self, self._spool)
+        await self._children.open()
+
+    def start(self, execution: Execution) -> None:
+        """Run it; `ExecutionEnded` follows, never before this returns."""
+        running = self._running[execution.execution] = _Running(execution, _now_ms())
+        self._idle.clear()
+        reason = _incomplete(execution)
+        if reason is not None:
+            self._loop.call_soon(self._end, running, Failed(Cause.error, reason))
+        else:
+            self._loop.call_soon(self._want, running)
+
+    def stop(self, execution: str, reason: str) -> None:
+        """End it; one that is unknown has ended before."""
+        running = self._running.get(execution)
+        if running is not None:
+            self._condemn(running, Stopped(reason))
+
+    async def close(self) -> None:
+        """Kill what runs, and end every process."""
+        for running in list(self._running.values()):
+            self._condemn(running, Stopped("the worker stops"), grace=0)
+        try:
+            if self._running:
+                await asyncio.wait_for(self._idle.wait(), _CLOSING_PATIENCE)
+        except TimeoutError:
+            _log.error("processes of %s cannot be killed", ", ".join(self._running))
+        for running in list(self._running.values()):
+            self._end(running, condemned(running.verdict or Stopped("the worker stops"), None))
+        await self._children.close()
+
+    @property
+    def processes(self) -> tuple[int, ...]:
+        """Pids of the guardian and of the children that live, for inspection."""
+        return (self._children.guardian, *self._children.pids())
+
+    # --- from waiting to running ------------------------------------------------------------------------------------
+
+    def _want(self, running: _Running) -> None:
+        if running.execution.execution in self._running and running.child is None:
+            self._children.want(self._environment(running.execution), running.execution.execution)
+
+    def _environment(self, execution: Execution) -> Environment:
+        """Where it runs: functions of this host under the submitter's interpreter and import path."""
+        origin = execution.origin
+        if isinstance(execution.work, Program):
+            return _PROGRAMS
+        if origin.host == host_identity() and os.access(origin.python, os.X_OK):
+            return Environment(origin.python, origin.path)
+        return self._own
+
+    def on_child(self, child: Child, ticket: str) -> None:
+        """Give a child its task."""
+        running = self._running.get(ticket)
+        if running is None:
+            self._children.release(child)
+            return
+        execution = running.execution
+        running.child = child
+        running.started_ms = _now_ms()
+        spool = child.capture.begin()
+        function, forget = self._unknown(child, execution)
+        child.send(
+            Run(
+                execution=execution.execution,
+                job=execution.job,
+                task=execution.task,
+                attempt=execution.attempt,
+                work=execution.work,
+                options=execution.options,
+                folder=str(self._spool / "tasks" / file_name(execution.execution)),
+                name=execution.task_name,
+                env=_variables(execution),
+                allocation=execution.env,
+                values={key: execution.values[key] for key in execution.work.inputs} if isinstance(execution.work, Call) else {},
+                store=execution.store,
+                function=function,
+                forget=forget,
+                version=execution.origin.version if function is not None else "",
+                spool=spool,
+            )
+        )
+        options = execution.options
+        if options.time_limit is not None:
+            running.timers.append(self._loop.call_later(options.time_limit / 1000, self._condemn, running, TimeUp(options.time_limit)))
+        if options.memory_limit is not None:
+            self._children.watch(child, options.memory_limit, whole=isinstance(execution.work, Call))
+
+    def _unknown(self, child: Child, execution: Execution) -> tuple[Function | None, bool]:
+        """The function, if the child has to be told it, and whether it has to forget others."""
+        work = execution.work
+        if isinstance(work, Program) or work.function in child.known:
+            return None, False
+        forget = len(child.known) >= MOST_FUNCTIONS
+        if forget:
+            child.known.clear()
+        child.known.add(work.function)
+        return execution.function, forget
+
+    def on_denied(self, ticket: str, reason: str) -> None:
+        """Fail what cannot run here."""
+        running = self._running.get(ticket)
+        if running is not None:
+            self._end(running, Failed(Cause.error, reason))
+
+    # --- from running to ended --------------------------------------------------------------------------------------
+
+    def on_news(self, child: Child, news: Ready | Redirected | Progressed | Done | Stale) -> None:
+        """Take in what a child says."""
+        running = self._of(child)
+        if running is None or running.answer is not None:
+            return
+        match news:
+            case Progressed(fraction, text):
+                if 0 <= fraction <= 1:
+                    self._report(ExecutionProgressed(running.execution.execution, fraction, text))
+            case Redirected():
+                running.redirected = news
+            case Stale():
+                self._start_over(running, child)
+            case Done():
+                running.answer = news
+                if running.verdict is not None:
+                    # It was sent signals that may still be on their way, so nothing else may run in this child.
+                    self._children.kill(child)
+                elif news.clean:
+                    self._end(running, news.outcome)
+                else:
+                    self._children.sweep(child)
+            case Ready():
+                pass
+            case _:
+                assert_never(news)
+
+    def on_swept(self, child: Child) -> None:
+        """End what had answered and left processes behind."""
+        running = self._of(child)
+        if running is not None and running.answer is not None and running.verdict is None:
+            self._end(running, running.answer.outcome)
+
+    def on_over(self, child: Child, used: int) -> None:
+        """End what takes too much memory."""
+        running = self._of(child)
+        if running is not None:
+            self._condemn(running, MemoryUp(running.execution.options.memory_limit or 0, used), grace=0)
+
+    def on_ended(self, child: Child, status: int | None) -> None:
+        """End what ran in a child that is gone."""
+        running = self._of(child)
+        if running is None:
+            return
+        answer = None if running.answer is None else running.answer.outcome
+        if running.verdict is not None:
+            self._end(running, condemned(running.verdict, answer))
+        else:
+            self._end(running, answer or vanished(running.execution.work, status))
+
+    def _start_over(self, running: _Running, child: Child) -> None:
+        """Run it in a fresh child, since this one has old modules."""
+        self._forget_timers(running)
+        running.child = None
+        self._children.give_up(child)
+        if running.verdict is not None:
+            self._end(running, condemned(running.verdict, None))
+        else:
+            self._want(running)
+
+    def _of(self, child: Child) -> _Running | None:
+        running = self._running.get(child.ticket)
+        return running if running is not None and running.child is child else None
+
+    def _condemn(self, running: _Running, verdict: Verdict, *, grace: float | None = None) -> None:
+        """Decide its end, if that is not decided yet; a grace of 0 kills at once."""
+        if running.answer is not None:
+            return
+        if running.verdict is None:
+            running.verdict = verdict
+            running.condemned_at = self._loop.time()
+        if running.child is None:
+            self._children.withdraw(running.execution.execution)
+            self._end(running, condemned(running.verdict, None))
+        else:
+            self._climb(running, running.child, self._grace if grace is None else grace)
+
+    def _climb(self, running: _Running, child: Child, grace: float) -> None:
+        """Take the step of the kill ladder that is due, and come back for the next."""
+        elapsed = self._loop.time() - running.condemned_at
+        due = step(elapsed, grace, alive=running.execution.execution in self._running)
+        match due:
+            case Step.ask:
+                if isinstance(running.execution.work, Program):
+                    self._children.signal(child, TERMINATE_SIGNAL, below=True)
+                else:
+                    self._children.signal(child, TIME_SIGNAL if isinstance(running.verdict, TimeUp) else CANCEL_SIGNAL, below=False)
+                running.timers.append(self._loop.call_later(grace - elapsed, self._climb, running, child, 0.0))
+            case Step.kill:
+                self._children.kill(child)
+            case None:
+                pass
+            case _:
+                assert_never(due)
+
+    def _end(self, running: _Running, outcome: Outcome) -> None:
+        """Report the end, once."""
+        execution = running.execution
+        if self._running.pop(execution.execution, None) is None:
+            return
+        self._forget_timers(running)
+        stdout, stderr = Output(), Output()
+        child = running.child
+        if child is not None:
+            stdout, stderr = self._output(running, child)
+            if execution.options.memory_limit is not None:
+                self._children.unwatch(child)
+            self._children.release(child)
+        if isinstance(execution.work, Program):
+            outcome = with_last_line(outcome, stderr.tail)
+        if not self._running:
+            self._idle.set()
+        self._report(ExecutionEnded(execution.execution, outcome, running.started_ms, _now_ms(), stdout, stderr))
+
+    def _output(self, running: _Running, child: Child) -> tuple[Output, Output]:
+        """What it has written: in the spool, or in its own files, of which a child that is dead told only the path."""
+        stdout, stderr = child.capture.end(running.execution.execution)
+        answer, redirected = running.answer, running.redirected
+        if redirected.stdout is not None:
+            stdout = answer.stdout if answer is not None and answer.stdout is not None else Output(path=redirected.stdout)
+        if redirected.stderr is not None:
+            stderr = answer.stderr if answer is not None and answer.stderr is not None else Output(path=redirected.stderr)
+        return stdout, stderr
+
+    def _forget_timers(self, running: _Running) -> None:
+        for timer in running.timers:
+            timer.cancel()
+        running.timers.clear()
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _incomplete(execution: Execution) -> str | None:
+    """What is missing in a message that asks for a call."""
+    work = execution.work
+    if isinstance(work, Program):
+        return None
+    if execution.function is None:
+        return f"the message lacks the function {work.function}"
+    missing = [key for key in work.inputs if key not in execution.values]
+    return f"the message lacks the values {', '.join(missing)}" if missing else None
+
+
+def _variables(execution: Execution) -> tuple[tuple[str, str], ...]:
+    """The variables of a task; where a name comes twice, the later wins."""
+    return (
+        ("BROKER_JOBS_JOB", execution.job),
+        ("BROKER_JOBS_TASK", str(execution.task)),
+        ("BROKER_JOBS_ATTEMPT", str(execution.attempt)),
+        ("BROKER_JOBS_EXECUTION", execution.execution),
+        *execution.env.items(),
+        *execution.options.env,
+    )

@@ -1,0 +1,263 @@
+"""The guardian: it starts the forkservers, kills what must end, and outlives the worker by as long as something of it lives.
+
+It is single-threaded, has a session of its own and is a child subreaper. Whatever the worker started descends from it, and:
+
+- the tree of a task is what descends from its runner, which is a subreaper too;
+- what hangs directly on the guardian and is neither a server that it started nor a registered runner has lost its runner: a stray,
+  killed whenever something is killed;
+- when the worker's socket closes, in order or by SIGKILL, everything is killed, again and again until nothing is left.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import socket
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.wire.codec import decode_part, encode_part
+from broker_jobs_worker.processes import CONTROL_FD, Process, become_subreaper, family, processes, proportional, send, start_server, strike
+from broker_jobs_worker.runners.protocol import (
+    PACKET,
+    FromServer,
+    Gone,
+    Kill,
+    Over,
+    Reaped,
+    Register,
+    ServerFailed,
+    ServerStarted,
+    Signal,
+    StartServer,
+    Sweep,
+    ToGuardian,
+    Unwatch,
+    Up,
+    Watch,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+KILL_INTERVAL: Final = 0.002
+"""Seconds between two looks at a tree that is to be gone."""
+WATCH_INTERVAL: Final = 0.2
+"""Seconds between two looks at memory."""
+CLEAN_LOOKS: Final = 2
+"""A tree is gone when so many looks in a row find nothing: one look can miss a process that forks and ends all the time."""
+
+_IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT, signal.SIGPIPE, signal.SIGUSR1, signal.SIGUSR2)
+
+
+@dataclass(slots=True)
+class _Doomed:
+    """A tree that is being killed.
+
+    Attributes:
+        itself: the runner goes, too
+    """
+
+    itself: bool
+    clean: int = 0
+
+
+@dataclass(slots=True)
+class _Watched:
+    """A tree whose memory is limited.
+
+    Attributes:
+        baseline: bytes that the runner had before the task; None: the runner does not count
+    """
+
+    limit: int
+    baseline: int | None
+    reported: bool = False
+
+
+class Guardian:
+    """The loop of the guardian.
+
+    Args:
+        link: packets from and to the worker
+        wakeup: becomes readable when a child ends
+    """
+
+    def __init__(self, link: socket.socket, wakeup: socket.socket) -> None:
+        self._link = link
+        self._wakeup = wakeup
+        self._servers: set[int] = set()
+        self._runners: set[int] = set()
+        self._doomed: dict[int, _Doomed] = {}
+        self._watched: dict[int, _Watched] = {}
+        self._look_at = 0.0
+
+    def run(self) -> None:
+        """Serve until the worker is gone, then end everything."""
+        poll = select.poll()
+        poll.register(self._link, select.POLLIN)
+        poll.register(self._wakeup, select.POLLIN)
+        self._report(Up(os.getpid()))
+        while True:
+            events = {fd for fd, _ in poll.poll(self._timeout())}
+            if self._wakeup.fileno() in events:
+                self._wakeup.recv(4096)
+            if self._link.fileno() in events and not self._serve():
+                break
+            self._reap()
+            if self._doomed:
+                self._kill()
+            if self._watched and time.monotonic() >= self._look_at:
+                self._look_at = time.monotonic() + WATCH_INTERVAL
+                self._look()
+        end_everything()
+
+    def _timeout(self) -> float | None:
+        """Milliseconds until something must be looked at."""
+        if self._doomed:
+            return KILL_INTERVAL * 1000
+        if self._watched:
+            return max(0.0, self._look_at - time.monotonic()) * 1000
+        return None
+
+    def _report(self, report: Up | ServerStarted | ServerFailed | Reaped | Gone | Over) -> None:
+        try:
+            self._link.send(encode_part(FromServer(report)))
+        except OSError:
+            # The worker is gone. The end of its socket, which is read next, ends everything else.
+            return
+
+    def _serve(self) -> bool:
+        """Take one request; False when the worker is gone."""
+        try:
+            data, fds, _, _ = socket.recv_fds(self._link, PACKET, 2)
+        except ConnectionError:
+            return False
+        if not data:
+            return False
+        match decode_part(ToGuardian, data).request:
+            case StartServer(key, argv):
+                self._start(key, argv, fds)
+            case Register(pid):
+                self._runners.add(pid)
+            case Signal(pid, number, below):
+                self._signal(pid, number, below=below)
+            case Kill(pid):
+                self._doomed[pid] = _Doomed(itself=True)
+            case Sweep(pid):
+                self._doomed.setdefault(pid, _Doomed(itself=False))
+            case Watch(pid, limit, whole):
+                resident = next((process.resident for process in processes() if process.pid == pid), 0)
+                self._watched[pid] = _Watched(limit, resident if whole else None)
+            case Unwatch(pid):
+                self._watched.pop(pid, None)
+        return True
+
+    def _start(self, key: int, argv: Sequence[str], fds: list[int]) -> None:
+        control, errors = fds
+        try:
+            pid = start_server(argv, os.environb, control, errors)
+        except OSError as error:
+            self._report(ServerFailed(key, f"{argv[0]}: {error.strerror}"))
+        else:
+            self._servers.add(pid)
+            self._report(ServerStarted(key, pid))
+        finally:
+            for fd in fds:
+                os.close(fd)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            self._servers.discard(pid)
+            self._report(Reaped(pid, status))
+
+    def _is_runner(self, process: Process) -> bool:
+        """Whether a process is where a runner can be, so that its pid is not somebody else's by now."""
+        return process.parent == os.getpid() or process.parent in self._servers
+
+    def _signal(self, pid: int, number: int, *, below: bool) -> None:
+        table = list(processes())
+        runner = next((process for process in table if process.pid == pid), None)
+        if runner is None or not self._is_runner(runner):
+            return
+        for process in family(table, [pid]) if below else [runner]:
+            if process.alive:
+                send(process.pid, number)
+
+    def _kill(self) -> None:
+        """One blow at every tree that is to go, and at the strays."""
+        me = os.getpid()
+        found_strays = strike([me], self._servers | self._runners)
+        for pid, doomed in list(self._doomed.items()):
+            found = found_strays
+            runner = next((process for process in processes() if process.pid == pid), None)
+            if runner is not None and runner.alive and self._is_runner(runner):
+                # What is below goes first: the runner holds it together.
+                found += strike([pid])
+                if doomed.itself:
+                    found += 1
+                    send(pid, signal.SIGKILL)
+            doomed.clean = 0 if found else doomed.clean + 1
+            if doomed.clean >= CLEAN_LOOKS:
+                del self._doomed[pid]
+                if doomed.itself:
+                    self._runners.discard(pid)
+                    self._watched.pop(pid, None)
+                # Statuses first: the parent wants to know how a runner ended before it hears that it is gone.
+                self._reap()
+                self._report(Gone(pid, doomed.itself))
+
+    def _look(self) -> None:
+        table = list(processes())
+        resident = {process.pid: process.resident for process in table}
+        for pid, watched in self._watched.items():
+            below = family(table, [pid])
+            used = sum(process.resident for process in below)
+            if watched.baseline is not None:
+                used += max(0, resident.get(pid, 0) - watched.baseline)
+            if used > watched.limit and len(below) > 1:
+                # What forked processes share counts once; that is dear to find out, so only where it matters.
+                used -= sum(process.resident for process in below) - proportional(process.pid for process in below)
+            if used > watched.limit and not watched.reported:
+                watched.reported = True
+                self._report(Over(pid, used))
+
+
+def end_everything() -> None:
+    """Kill every descendant until none is left."""
+    while True:
+        strike([os.getpid()])
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                break
+        time.sleep(KILL_INTERVAL)
+
+
+def main() -> None:
+    """Run the guardian; its socket is descriptor 3."""
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    become_subreaper()
+    link = socket.socket(fileno=CONTROL_FD)
+    reading, writing = socket.socketpair()
+    writing.setblocking(False)
+    reading.setblocking(False)
+    signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    Guardian(link, reading).run()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,171 @@
+"""Trees of processes, as Linux shows them under ``/proc``.
+
+A *runner* (a child of ours that runs tasks) is a child subreaper: whatever is started below it stays below it, also when it calls
+setsid and its parent ends. So the tree of a task is exactly what descends from its runner.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import os
+import signal
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+
+CONTROL_FD: Final = 3
+"""Where the guardian and a forkserver find their socket."""
+
+_SET_CHILD_SUBREAPER: Final = 36
+_PAGE: Final = os.sysconf("SC_PAGE_SIZE")
+_MARK: Final = b"BROKER_JOBS_EXECUTION="
+_PATIENCE: Final = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """One process.
+
+    Attributes:
+        alive: it is no zombie
+        resident: bytes of its resident set
+    """
+
+    pid: int
+    parent: int
+    alive: bool
+    resident: int
+
+
+def become_subreaper() -> None:
+    """Let orphaned descendants become children of this process."""
+    library = ctypes.CDLL(None, use_errno=True)
+    if library.prctl(_SET_CHILD_SUBREAPER, 1, 0, 0, 0) != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, f"cannot become a child subreaper: {os.strerror(number)}")
+
+
+def start_server(argv: Sequence[str], env: Mapping[bytes, bytes], control: int, errors: int) -> int:
+    """Start a process of ours in a session of its own, with its socket as descriptor 3; its pid.
+
+    Raises:
+        OSError: it cannot be started
+    """
+    null = os.open(os.devnull, os.O_RDWR)
+    actions = [
+        (os.POSIX_SPAWN_DUP2, null, 0),
+        (os.POSIX_SPAWN_DUP2, null, 1),
+        (os.POSIX_SPAWN_DUP2, errors, 2),
+        (os.POSIX_SPAWN_DUP2, control, CONTROL_FD),
+    ]
+    defaults = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+    try:
+        return os.posix_spawn(argv[0], tuple(argv), env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=defaults)
+    finally:
+        os.close(null)
+
+
+def processes() -> Iterator[Process]:
+    """Every process that this host shows, lowest pid first; each is read when it is asked for."""
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+        try:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (read thousands of times)
+                line = file.read(4096)
+        except OSError:
+            continue
+        # The name is in parentheses and may hold anything, parentheses too.
+        fields = line[line.rindex(b")") + 2 :].split()
+        # A leader that has ended while other threads of it run is a zombie with several threads.
+        alive = fields[0] not in {b"Z", b"X"} or int(fields[17]) > 1
+        yield Process(pid, int(fields[1]), alive, int(fields[21]) * _PAGE)
+
+
+def family(table: Iterable[Process], roots: Collection[int]) -> list[Process]:
+    """What descends from `roots`, without themselves."""
+    children: dict[int, list[Process]] = {}
+    for process in table:
+        children.setdefault(process.parent, []).append(process)
+    found: list[Process] = []
+    open_ends = list(roots)
+    while open_ends:
+        for process in children.get(open_ends.pop(), ()):
+            if process.pid not in roots:
+                found.append(process)
+                open_ends.append(process.pid)
+    return found
+
+
+def strike(roots: Collection[int], spared: Collection[int] = (), number: int = signal.SIGKILL) -> int:
+    """Send a signal to all that descends from `roots`, but not to `roots`, nor to `spared` and what is below them.
+
+    Each process is hit at the moment at which it is found, so that one which forks and ends all the time is hit as well.
+    A child with a lower pid than its parent may be missed: strike until nothing is found.
+
+    Returns:
+        how many living processes were found
+    """
+    inside = set(roots)
+    found = 0
+    for process in processes():
+        if process.parent not in inside or process.pid in roots or process.pid in spared:
+            continue
+        inside.add(process.pid)
+        if process.alive:
+            found += 1
+            send(process.pid, number)
+    return found
+
+
+def send(pid: int, number: int) -> None:
+    """Send a signal to a process that may have ended meanwhile, or have become another user's."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.kill(pid, number)
+
+
+def proportional(pids: Iterable[int]) -> int:
+    """Bytes of memory of these processes; what several of them share counts once."""
+    total = 0
+    for pid in pids:
+        try:
+            with open(f"/proc/{pid}/smaps_rollup", "rb") as file:  # noqa: PTH123 (as above)
+                total += sum(int(line.split()[1]) * 1024 for line in file if line.startswith(b"Pss:"))
+        except OSError:
+            continue
+    return total
+
+
+def marked(executions: Collection[str]) -> list[int]:
+    """Processes that were started with ``BROKER_JOBS_EXECUTION`` naming one of these."""
+    marks = {_MARK + name.encode() for name in executions}
+    found = []
+    for process in processes():
+        try:
+            with open(f"/proc/{process.pid}/environ", "rb") as file:  # noqa: PTH123 (as above)
+                environment = file.read().split(b"\0")
+        except OSError:
+            continue
+        if process.alive and not marks.isdisjoint(environment):
+            found.append(process.pid)
+    return found
+
+
+def exterminate(roots: Collection[int], executions: Collection[str]) -> None:
+    """Kill `roots` and all below them, when nobody else can: the last resort after the guardian's death.
+
+    Descendants go first, while their ancestors still hold them together; the marks find those who lost theirs.
+    """
+    deadline = time.monotonic() + _PATIENCE
+    for pid in roots:
+        send(pid, signal.SIGSTOP)
+    while strike(roots) and time.monotonic() < deadline:
+        time.sleep(0.002)
+    for pid in roots:
+        send(pid, signal.SIGKILL)
+    while time.monotonic() < deadline and (strays := marked(executions)):
+        for pid in strays:
+            send(pid, signal.SIGKILL)
+        time.sleep(0.002)

@@ -1,0 +1,160 @@
+"""A child that runs one task at a time, functions in itself and programs below itself.
+
+It is a child subreaper, so all that a task starts stays below it, and a look at its own children says for certain whether something is
+left. What is left is killed by the guardian, before the parent calls the task ended.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+import threading
+import time
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.core.outcome import Cause, Failed
+from broker_jobs.current import Surrounding, current
+from broker_jobs.wire.codec import decode_part
+from broker_jobs.wire.messages import Call, Program
+from broker_jobs_worker.processes import become_subreaper
+from broker_jobs_worker.runners import function, program
+from broker_jobs_worker.runners.protocol import Done, FromChild, Progressed, Ready, Redirected, Run, Stale, framed, receive
+from broker_jobs_worker.runners.surroundings import Streams, Surroundings, enter_folder, leave_folder, signature, source_files
+
+if TYPE_CHECKING:
+    import socket
+    from typing import NoReturn
+
+    from broker_jobs.core.outcome import Outcome
+
+BROKEN: Final = 70
+"""Exit code of a child that met a bug of ours (EX_SOFTWARE)."""
+PROGRESS_INTERVAL: Final = 0.1
+"""Seconds between two reports of progress."""
+_PROGRESS_TEXT: Final = 1000
+
+
+def main(link: socket.socket) -> NoReturn:
+    """Serve until the parent closes the stream."""
+    os.setsid()
+    become_subreaper()
+    child = Child(link)
+    child.send(Ready())
+    while (data := receive(link)) is not None:
+        if not child.serve(decode_part(Run, data)):
+            break
+    os._exit(0)
+
+
+class Child:
+    """What a child keeps from one task to the next."""
+
+    def __init__(self, link: socket.socket) -> None:
+        self._link = link
+        self._pid = os.getpid()
+        self._streams = Streams()
+        self._functions = function.Functions()
+        self._interrupt = function.Interrupt()
+        self._interrupt.install()
+        self._surroundings = Surroundings()
+        self._surroundings.note_handlers()
+        self._sources = Sources()
+        self._job = ""
+        self._sending = threading.Lock()
+        self._progress_at = 0.0
+
+    def send(self, news: Ready | Redirected | Progressed | Done | Stale) -> None:
+        """Tell the parent."""
+        data = framed(FromChild(news))
+        with self._sending:
+            self._link.sendall(data)
+
+    def serve(self, run: Run) -> bool:
+        """Run one task and answer; False when this child is of no more use."""
+        _reap()
+        if isinstance(run.work, Call) and run.job != self._job:
+            if self._job and self._sources.changed():
+                self.send(Stale())
+                return False
+            self._job = run.job
+        if run.spool is not None:
+            self._streams.use_spool(*run.spool)
+        outcome = self._perform(run)
+        leave_folder(run)
+        stdout, stderr = self._streams.close()
+        self.send(Done(outcome, _alone(), stdout, stderr))
+        return True
+
+    def _perform(self, run: Run) -> Outcome:
+        try:
+            folder = enter_folder(run)
+        except OSError as error:
+            return Failed(Cause.error, f"the task cannot run in {error.filename or run.options.cwd}: {error.strerror}")
+        try:
+            stdout, stderr = self._streams.open(run, folder)
+        except OSError as error:
+            return Failed(Cause.error, f"the output cannot be written to {error.filename}: {error.strerror}")
+        if self._streams.paths != (None, None):
+            self.send(Redirected(*self._streams.paths))
+        match run.work:
+            case Program() as work:
+                return program.execute(run, work, stdout, stderr)
+            case Call() as work:
+                return self._call(run, work, stdout, stderr)
+            case _:
+                assert_never(run.work)
+
+    def _call(self, run: Run, work: Call, stdout: int, stderr: int) -> Outcome:
+        self._functions.learn(run, work)
+        self._surroundings.apply(run.env, stdout, stderr)
+        current.enter(Surrounding(run.job, run.task, run.attempt, run.execution, run.name, run.allocation, self._progress))
+        try:
+            return function.call(run, work, self._functions, self._interrupt)
+        finally:
+            current.enter(None)
+            self._surroundings.flush()
+            self._surroundings.restore(*self._streams.spool)
+            self._sources.note()
+
+    def _progress(self, fraction: float, text: str) -> None:
+        now = time.monotonic()
+        # A process that the user's code forked must not write into the stream of this one.
+        if now - self._progress_at >= PROGRESS_INTERVAL and os.getpid() == self._pid:
+            self._progress_at = now
+            self.send(Progressed(fraction, text[:_PROGRESS_TEXT]))
+
+
+class Sources:
+    """The files of the user's modules that this child has imported, so that it notices when one is edited."""
+
+    def __init__(self) -> None:
+        self._known = set(sys.modules)
+        self._files: dict[str, tuple[int, int] | None] = {}
+
+    def note(self) -> None:
+        """Take in what was imported since."""
+        if len(sys.modules) != len(self._known):
+            for path in source_files(self._known).values():
+                self._files[path] = signature(path)
+            self._known = set(sys.modules)
+
+    def changed(self) -> bool:
+        """Whether one of the files is not as it was imported."""
+        return any(signature(path) != noted for path, noted in self._files.items())
+
+
+def _reap() -> None:
+    """Forget the children that were killed after the last task."""
+    with contextlib.suppress(ChildProcessError):
+        while os.waitpid(-1, os.WNOHANG)[0]:
+            pass
+
+
+def _alone() -> bool:
+    """Whether this process has no children, not even ended ones."""
+    try:
+        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        return True
+    return False

@@ -1,0 +1,121 @@
+"""A clean interpreter that has loaded what its children need, and makes a child whenever it is told to.
+
+It is single-threaded and never runs user code, so its children start from the same state, in about a millisecond. There is one for each
+environment: an interpreter and an import path.
+"""
+
+from __future__ import annotations
+
+import asyncio  # loaded here, so that no child loads it from a user's path
+import contextlib
+import gc
+import os
+import select
+import signal
+import socket
+import sys
+import traceback
+import types
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.wire.codec import decode_part, encode_part
+from broker_jobs_worker.processes import CONTROL_FD
+from broker_jobs_worker.runners import child
+from broker_jobs_worker.runners.protocol import PACKET, Fork, Forked, FromServer, Reaped, Setup, ToServer, Up, warm_up
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+_PRELOADED: Final = (asyncio,)
+
+
+def main() -> None:
+    """Run a forkserver; its socket is descriptor 3."""
+    link = socket.socket(fileno=CONTROL_FD)
+    link.set_inheritable(False)
+    data = link.recv(PACKET)
+    if not data:
+        return
+    request = decode_part(ToServer, data).request
+    if isinstance(request, Setup):
+        _prepare(request)
+    _serve(link)
+
+
+def _prepare(setup: Setup) -> None:
+    """Make this interpreter look like a fresh one with the user's import path."""
+    if setup.path is not None:
+        sys.path[:] = [*setup.path, *(root for root in setup.roots if root not in setup.path)]
+    sys.path[:0] = setup.front
+    sys.argv[:] = [""]
+    # Children of `multiprocessing` would import the main module again.
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    warm_up()
+    gc.collect()
+    gc.freeze()
+
+
+def _serve(link: socket.socket) -> None:
+    reading, writing = socket.socketpair()
+    reading.setblocking(False)
+    writing.setblocking(False)
+    children: set[int] = set()
+    for number in _IGNORED:
+        signal.signal(number, signal.SIG_IGN)
+    signal.signal(signal.SIGCHLD, lambda _number, _frame: None)
+    signal.set_wakeup_fd(writing.fileno(), warn_on_full_buffer=False)
+    poll = select.poll()
+    poll.register(link, select.POLLIN)
+    poll.register(reading, select.POLLIN)
+    link.send(encode_part(FromServer(Up(os.getpid()))))
+    while True:
+        events = {fd for fd, _ in poll.poll()}
+        if reading.fileno() in events:
+            reading.recv(4096)
+            _reap(link, children)
+        if link.fileno() in events:
+            data, fds, _, _ = socket.recv_fds(link, PACKET, 1)
+            if not data:
+                break
+            if isinstance(decode_part(ToServer, data).request, Fork):
+                pid = _fork(fds, (link, reading, writing))
+                children.add(pid)
+                link.send(encode_part(FromServer(Forked(pid))))
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+
+
+def _reap(link: socket.socket, children: set[int]) -> None:
+    while children:
+        pid, status = os.waitpid(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        children.discard(pid)
+        # A parent that is gone does not listen; the end of its socket is noticed next.
+        with contextlib.suppress(ConnectionError):
+            link.send(encode_part(FromServer(Reaped(pid, status))))
+
+
+def _fork(fds: Sequence[int], ours: Sequence[socket.socket]) -> int:
+    pid = os.fork()
+    if pid == 0:
+        try:
+            signal.set_wakeup_fd(-1)
+            for other in ours:
+                other.close()
+            for number in (*_IGNORED, signal.SIGCHLD):
+                signal.signal(number, signal.SIG_DFL)
+            signal.signal(signal.SIGINT, signal.default_int_handler)
+            child.main(socket.socket(fileno=fds[0]))
+        except BaseException:  # noqa: BLE001 (whatever it is, a child must not go on as a forkserver)
+            traceback.print_exc()
+        finally:
+            os._exit(child.BROKEN)
+    for fd in fds:
+        os.close(fd)
+    return pid
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,175 @@
+"""Call a function of the user, and make an outcome of whatever comes of it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import types
+from typing import TYPE_CHECKING, Any, Final
+
+from broker_jobs.core.outcome import Cause, Failed, Succeeded
+from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Stored, Value
+from broker_jobs.current import current
+from broker_jobs.data.store import ValueStore, fetch
+from broker_jobs.errors import TaskCanceled, TimeLimitReached, UnpicklableError, ValueStoreError, ValueTooLarge
+from broker_jobs.wire import payload
+from broker_jobs_worker.runners.failure import cannot_load, cannot_send, failed_by
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.wire.messages import Call, Function
+    from broker_jobs_worker.runners.protocol import Run
+
+CANCEL_SIGNAL: Final = int(signal.SIGRTMIN) + 8
+"""Raises `TaskCanceled` in a function. No library is known to use these two signals."""
+TIME_SIGNAL: Final = int(signal.SIGRTMIN) + 9
+"""Raises `TimeLimitReached` in a function."""
+
+_LARGEST_EXIT_CODE: Final = 2**31
+
+
+class Interrupt:
+    """Turns a signal into an exception, once, and only while a function runs."""
+
+    def __init__(self) -> None:
+        self._armed = False
+
+    def install(self) -> None:
+        """Take over the two signals."""
+        signal.signal(CANCEL_SIGNAL, self._on_signal)
+        signal.signal(TIME_SIGNAL, self._on_signal)
+
+    def arm(self) -> None:
+        """From now on a signal raises."""
+        self._armed = True
+
+    def disarm(self) -> None:
+        """From now on a signal is ignored."""
+        self._armed = False
+
+    def _on_signal(self, number: int, _frame: types.FrameType | None) -> None:
+        current.request_stop()
+        if self._armed:
+            self._armed = False
+            raise TimeLimitReached if number == TIME_SIGNAL else TaskCanceled
+
+
+class Functions:
+    """Functions that this child knows, by hash; loaded when they are first called."""
+
+    def __init__(self) -> None:
+        self._known: dict[str, Function] = {}
+        self._loaded: dict[str, Callable[..., Any]] = {}
+
+    def learn(self, run: Run, call: Call) -> None:
+        """Take in what a message says of functions."""
+        if run.forget:
+            self._known.clear()
+            self._loaded.clear()
+        if run.function is not None:
+            self._known[call.function] = run.function
+
+    def described(self, name: str) -> Function:
+        """The function as it was sent."""
+        return self._known[name]
+
+    def load(self, name: str) -> Callable[..., Any]:
+        """The function itself. Raises whatever loading raises."""
+        found = self._loaded.get(name)
+        if found is None:
+            found = self._loaded[name] = payload.load_function(self._known[name].data)
+        return found
+
+
+def call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> Outcome:
+    """Call a function; every ending is an outcome."""
+    try:
+        interrupt.arm()
+        return _call(run, work, functions, interrupt)
+    except (TimeLimitReached, TaskCanceled) as stop:
+        # It came while the outcome was being made.
+        return failed_by(stop)
+    finally:
+        interrupt.disarm()
+
+
+def _call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> Outcome:
+    try:
+        inputs = [_input(run.values[key]) for key in work.inputs]
+    except Exception as error:  # noqa: BLE001 (loading runs the user's code)
+        return cannot_send(error, "an input of this task cannot be had")
+    described = functions.described(work.function)
+    try:
+        function = functions.load(work.function)
+    except BaseException as error:  # noqa: BLE001 (as above; a module may even exit)
+        return cannot_load(error, f"the function {described.name!r}", described, run.version)
+    try:
+        positional, keywords = payload.load_call(_inline(work.args), inputs)
+    except BaseException as error:  # noqa: BLE001 (as above)
+        return cannot_load(error, f"an argument of the function {described.name!r}", described, run.version)
+    pid = os.getpid()
+    try:
+        result = function(*positional, **keywords)
+        if isinstance(result, types.CoroutineType):
+            result = asyncio.run(result)
+    except SystemExit as leaving:
+        _only_here(pid)
+        return _exited(leaving)
+    except BaseException as error:  # noqa: BLE001 (KeyboardInterrupt and the like too: this process goes on)
+        _only_here(pid)
+        return failed_by(error)
+    _only_here(pid)
+    interrupt.disarm()
+    return returned(result, run.job, run.store)
+
+
+def _only_here(pid: int) -> None:
+    """End the copy that the user's code made of this process with a bare fork: one answer is enough."""
+    if os.getpid() != pid:
+        os._exit(0)
+
+
+def _inline(value: Value) -> Inline:
+    return Inline(value.encoding, fetch(value)) if isinstance(value, Stored) else value
+
+
+def _input(value: Value) -> object:
+    return payload.load(_inline(value))
+
+
+def _exited(leaving: SystemExit) -> Outcome:
+    """What ``sys.exit`` means: the same as at the end of a program."""
+    code = leaving.code
+    if code is None or (isinstance(code, int) and code == 0):
+        return Succeeded(payload.dump(None))
+    if isinstance(code, int):
+        number = int(code) if abs(code) < _LARGEST_EXIT_CODE else 1
+        return Failed(Cause.exit_code, f"the function ended with sys.exit({number})", exit_code=number)
+    text = str(code)
+    print(text, file=sys.stderr)  # noqa: T201 (this is what the interpreter does)
+    return Failed(Cause.exit_code, f"the function ended with sys.exit: {text}", exit_code=1)
+
+
+def returned(result: object, job: str, store: str | None) -> Outcome:
+    """The success with this result, in the message or in the value store; or why it cannot be sent."""
+    try:
+        value = payload.dump(result)
+        if value.size > INLINE_LIMIT and store is not None:
+            return Succeeded(ValueStore(store).put(job, value.encoding, value.data))
+        if value.size > INLINE_LIMIT_WITHOUT_STORE:
+            raise ValueTooLarge(
+                f"the result takes {value.size:,} bytes; without a value store at most {INLINE_LIMIT_WITHOUT_STORE:,} can be sent. "
+                "Configure a folder that all hosts share, with value_store in broker-jobs.toml or BROKER_JOBS_VALUE_STORE, "
+                "or write the result to a file and return its path"
+            )
+    except UnpicklableError as error:
+        return cannot_send(error, "the result cannot be sent")
+    except (ValueTooLarge, ValueStoreError) as error:
+        return cannot_send(error, "the result cannot be kept")
+    except BaseException as error:  # noqa: BLE001 (pickling runs the user's code)
+        return cannot_send(error, f"the result of type {type(result).__qualname__} cannot be sent")
+    return Succeeded(value)

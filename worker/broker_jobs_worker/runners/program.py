@@ -1,0 +1,152 @@
+"""Run an external program, exactly as asked: no shell, any bytes that execve takes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shlex
+import shutil
+import signal
+import socket
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.core.outcome import Cause, Failed, Succeeded
+from broker_jobs_worker.runners.wording import signal_words
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.wire.messages import Program
+    from broker_jobs_worker.runners.protocol import Run
+
+TERMINATE_SIGNAL: Final = int(signal.SIGTERM)
+"""Asks a program to end."""
+
+_SIGNALS: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
+_NOT_FOUND: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
+
+
+def execute(run: Run, program: Program, stdout: int, stderr: int) -> Outcome:
+    """Start a program in the current folder, and wait for its end; what it leaves behind is the caller's."""
+    env = {**os.environb, **{os.fsencode(name): os.fsencode(value) for name, value in run.env}}
+    if program.task_dir:
+        try:
+            os.makedirs(run.folder, mode=0o700, exist_ok=True)  # noqa: PTH103
+            os.chdir(run.folder)
+        except OSError as error:
+            return Failed(Cause.error, f"the task folder {run.folder} cannot be made: {error.strerror}")
+    outcome = _execute(program, env, stdout, stderr)
+    if program.task_dir and isinstance(outcome, Succeeded):
+        os.chdir("/")
+        shutil.rmtree(run.folder, ignore_errors=True)
+    return outcome
+
+
+def _execute(program: Program, env: Mapping[bytes, bytes], stdout: int, stderr: int) -> Outcome:
+    if not program.argv or not program.argv[0]:
+        return Failed(Cause.error, "the program has no name: argv is empty")
+    path = _find(program.argv[0], env)
+    if path is None:
+        return Failed(Cause.error, _missing(program.argv[0], env), exception_types=("builtins.FileNotFoundError",))
+    actions = [(os.POSIX_SPAWN_DUP2, stdout, 1), (os.POSIX_SPAWN_DUP2, stderr, 2)]
+    source = None
+    try:
+        if program.stdin is not None:
+            source = _memory_file(program.stdin)
+            actions.append((os.POSIX_SPAWN_DUP2, source, 0))
+        # Python ignores SIGPIPE, and whatever started the worker may have ignored others: the program gets them as they should be.
+        main = os.posix_spawn(path, program.argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_SIGNALS)
+    except (OSError, ValueError) as error:
+        return Failed(Cause.error, _unstartable(path, error), exception_types=(f"builtins.{type(error).__name__}",))
+    finally:
+        if source is not None:
+            os.close(source)
+    return _ended(program, _wait(main))
+
+
+def _wait(main: int) -> int:
+    """The wait status of the program; orphans of it that end meanwhile are reaped too."""
+    while True:
+        pid, status = os.waitpid(-1, 0)
+        if pid == main:
+            return status
+
+
+def _memory_file(data: bytes) -> int:
+    """A file in memory, to read from: unlike a pipe it takes any amount at once."""
+    fd = os.memfd_create("stdin")
+    rest = memoryview(data)
+    while rest:
+        rest = rest[os.write(fd, rest) :]
+    os.lseek(fd, 0, os.SEEK_SET)
+    return fd
+
+
+def _find(name: bytes, env: Mapping[bytes, bytes]) -> bytes | None:
+    """The path of a program: a name without a slash is looked up in the PATH of the task."""
+    if b"/" in name:
+        return name
+    candidates = [os.path.join(folder or b".", name) for folder in _path(env).split(b":")]  # noqa: PTH118 (bytes)
+    files = [candidate for candidate in candidates if os.path.isfile(candidate)]  # noqa: PTH113 (bytes)
+    return next((file for file in files if os.access(file, os.X_OK)), files[0] if files else None)
+
+
+def _path(env: Mapping[bytes, bytes]) -> bytes:
+    return env.get(b"PATH", os.fsencode(os.defpath))
+
+
+def shown(argument: bytes) -> str:
+    """An argument as a person would type it."""
+    return shlex.quote(argument.decode(errors="backslashreplace"))
+
+
+def _missing(name: bytes, env: Mapping[bytes, bytes]) -> str:
+    return (
+        f"program not found: {shown(name)} (looked up on worker host {socket.gethostname()} in PATH={os.fsdecode(_path(env))}). "
+        "Install it on that host, give its absolute path, or set PATH with env="
+    )
+
+
+def _unstartable(path: bytes, error: OSError | ValueError) -> str:
+    """Why a program did not start, and what to do."""
+    name, host = shown(path), socket.gethostname()
+    if isinstance(error, ValueError):
+        return f"the program {name} cannot be started: {error} in its arguments or its environment"
+    here = f"on worker host {host}"
+    if error.errno in _NOT_FOUND and not os.path.exists(path):  # noqa: PTH110 (bytes)
+        return f"program not found: {name} {here}, in the folder {Path.cwd()}. Check the path, or copy the program there"
+    if error.errno in _NOT_FOUND:
+        return f"the program {name} {here} cannot be started: {_interpreter(path)} does not exist there"
+    if os.path.isdir(path):  # noqa: PTH112 (bytes)
+        return f"the program {name} {here} cannot be started: it is a folder"
+    if error.errno == errno.EACCES:
+        return f"the program {name} {here} is not executable: allow it with chmod +x, or start its interpreter, as in ['python3', {name!r}]"
+    if error.errno == errno.ENOEXEC:
+        return f"the program {name} {here} is no binary of this machine, and has no first line such as #!/bin/sh that says what runs it"
+    if error.errno == errno.E2BIG:
+        return f"the program {name} cannot be started: its arguments and environment are too long; pass data by stdin= or by a file"
+    return f"the program {name} {here} cannot be started: {error.strerror}"
+
+
+def _interpreter(path: bytes) -> str:
+    """What the first line of a script names, else the loader of the binary."""
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (bytes)
+            line = file.readline(256)
+    except OSError:
+        line = b""
+    if line.startswith(b"#!"):
+        return f"{line[2:].strip().decode(errors='backslashreplace')!r}, the interpreter of its first line,"
+    return "the loader that it needs"
+
+
+def _ended(program: Program, status: int) -> Outcome:
+    code = os.waitstatus_to_exitcode(status)
+    name = shown(program.argv[0])
+    if code == 0:
+        return Succeeded()
+    if code > 0:
+        return Failed(Cause.exit_code, f"the program {name} ended with exit code {code}", exit_code=code)
+    return Failed(Cause.signal, f"the program {name} was {signal_words(-code)}", signal=-code)

@@ -1,0 +1,349 @@
+"""What the worker's parent, the guardian, the forkservers and their children say to each other.
+
+Messages to and from the guardian and a forkserver are packets (SOCK_SEQPACKET), which may carry file descriptors. A child has a stream of
+its own; there, a message is its length in four bytes, and its bytes. The parent takes nothing on trust that comes from a child:
+whatever is no message of this kind ends the child.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping  # noqa: TC003 (the codec reads annotations when it runs)
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, ClassVar, Final
+
+from broker_jobs.core.outcome import Outcome  # noqa: TC001 (as above)
+from broker_jobs.core.spec import TaskOptions
+from broker_jobs.core.value import Value  # noqa: TC001 (as above)
+from broker_jobs.errors import DecodeError
+from broker_jobs.wire.codec import decode_part, encode_part
+from broker_jobs.wire.messages import Call, Function, Output, Program
+
+if TYPE_CHECKING:
+    import socket
+
+LARGEST: Final = 256 * 1024 * 1024
+"""No message is longer than this many bytes."""
+HEADER: Final = struct.Struct("<I")
+PACKET: Final = 256 * 1024
+"""Room for the largest packet."""
+
+
+# --- parent → guardian ------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class StartServer:
+    """Start a process; with it come its socket and its standard error.
+
+    Attributes:
+        key: what the parent calls it
+    """
+
+    tag: ClassVar[str] = "start"
+    key: int
+    argv: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Register:
+    """This process is a runner: not to be taken for a stray."""
+
+    tag: ClassVar[str] = "register"
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """Send a signal once: to the runner itself, or to all that descends from it.
+
+    Attributes:
+        below: to its descendants, not to itself
+    """
+
+    tag: ClassVar[str] = "signal"
+    pid: int
+    number: int
+    below: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Kill:
+    """Kill the runner and all that descends from it. Answer: `Gone`."""
+
+    tag: ClassVar[str] = "kill"
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """Kill all that descends from the runner, but not itself. Answer: `Gone`."""
+
+    tag: ClassVar[str] = "sweep"
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Watch:
+    """Say `Over` when the tree of the runner takes more memory than this.
+
+    Attributes:
+        limit: bytes
+        whole: count what the runner itself grows by, too
+    """
+
+    tag: ClassVar[str] = "watch"
+    pid: int
+    limit: int
+    whole: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Unwatch:
+    """Stop watching."""
+
+    tag: ClassVar[str] = "unwatch"
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToGuardian:
+    """One request to the guardian."""
+
+    request: StartServer | Register | Signal | Kill | Sweep | Watch | Unwatch
+
+
+# --- guardian or forkserver → parent ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Up:
+    """The guardian or the forkserver is ready."""
+
+    tag: ClassVar[str] = "up"
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerStarted:
+    """A server runs."""
+
+    tag: ClassVar[str] = "started"
+    key: int
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class ServerFailed:
+    """A server could not be started."""
+
+    tag: ClassVar[str] = "failed"
+    key: int
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class Forked:
+    """The forkserver has made the child that was asked for longest ago."""
+
+    tag: ClassVar[str] = "forked"
+    pid: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reaped:
+    """A child of the sender has ended, with this wait status."""
+
+    tag: ClassVar[str] = "reaped"
+    pid: int
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """What was to be killed is gone.
+
+    Attributes:
+        itself: the runner, too
+    """
+
+    tag: ClassVar[str] = "gone"
+    pid: int
+    itself: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Over:
+    """The tree of a runner takes more memory than allowed."""
+
+    tag: ClassVar[str] = "over"
+    pid: int
+    used: int
+
+
+@dataclass(frozen=True, slots=True)
+class FromServer:
+    """One report of the guardian or of a forkserver."""
+
+    report: Up | ServerStarted | ServerFailed | Forked | Reaped | Gone | Over
+
+
+# --- parent → forkserver ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Setup:
+    """The first message to a forkserver.
+
+    Attributes:
+        path: the whole import path; None keeps the interpreter's own
+        roots: where what is missing on that path may be found
+        front: folders to put in front of it
+    """
+
+    tag: ClassVar[str] = "setup"
+    path: tuple[str, ...] | None = None
+    roots: tuple[str, ...] = ()
+    front: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Fork:
+    """Make a child; its socket comes with the packet."""
+
+    tag: ClassVar[str] = "fork"
+
+
+@dataclass(frozen=True, slots=True)
+class ToServer:
+    """One request to a forkserver."""
+
+    request: Setup | Fork
+
+
+# --- parent ↔ child ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Run one attempt.
+
+    Attributes:
+        folder: to run in where the options name none and the submitter's does not exist
+        env: variables of the task, in order
+        function: of a call, where the child does not know it yet
+        forget: drop the functions known so far
+        version: of the submitter's interpreter
+        spool: files for standard output and error, when they are new
+    """
+
+    tag: ClassVar[str] = "run"
+    execution: str
+    job: str
+    task: int
+    attempt: int
+    work: Program | Call
+    options: TaskOptions
+    folder: str
+    name: str = ""
+    env: tuple[tuple[str, str], ...] = ()
+    allocation: Mapping[str, str] = field(default_factory=dict)
+    values: Mapping[str, Value] = field(default_factory=dict)
+    store: str | None = None
+    function: Function | None = None
+    forget: bool = False
+    version: str = ""
+    spool: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ready:
+    """A child waits for work."""
+
+    tag: ClassVar[str] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Redirected:
+    """Before the start: the files that the output goes to instead of the spool."""
+
+    tag: ClassVar[str] = "redirected"
+    stdout: str | None
+    stderr: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Progressed:
+    """How far the task says it is."""
+
+    tag: ClassVar[str] = "progressed"
+    fraction: float
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The task has ended.
+
+    Attributes:
+        clean: the runner has no children left
+        stdout: where it went to a file of the user
+    """
+
+    tag: ClassVar[str] = "done"
+    outcome: Outcome
+    clean: bool
+    stdout: Output | None = None
+    stderr: Output | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Stale:
+    """Modules that this child has imported were changed since: it takes no more tasks, and has not begun this one."""
+
+    tag: ClassVar[str] = "stale"
+
+
+@dataclass(frozen=True, slots=True)
+class FromChild:
+    """One message of a child."""
+
+    news: Ready | Redirected | Progressed | Done | Stale
+
+
+def warm_up() -> None:
+    """Prepare the codecs, so that no child has to."""
+    encode_part(FromChild(Ready()))
+    run = encode_part(Run("", "", 0, 0, Program((b"",)), TaskOptions(), ""))
+    decode_part(Run, run)
+
+
+def framed(part: object) -> bytes:
+    """A message as it goes through a child's stream."""
+    data = encode_part(part)
+    return HEADER.pack(len(data)) + data
+
+
+def receive(link: socket.socket) -> bytes | None:
+    """Wait for the next message of a stream; None at its end."""
+    head = _exactly(link, HEADER.size)
+    if head is None:
+        return None
+    size = HEADER.unpack(head)[0]
+    if size > LARGEST:
+        raise DecodeError(f"a message of {size} bytes")
+    return _exactly(link, size)
+
+
+def _exactly(link: socket.socket, size: int) -> bytes | None:
+    data = link.recv(size)
+    if len(data) == size:
+        return data
+    parts = [data]
+    missing = size - len(data)
+    while missing:
+        if not parts[-1]:
+            return None
+        parts.append(link.recv(missing))
+        missing -= len(parts[-1])
+    return b"".join(parts)

@@ -1,0 +1,218 @@
+"""What a task finds around itself in a child, and what is put back when it has ended."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import site
+import stat
+import sys
+import sysconfig
+from _signal import getsignal  # type: ignore[import-not-found, unused-ignore]  # ten times as fast as the one that makes enumerations
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, TextIO
+
+from broker_jobs.wire.messages import Output
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broker_jobs_worker.runners.protocol import Run
+
+TAIL_LIMIT: Final = 64 * 1024
+"""Bytes of output that travel with a reply."""
+
+_SIGNALS: Final = tuple(sorted(int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+_flush_c: Final = ctypes.CDLL(None).fflush
+
+
+def enter_folder(run: Run) -> str:
+    """Go into the folder of a task: the one asked for, made where it is missing; else the submitter's; else one of its own.
+
+    Raises:
+        OSError: it cannot be made or entered
+    """
+    wanted, home = run.options.cwd, run.options.home
+    if wanted is not None:
+        base = home if home is not None and os.path.isdir(home) else run.folder  # noqa: PTH112
+        folder = os.path.join(base, wanted)  # noqa: PTH118 (an absolute `wanted` replaces the rest)
+        os.makedirs(folder, exist_ok=True)  # noqa: PTH103
+        os.chdir(folder)
+        return folder
+    if home is not None:
+        try:
+            os.chdir(home)
+        except OSError:
+            pass  # it is on the submitter's host, not here
+        else:
+            return home
+    os.makedirs(run.folder, mode=0o700, exist_ok=True)  # noqa: PTH103
+    os.chdir(run.folder)
+    return run.folder
+
+
+def leave_folder(run: Run) -> None:
+    """Go where no folder is kept busy, and remove the task's own if nothing lies in it."""
+    os.chdir("/")
+    try:
+        os.rmdir(run.folder)  # noqa: PTH106
+    except OSError:
+        return  # there is none, or it holds something
+
+
+class Streams:
+    """Where standard output and error go: files of the spool that serve many tasks, or files of the user."""
+
+    def __init__(self) -> None:
+        self._spool: tuple[int, int] = (-1, -1)
+        self._own: dict[int, int] = {}
+        self.paths: tuple[str | None, str | None] = (None, None)
+
+    def use_spool(self, stdout: str, stderr: str) -> None:
+        """Write to these files from now on."""
+        for fd in self._spool:
+            if fd >= 0:
+                os.close(fd)
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT
+        self._spool = (os.open(stdout, flags, 0o600), os.open(stderr, flags, 0o600))
+
+    def open(self, run: Run, folder: str) -> tuple[int, int]:
+        """The descriptors for standard output and error of this task.
+
+        Raises:
+            OSError: a file of the user cannot be written; its `filename` says which
+        """
+        wanted = (run.options.stdout, run.options.stderr)
+        self.paths = (None, None)
+        if wanted == (None, None):
+            return self._spool
+        paths = tuple(None if name is None else os.path.abspath(os.path.join(folder, name)) for name in wanted)  # noqa: PTH100, PTH118
+        fds = list(self._spool)
+        # Appending, so that both streams may go to one file.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
+        for index, path in enumerate(paths):
+            if path is not None:
+                os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+                fds[index] = self._own[index] = os.open(path, flags, 0o666)
+        self.paths = (paths[0], paths[1])
+        return fds[0], fds[1]
+
+    def close(self) -> tuple[Output | None, Output | None]:
+        """Close the user's files; what is in them."""
+        if not self._own:
+            return None, None
+        for fd in self._own.values():
+            os.close(fd)
+        self._own.clear()
+        stdout, stderr = (None if path is None else written(path) for path in self.paths)
+        return stdout, stderr
+
+    @property
+    def spool(self) -> tuple[int, int]:
+        """The descriptors of the spool."""
+        return self._spool
+
+
+def written(path: str) -> Output:
+    """What lies in a file to which a task has written."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                return Output(path=path)
+            file.seek(max(0, status.st_size - TAIL_LIMIT))
+            return Output(file.read(TAIL_LIMIT), status.st_size, path)
+    except OSError:
+        return Output(path=path)  # the task removed it, or made it unreadable
+
+
+class Surroundings:
+    """State of this process that a function may change: it is noted once, and put back after each task."""
+
+    def __init__(self) -> None:
+        self._environment = dict(os.environ)
+        self._umask = os.umask(0o022)
+        os.umask(self._umask)
+        self._stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (it stays open as long as the process)
+        self._stdout = _text_stream(1, "strict")
+        self._stderr = _text_stream(2, "backslashreplace")
+        self._handlers: dict[int, Any] = {}
+        self._put_streams()
+
+    def note_handlers(self) -> None:
+        """Take the signal handlers of this moment for the ordinary ones."""
+        self._handlers = {number: getsignal(number) for number in _SIGNALS}
+
+    def apply(self, env: Iterable[tuple[str, str]], stdout: int, stderr: int) -> None:
+        """Let a task begin with these variables and streams."""
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        for name, value in env:
+            os.environ[name] = value
+
+    def flush(self) -> None:
+        """Write out what was printed, from C as well."""
+        for stream in (sys.stdout, sys.stderr):
+            try:
+                stream.flush()
+            except Exception:  # noqa: BLE001, S112 (the user's own stream may do anything, and may be closed)
+                continue
+        _flush_c(None)
+
+    def restore(self, stdout: int, stderr: int) -> None:
+        """Put everything back."""
+        if dict(os.environ) != self._environment:
+            for name in os.environ.keys() - self._environment.keys():
+                del os.environ[name]
+            os.environ.update(self._environment)
+        os.umask(self._umask)
+        for number, handler in self._handlers.items():
+            if getsignal(number) is not handler and handler is not None:
+                signal.signal(number, handler)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        self._put_streams()
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+
+    def _put_streams(self) -> None:
+        if self._stdin.closed:
+            self._stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
+        if self._stdout.closed:
+            self._stdout = _text_stream(1, "strict")
+        if self._stderr.closed:
+            self._stderr = _text_stream(2, "backslashreplace")
+        sys.stdin, sys.stdout, sys.stderr = self._stdin, self._stdout, self._stderr
+
+
+def _text_stream(fd: int, errors: str) -> TextIO:
+    # Written line by line: what a task printed before it was killed is what its user wants to see.
+    return open(fd, "w", buffering=1, encoding="utf-8", errors=errors, closefd=False)
+
+
+@cache
+def _installed() -> tuple[str, ...]:
+    places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {*site.getsitepackages()}
+    return tuple(place + os.sep for place in places)
+
+
+def source_files(known: set[str]) -> dict[str, str]:
+    """Files of the user's own modules among those imported since `known`, by module: neither installed nor of the interpreter."""
+    installed = _installed()
+    found = {}
+    for name, module in list(sys.modules.items()):
+        path = getattr(module, "__file__", None)
+        if name not in known and isinstance(path, str) and not path.startswith(installed):
+            found[name] = path
+    return found
+
+
+def signature(path: str) -> tuple[int, int] | None:
+    """Time and size of a file; None where there is none."""
+    try:
+        status = Path(path).stat()
+    except OSError:
+        return None
+    return status.st_mtime_ns, status.st_size
