@@ -618,14 +618,20 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Workers and classes that are known."""
+    """Workers and classes that are known.
+
+    Attributes:
+        now_ms: the coordinator's clock
+        active_jobs: jobs that have not ended
+    """
 
     tag: ClassVar[str] = "cluster"
     coordinator: str = ""
     version: str = ""
+    now_ms: int = 0
     workers: tuple[WorkerInfo, ...] = ()
-    active_jobs: int = 0
     classes: tuple[ResourceClass, ...] = ()
+    active_jobs: int = 0
 
 
 class Refusal(StrEnum):

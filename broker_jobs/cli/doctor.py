@@ -1,0 +1,253 @@
+"""``broker-jobs doctor``: what works from here, what does not, and what to do about it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import sys
+import time
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from rich.table import Table
+from rich.text import Text
+
+from broker_jobs.broker import open_broker
+from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.cli.options import UNREACHABLE, WORK_FAILED, NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, out
+from broker_jobs.cli.show import write_json
+from broker_jobs.config import Settings, resolve, shown
+from broker_jobs.errors import AccessRefused, BrokerError, BrokerJobsError, CoordinatorUnavailable, TopologyMismatch
+from broker_jobs.ids import new_name
+from broker_jobs.wire.topology import Topology
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
+
+    from broker_jobs.broker.port import Broker, Delivery
+    from broker_jobs.wire.messages import Cluster
+
+PATIENCE: Final = 10.0
+CLOCK_TOLERANCE_MS: Final = 1000
+LEAST_DISK: Final = 2**30
+OLDEST_RABBITMQ: Final = (3, 10)
+BACKLOG: Final = 10_000
+
+
+class Verdict(StrEnum):
+    """How a check went."""
+
+    ok = "ok"
+    note = "note"
+    problem = "problem"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found, and what to do about it."""
+
+    check: str
+    verdict: Verdict
+    text: str
+    remedy: str = ""
+
+
+class _Unreachable(Exception):
+    """Nothing more can be checked."""
+
+
+def doctor(url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table) -> None:
+    """Check what can be checked from here, and say what to do.
+
+    Address, key, broker version, permissions, queue arguments, confirms, alarms, coordinator, clocks, workers, dead letters, value store.
+    Exits with 0 if there is no problem, 1 if there is one, 3 if the broker cannot be reached.
+    """
+    findings: list[Finding] = []
+    reachable = True
+    try:
+        settings = resolve(url, namespace)
+        findings += _own(settings)
+        if settings.embedded:
+            # Connecting starts the node, as every command does.
+            connect(None, namespace).close()
+        asyncio.run(_examine(settings, findings))
+        if settings.key is not None:
+            findings += _daemons(url, namespace)
+    except _Unreachable:
+        reachable = False
+    except BrokerJobsError as error:
+        findings.append(Finding("settings", Verdict.problem, str(error)))
+    _show(findings, output)
+    if not reachable:
+        sys.exit(UNREACHABLE)
+    if any(finding.verdict is Verdict.problem for finding in findings):
+        sys.exit(WORK_FAILED)
+
+
+def _own(settings: Settings) -> list[Finding]:
+    """Address, key and value store, as this process has them."""
+    found = [Finding("address", Verdict.ok, f"{shown(settings.url)}, namespace {settings.namespace}")]
+    if settings.key is None:
+        found.append(
+            Finding(
+                "key",
+                Verdict.problem,
+                "there is none, so nothing can be submitted",
+                "set BROKER_JOBS_SIGNING_KEY, or signing_key_file in broker-jobs.toml; make one with: broker-jobs key new",
+            )
+        )
+    else:
+        found.append(Finding("key", Verdict.ok, f"id {settings.key.id}; workers and coordinators must show the same"))
+    if settings.value_store is None:
+        remedy = "for larger ones set value_store in broker-jobs.toml to a folder that all hosts share"
+        found.append(Finding("value store", Verdict.note, "there is none: values up to 8 MiB travel in messages", remedy))
+        return found
+    folder = Path(settings.value_store)
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
+    if not os.access(existing, os.W_OK):
+        found.append(Finding("value store", Verdict.problem, f"{existing} cannot be written", "change its owner or its mode"))
+    elif free < LEAST_DISK:
+        found.append(Finding("value store", Verdict.problem, f"{folder} has only {free / 2**20:.0f} MiB left", "make room, or forget jobs"))
+    else:
+        found.append(Finding("value store", Verdict.ok, f"{folder}, {free / 2**30:.0f} GiB free"))
+    return found
+
+
+@asynccontextmanager
+async def _opened(settings: Settings, findings: list[Finding]) -> AsyncIterator[Broker]:
+    try:
+        broker = await open_broker(settings.url, name=new_name("doctor"), timeout=PATIENCE)
+    except BrokerError as error:
+        findings.append(Finding("connection", Verdict.problem, str(error)))
+        raise _Unreachable from error
+    try:
+        yield broker
+    finally:
+        await broker.close()
+
+
+async def _examine(settings: Settings, findings: list[Finding]) -> None:
+    """What the broker says and does."""
+    topology = Topology(settings.namespace)
+    async with _opened(settings, findings) as broker:
+        findings.append(_version(broker.server))
+        if broker.blocked:
+            remedy = "free memory or disk on the broker, or raise its watermarks"
+            findings.append(Finding("alarms", Verdict.problem, f"the broker takes no messages: {broker.blocked}", remedy))
+            return
+        name = new_name("doctor")
+        try:
+            queues = (topology.ledger(0), topology.dead_letters(), topology.reply_queue(name))
+            await broker.declare(topology.exchanges(), queues)
+        except AccessRefused as error:
+            remedy = "a submitter needs to configure, write and read the names of its namespace"
+            findings.append(Finding("permissions", Verdict.problem, str(error), remedy))
+            return
+        except TopologyMismatch as error:
+            remedy = "use the same ?queues= everywhere; when nothing is left in it, delete the queue: it is made again"
+            findings.append(Finding("queue arguments", Verdict.problem, str(error), remedy))
+            return
+        findings.append(Finding("permissions", Verdict.ok, "exchanges and queues can be made, and are as they should be"))
+        findings.append(await _round_trip(broker, topology, name))
+        findings += await _queues(broker, topology)
+
+
+def _version(server: str) -> Finding:
+    """Whether the broker is one that is supported."""
+    name, _, version = server.partition(" ")
+    numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
+    if name == "RabbitMQ" and numbers < OLDEST_RABBITMQ:
+        return Finding(
+            "broker", Verdict.problem, server, "RabbitMQ 3.10 or later is needed, for quorum queues with dead-lettering at least once"
+        )
+    return Finding("broker", Verdict.ok, server)
+
+
+async def _round_trip(broker: Broker, topology: Topology, name: str) -> Finding:
+    """Whether a message is confirmed and comes back, and how fast."""
+    came: asyncio.Queue[Delivery] = asyncio.Queue()
+    await broker.consume(topology.reply_queue(name).name, 1, came.put_nowait)
+    begun = time.perf_counter()
+    (receipt,) = await broker.publish([Outgoing(topology.replies, topology.answer_key(name), b"doctor")])
+    confirmed = time.perf_counter()
+    if receipt is not Receipt.confirmed:
+        return Finding("confirms", Verdict.problem, f"a message was {receipt.value}", "look into the log of the broker")
+    try:
+        broker.done(await asyncio.wait_for(came.get(), PATIENCE))
+    except TimeoutError:
+        return Finding("confirms", Verdict.problem, "a confirmed message did not come back", "look into the log of the broker")
+    both = f"confirmed after {(confirmed - begun) * 1000:.1f} ms, back after {(time.perf_counter() - begun) * 1000:.1f} ms"
+    return Finding("confirms", Verdict.ok, both)
+
+
+async def _queues(broker: Broker, topology: Topology) -> list[Finding]:
+    """What waits in the ledger queue and among the dead letters."""
+    found = []
+    ledger, dead = await broker.depth(topology.ledger_name(0)), await broker.depth(topology.dead)
+    if ledger is not None and ledger.ready > BACKLOG:
+        found.append(
+            Finding("ledger queue", Verdict.problem, f"{ledger.ready:,} messages wait", "is the coordinator up, and its disk fast enough?")
+        )
+    if dead is not None and dead.ready:
+        remedy = f"somebody sends what nobody can read, perhaps with another key; look into the queue {topology.dead}"
+        found.append(Finding("dead letters", Verdict.note, f"{dead.ready:,}", remedy))
+    else:
+        found.append(Finding("dead letters", Verdict.ok, "none"))
+    return found
+
+
+def _daemons(url: str | None, namespace: str | None) -> list[Finding]:
+    """Whether a coordinator answers, what time it has, and which workers it knows."""
+    with connect(url, namespace) as client:
+        begun = time.time()
+        try:
+            cluster = client.cluster()
+        except CoordinatorUnavailable as error:
+            return [Finding("coordinator", Verdict.problem, str(error), "start one: broker-jobs coordinator start")]
+        ended = time.time()
+    return [
+        Finding("coordinator", Verdict.ok, f"{cluster.coordinator}, version {cluster.version}"),
+        _clock(cluster.now_ms, begun * 1000, ended * 1000),
+        _workers(cluster),
+    ]
+
+
+def _clock(theirs: int, begun: float, ended: float) -> Finding:
+    """Whether the clocks of this host and of the coordinator's agree."""
+    off = max(begun - theirs, theirs - ended, 0.0)
+    if off > CLOCK_TOLERANCE_MS:
+        remedy = "run a time service on both; times that are shown, and waiting times in the numbers, are off by so much"
+        return Finding("clocks", Verdict.problem, f"this host and the coordinator's differ by {off / 1000:.1f} s", remedy)
+    return Finding("clocks", Verdict.ok, "this host and the coordinator's agree")
+
+
+def _workers(cluster: Cluster) -> Finding:
+    """Whether anybody works."""
+    up = [worker for worker in cluster.workers if worker.state == "ready"]
+    if not up:
+        return Finding("workers", Verdict.problem, "none is up, so tasks wait", "start one: broker-jobs worker start")
+    return Finding("workers", Verdict.ok, f"{len(up)} up, on {len({worker.host for worker in up})} host(s)")
+
+
+def _show(findings: list[Finding], output: OutputFormat) -> None:
+    if output is OutputFormat.json:
+        write_json([{"check": one.check, "verdict": one.verdict.value, "text": one.text, "remedy": one.remedy} for one in findings])
+        return
+    if output is OutputFormat.quiet:
+        for one in findings:
+            if one.verdict is Verdict.problem:
+                out.out(f"{one.check}: {one.text}")
+        return
+    marks = {Verdict.ok: ("✓", "green"), Verdict.note: ("•", "yellow"), Verdict.problem: ("✗", "bold red")}
+    grid = Table.grid(padding=(0, 2))
+    for one in findings:
+        mark, style = marks[one.verdict]
+        grid.add_row(Text(mark, style=style), one.check, Text(one.text))
+        if one.remedy:
+            grid.add_row("", "", Text(f"→ {one.remedy}", style="dim"))
+    out.print(grid)

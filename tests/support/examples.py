@@ -1,0 +1,114 @@
+"""One example of every message, for the golden vectors: every class that travels is in one of them."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from broker_jobs.core.job import Return
+from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
+from broker_jobs.core.spec import Lane, Retry, TaskOptions
+from broker_jobs.core.spec import Request as Need
+from broker_jobs.core.states import JobState, TaskState
+from broker_jobs.core.value import Encoding, Inline, Stored
+from broker_jobs.wire import messages as m
+
+JOB: Final = "0190f3a2b4c57d6e8f90a1b2c3d4e5f6"
+VALUE: Final = Inline(Encoding.msgpack, b"\x92\x90\x80")
+STORED: Final = Stored(Encoding.pickle, "/values", f"{JOB}/{'ab' * 32}", b"\xab" * 32, 100_000)
+ORIGIN: Final = m.Origin("machine/host", "/usr/bin/python3", "3.11.7", ("/home/user", "/usr/lib/python3.11"))
+NEED: Final = Need((("cpus", 20_000), ("memory", 2**32)))
+HEADER: Final = m.JobHeader("train", "client-1", 1_790_000_000_000, ORIGIN, "user", ("a=b", "nightly"), 3, "key-1", ephemeral=True)
+OPTIONS: Final = TaskOptions(
+    NEED,
+    Lane.high,
+    5,
+    Retry(4, 0.5, 3.0, 60.0, 0.2, ("builtins.ValueError", 3)),
+    90_000,
+    2**30,
+    None,
+    (("N", "3"),),
+    "/data",
+    "/home/user",
+    "out.txt",
+    "err.txt",
+)
+PROGRAM: Final = m.Task(0, m.Program((b"sort", b"\xff"), b"input", task_dir=True), name="sort", deps=(), after=(1,))
+CALL: Final = m.Task(1, m.Call("f" * 64, VALUE, ("0", "ab" * 32)), 0, "train", 2, (0,), ())
+CHUNK: Final = m.Chunk(
+    JOB,
+    "0",
+    "cpus2-00000000",
+    Lane.high,
+    "client-1",
+    (PROGRAM, CALL),
+    (OPTIONS,),
+    ORIGIN,
+    {"f" * 64: m.Function("train", "__main__", b"pickled")},
+    {"0": VALUE, "ab" * 32: STORED},
+    "/values",
+    direct=True,
+    isolated=True,
+    header=HEADER,
+    seal=m.Seal(2, 1),
+)
+FAILED: Final = Failed(Cause.exit_code, "exit code 3", "Traceback", VALUE, ("builtins.ValueError", "builtins.Exception"), 3, 9)
+OUTPUT: Final = m.Output(b"tail", 70_000, "/spool/1")
+REPLY: Final = m.Reply(
+    JOB,
+    "worker-1",
+    "boot-1",
+    (
+        m.Started(0, 1, "boot-1.1", 1_790_000_000_001),
+        m.Progress(0, 1, 0.25, "meshing"),
+        m.Ended(0, 1, "boot-1.1", Succeeded(VALUE), 1, 2, OUTPUT, OUTPUT),
+        m.Ended(1, 1, "boot-1.2", FAILED, 1, 2),
+        m.Ended(2, 1, "boot-1.3", Canceled("wrong input"), 1, 2),
+        m.Ended(3, 1, "boot-1.4", Crashed("killed by signal 9", 9), 1, 2),
+        m.Returned(4, 1, Return.redelivered),
+        m.Taken(5, 1, "boot-1.5"),
+    ),
+    "cpus2-00000000",
+)
+HELD: Final = m.Held(JOB, 1, 2, taken=True)
+INFO: Final = m.JobInfo(
+    JOB, "train", JobState.failed, 7, 1, {"failed": 1}, 1, ("a",), "user", 3, 2, "because", incomplete=True, ephemeral=True, notes=("note",)
+)
+TASK: Final = m.TaskInfo(1, TaskState.failed, "t", 2, 1, "why", "worker-1", "cpus2-00000000", "call", FAILED, 1, 2, 0.5, "half")
+CLASS: Final = m.ResourceClass("cpus2-00000000", NEED)
+REVOCATION: Final = m.Revocation(JOB, 1, 2, "canceled")
+WORKER: Final = m.WorkerInfo("worker-1", "host", 42, "ready", NEED, NEED, 5, "0.1.0", 3)
+
+QUESTIONS: Final[dict[str, m.Question]] = {
+    "find-job": m.FindJob("last"),
+    "list-jobs": m.ListJobs(JobState.failed, ("a",), "train*", 5, ephemeral=True),
+    "get-changes": m.GetChanges(JOB, 3, 1000, 10, values=True, tasks=(1, 2)),
+    "get-output": m.GetOutput(JOB, 1),
+    "cancel": m.CancelTasks(JOB, (1,), "wrong", unstarted_only=True),
+    "forget": m.ForgetJobs((JOB,)),
+    "get-workers": m.GetWorkers(),
+}
+ANSWERS: Final[dict[str, m.Answer]] = {
+    "job-info": INFO,
+    "job-list": m.JobList((INFO,), more=True),
+    "changes": m.Changes(INFO, 7, (TASK,), more=True),
+    "task-output": m.TaskOutput(TaskState.failed, OUTPUT, OUTPUT, "host"),
+    "cancel-result": m.CancelResult(1, 2, 3, 4),
+    "forgotten": m.Forgotten(1),
+    "cluster": m.Cluster("coordinator-1", "0.1.0", 9, (WORKER,), (CLASS,), 1),
+    "refused": m.Refused(m.Refusal.ambiguous, "which?", ("a", "b")),
+}
+EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
+    "chunk": (CHUNK, m.Role.submitter),
+    "reply": (REPLY, m.Role.worker),
+    "hello": (m.Hello("worker-1", "boot-1", "host", 42, "0.1.0", NEED, NEED, (HELD,), draining=True), m.Role.worker),
+    "heartbeat": (m.Heartbeat("worker-1", "boot-1", NEED, (HELD,), draining=True), m.Role.worker),
+    "goodbye": (m.Goodbye("worker-1", "boot-1"), m.Role.worker),
+    "token": (m.Token("worker-1", "boot-1"), m.Role.worker),
+    "welcome": (m.Welcome("worker-1", "boot-1", (CLASS,), (REVOCATION,)), m.Role.coordinator),
+    "class-opened": (m.ClassOpened(CLASS), m.Role.coordinator),
+    "revoked": (m.Revoked((REVOCATION,)), m.Role.coordinator),
+    "hello-asked": (m.HelloAsked("coordinator-1"), m.Role.coordinator),
+    "job-news": (m.JobNews(INFO), m.Role.coordinator),
+    **{f"request-{name}": (m.Request("r1", "client-1", question, 99), m.Role.submitter) for name, question in QUESTIONS.items()},
+    **{f"response-{name}": (m.Response("r1", answer), m.Role.coordinator) for name, answer in ANSWERS.items()},
+}
