@@ -2,4 +2,4 @@
 
 from __future__ import annotations
 
-pytest_plugins = ("tests.support.rabbitmq",)
+pytest_plugins = ("tests.support.quiet", "tests.support.rabbitmq")
