@@ -1,0 +1,1 @@
+"""The coordinator: the daemon that keeps the ledger of jobs, releases tasks, keeps windows full and answers queries."""

@@ -1,0 +1,200 @@
+"""What the ledger takes from its queue; pure.
+
+A signature says who wrote a message, not that it lies where it belongs, nor that its numbers fit into a database.
+Both are asked here, once, so that nothing behind has to; what is refused goes to the dead letters with the reason.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.core.resources import class_name
+from broker_jobs.errors import DecodeError, SecurityError
+from broker_jobs.wire.messages import (
+    Call,
+    Chunk,
+    Ended,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Program,
+    Progress,
+    Reply,
+    Request,
+    Returned,
+    Role,
+    Started,
+    Taken,
+    Task,
+    Token,
+)
+from broker_jobs.wire.topology import Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broker_jobs.wire.messages import ReplyItem
+    from broker_jobs.wire.signing import Opened
+
+LedgerMessage = Chunk | Reply | Hello | Heartbeat | Goodbye | Token | Request
+
+MOST_ATTEMPTS: Final = 2**31 - 1
+LATEST_MS: Final = 2**53
+
+_JOB: Final = re.compile(r"[0-9a-f]{32}")
+_NAME: Final = re.compile(r"[A-Za-z0-9_:@+-]{1,120}")
+"""Names of processes stand in routing keys, so there is no dot in them."""
+_CHUNK: Final = re.compile(r"[0-9]{1,9}")
+
+
+def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition: int) -> LedgerMessage:
+    """The message of a delivery, if it belongs into the ledger.
+
+    Args:
+        exchange: through which it came
+        key: its routing key
+
+    Raises:
+        SecurityError: this sender may not say that, or not here
+        DecodeError: it says something that cannot be
+    """
+    message = opened.message
+    match message:
+        case Chunk():
+            if exchange == topology.returned:
+                _require(opened, Role.submitter, Role.coordinator)
+                _check_names(message)
+            else:
+                _require(opened, Role.submitter)
+                _at(exchange, topology.tasks)
+                _check_names(message)
+                wanted = topology.task_key(message.resource_class, message.lane, partition) if message.direct else topology.ledger_key(partition)
+                if key != wanted:
+                    raise SecurityError(f"a chunk for {wanted!r} was published with the key {key!r}")
+                _check_submitted(message)
+        case Request():
+            _require(opened, Role.submitter)
+            _at(exchange, topology.tasks)
+            _name(message.reply_to)
+        case Reply():
+            _require(opened, Role.worker)
+            _at(exchange, topology.replies)
+            _job(message.job)
+            _name(message.worker)
+            _name(message.boot)
+            for item in message.items:
+                _check_item(item)
+        case Hello() | Heartbeat() | Goodbye():
+            _require(opened, Role.worker)
+            _at(exchange, topology.replies)
+            _name(message.worker)
+            _name(message.boot)
+            if isinstance(message, Hello):
+                _numbers((message.pid,), "pid")
+        case Token():
+            _require(opened, Role.worker)
+            _at(exchange, topology.returned)
+            _name(message.worker)
+            _name(message.boot)
+        case _:
+            raise SecurityError(f"a {message.tag} does not belong into the ledger")
+    return message
+
+
+def is_task(key: str) -> bool:
+    """Whether an input is the result of a task, by its number, not a value of the job (64 hexadecimal digits)."""
+    return len(key) <= len(str(MOST_ATTEMPTS)) and key.isascii() and key.isdigit()
+
+
+def _require(opened: Opened, *roles: Role) -> None:
+    if opened.role not in roles:
+        raise SecurityError(f"a {opened.message.tag} comes from a {roles[0].value}, not from a {opened.role.value}")
+
+
+def _at(exchange: str, wanted: str) -> None:
+    if exchange != wanted:
+        raise SecurityError(f"it belongs to the exchange {wanted}, not to {exchange}")
+
+
+def _job(job: str) -> None:
+    if not _JOB.fullmatch(job):
+        raise DecodeError(f"{job[:100]!r} is no job id")
+
+
+def _name(name: str) -> None:
+    if not _NAME.fullmatch(name):
+        raise DecodeError(f"{name[:100]!r} cannot be the name of a process")
+
+
+def _numbers(numbers: Iterable[int], what: str, most: int = MOST_ATTEMPTS) -> None:
+    for number in numbers:
+        if not 0 <= number <= most:
+            raise DecodeError(f"{what} cannot be {number}")
+
+
+def _check_names(chunk: Chunk) -> None:
+    _job(chunk.job)
+    if chunk.submitter:
+        _name(chunk.submitter)
+    if not chunk.tasks:
+        raise DecodeError("a chunk without tasks")
+    _numbers((task.number for task in chunk.tasks), "the number of a task")
+    _numbers((task.attempt for task in chunk.tasks), "an attempt")
+
+
+def _check_submitted(chunk: Chunk) -> None:
+    """What a submitter's chunk must fulfil; a ready one is our own."""
+    if not _CHUNK.fullmatch(chunk.chunk):
+        raise DecodeError(f"{chunk.chunk[:100]!r} is no number of a chunk")
+    if chunk.header is not None:
+        _numbers((chunk.header.submitted_ms,), "a time", LATEST_MS)
+        if chunk.header.max_fails is not None:
+            _numbers((chunk.header.max_fails,), "max_fails")
+        _name(chunk.header.submitter)
+    if chunk.seal is not None:
+        _numbers((chunk.seal.tasks, chunk.seal.chunks), "a seal")
+    for options in chunk.options:
+        wanted = class_name(options.resources)
+        if wanted != chunk.resource_class or options.lane is not chunk.lane:
+            raise DecodeError(f"tasks of {wanted}.{options.lane.value} in a chunk of {chunk.resource_class[:100]}.{chunk.lane.value}")
+        _numbers((options.priority + 2**31,), "a priority", 2**32)
+    if len({task.number for task in chunk.tasks}) < len(chunk.tasks):
+        raise DecodeError("a chunk with the same task twice")
+    for task in chunk.tasks:
+        _check_task(chunk, task)
+
+
+def _check_task(chunk: Chunk, task: Task) -> None:
+    _numbers(task.deps, "a dependency")
+    _numbers(task.after, "a predecessor")
+    if task.number in task.deps or task.number in task.after:
+        raise DecodeError(f"task {task.number} waits for itself")
+    if not 0 <= task.options < len(chunk.options):
+        raise DecodeError(f"task {task.number} has options that are not in its chunk")
+    if task.attempt != 1:
+        raise DecodeError(f"task {task.number} begins with attempt {task.attempt}")
+    match task.work:
+        case Call(function=function, inputs=inputs):
+            if function not in chunk.functions:
+                raise DecodeError(f"task {task.number} calls a function that is not in its chunk")
+            if any(is_task(key) and int(key) not in task.deps for key in inputs):
+                raise DecodeError(f"task {task.number} takes the result of a task that it does not depend on")
+        case Program(argv=argv):
+            if not argv:
+                raise DecodeError(f"task {task.number} is a program without a name")
+
+
+def _check_item(item: ReplyItem) -> None:
+    _numbers((item.task,), "the number of a task")
+    _numbers((item.attempt,), "an attempt")
+    match item:
+        case Started(at_ms=at):
+            _numbers((at,), "a time", LATEST_MS)
+        case Ended(started_ms=started, ended_ms=ended):
+            _numbers((started, ended), "a time", LATEST_MS)
+        case Progress(fraction=fraction):
+            if not 0 <= fraction <= 1:
+                raise DecodeError(f"progress cannot be {fraction}")
+        case Returned() | Taken():
+            pass

@@ -1,0 +1,56 @@
+"""The resource classes of the ledger: which have queues, and how many there may be."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.coordinator.store import ClassRow
+from broker_jobs.core.resources import MAX_CLASSES, rounded
+from broker_jobs.wire.messages import ResourceClass
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable
+
+    from broker_jobs.coordinator.effects import Batch
+    from broker_jobs.core.spec import Request
+
+UNUSED_MS: Final = 86_400_000
+"""A class that no task needed for so long loses its queues."""
+
+_NOTED_MS: Final = 3_600_000
+"""How exactly the last use is written down."""
+
+
+class Classes:
+    """What is known of the classes."""
+
+    def __init__(self, rows: Iterable[ClassRow]) -> None:
+        self.known = {row.name: row for row in rows}
+
+    def use(self, batch: Batch, name: str, needs: Request) -> str:
+        """A task needs this class: opens it where it is new. Why it cannot be, or an empty text."""
+        row = self.known.get(name)
+        if row is None and len(self.known) >= MAX_CLASSES:
+            return f"there are {MAX_CLASSES} resource classes already, one for each distinct request; round the requests to fewer values"
+        if row is None or row.used_ms + _NOTED_MS <= batch.now_ms:
+            if row is None:
+                batch.effects.open_classes.append(name)
+            row = self.known[name] = ClassRow(name, rounded(needs), batch.now_ms)
+            batch.writes.classes.append(row)
+        return ""
+
+    def retire(self, batch: Batch, needed: Collection[str]) -> None:
+        """Close classes that nobody has needed for long.
+
+        Args:
+            needed: classes of live jobs
+        """
+        for row in list(self.known.values()):
+            if row.name not in needed and row.used_ms + UNUSED_MS <= batch.now_ms:
+                del self.known[row.name]
+                batch.writes.classes_done.append(row.name)
+                batch.effects.close_classes.append(row.name)
+
+    def all(self) -> tuple[ResourceClass, ...]:
+        """All that have queues, or will have in a moment."""
+        return tuple(ResourceClass(row.name, row.needs) for row in self.known.values())

@@ -1,0 +1,68 @@
+"""What a batch brings about beyond its rows: performed after its commit, and only then."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from broker_jobs.coordinator.store import Writes
+
+if TYPE_CHECKING:
+    from broker_jobs.broker.port import Outgoing
+    from broker_jobs.coordinator.store import OutboxRow
+    from broker_jobs.wire.messages import Revocation
+
+
+@dataclass(slots=True)
+class Counted:
+    """What a batch counts, for the metrics; lists hold a class and a duration in milliseconds.
+
+    Attributes:
+        queued: from the release of an attempt to its start
+        ended: from submission to the recorded outcome
+        crashes: classes of attempts that were lost or crashed
+        duplicates: classes of outcomes that came for a task that had one
+    """
+
+    queued: list[tuple[str, int]] = field(default_factory=list)
+    ended: list[tuple[str, int]] = field(default_factory=list)
+    crashes: list[str] = field(default_factory=list)
+    duplicates: list[str] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class Effects:
+    """Messages to publish, classes to open, folders to empty.
+
+    Attributes:
+        outbox: published until they are confirmed
+        sends: published once; what they say can be asked for again
+        open_classes: classes whose queues must be declared before anything is published to them
+        close_classes: classes whose queues nobody needs any more
+        forget: folders of value stores, and jobs whose values there are dropped
+        more: there is work left for another batch
+    """
+
+    outbox: list[OutboxRow] = field(default_factory=list)
+    sends: list[Outgoing] = field(default_factory=list)
+    open_classes: list[str] = field(default_factory=list)
+    close_classes: list[str] = field(default_factory=list)
+    forget: list[tuple[str, str]] = field(default_factory=list)
+    revocations: list[Revocation] = field(default_factory=list)
+    counted: Counted = field(default_factory=Counted)
+    more: bool = False
+
+
+@dataclass(slots=True)
+class Batch:
+    """One transaction in the making.
+
+    Attributes:
+        now: seconds, of a clock that never goes back
+        now_ms: milliseconds since 1970
+    """
+
+    now: float
+    now_ms: int
+    writes: Writes = field(default_factory=Writes)
+    effects: Effects = field(default_factory=Effects)

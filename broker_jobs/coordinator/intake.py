@@ -1,0 +1,163 @@
+"""Chunks of submitters become tasks of a job: in any order, any number of times, before or after the replies to them."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker_jobs.coordinator.live import LiveJob, Shared, TaskFacts
+from broker_jobs.coordinator.release import FUNCTION, VALUE
+from broker_jobs.coordinator.store import JobFacts, NewTaskRow, OptionsRow
+from broker_jobs.coordinator.store.parts import clean, dump_value
+from broker_jobs.core.job import AttemptEnded, AttemptReturned, JobMachine, JobSealed, JobVoided, NewTask, Return, TasksAdded
+from broker_jobs.core.outcome import Cause, Failed
+from broker_jobs.core.states import TaskState
+from broker_jobs.wire.codec import encode_part
+from broker_jobs.wire.messages import Revocation
+
+if TYPE_CHECKING:
+    from broker_jobs.coordinator.classes import Classes
+    from broker_jobs.coordinator.effects import Batch
+    from broker_jobs.coordinator.jobs import Jobs
+    from broker_jobs.coordinator.store import LedgerStore
+    from broker_jobs.core.spec import TaskOptions
+    from broker_jobs.wire.messages import Chunk, JobHeader, Task
+    from broker_jobs.wire.topology import Topology
+
+
+class Intake:
+    """Takes chunks.
+
+    Args:
+        next_key: a key that no job has
+    """
+
+    def __init__(self, jobs: Jobs, store: LedgerStore, classes: Classes, topology: Topology, next_key: int) -> None:
+        self._jobs = jobs
+        self._store = store
+        self._classes = classes
+        self._topology = topology
+        self._next_key = next_key
+
+    def take(self, batch: Batch, chunk: Chunk) -> LiveJob | None:
+        """A chunk has come: the job with its new tasks, or None where it brings nothing new."""
+        if self._jobs.forgotten(chunk.job):
+            return None
+        job = self._jobs.live.get(chunk.job) or self._jobs.changed.get(chunk.job) or self._find(batch, chunk)
+        if job is None or chunk.chunk in job.chunks:
+            return None
+        job.chunks.add(chunk.chunk)
+        batch.writes.chunks.append((job.facts.key, chunk.chunk))
+        job.facts.heard_ms = batch.now_ms
+        duplicate_of = self._header(job, chunk.header) if chunk.header is not None else None
+        new = self._tasks(batch, job, chunk)
+        if chunk.seal is not None:
+            job.facts.chunks = chunk.seal.chunks
+            self._jobs.apply(batch, job, JobSealed(chunk.seal.tasks))
+            # A job that has ended takes no events of this kind, and is complete all the same.
+            job.machine.total = chunk.seal.tasks if job.machine.total is None else job.machine.total
+        self._jobs.apply(batch, job, TasksAdded(new))
+        for task in new:
+            if not job.machine.knows(task.number):
+                # More tasks than the job was sealed with.
+                del job.tasks[task.number], job.new[task.number]
+        self._fly(batch, job, chunk, new)
+        if duplicate_of is not None:
+            self._jobs.apply(batch, job, JobVoided(f"the idempotency key {job_key(chunk)!r} belongs to job {duplicate_of}"))
+        for ready in job.stalled:
+            job.make_ready(ready.number, ready.attempt)
+        job.stalled.clear()
+        return job
+
+    def returned(self, batch: Batch, chunk: Chunk) -> None:
+        """A class queue gave a chunk up."""
+        job = self._jobs.live.get(chunk.job)
+        if job is not None:
+            for task in chunk.tasks:
+                self._jobs.apply(batch, job, AttemptReturned(task.number, task.attempt, Return.unrouted))
+
+    def _find(self, batch: Batch, chunk: Chunk) -> LiveJob | None:
+        """A job that is not live: a new one, or one that has ended and gets late tasks; None where the chunk came before."""
+        facts = self._store.job(chunk.job)
+        if facts is not None:
+            return None if chunk.chunk in self._store.chunk_names(facts.key) else self._jobs.restore(facts, batch.now)
+        facts = JobFacts(self._next_key, chunk.job, chunk.origin, chunk.submitter, batch.now_ms, batch.now_ms, store=chunk.store)
+        self._next_key += 1
+        job = LiveJob(facts, JobMachine(), fresh=True)
+        self._jobs.add(job)
+        return job
+
+    def _header(self, job: LiveJob, header: JobHeader) -> str | None:
+        """Note what the header says; the job that has its idempotency key already, if there is one."""
+        facts = job.facts
+        facts.headed = True
+        facts.name, facts.user, facts.tags = header.name, header.user, tuple(clean(tag) for tag in header.tags)
+        facts.submitter, facts.submitted_ms = header.submitter, header.submitted_ms
+        facts.ephemeral, facts.max_fails, job.machine.max_fails = header.ephemeral, header.max_fails, header.max_fails
+        if header.idempotency_key is None:
+            return None
+        key = clean(header.idempotency_key)
+        # Rows are written at the end of the batch; until then a key is with its job.
+        owners = [other.facts.id for other in self._jobs.changed.values() if other.facts.idempotency_key == key]
+        owner = self._store.job_with_key(key) or next(iter(owners), facts.id)
+        if owner != facts.id:
+            return owner
+        facts.idempotency_key = key
+        return None
+
+    def _tasks(self, batch: Batch, job: LiveJob, chunk: Chunk) -> tuple[NewTask, ...]:
+        key = job.facts.key
+        indices = [self._options(batch, job, options, chunk) for options in chunk.options]
+        new = []
+        for task in chunk.tasks:
+            if job.machine.knows(task.number):
+                continue
+            spec = encode_part(task)
+            index = indices[task.options]
+            options = chunk.options[task.options]
+            batch.writes.specs.append((key, task.number, spec))
+            job.tasks[task.number] = TaskFacts(index, len(spec), ready_ms=batch.now_ms)
+            deps, after = ",".join(map(str, task.deps)), ",".join(map(str, task.after))
+            job.new[task.number] = NewTaskRow(clean(task.name), task.work.tag, index, deps, after, len(spec))
+            new.append(NewTask(task.number, task.deps, task.after, options.retry, options.crash_limit, direct=chunk.direct))
+        batch.writes.blobs.extend((key, FUNCTION + name, encode_part(function)) for name, function in chunk.functions.items())
+        batch.writes.blobs.extend((key, VALUE + name, dump_value(value)) for name, value in chunk.values.items())
+        return tuple(new)
+
+    def _options(self, batch: Batch, job: LiveJob, options: TaskOptions, chunk: Chunk) -> int:
+        """The index of these options in the job."""
+        index = job.index(options)
+        if index is None:
+            index = job.share(Shared(options, chunk.resource_class, self._topology.class_name(chunk.resource_class, chunk.lane)))
+            batch.writes.options.append(OptionsRow(job.facts.key, index, options, chunk.resource_class))
+        return index
+
+    def _fly(self, batch: Batch, job: LiveJob, chunk: Chunk, new: tuple[NewTask, ...]) -> None:
+        """A chunk that its submitter put into the class queue too is under way."""
+        if not chunk.direct:
+            return
+        flying: list[Task] = []
+        stopped: list[Revocation] = []
+        for task in chunk.tasks:
+            record = job.machine.tasks.get(task.number)
+            if record is None:
+                continue
+            if record.state is TaskState.queued and record.attempt == task.attempt:
+                flying.append(task)
+            elif record.ended:
+                stopped.append(Revocation(job.facts.id, task.number, task.attempt, record.reason))
+        batch.effects.revocations.extend(stopped)
+        if flying and new:
+            # Where the class is new, its queue may be missing: opening it tells.
+            refused = self._classes.use(batch, chunk.resource_class, chunk.options[flying[0].options].resources)
+            if refused:
+                for task in flying:
+                    self._jobs.apply(batch, job, AttemptEnded(task.number, task.attempt, "", Failed(Cause.rejected, refused)))
+                return
+            job.window.take_off(chunk.chunk, job.group(flying[0].number), (task.number for task in flying), batch.now)
+            for task in flying:
+                job.tasks[task.number].chunk = chunk.chunk
+
+
+def job_key(chunk: Chunk) -> str | None:
+    """The idempotency key that a chunk brings."""
+    return chunk.header.idempotency_key if chunk.header is not None else None

@@ -1,0 +1,361 @@
+"""The live jobs of the ledger: their machines are handed events, and the commands that come back are performed.
+
+Performing means: leave rows and messages in the batch, put ready tasks into the window of their job, keep the time of what is due.
+At the end of a batch `finish` builds the chunks that have room and writes the rows of all that changed.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import deque
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.coordinator.live import LiveJob, Shared
+from broker_jobs.coordinator.queries import job_info
+from broker_jobs.coordinator.release import build
+from broker_jobs.coordinator.store import OutcomeRow
+from broker_jobs.coordinator.store.parts import clean, dump_outcome
+from broker_jobs.coordinator.store.store import job_row
+from broker_jobs.coordinator.window import Turns
+from broker_jobs.core.job import (
+    AttemptEnded,
+    AttemptReturned,
+    CancelRequested,
+    Changed,
+    Delay,
+    Duplicate,
+    Finished,
+    JobVoided,
+    Queue,
+    Recorded,
+    RetryDue,
+    Return,
+    Revoke,
+)
+from broker_jobs.core.outcome import Cause, Failed
+from broker_jobs.core.states import JOB_ENDED, TaskState
+from broker_jobs.errors import ValueTooLarge
+from broker_jobs.wire.codec import encode_part
+from broker_jobs.wire.messages import Ended, Output, Revocation
+
+if TYPE_CHECKING:
+    from broker_jobs.coordinator.classes import Classes
+    from broker_jobs.coordinator.effects import Batch
+    from broker_jobs.coordinator.mailer import Mailer
+    from broker_jobs.coordinator.reconcile import Missing, Published
+    from broker_jobs.coordinator.store import JobFacts, LedgerStore
+    from broker_jobs.coordinator.window import Group, Ready
+    from broker_jobs.coordinator.workers import Workers
+    from broker_jobs.core.job import JobEvent
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.wire.topology import Topology
+
+MOST_CHUNKS: Final = 64
+"""Ready chunks that one transaction makes; the others wait for the next."""
+
+REMEMBERED: Final = 10_000
+"""Jobs that were dropped lately and are still known by their ids, so that a chunk or reply that comes twice does not revive them."""
+
+_WHOLE_JOB_FROM: Final = 100
+"""So many revocations of one event become one for the whole job."""
+
+_NO_OUTPUT: Final = encode_part(Output())
+
+
+class Jobs:
+    """All jobs that have not ended, and those that end in the present batch.
+
+    Attributes:
+        live: by id
+        changed: jobs that the present batch has changed, by id
+    """
+
+    def __init__(self, store: LedgerStore, mailer: Mailer, classes: Classes, workers: Workers, topology: Topology) -> None:
+        self.live: dict[str, LiveJob] = {}
+        self.changed: dict[str, LiveJob] = {}
+        self._store = store
+        self._mailer = mailer
+        self._classes = classes
+        self._workers = workers
+        self._topology = topology
+        self._hungry: set[str] = set()
+        self._turns = Turns()
+        self._due: list[tuple[int, str, int, int]] = []
+        self._forgotten: dict[str, None] = {}
+
+    # --- jobs come and go ---
+
+    def load(self, now: float) -> None:
+        """Take up all jobs that have not ended."""
+        for facts in self._store.live_jobs():
+            job = self.restore(facts, now)
+            self.live[facts.id] = job
+            if job.window.open():
+                self._hungry.add(facts.id)
+            for number, task in job.tasks.items():
+                if task.due_ms is not None:
+                    heapq.heappush(self._due, (task.due_ms, facts.id, number, job.machine.tasks[number].attempt))
+
+    def restore(self, facts: JobFacts, now: float) -> LiveJob:
+        """A job from its rows."""
+        options = self._store.options(facts.key)
+        shared = [
+            Shared(row.options, row.resource_class, self._topology.class_name(row.resource_class, row.options.lane)) for row in options
+        ]
+        return LiveJob.restore(facts, shared, self._store.chunk_names(facts.key), self._store.tasks(facts.key, options), now)
+
+    def add(self, job: LiveJob) -> None:
+        """A job that was not there before."""
+        self.live[job.facts.id] = job
+
+    def drop(self, job_id: str) -> None:
+        """Forget a job, whatever its state."""
+        self.live.pop(job_id, None)
+        self.changed.pop(job_id, None)
+        self._hungry.discard(job_id)
+        self._turns.drop(job_id)
+
+    def forget(self, batch: Batch, jobs: list[JobFacts]) -> None:
+        """Drop jobs with their rows and their values, at the end of the batch."""
+        for facts in jobs:
+            self.drop(facts.id)
+            self._forgotten[facts.id] = None
+            if facts.store is not None:
+                batch.effects.forget.append((facts.store, facts.id))
+        while len(self._forgotten) > REMEMBERED:
+            del self._forgotten[next(iter(self._forgotten))]
+        batch.writes.jobs_done.extend(facts.key for facts in jobs)
+
+    def forgotten(self, job_id: str) -> bool:
+        """Whether the job was dropped lately: what still comes of it is no news."""
+        return job_id in self._forgotten
+
+    # --- events ---
+
+    def apply(self, batch: Batch, job: LiveJob, event: JobEvent, ended: Ended | None = None, host: str = "") -> None:
+        """Hand an event to the machine of a job and perform what it commands.
+
+        Args:
+            ended: the reply in which an outcome came, and what the task printed
+            host: where it ran
+        """
+        self.changed[job.facts.id] = job
+        events: deque[JobEvent] = deque((event,))
+        revoked: list[Revocation] = []
+        while events:
+            for command in job.machine.handle(events.popleft()):
+                match command:
+                    case Queue(number, attempt):
+                        refused = self._queue(batch, job, number, attempt)
+                        if refused:
+                            events.append(AttemptEnded(number, attempt, "", Failed(Cause.rejected, refused)))
+                    case Delay(number, attempt, seconds):
+                        due = batch.now_ms + round(seconds * 1000)
+                        job.tasks[number].due_ms = due
+                        heapq.heappush(self._due, (due, job.facts.id, number, attempt))
+                    case Revoke(number, attempt, reason):
+                        # What was never published, nobody has.
+                        if job.tasks[number].chunk is not None or number in job.taken:
+                            revoked.append(Revocation(job.facts.id, number, attempt, reason))
+                    case Changed(number):
+                        self._changed(batch, job, number, ended)
+                    case Recorded(number, outcome):
+                        self._recorded(batch, job, number, outcome, ended, host)
+                    case Duplicate():
+                        batch.effects.counted.duplicates.append(self.class_of(job, command.task))
+                    case Finished():
+                        job.facts.ended_ms = batch.now_ms
+                    case _:
+                        assert_never(command)
+        if len(revoked) >= _WHOLE_JOB_FROM and isinstance(event, JobVoided | CancelRequested | AttemptEnded) and job.machine.closed:
+            if all(record.ended or record.state is TaskState.canceling for record in job.machine.tasks.values()):
+                revoked = [Revocation(job.facts.id, reason=revoked[0].reason)]
+        batch.effects.revocations.extend(revoked)
+
+    def lose(self, batch: Batch, worker: str, boot: str) -> None:
+        """What this boot of a worker had taken is lost."""
+        for job, number in self.taken_by(worker, boot):
+            self.lose_task(batch, job, number)
+
+    def lose_task(self, batch: Batch, job: LiveJob, number: int) -> None:
+        """A task was lost with its worker."""
+        batch.effects.counted.crashes.append(self.class_of(job, number))
+        self.apply(batch, job, AttemptReturned(number, job.machine.tasks[number].attempt, Return.lost))
+
+    def taken_by(self, worker: str, boot: str) -> list[tuple[LiveJob, int]]:
+        """Tasks that this boot of a worker has taken."""
+        taken = [(job, number) for job in self.live.values() for number in job.taken]
+        return [(job, number) for job, number in taken if (job.tasks[number].worker, job.tasks[number].boot) == (worker, boot)]
+
+    def send_again(self, batch: Batch, job: LiveJob, number: int, attempt: int) -> None:
+        """An attempt that was published is nowhere: publish it once more; one that had begun, as the next attempt."""
+        record = job.machine.tasks.get(number)
+        if record is None or record.ended or record.attempt != attempt or job.tasks[number].chunk is None:
+            return
+        if record.state is TaskState.queued:
+            job.land(number)
+            job.make_ready(number, attempt)
+            job.dirty[number] = None
+            self.changed[job.facts.id] = job
+        else:
+            self.apply(batch, job, AttemptReturned(number, attempt, Return.unrouted))
+
+    def missing(self, batch: Batch, lost: Missing) -> None:
+        """Publish again what the reconciler misses."""
+        job = self.live.get(lost.job)
+        if job is None:
+            return
+        for number, attempt in lost.attempts:
+            self.send_again(batch, job, number, attempt)
+
+    def unopened(self, batch: Batch, queues: set[str]) -> None:
+        """These class queues were missing: what submitters published there is nowhere."""
+        for job in self.live.values():
+            for chunk, flight in list(job.window.flights.items()):
+                if flight.group.queue in queues and chunk.isdigit():
+                    for number in list(flight.open):
+                        self.send_again(batch, job, number, job.machine.tasks[number].attempt)
+
+    def published(self, before: float) -> list[Published]:
+        """Chunks that stand in class queues since before a time, in seconds."""
+        return [chunk for job in self.live.values() for chunk in job.published(before)]
+
+    def next_due_ms(self) -> int | None:
+        """When the next delayed attempt is due."""
+        return self._due[0][0] if self._due else None
+
+    # --- commands ---
+
+    def _queue(self, batch: Batch, job: LiveJob, number: int, attempt: int) -> str:
+        """Put an attempt among those that may go out; why it cannot, or an empty text."""
+        job.land(number)
+        task = job.tasks[number]
+        job.taken.discard(number)
+        task.worker = task.boot = ""
+        task.due_ms = task.started_ms = task.ended_ms = None
+        task.ready_ms = batch.now_ms
+        shared = job.shared[task.options]
+        refused = self._classes.use(batch, shared.resource_class, shared.options.resources)
+        if not refused:
+            job.make_ready(number, attempt)
+        return refused
+
+    def _changed(self, batch: Batch, job: LiveJob, number: int, ended: Ended | None) -> None:
+        job.dirty[number] = None
+        record, task = job.machine.tasks[number], job.tasks[number]
+        if record.ended or record.state is TaskState.retrying:
+            busy = ended.ended_ms - ended.started_ms if ended is not None and ended.task == number else 0
+            job.land(number, busy)
+            job.taken.discard(number)
+        if record.ended:
+            task.due_ms = None
+            if task.ended_ms is None:
+                task.ended_ms = batch.now_ms
+            batch.effects.counted.ended.append((self.class_of(job, number), task.ended_ms - job.facts.submitted_ms))
+
+    def _recorded(self, batch: Batch, job: LiveJob, number: int, outcome: Outcome, ended: Ended | None, host: str) -> None:
+        mine = ended is not None and ended.task == number
+        stdout = encode_part(ended.stdout) if mine and ended is not None else _NO_OUTPUT
+        stderr = encode_part(ended.stderr) if mine and ended is not None else _NO_OUTPUT
+        batch.writes.outcomes.append(OutcomeRow(job.facts.key, number, dump_outcome(outcome), stdout, stderr, clean(host)))
+
+    @staticmethod
+    def class_of(job: LiveJob, number: int) -> str:
+        """The resource class of a task that has not ended, else an empty text."""
+        task = job.tasks.get(number)
+        return job.shared[task.options].resource_class if task else ""
+
+    # --- the end of a batch ---
+
+    def finish(self, batch: Batch) -> set[str]:
+        """Release what is due, build the chunks that have room, and write the rows of what changed: these jobs."""
+        self._release_due(batch)
+        for job_id, job in self.changed.items():
+            if job.window.open():
+                self._hungry.add(job_id)
+        if self._hungry:
+            self._store.write_payloads(batch.writes)
+            self._release(batch)
+        changed = list(self.changed.values())
+        for job in changed:
+            self._write(batch, job)
+        self.changed.clear()
+        batch.effects.more = bool(self._hungry)
+        if batch.effects.revocations:
+            self._mailer.revoke(batch, batch.effects.revocations)
+        return {job.facts.id for job in changed}
+
+    def _release_due(self, batch: Batch) -> None:
+        while self._due and self._due[0][0] <= batch.now_ms:
+            _, job_id, number, attempt = heapq.heappop(self._due)
+            job = self.live.get(job_id)
+            if job is not None:
+                self.apply(batch, job, RetryDue(number, attempt))
+
+    def _release(self, batch: Batch) -> None:
+        """Build chunks, one for each job in turn, as long as there is room."""
+        turn = deque(self._turns.order(self._hungry))
+        made = 0
+        while turn and made < MOST_CHUNKS:
+            job = self.live[turn.popleft()]
+            if self._release_one(batch, job):
+                made += 1
+                self._turns.served(job.facts.id)
+            if job.window.open():
+                turn.append(job.facts.id)
+            else:
+                self._hungry.discard(job.facts.id)
+
+    def _release_one(self, batch: Batch, job: LiveJob) -> bool:
+        """One chunk of a job; False where none went out."""
+
+        def slots(group: Group) -> int:
+            return self._workers.slots(job.shared[group.options].options.resources)
+
+        draft = job.window.draft(slots, job.current)
+        if draft is None:
+            return False
+        self.changed[job.facts.id] = job
+        name = f"r{job.facts.released}"
+        built = build(self._store, job, draft, name)
+        for ready in built.left:
+            job.window.add(draft.group, ready)
+        for ready in built.stalled:
+            if job.machine.complete:
+                built.failed.append((ready, "a value of the job that it takes did not come with the job"))
+            else:
+                job.stalled.append(ready)
+        if built.chunk is not None:
+            job.facts.released += 1
+            self._take_off(batch, job, name, draft.group, built.tasks)
+            self._mailer.chunk(batch, built.chunk)
+        for ready, message in built.failed:
+            too_large = (f"{ValueTooLarge.__module__}.{ValueTooLarge.__qualname__}",)
+            failed = Failed(Cause.error, message, exception_types=too_large)
+            self.apply(batch, job, AttemptEnded(ready.number, ready.attempt, "", failed))
+        return built.chunk is not None
+
+    def _take_off(self, batch: Batch, job: LiveJob, name: str, group: Group, tasks: list[Ready]) -> None:
+        job.window.take_off(name, group, (ready.number for ready in tasks), batch.now)
+        for ready in tasks:
+            job.tasks[ready.number].chunk = name
+            job.dirty[ready.number] = None
+
+    def _write(self, batch: Batch, job: LiveJob) -> None:
+        """The rows of a job and of its tasks, and the news of it."""
+        facts, machine = job.facts, job.machine
+        before = facts.state
+        new, rows = job.rows()
+        batch.writes.new_tasks.extend(new)
+        batch.writes.tasks.extend(rows)
+        if not new and not rows:
+            facts.version += 1
+        facts.state, facts.total = machine.state, machine.total
+        facts.counts = dict(machine.counts)
+        facts.cancel_reason, facts.void_reason = machine.cancel_reason, machine.void_reason
+        (batch.writes.new_jobs if job.fresh else batch.writes.jobs).append(job_row(facts))
+        job.fresh = False
+        if facts.state is not before and (not facts.ephemeral or facts.state in JOB_ENDED):
+            self._mailer.news(batch, job_info(facts), facts.submitter)
+        if facts.state in JOB_ENDED:
+            self.drop(facts.id)

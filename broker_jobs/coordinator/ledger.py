@@ -1,0 +1,282 @@
+"""The ledger: one batch of messages at a time becomes one transaction, and what must be published after it.
+
+Everything here runs in one thread. `begin`, `take`, `finish` belong into one transaction of the store; the effects that `finish`
+returns are performed after its commit. What was committed and not performed is found in the outbox at the next start, or can be
+asked for again.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.coordinator import queries
+from broker_jobs.coordinator.classes import Classes
+from broker_jobs.coordinator.effects import Batch, Effects
+from broker_jobs.coordinator.intake import Intake
+from broker_jobs.coordinator.jobs import Jobs
+from broker_jobs.coordinator.mailer import Mailer
+from broker_jobs.coordinator.reconcile import Inventory, Reconciler
+from broker_jobs.coordinator.replies import Replies
+from broker_jobs.coordinator.requests import Requests
+from broker_jobs.coordinator.store import WorkerRow, Writes
+from broker_jobs.coordinator.workers import AskHello, Drop, Greet, Lose, Save, Worker, Workers, WorkerState
+from broker_jobs.core.job import JobVoided
+from broker_jobs.core.states import TaskState
+from broker_jobs.wire.messages import (
+    Chunk,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Reply,
+    Request,
+    ResourceClass,
+    Revocation,
+    Token,
+    Welcome,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+    from broker_jobs.coordinator.admission import LedgerMessage
+    from broker_jobs.coordinator.config import CoordinatorConfig
+    from broker_jobs.coordinator.store import LedgerStore
+    from broker_jobs.coordinator.workers import WorkerCommand
+    from broker_jobs.wire.signing import Signer
+    from broker_jobs.wire.topology import Topology
+
+KEEP_HOUSE: Final = 60.0
+"""Seconds between two rounds of what has no hurry."""
+
+MOST_FORGOTTEN: Final = 200
+"""Old jobs that one round drops."""
+
+
+class Ledger:
+    """All that the coordinator of a partition knows.
+
+    Args:
+        store: its epoch is taken
+        version: of this program
+
+    Attributes:
+        outbox_messages: recorded, and not confirmed yet
+    """
+
+    def __init__(
+        self, config: CoordinatorConfig, store: LedgerStore, signer: Signer, topology: Topology, *, partition: int, version: str
+    ) -> None:
+        outbox = store.outbox()
+        self._config = config
+        self._store = store
+        self._outbox = outbox
+        self._mailer = Mailer(signer, topology, partition, outbox[-1].id + 1 if outbox else 1)
+        self._classes = Classes(store.classes())
+        self._topology = topology
+        self._reconciler = Reconciler()
+        self.workers = Workers(config.grace)
+        self.jobs = Jobs(store, self._mailer, self._classes, self.workers, topology)
+        self._intake = Intake(self.jobs, store, self._classes, topology, store.next_job_key())
+        self._replies = Replies(self.jobs, store, self._mailer, self.workers)
+        self._requests = Requests(self.jobs, store, self._mailer, self.workers, self._classes, name=config.name, version=version)
+        self._patience = 0.0
+        self._next_round = 0.0
+        self._batch = Batch(0.0, 0)
+        self._undeleted: list[int] = []
+        self.outbox_messages = len(outbox)
+
+    # --- start ---
+
+    def load(self, now: float, now_ms: int) -> Effects:
+        """Take up what the store holds; what must be published first."""
+        self._patience = now + self._config.reconnect_grace
+        self.jobs.load(now)
+        rows = self._store.workers()
+        self.workers.restore((_worker(row, now) for row in rows), self._patience)
+        batch = Batch(now, now_ms)
+        self._mailer.ask_hello(batch, self._config.name)
+        batch.effects.open_classes = list(self._classes.known)
+        batch.effects.outbox = self._outbox
+        self._outbox = []
+        batch.effects.more = True
+        return batch.effects
+
+    # --- one batch ---
+
+    def begin(self, now: float, now_ms: int) -> None:
+        """Start a batch. Times are seconds of a clock that never goes back, and milliseconds since 1970."""
+        self._batch = Batch(now, now_ms)
+
+    def take(self, message: LedgerMessage, *, returned: bool = False) -> None:
+        """A message of the ledger queue.
+
+        Args:
+            returned: it came back from a class queue that gave it up
+        """
+        batch = self._batch
+        match message:
+            case Chunk():
+                if returned:
+                    self._intake.returned(batch, message)
+                    return
+                job = self._intake.take(batch, message)
+                if job is not None:
+                    self._replies.catch_up(batch, job, [task.number for task in message.tasks], self._patience)
+            case Reply():
+                self._replies.take(batch, message, self._patience)
+                self._perform(self._replies.mentioned)
+                self._replies.mentioned.clear()
+            case Hello() | Heartbeat() | Goodbye() | Token():
+                self._perform(self.workers.hear(message, batch.now, batch.now_ms, self._patience))
+            case Request():
+                self._requests.take(batch, message)
+            case _:
+                assert_never(message)
+
+    def confirmed(self, numbers: Iterable[int]) -> None:
+        """The broker has these messages of the outbox."""
+        before = len(self._undeleted)
+        self._undeleted.extend(numbers)
+        self.outbox_messages -= len(self._undeleted) - before
+
+    def tidy(self) -> None:
+        """Take what was confirmed out of the outbox, and change nothing else."""
+        self._store.write(Writes(outbox_done=self._undeleted))
+        self._undeleted = []
+
+    def opened(self, name: str, missing: Iterable[str]) -> None:
+        """The queues of a class are there now.
+
+        Args:
+            missing: those that were not there before
+        """
+        row = self._classes.known.get(name)
+        if row is not None:
+            self._mailer.class_opened(self._batch, ResourceClass(row.name, row.needs))
+        self.jobs.unopened(self._batch, set(missing))
+
+    def reconnected(self) -> None:
+        """The coordinator's own connection was gone: be patient with the workers."""
+        self._patience = self._batch.now + self._config.reconnect_grace
+        self._mailer.ask_hello(self._batch, self._config.name)
+
+    def looked(self, depths: Mapping[str, int]) -> None:
+        """Messages in the class queues that were worth a look."""
+        batch = self._batch
+        old = self.jobs.published(batch.now - self._config.republish_after)
+        for lost in self._reconciler.decide(depths, old, self._inventories(), batch.now):
+            self.jobs.missing(batch, lost)
+
+    def finish(self) -> Effects:
+        """End the batch: write its rows; what must be published after the commit."""
+        batch = self._batch
+        self._perform(self.workers.tick(batch.now))
+        if self._next_round <= batch.now:
+            self._next_round = batch.now + KEEP_HOUSE
+            self._keep_house()
+        changed = self.jobs.finish(batch)
+        batch.writes.outbox_done, self._undeleted = self._undeleted, []
+        self.outbox_messages += len(batch.effects.outbox)
+        self._store.write(batch.writes)
+        self._requests.finish(batch, changed)
+        return batch.effects
+
+    # --- time ---
+
+    def due_in(self, now: float, now_ms: int) -> float:
+        """Seconds until something is due without a message."""
+        due = [self._next_round - now]
+        retry = self.jobs.next_due_ms()
+        if retry is not None:
+            due.append((retry - now_ms) / 1000)
+        due.extend(at - now for at in (self.workers.due(), self._requests.polls.due()) if at is not None)
+        return max(0.0, min(due))
+
+    def suspicious(self, now: float) -> set[str]:
+        """Class queues that are worth a look: something published there long ago is with nobody."""
+        old = self.jobs.published(now - self._config.republish_after)
+        return self._reconciler.suspicious(old, self._inventories()) if old else set()
+
+    @property
+    def unconfirmed_deletions(self) -> int:
+        """Confirmed messages of the outbox whose rows are still there."""
+        return len(self._undeleted)
+
+    def _inventories(self) -> list[Inventory]:
+        return [Inventory(worker.heard, worker.held) for worker in self.workers.present()]
+
+    def _keep_house(self) -> None:
+        """Void what will never be whole, forget what is old, close classes that nobody uses."""
+        batch, config = self._batch, self._config
+        for job in list(self.jobs.live.values()):
+            if not job.machine.complete and job.facts.heard_ms + config.incomplete_after * 1000 <= batch.now_ms:
+                self.jobs.apply(batch, job, JobVoided("its submitter vanished before the job was whole"))
+        old = self._store.ended_before(batch.now_ms - round(config.retain_ephemeral * 1000), ephemeral=True, limit=MOST_FORGOTTEN)
+        if config.retain is not None:
+            old += self._store.ended_before(batch.now_ms - round(config.retain * 1000), ephemeral=False, limit=MOST_FORGOTTEN)
+        self.jobs.forget(batch, list({facts.key: facts for facts in old}.values()))
+        self._classes.retire(batch, {shared.resource_class for job in self.jobs.live.values() for shared in job.shared})
+        self._replies.expire(batch)
+
+    # --- workers ---
+
+    def _perform(self, commands: Iterable[WorkerCommand]) -> None:
+        batch = self._batch
+        for command in commands:
+            match command:
+                case Greet(hello):
+                    self._greet(hello)
+                case AskHello(worker):
+                    self._mailer.ask_hello(batch, self._config.name, worker)
+                case Lose(worker, boot):
+                    self.jobs.lose(batch, worker, boot)
+                case Save(worker):
+                    batch.writes.workers.append(_row(worker))
+                case Drop(worker):
+                    batch.writes.workers_done.append(worker)
+                case _:
+                    assert_never(command)
+
+    def _greet(self, hello: Hello) -> None:
+        """Answer a hello, and miss what the worker does not have any more."""
+        batch = self._batch
+        held = {(item.job, item.task, item.attempt) for item in hello.held}
+        for job, number in self.jobs.taken_by(hello.worker, hello.boot):
+            if (job.facts.id, number, job.machine.tasks[number].attempt) not in held:
+                self.jobs.lose_task(batch, job, number)
+        revoked = tuple(revocation for item in sorted(held) if (revocation := self._revoked(*item)) is not None)
+        self._mailer.welcome(batch, Welcome(hello.worker, hello.boot, self._classes.all(), revoked))
+
+    def _revoked(self, job_id: str, number: int, attempt: int) -> Revocation | None:
+        """Why an attempt must stop, or None: what is not known here may just not have come yet."""
+        job = self.jobs.live.get(job_id)
+        if job is None:
+            facts = self._store.job(job_id)
+            ended = facts is not None and not queries.active(facts)
+            return Revocation(job_id, number, attempt, "the job has ended") if ended or self.jobs.forgotten(job_id) else None
+        record = job.machine.tasks.get(number)
+        if record is None:
+            return None
+        if record.ended or record.attempt > attempt or record.state is TaskState.canceling:
+            return Revocation(job_id, number, attempt, record.reason)
+        return None
+
+
+def _worker(row: WorkerRow, now: float) -> Worker:
+    return Worker(
+        row.name, row.boot, WorkerState(row.state), now, row.seen_ms, row.host, row.pid, row.version, row.resources, row.free
+    )
+
+
+def _row(worker: Worker) -> WorkerRow:
+    return WorkerRow(
+        worker.name,
+        worker.boot,
+        worker.state.value,
+        worker.host,
+        worker.pid,
+        worker.version,
+        worker.resources,
+        worker.free,
+        worker.seen_ms,
+    )

@@ -1,0 +1,207 @@
+"""A job that has not ended, in memory: its machine, and what a chunk or a row needs besides. No payloads: those stay on disk."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Self
+
+from broker_jobs.coordinator.reconcile import Published
+from broker_jobs.coordinator.store import JobFacts, NewTaskRow, TaskRow
+from broker_jobs.coordinator.store.parts import clean
+from broker_jobs.coordinator.window import Group, Ready, Window
+from broker_jobs.core.job import JobMachine
+from broker_jobs.core.states import TaskState
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broker_jobs.coordinator.store import OptionsRow
+    from broker_jobs.core.job import TaskRecord
+    from broker_jobs.core.spec import TaskOptions
+
+
+@dataclass(slots=True)
+class TaskFacts:
+    """What is known of a task besides its record, until it has ended.
+
+    Attributes:
+        options: index into `LiveJob.shared`
+        size: bytes of its spec
+        chunk: the unfinished chunk in a class queue that holds it
+        worker: where its current attempt runs
+        due_ms: when its next attempt is due
+        ready_ms: when its current attempt was released; not kept in its row
+    """
+
+    options: int
+    size: int
+    chunk: str | None = None
+    worker: str = ""
+    boot: str = ""
+    due_ms: int | None = None
+    started_ms: int | None = None
+    ended_ms: int | None = None
+    ready_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """Options that tasks of the job share, and where such tasks go.
+
+    Attributes:
+        queue: name of the class queue
+    """
+
+    options: TaskOptions
+    resource_class: str
+    queue: str
+
+
+@dataclass(slots=True)
+class LiveJob:
+    """A job and its tasks.
+
+    Attributes:
+        chunks: the submitter's chunks that have come
+        new: tasks without a row yet
+        dirty: tasks whose row is out of date, in the order in which they changed
+        stalled: ready tasks that need a value which has not come yet
+        taken: tasks that a worker keeps although their chunk was acknowledged
+        fresh: the job has no row yet
+    """
+
+    facts: JobFacts
+    machine: JobMachine
+    tasks: dict[int, TaskFacts] = field(default_factory=dict)
+    shared: list[Shared] = field(default_factory=list)
+    window: Window = field(default_factory=Window)
+    chunks: set[str] = field(default_factory=set)
+    new: dict[int, NewTaskRow] = field(default_factory=dict)
+    dirty: dict[int, None] = field(default_factory=dict)
+    stalled: list[Ready] = field(default_factory=list)
+    taken: set[int] = field(default_factory=set)
+    fresh: bool = False
+    _indices: dict[TaskOptions, int] = field(default_factory=dict)
+
+    @classmethod
+    def restore(
+        cls,
+        facts: JobFacts,
+        shared: list[Shared],
+        chunks: set[str],
+        tasks: Iterable[tuple[TaskRecord, NewTaskRow, TaskRow]],
+        now: float,
+    ) -> Self:
+        """The job as its rows tell it."""
+        records: list[TaskRecord] = []
+        kept: dict[int, TaskFacts] = {}
+        flights: dict[str, list[int]] = {}
+        ready: list[TaskRecord] = []
+        taken: set[int] = set()
+        for record, new, row in tasks:
+            records.append(record)
+            if record.ended:
+                continue
+            kept[record.number] = TaskFacts(
+                new.options, new.size, row.chunk, row.worker, row.boot, row.due_ms, row.started_ms, row.ended_ms
+            )
+            if row.taken:
+                taken.add(record.number)
+            if row.chunk is not None:
+                flights.setdefault(row.chunk, []).append(record.number)
+            elif record.state is TaskState.queued:
+                ready.append(record)
+        machine = JobMachine.restore(
+            records, max_fails=facts.max_fails, total=facts.total, cancel_reason=facts.cancel_reason, void_reason=facts.void_reason
+        )
+        job = cls(facts, machine, kept, chunks=chunks, taken=taken)
+        for item in shared:
+            job.share(item)
+        for chunk, numbers in flights.items():
+            job.window.take_off(chunk, job.group(numbers[0]), numbers, now)
+        for record in ready:
+            job.make_ready(record.number, record.attempt)
+        return job
+
+    def index(self, options: TaskOptions) -> int | None:
+        """The index of these options in `shared`."""
+        return self._indices.get(options)
+
+    def share(self, shared: Shared) -> int:
+        """Add options; their index."""
+        self._indices[shared.options] = len(self.shared)
+        self.shared.append(shared)
+        return len(self.shared) - 1
+
+    def group(self, number: int) -> Group:
+        """With which tasks this one may share a chunk."""
+        index = self.tasks[number].options
+        shared = self.shared[index]
+        return Group(index, shared.queue, shared.options.priority, self.machine.tasks[number].isolated)
+
+    def make_ready(self, number: int, attempt: int) -> None:
+        """An attempt may go out."""
+        self.window.add(self.group(number), Ready(number, attempt, self.tasks[number].size))
+
+    def current(self, task: Ready) -> bool:
+        """Whether a ready attempt still waits to go out."""
+        record = self.machine.tasks[task.number]
+        return record.state is TaskState.queued and record.attempt == task.attempt and self.tasks[task.number].chunk is None
+
+    def land(self, number: int, busy_ms: int = 0) -> None:
+        """A task leaves the chunk that holds it."""
+        facts = self.tasks.get(number)
+        if facts is not None and facts.chunk is not None:
+            self.window.land(facts.chunk, number, busy_ms)
+            facts.chunk = None
+
+    def published(self, before: float) -> list[Published]:
+        """Chunks that stand in class queues since before a time, with their unfinished attempts."""
+        tasks = self.machine.tasks
+        return [
+            Published(
+                self.facts.id, chunk, flight.group.queue, flight.since, tuple((number, tasks[number].attempt) for number in flight.open)
+            )
+            for chunk, flight in self.window.flights.items()
+            if flight.since <= before
+        ]
+
+    def rows(self) -> tuple[list[tuple[NewTaskRow, TaskRow]], list[TaskRow]]:
+        """The rows that are out of date, new ones and others, each with a version of its own; what has ended is forgotten here."""
+        new_rows: list[tuple[NewTaskRow, TaskRow]] = []
+        rows: list[TaskRow] = []
+        for number in self.dirty:
+            self.facts.version += 1
+            row = self._row(number)
+            new = self.new.get(number)
+            if new is None:
+                rows.append(row)
+            else:
+                new_rows.append((new, row))
+            if self.machine.tasks[number].ended:
+                del self.tasks[number]
+        self.new.clear()
+        self.dirty.clear()
+        return new_rows, rows
+
+    def _row(self, number: int) -> TaskRow:
+        record, facts = self.machine.tasks[number], self.tasks[number]
+        return TaskRow(
+            record.state.value,
+            record.attempt,
+            record.failures,
+            record.crashes,
+            record.isolated,
+            clean(record.execution),
+            clean(record.reason),
+            facts.chunk,
+            facts.worker,
+            facts.boot,
+            number in self.taken,
+            facts.due_ms,
+            facts.started_ms,
+            facts.ended_ms,
+            self.facts.version,
+            self.facts.key,
+            number,
+        )

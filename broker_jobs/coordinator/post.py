@@ -1,0 +1,306 @@
+"""The coordinator's connection to the broker, on an event loop in a thread of its own.
+
+The ledger's thread hands over what a batch brought about, and takes from the inbox what has arrived. Nothing here decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.broker import open_broker
+from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.core.spec import Lane
+from broker_jobs.data.store import ValueStore
+from broker_jobs.errors import BrokerError, BrokerUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+
+    from broker_jobs.broker.port import Broker, Delivery, Subscription
+    from broker_jobs.coordinator.config import CoordinatorConfig
+    from broker_jobs.coordinator.effects import Effects
+    from broker_jobs.coordinator.store import OutboxRow
+    from broker_jobs.wire.topology import Topology
+
+CREDIT: Final = 1000
+"""Messages of the ledger queue that wait here for their batch."""
+
+AGAIN: Final = 0.25
+"""Seconds until something that the broker did not take is tried again."""
+
+LAST_WORDS: Final = 5.0
+"""Seconds that unconfirmed messages have at the end."""
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Arrived:
+    """A message of the ledger queue, and when it came, in seconds."""
+
+    delivery: Delivery
+    at: float
+
+
+@dataclass(frozen=True, slots=True)
+class Confirmed:
+    """The broker has these messages of the outbox."""
+
+    numbers: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """A class has queues now; `missing` are those that it had not."""
+
+    name: str
+    missing: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """Messages in class queues."""
+
+    depths: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class Reconnected:
+    """The connection is back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Broken:
+    """The connection cannot go on."""
+
+    error: BaseException
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """End in order."""
+
+
+Item = Arrived | Confirmed | Opened | Looked | Reconnected | Broken | Stop
+
+
+class Post:
+    """Publishes, acknowledges, declares and receives for the ledger.
+
+    Args:
+        put: takes what arrives; called on the event loop
+    """
+
+    def __init__(self, config: CoordinatorConfig, topology: Topology, partition: int, put: Callable[[Item], None]) -> None:
+        self._config = config
+        self._topology = topology
+        self._partition = partition
+        self._put = put
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever, name="coordinator-broker", daemon=True)
+        self._broker: Broker | None = None
+        self._subscription: Subscription | None = None
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._opening: dict[str, asyncio.Event] = {}
+
+    # --- called by the ledger's thread ---
+
+    def start(self) -> None:
+        """Connect and declare what every namespace has.
+
+        Raises:
+            BrokerError: there is no broker, or it refuses
+        """
+        self._thread.start()
+        self._wait(self._connect())
+
+    def consume(self) -> None:
+        """Let messages arrive."""
+        self._wait(self._consume())
+
+    def perform(self, effects: Effects, done: Sequence[Delivery] = (), dead: Iterable[tuple[Delivery, str]] = ()) -> None:
+        """Acknowledge what was recorded, and publish what followed from it."""
+        self._loop.call_soon_threadsafe(self._perform, effects, done, dead)
+
+    def look(self, queues: Iterable[str]) -> None:
+        """Count the messages of class queues."""
+        self._loop.call_soon_threadsafe(self._spawn, self._look(tuple(queues)))
+
+    @property
+    def connected(self) -> bool:
+        """Whether there is a connection now."""
+        return self._broker is not None and self._broker.connected
+
+    def ledger_depth(self, tell: Callable[[int], None]) -> None:
+        """Tell how many messages wait in the ledger queue."""
+        self._loop.call_soon_threadsafe(self._spawn, self._ledger_depth(tell))
+
+    def drain(self) -> None:
+        """Receive nothing more, and wait a moment for confirms."""
+        self._wait(self._drain())
+
+    def stop(self) -> None:
+        """Close the connection; what is not acknowledged goes back to the queue."""
+        if self._thread.ident is not None:
+            self._wait(self._close())
+            self._loop.call_soon_threadsafe(self._loop.stop)
+            self._thread.join()
+        self._loop.close()
+
+    def _wait(self, coroutine: Coroutine[None, None, None]) -> None:
+        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
+
+    # --- on the event loop ---
+
+    async def _connect(self) -> None:
+        config = self._config
+        self._broker = await open_broker(config.url, name=config.name, timeout=config.connect_timeout)
+        queues = [self._topology.dead_letters(), *(self._topology.ledger(number) for number in (self._partition,))]
+        await self._broker.declare(self._topology.exchanges(), queues)
+        self._broker.watch(lambda _: self._put(Reconnected()), lambda reason: _LOG.warning("the connection is gone: %s", reason))
+
+    async def _consume(self) -> None:
+        self._subscription = await self._there.consume(self._topology.ledger_name(self._partition), CREDIT, self._receive)
+
+    def _receive(self, delivery: Delivery) -> None:
+        self._put(Arrived(delivery, time.monotonic()))
+
+    @property
+    def _there(self) -> Broker:
+        if self._broker is None:
+            raise BrokerUnavailable("the coordinator is not connected")
+        return self._broker
+
+    def _perform(self, effects: Effects, done: Sequence[Delivery], dead: Iterable[tuple[Delivery, str]]) -> None:
+        broker = self._there
+        for delivery in done:
+            broker.done(delivery)
+        for name in effects.open_classes:
+            self._opening[name] = asyncio.Event()
+            self._spawn(self._open(name))
+        ready: list[OutboxRow] = []
+        for row in effects.outbox:
+            opening = self._opening.get(self._class_of(row))
+            if opening is None:
+                ready.append(row)
+            else:
+                self._spawn(self._publish_after(opening, row))
+        if ready or effects.sends:
+            self._spawn(self._publish(ready, effects.sends))
+        for delivery, reason in dead:
+            self._spawn(self._bury(delivery, reason))
+        for name in effects.close_classes:
+            self._spawn(self._retire(name))
+        for store, job in effects.forget:
+            self._spawn(asyncio.to_thread(ValueStore(store).forget, job))
+
+    def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._finished)
+
+    def _finished(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if not task.cancelled() and (error := task.exception()) is not None:
+            self._put(Broken(error))
+
+    async def _publish(self, rows: Sequence[OutboxRow], sends: Sequence[Outgoing] = ()) -> None:
+        """Publish rows of the outbox until they are confirmed, and the others once."""
+        messages = [*(Outgoing(row.exchange, row.key, row.body, mandatory=row.mandatory) for row in rows), *sends]
+        receipts = await self._there.publish(messages)
+        left: list[OutboxRow] = []
+        confirmed: list[int] = []
+        for row, receipt in zip(rows, receipts, strict=False):
+            if receipt is Receipt.confirmed or (receipt is Receipt.unroutable and not row.mandatory):
+                confirmed.append(row.id)
+            else:
+                left.append(row)
+                if receipt is Receipt.unroutable and self._class_of(row):
+                    await self._declare(self._class_of(row))
+        if confirmed:
+            self._put(Confirmed(tuple(confirmed)))
+        if left:
+            await asyncio.sleep(AGAIN)
+            await self._publish(left)
+
+    async def _publish_after(self, opened: asyncio.Event, row: OutboxRow) -> None:
+        await opened.wait()
+        await self._publish((row,))
+
+    def _class_of(self, row: OutboxRow) -> str:
+        """The class for whose queue a message is, or an empty text."""
+        return row.key.partition(".")[0] if row.exchange == self._topology.ready else ""
+
+    async def _open(self, name: str) -> None:
+        """Declare the queues of a class, and tell which were missing."""
+        queues = [self._topology.class_name(name, lane) for lane in Lane]
+        missing: tuple[str, ...] = ()
+        opened = False
+        while not opened:
+            try:
+                missing = missing or tuple([queue for queue in queues if await self._there.depth(queue) is None])
+                await self._declare(name)
+                opened = True
+            except BrokerUnavailable:
+                await asyncio.sleep(AGAIN)
+        waiting = self._opening.pop(name, None)
+        if waiting is not None:
+            waiting.set()
+        self._put(Opened(name, missing))
+
+    async def _declare(self, name: str) -> None:
+        await self._there.declare((), [self._topology.class_queue(name, lane) for lane in Lane])
+
+    async def _retire(self, name: str) -> None:
+        """Delete the queues of a class, if nothing is in them."""
+        queues = [self._topology.class_name(name, lane) for lane in Lane]
+        try:
+            depths = [await self._there.depth(queue) for queue in queues]
+            if not any(depth is not None and depth.ready for depth in depths):
+                for queue in queues:
+                    await self._there.delete(queue)
+        except BrokerUnavailable:
+            _LOG.info("the queues of class %s stay: the connection is gone", name)
+
+    async def _look(self, queues: Sequence[str]) -> None:
+        depths: dict[str, int] = {}
+        for queue in queues:
+            try:
+                depth = await self._there.depth(queue)
+            except BrokerUnavailable:
+                return
+            if depth is not None:
+                depths[queue] = depth.ready
+            else:
+                await self._open(queue.split(".")[-2])
+        self._put(Looked(depths))
+
+    async def _ledger_depth(self, tell: Callable[[int], None]) -> None:
+        try:
+            depth = await self._there.depth(self._topology.ledger_name(self._partition))
+        except BrokerError:
+            return
+        if depth is not None:
+            tell(depth.ready)
+
+    async def _bury(self, delivery: Delivery, reason: str) -> None:
+        await self._there.dead_letter(delivery, self._topology.dead, reason)
+
+    async def _drain(self) -> None:
+        if self._subscription is not None:
+            await self._subscription.cancel(requeue=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_WORDS if self.connected else 0)
+
+    async def _close(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        if self._broker is not None:
+            await self._broker.close()

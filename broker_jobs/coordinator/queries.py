@@ -1,0 +1,190 @@
+"""Answers to questions, from rows and live jobs. Nothing changes here."""
+
+from __future__ import annotations
+
+import fnmatch
+import re
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.coordinator.store.parts import clean, load_outcome
+from broker_jobs.core.outcome import Canceled, Failed, Succeeded
+from broker_jobs.core.resources import Pool
+from broker_jobs.core.states import ENDED, JOB_ENDED, TaskState
+from broker_jobs.ids import FEWEST_DIGITS, short
+from broker_jobs.wire.codec import decode_part
+from broker_jobs.wire.messages import Changes, JobInfo, JobList, Output, Refusal, Refused, TaskInfo, TaskOutput
+
+if TYPE_CHECKING:
+    from broker_jobs.coordinator.live import LiveJob
+    from broker_jobs.coordinator.store import JobFacts, LedgerStore, TaskView
+    from broker_jobs.coordinator.workers import Worker
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.wire.messages import GetChanges, GetOutput, ListJobs
+
+MOST_ANSWER_BYTES: Final = 4 * 1024 * 1024
+"""An answer with values is cut after so many bytes."""
+
+_KEY_PREFIX: Final = "key:"
+_CANDIDATES: Final = 10
+_HEX: Final = re.compile(r"[0-9a-f]+")
+_WHOLE: Final = 32
+_NO_NUMBER: Final = 2**31
+"""Tasks have smaller numbers; a database would choke on much larger ones."""
+_OUTCOME_OF: Final[dict[TaskState, type[Outcome]]] = {
+    TaskState.succeeded: Succeeded,
+    TaskState.failed: Failed,
+    TaskState.canceled: Canceled,
+}
+"""The outcome that belongs to a state; what a task that was stopped had before is not its outcome."""
+
+
+def find(store: LedgerStore, text: str) -> JobFacts | Refused:
+    """The job that is meant by ``last``, a whole id, the unique ending of one, or ``key:`` and an idempotency key."""
+    wanted = text.strip()
+    if wanted.startswith(_KEY_PREFIX):
+        job_id = store.job_with_key(clean(wanted.removeprefix(_KEY_PREFIX)))
+        return _known(store, job_id, f"no job has the idempotency key {wanted.removeprefix(_KEY_PREFIX)!r}")
+    if wanted == "last":
+        return _known(store, store.last_job(), "there is no job yet")
+    digits = wanted.lower().replace("-", "")
+    if not _HEX.fullmatch(digits) or not FEWEST_DIGITS <= len(digits) <= _WHOLE:
+        return Refused(Refusal.invalid, f"{text[:100]!r} is no job: give 'last', a whole id, or at least its last {FEWEST_DIGITS} digits")
+    if len(digits) == _WHOLE:
+        return _known(store, digits, f"there is no job {digits}")
+    found = store.ending(digits, _CANDIDATES + 1)
+    if len(found) > 1:
+        candidates = tuple(found[:_CANDIDATES])
+        names = ", ".join(short(job_id) if len(digits) < len(short(job_id)) else job_id for job_id in candidates)
+        return Refused(Refusal.ambiguous, f"several jobs end with {digits!r}: {names}; give more digits", candidates)
+    return _known(store, found[0] if found else None, f"there is no job whose id ends with {digits!r}")
+
+
+def _known(store: LedgerStore, job_id: str | None, otherwise: str) -> JobFacts | Refused:
+    facts = store.job(job_id) if job_id is not None else None
+    return facts if facts is not None else Refused(Refusal.job_not_found, otherwise)
+
+
+def job_info(facts: JobFacts, notes: tuple[str, ...] = ()) -> JobInfo:
+    """A job at a glance."""
+    known = sum(facts.counts.values())
+    return JobInfo(
+        job=facts.id,
+        name=facts.name,
+        state=facts.state,
+        version=facts.version,
+        submitted_ms=facts.submitted_ms,
+        counts={state.value: count for state, count in facts.counts.items() if count},
+        total=facts.total,
+        tags=facts.tags,
+        user=facts.user,
+        ended_ms=facts.ended_ms,
+        started_ms=facts.started_ms,
+        reason=facts.void_reason or facts.cancel_reason or "",
+        incomplete=facts.total is None or known < facts.total,
+        ephemeral=facts.ephemeral,
+        notes=notes,
+    )
+
+
+def notes(job: LiveJob, workers: list[Worker]) -> tuple[str, ...]:
+    """What a person should know of a job that has not ended: why it waits."""
+    facts, counts = job.facts, job.machine.counts
+    found: list[str] = []
+    if facts.total is None:
+        found.append(f"incomplete: its submitter has not sent all of it yet ({len(job.machine.tasks)} tasks have come)")
+    elif not job.machine.complete:
+        found.append(f"incomplete: {len(job.machine.tasks)} of {facts.total} tasks have come")
+    if counts[TaskState.queued]:
+        found.extend(_queue_notes(job, workers))
+    if counts[TaskState.waiting]:
+        found.append(f"{counts[TaskState.waiting]} tasks wait for others")
+    if counts[TaskState.retrying]:
+        found.append(f"{counts[TaskState.retrying]} tasks failed and wait for their next attempt")
+    return tuple(found)
+
+
+def _queue_notes(job: LiveJob, workers: list[Worker]) -> list[str]:
+    if not workers:
+        return ["no worker is there: start one with: broker-jobs worker start"]
+    found = []
+    queues = job.window.waiting_queues()
+    classes = {shared.resource_class: shared.options.resources for shared in job.shared if shared.queue in queues}
+    for name, needs in classes.items():
+        if not any(Pool(worker.resources).could_ever_fit(needs) for worker in workers):
+            found.append(f"no worker seen so far could meet the request {name}")
+    if job.window.waiting:
+        found.append(f"{job.window.waiting} tasks are ready and follow as soon as others of the job are done")
+    return found
+
+
+def job_list(store: LedgerStore, question: ListJobs) -> JobList:
+    """Jobs that fit, newest first."""
+    wanted = set(question.tags)
+    pattern = question.name
+
+    def fits(facts: JobFacts) -> bool:
+        return wanted <= set(facts.tags) and (pattern is None or fnmatch.fnmatchcase(facts.name, pattern))
+
+    limit = max(1, min(question.limit, 10_000))
+    found = store.select_jobs(question.state, ephemeral=question.ephemeral, fits=fits, limit=limit + 1)
+    return JobList(tuple(job_info(facts) for facts in found[:limit]), more=len(found) > limit)
+
+
+def changes(store: LedgerStore, facts: JobFacts, live: LiveJob | None, question: GetChanges, workers: list[Worker]) -> Changes:
+    """What changed in a job after a version."""
+    limit = max(1, min(question.limit, 10_000))
+    numbers = None if question.tasks is None else [number for number in question.tasks if number < _NO_NUMBER]
+    views = store.changes(facts.key, min(question.since, facts.version), limit + 1, numbers)
+    more = len(views) > limit
+    views = views[:limit]
+    classes = [row.resource_class for row in store.options(facts.key)]
+    ended = [view.number for view in views if TaskState(view.state) in ENDED]
+    outcomes = store.outcomes(facts.key, ended) if question.values else {}
+    tasks: list[TaskInfo] = []
+    size = 0
+    for view in views:
+        data = outcomes.get(view.number)
+        size += len(data or b"")
+        if tasks and size > MOST_ANSWER_BYTES:
+            more = True
+            break
+        tasks.append(_task_info(view, classes, None if data is None else load_outcome(data)))
+    upto = views[len(tasks) - 1].changed if more else facts.version
+    info = job_info(facts, notes(live, workers) if live is not None else ())
+    return Changes(info, upto, tuple(tasks), more)
+
+
+def _task_info(view: TaskView, classes: list[str], outcome: Outcome | None) -> TaskInfo:
+    state = TaskState(view.state)
+    return TaskInfo(
+        number=view.number,
+        state=state,
+        name=view.name,
+        attempt=view.attempt,
+        crashes=view.crashes,
+        reason=view.reason,
+        worker=view.worker,
+        resource_class=classes[view.options],
+        kind=view.kind,
+        outcome=outcome if isinstance(outcome, _OUTCOME_OF.get(state, ())) else None,
+        started_ms=view.started_ms,
+        ended_ms=view.ended_ms if state in ENDED else None,
+        progress=view.progress if state is TaskState.running else None,
+        progress_text=view.progress_text if state is TaskState.running else "",
+    )
+
+
+def output(store: LedgerStore, facts: JobFacts, question: GetOutput) -> TaskOutput | Refused:
+    """What a task printed."""
+    view = store.task(facts.key, question.task) if question.task < _NO_NUMBER else None
+    if view is None:
+        return Refused(Refusal.task_not_found, f"job {short(facts.id)} has no task {question.task}")
+    row = store.output(facts.key, question.task)
+    if row is None:
+        return TaskOutput(TaskState(view.state))
+    return TaskOutput(TaskState(view.state), decode_part(Output, row.stdout), decode_part(Output, row.stderr), row.host)
+
+
+def active(facts: JobFacts) -> bool:
+    """Whether a job has not ended."""
+    return facts.state not in JOB_ENDED

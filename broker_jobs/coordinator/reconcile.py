@@ -1,0 +1,92 @@
+"""Which published tasks are nowhere, so that their chunk must go out again; pure.
+
+A chunk in a class queue is a hint, and hints get lost: a queue that is missing, down or full takes no copy, and the broker may
+confirm the publish all the same. A task is *missing* when its chunk is old enough, its class queue was seen empty twice with
+some time between, and every worker that is there has since said what it holds, and it was not that.
+What was seen once proves nothing: a queue that is down says 0 too.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Collection, Iterable, Mapping
+
+APART: Final = 5.0
+"""Seconds between two looks at a queue that count as two."""
+
+LOOKS: Final = 10
+"""How many looks are remembered."""
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """A chunk that was published, and what of it is unfinished.
+
+    Attributes:
+        since: when it was published, in seconds
+    """
+
+    job: str
+    chunk: str
+    queue: str
+    since: float
+    attempts: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a worker says that it holds: (job, task, attempt), and when it said so, in seconds."""
+
+    heard: float
+    held: Collection[tuple[str, int, int]]
+
+
+@dataclass(frozen=True, slots=True)
+class Missing:
+    """Tasks of a chunk that must go out again, with the same attempts."""
+
+    job: str
+    chunk: str
+    attempts: tuple[tuple[int, int], ...]
+
+
+@dataclass(slots=True)
+class Reconciler:
+    """What was seen of the class queues. The chunks that it is shown are those that were published long ago."""
+
+    _empty: dict[str, list[float]] = field(default_factory=dict)
+
+    def suspicious(self, chunks: Iterable[Published], inventories: Iterable[Inventory]) -> set[str]:
+        """Class queues that are worth a look: tasks published there long ago are in no inventory."""
+        held = {attempt for inventory in inventories for attempt in inventory.held}
+        return {chunk.queue for chunk in chunks if self._loose(chunk, held)}
+
+    def decide(
+        self, depths: Mapping[str, int], chunks: Iterable[Published], inventories: Collection[Inventory], now: float
+    ) -> list[Missing]:
+        """What is missing, after a look at these class queues: messages in each."""
+        self._look(depths, now)
+        held = {attempt for inventory in inventories for attempt in inventory.held}
+        oldest = min((inventory.heard for inventory in inventories), default=now)
+        missing = []
+        for chunk in chunks:
+            first = next((look for look in self._empty.get(chunk.queue, ()) if look >= chunk.since), now)
+            if first + APART <= now and first <= oldest:
+                loose = self._loose(chunk, held)
+                if loose:
+                    missing.append(Missing(chunk.job, chunk.chunk, loose))
+        return missing
+
+    def _look(self, depths: Mapping[str, int], now: float) -> None:
+        """Keep the times of looks at a queue that was empty each time since."""
+        self._empty = {queue: self._empty.get(queue, []) for queue, ready in depths.items() if not ready}
+        for looks in self._empty.values():
+            looks.append(now)
+            del looks[:-LOOKS]
+
+    @staticmethod
+    def _loose(chunk: Published, held: Collection[tuple[str, int, int]]) -> tuple[tuple[int, int], ...]:
+        return tuple((task, attempt) for task, attempt in chunk.attempts if (chunk.job, task, attempt) not in held)

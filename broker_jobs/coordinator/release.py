@@ -1,0 +1,171 @@
+"""A ready chunk, from a draft and the rows of its tasks.
+
+Results of predecessors are put in here, once for each chunk. Where those that one task needs are too large together for a message,
+the larger ones go to the value store of the job, if that is a folder here; docs/decisions/values-of-predecessors.md says why.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.coordinator.admission import is_task
+from broker_jobs.coordinator.store.parts import load_outcome, load_value
+from broker_jobs.core.outcome import Succeeded
+from broker_jobs.core.value import CHUNK_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Encoding, Inline, Value
+from broker_jobs.data.store import ValueStore
+from broker_jobs.errors import ValueStoreError, ValueTooLarge
+from broker_jobs.wire.codec import decode_part, pack
+from broker_jobs.wire.messages import Call, Chunk, Function, Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from broker_jobs.coordinator.live import LiveJob
+    from broker_jobs.coordinator.store import LedgerStore
+    from broker_jobs.coordinator.window import Draft, Ready
+
+SPILLED: Final = 1024
+"""A value of more bytes than this goes to the value store, where all together are too large."""
+
+FUNCTION: Final = "f:"
+VALUE: Final = "v:"
+"""What the keys of blobs begin with."""
+
+_NONE: Final = Inline(Encoding.msgpack, pack(None))
+"""The value of a program that succeeded."""
+
+
+@dataclass(slots=True)
+class Built:
+    """What became of a draft.
+
+    Attributes:
+        chunk: None where none of its tasks can go
+        tasks: those that are in the chunk
+        left: those for which it had no room
+        stalled: those that need a value which has not come
+        failed: those that cannot be sent, and why
+    """
+
+    chunk: Chunk | None = None
+    tasks: list[Ready] = field(default_factory=list)
+    left: list[Ready] = field(default_factory=list)
+    stalled: list[Ready] = field(default_factory=list)
+    failed: list[tuple[Ready, str]] = field(default_factory=list)
+
+
+def build(store: LedgerStore, job: LiveJob, draft: Draft, name: str) -> Built:
+    """The chunk of a draft, and what it leaves over.
+
+    Args:
+        name: of the chunk
+    """
+    facts = job.facts
+    specs = store.specs(facts.key, [ready.number for ready in draft.tasks])
+    tasks = {ready.number: decode_part(Task, specs[ready.number]) for ready in draft.tasks}
+    calls = {number: task.work for number, task in tasks.items() if isinstance(task.work, Call)}
+    values = _inputs(store, facts.key, {key for call in calls.values() for key in call.inputs})
+    functions = _functions(store, facts.key, {call.function for call in calls.values()})
+
+    built = Built()
+    sent: list[Task] = []
+    packed: dict[str, Value] = {}
+    called: dict[str, Function] = {}
+    size = 0
+    for position, ready in enumerate(draft.tasks):
+        task, call = tasks[ready.number], calls.get(ready.number)
+        more: dict[str, Value] = {}
+        if call is not None:
+            wanted = {key: values.get(key) for key in call.inputs}
+            if None in wanted.values():
+                built.stalled.append(ready)
+                continue
+            try:
+                more = fitting({key: value for key, value in wanted.items() if value is not None}, facts.store, facts.id)
+            except ValueTooLarge as error:
+                built.failed.append((ready, str(error)))
+                continue
+        cost = ready.size + sum(inline_size(value) for key, value in more.items() if key not in packed)
+        if call is not None and call.function not in called:
+            cost += len(functions[call.function].data)
+        if sent and size + cost > CHUNK_LIMIT:
+            built.left.extend(draft.tasks[position:])
+            break
+        size += cost
+        packed |= more
+        if call is not None:
+            called[call.function] = functions[call.function]
+        sent.append(replace(task, attempt=ready.attempt, options=0))
+        built.tasks.append(ready)
+    if sent:
+        shared = job.shared[draft.group.options]
+        built.chunk = Chunk(
+            job=facts.id,
+            chunk=name,
+            resource_class=shared.resource_class,
+            lane=shared.options.lane,
+            submitter=facts.submitter,
+            tasks=tuple(sent),
+            options=(shared.options,),
+            origin=facts.origin,
+            functions=called,
+            values=packed,
+            store=facts.store,
+            isolated=draft.group.isolated,
+        )
+    return built
+
+
+def fitting(values: Mapping[str, Value], store: str | None, job: str) -> dict[str, Value]:
+    """Values for one task in a form that fits into a message.
+
+    Args:
+        store: folder of the job's value store
+
+    Raises:
+        ValueTooLarge: they are too large together, and there is no store to put them into
+    """
+    size = sum(map(inline_size, values.values()))
+    if size <= CHUNK_LIMIT:
+        return dict(values)
+    problem = "no value store is configured"
+    if store is not None:
+        problem = f"the value store {store} cannot be reached from the coordinator"
+        if Path(store).is_dir():
+            try:
+                return {key: _spilled(value, ValueStore(store), job) for key, value in values.items()}
+            except ValueStoreError as error:
+                problem = str(error)
+    if size <= INLINE_LIMIT_WITHOUT_STORE:
+        return dict(values)
+    raise ValueTooLarge(f"the arguments of the task are {size} bytes together, over the limit of {INLINE_LIMIT_WITHOUT_STORE}, and {problem}")
+
+
+def inline_size(value: Value) -> int:
+    """Bytes that a value takes in a message; a reference counts as none."""
+    return value.size if isinstance(value, Inline) else 0
+
+
+def _spilled(value: Value, store: ValueStore, job: str) -> Value:
+    return store.put(job, value.encoding, value.data) if isinstance(value, Inline) and value.size > SPILLED else value
+
+
+def _inputs(store: LedgerStore, job: int, keys: set[str]) -> dict[str, Value]:
+    """Values by their key in `Call.inputs`; those that have not come are missing."""
+    numbers = [int(key) for key in keys if is_task(key)]
+    values: dict[str, Value] = {}
+    for number, data in (store.outcomes(job, numbers) if numbers else {}).items():
+        outcome = load_outcome(data)
+        if isinstance(outcome, Succeeded):
+            values[str(number)] = _NONE if outcome.value is None else outcome.value
+    digests = [VALUE + key for key in keys if not is_task(key)]
+    for key, data in (store.blobs(job, digests) if digests else {}).items():
+        values[key.removeprefix(VALUE)] = load_value(data)
+    return values
+
+
+def _functions(store: LedgerStore, job: int, hashes: Sequence[str] | set[str]) -> dict[str, Function]:
+    found = store.blobs(job, [FUNCTION + name for name in hashes]) if hashes else {}
+    return {key.removeprefix(FUNCTION): decode_part(Function, data) for key, data in found.items()}

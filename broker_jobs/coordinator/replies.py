@@ -1,0 +1,177 @@
+"""What workers say of attempts, applied to the jobs: upserts, which may come before, without or long after their chunk."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.coordinator.store import EarlyRow, ProgressRow
+from broker_jobs.coordinator.store.parts import clean
+from broker_jobs.coordinator.workers import Lose
+from broker_jobs.core.job import AttemptEnded, AttemptReturned, AttemptStarted, Return
+from broker_jobs.core.outcome import Crashed
+from broker_jobs.core.states import TaskState
+from broker_jobs.wire.codec import decode, encode
+from broker_jobs.wire.messages import Ended, Progress, Reply, Returned, Revocation, Started, Taken
+
+if TYPE_CHECKING:
+    from broker_jobs.coordinator.effects import Batch
+    from broker_jobs.coordinator.jobs import Jobs
+    from broker_jobs.coordinator.live import LiveJob
+    from broker_jobs.coordinator.mailer import Mailer
+    from broker_jobs.coordinator.store import JobFacts, LedgerStore
+    from broker_jobs.coordinator.workers import WorkerCommand, Workers
+    from broker_jobs.wire.messages import ReplyItem
+
+STALE_MS: Final = 86_400_000
+"""Replies wait so long for a job that never comes."""
+
+_OUT: Final = frozenset({TaskState.queued, TaskState.running, TaskState.canceling})
+"""States in which there may be news of an attempt."""
+
+
+class Replies:
+    """Takes replies.
+
+    Attributes:
+        mentioned: what must be done about workers that took something, for the caller to perform
+    """
+
+    def __init__(self, jobs: Jobs, store: LedgerStore, mailer: Mailer, workers: Workers) -> None:
+        self.mentioned: list[WorkerCommand] = []
+        self._jobs = jobs
+        self._store = store
+        self._mailer = mailer
+        self._workers = workers
+        self._early_jobs, self._next_early = store.early_jobs()
+        self._new_early: list[EarlyRow] = []
+
+    def take(self, batch: Batch, reply: Reply, patience: float) -> None:
+        """A reply has come.
+
+        Args:
+            patience: a time before which no worker is lost
+        """
+        if self._jobs.forgotten(reply.job):
+            return
+        job = self._jobs.live.get(reply.job)
+        facts = self._store.job(reply.job) if job is None else None
+        if facts is not None:
+            self._too_late(batch, facts, reply)
+            return
+        for item in reply.items:
+            if job is not None and job.machine.knows(item.task):
+                self._item(batch, job, item, reply, patience)
+            else:
+                self._keep(batch, reply, item)
+
+    def catch_up(self, batch: Batch, job: LiveJob, tasks: list[int], patience: float) -> None:
+        """These tasks have come: apply the replies that came before them."""
+        if job.facts.id not in self._early_jobs:
+            return
+        wanted = set(tasks)
+        rows = self._store.early(job.facts.id, tasks)
+        rows += [row for row in batch.writes.early if row.job_id == job.facts.id and row.task in wanted]
+        for row in rows:
+            reply = decode(row.reply)
+            if isinstance(reply, Reply):
+                for item in reply.items:
+                    self._item(batch, job, item, reply, patience)
+            batch.writes.early_done.append(row.id)
+
+    def expire(self, batch: Batch) -> None:
+        """Drop replies whose job never came."""
+        self._store.drop_early(batch.now_ms - STALE_MS)
+        self._early_jobs, _ = self._store.early_jobs()
+        self._early_jobs |= {row.job_id for row in batch.writes.early}
+
+    def _keep(self, batch: Batch, reply: Reply, item: ReplyItem) -> None:
+        if isinstance(item, Progress):
+            return
+        alone = encode(Reply(reply.job, reply.worker, reply.boot, (item,)))
+        batch.writes.early.append(EarlyRow(self._next_early, reply.job, item.task, alone, batch.now_ms))
+        self._next_early += 1
+        self._early_jobs.add(reply.job)
+
+    def _too_late(self, batch: Batch, facts: JobFacts, reply: Reply) -> None:
+        """The job has ended: outcomes are duplicates, and what begins must stop."""
+        revoked = []
+        for item in reply.items:
+            match item:
+                case Ended():
+                    task = self._store.task(facts.key, item.task)
+                    # The same news again, from a worker that did not hear of its arrival, is no other outcome.
+                    if task is None or (task.attempt, task.execution) != (item.attempt, clean(item.execution)):
+                        batch.effects.counted.duplicates.append(reply.resource_class)
+                case Started() | Taken():
+                    revoked.append(Revocation(reply.job, item.task, item.attempt, "the job has ended"))
+                case Progress() | Returned():
+                    pass
+                case _:
+                    assert_never(item)
+        self._mailer.revoke(batch, revoked, reply.worker)
+
+    def _item(self, batch: Batch, job: LiveJob, item: ReplyItem, reply: Reply, patience: float) -> None:
+        record = job.machine.tasks[item.task]
+        fresh = record.attempt == item.attempt and record.state in _OUT
+        match item:
+            case Started(at_ms=at):
+                if fresh:
+                    self._began(batch, job, item.task, reply, at)
+                self._jobs.apply(batch, job, AttemptStarted(item.task, item.attempt, clean(item.execution)))
+            case Taken():
+                self._taken(batch, job, item, reply, patience, fresh=fresh)
+            case Ended():
+                self._ended(batch, job, item, reply, fresh=fresh)
+            case Returned(why=why):
+                task = job.tasks.get(item.task)
+                if why is Return.unstarted and fresh and task is not None and task.chunk is not None:
+                    job.window.split(task.chunk)
+                if why is Return.lost and fresh:
+                    batch.effects.counted.crashes.append(self._jobs.class_of(job, item.task))
+                self._jobs.apply(batch, job, AttemptReturned(item.task, item.attempt, why))
+            case Progress(fraction=fraction, text=text):
+                if fresh:
+                    job.dirty[item.task] = None
+                    self._jobs.changed[job.facts.id] = job
+                    batch.writes.progress.append(ProgressRow(fraction, clean(text), job.facts.key, item.task))
+            case _:
+                assert_never(item)
+        if not fresh and isinstance(item, Started | Taken) and (record.ended or record.attempt > item.attempt):
+            self._mailer.revoke(batch, [Revocation(job.facts.id, item.task, item.attempt, record.reason)], reply.worker)
+
+    def _began(self, batch: Batch, job: LiveJob, number: int, reply: Reply, at_ms: int | None) -> None:
+        """Note where and when the current attempt began."""
+        task = job.tasks[number]
+        task.worker, task.boot = reply.worker, reply.boot
+        if at_ms is not None and task.started_ms is None:
+            task.started_ms = at_ms
+            batch.effects.counted.queued.append((self._jobs.class_of(job, number), max(0, at_ms - task.ready_ms)))
+            if job.facts.started_ms is None:
+                job.facts.started_ms = at_ms
+
+    def _taken(self, batch: Batch, job: LiveJob, item: Taken, reply: Reply, patience: float, *, fresh: bool) -> None:
+        if not fresh:
+            return
+        self._began(batch, job, item.task, reply, None)
+        self._jobs.apply(batch, job, AttemptStarted(item.task, item.attempt, clean(item.execution)))
+        job.taken.add(item.task)
+        started_ms = job.tasks[item.task].started_ms
+        job.land(item.task, batch.now_ms - started_ms if started_ms is not None else STALE_MS)
+        job.dirty[item.task] = None
+        for command in self._workers.mention(reply.worker, reply.boot, batch.now, batch.now_ms, patience):
+            if isinstance(command, Lose):
+                self._jobs.lose_task(batch, job, item.task)
+            else:
+                self.mentioned.append(command)
+
+    def _ended(self, batch: Batch, job: LiveJob, item: Ended, reply: Reply, *, fresh: bool) -> None:
+        if fresh:
+            self._began(batch, job, item.task, reply, item.started_ms)
+            job.tasks[item.task].ended_ms = item.ended_ms
+            if isinstance(item.outcome, Crashed):
+                batch.effects.counted.crashes.append(self._jobs.class_of(job, item.task))
+        worker = self._workers.known.get(reply.worker)
+        noise = random.random()  # noqa: S311 (spreads retries; nothing secret)
+        event = AttemptEnded(item.task, item.attempt, clean(item.execution), item.outcome, noise)
+        self._jobs.apply(batch, job, event, item, worker.host if worker else "")

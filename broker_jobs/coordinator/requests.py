@@ -1,0 +1,187 @@
+"""Questions and wishes of clients, answered in the transaction in which they arrive."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.coordinator import queries
+from broker_jobs.coordinator.polls import LONGEST_MS, Poll, Polls
+from broker_jobs.core.job import CancelRequested
+from broker_jobs.core.states import TaskState
+from broker_jobs.ids import short
+from broker_jobs.wire.messages import (
+    CancelResult,
+    CancelTasks,
+    Cluster,
+    FindJob,
+    ForgetJobs,
+    Forgotten,
+    GetChanges,
+    GetOutput,
+    GetWorkers,
+    ListJobs,
+    Refusal,
+    Refused,
+    WorkerInfo,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broker_jobs.coordinator.classes import Classes
+    from broker_jobs.coordinator.effects import Batch
+    from broker_jobs.coordinator.jobs import Jobs
+    from broker_jobs.coordinator.mailer import Mailer
+    from broker_jobs.coordinator.store import JobFacts, LedgerStore
+    from broker_jobs.coordinator.workers import Workers
+    from broker_jobs.wire.messages import Answer, Request
+
+LATE_MS: Final = 60_000
+"""A question is dropped when it is so much older than its deadline: nobody waits, and clocks of hosts differ by less."""
+
+
+class Requests:
+    """Answers requests.
+
+    Args:
+        name: of the coordinator
+        version: of this program
+    """
+
+    def __init__(
+        self, jobs: Jobs, store: LedgerStore, mailer: Mailer, workers: Workers, classes: Classes, *, name: str, version: str
+    ) -> None:
+        self.polls = Polls()
+        self._jobs = jobs
+        self._store = store
+        self._mailer = mailer
+        self._workers = workers
+        self._classes = classes
+        self._name = name
+        self._version = version
+        self._asked: list[Request] = []
+
+    def take(self, batch: Batch, request: Request) -> None:
+        """A request has come. Wishes are performed at once; questions are answered when the batch is written."""
+        match request.question:
+            case CancelTasks() as wish:
+                self._answer(batch, request, self._cancel(batch, wish))
+            case ForgetJobs() as wish:
+                self._answer(batch, request, self._forget(batch, wish))
+            case _:
+                if request.deadline_ms + LATE_MS > batch.now_ms:
+                    self._asked.append(request)
+
+    def finish(self, batch: Batch, changed: Iterable[str]) -> None:
+        """Answer the questions of this batch, and those that waited for a change; the rows are written."""
+        for request in self._asked:
+            answer = self._look_up(batch, request)
+            if answer is not None:
+                self._answer(batch, request, answer)
+        self._asked.clear()
+        for poll in self.polls.ripe(changed, batch.now):
+            facts = self._facts(poll.job)
+            if isinstance(facts, Refused):
+                self._answer(batch, poll.request, facts)
+            else:
+                self._answer(batch, poll.request, self._changes(facts, poll.question))
+
+    def _answer(self, batch: Batch, request: Request, answer: Answer) -> None:
+        self._mailer.answer(batch, request.reply_to, request.request, answer)
+
+    def _look_up(self, batch: Batch, request: Request) -> Answer | None:
+        """The answer to a question; None where it waits for a change."""
+        match request.question:
+            case FindJob(text):
+                facts = queries.find(self._store, text)
+                return facts if isinstance(facts, Refused) else queries.job_info(facts, self._notes(facts))
+            case ListJobs() as question:
+                return queries.job_list(self._store, question)
+            case GetChanges() as question:
+                facts = self._facts(question.job)
+                if isinstance(facts, Refused):
+                    return facts
+                if facts.version <= question.since and question.wait_ms > 0 and queries.active(facts):
+                    due = batch.now + min(question.wait_ms, LONGEST_MS) / 1000
+                    self.polls.add(Poll(request, question, facts.id, due))
+                    return None
+                return self._changes(facts, question)
+            case GetOutput() as question:
+                facts = self._facts(question.job)
+                return facts if isinstance(facts, Refused) else queries.output(self._store, facts, question)
+            case GetWorkers():
+                return self._cluster(batch.now_ms)
+            case CancelTasks() | ForgetJobs():
+                return None
+            case _:
+                assert_never(request.question)
+
+    def _facts(self, job: str) -> JobFacts | Refused:
+        live = self._jobs.live.get(job)
+        return live.facts if live is not None else queries.find(self._store, job)
+
+    def _changes(self, facts: JobFacts, question: GetChanges) -> Answer:
+        return queries.changes(self._store, facts, self._jobs.live.get(facts.id), question, self._workers.present())
+
+    def _notes(self, facts: JobFacts) -> tuple[str, ...]:
+        live = self._jobs.live.get(facts.id)
+        return queries.notes(live, self._workers.present()) if live is not None else ()
+
+    def _cluster(self, now_ms: int) -> Cluster:
+        workers = tuple(
+            WorkerInfo(
+                worker=worker.name,
+                host=worker.host,
+                pid=worker.pid,
+                state=worker.state.value,
+                resources=worker.resources,
+                free=worker.free,
+                seen_ms=worker.seen_ms,
+                version=worker.version,
+                held=len(worker.held),
+            )
+            for worker in self._workers.known.values()
+        )
+        return Cluster(self._name, self._version, now_ms, workers, self._classes.all(), len(self._jobs.live))
+
+    def _cancel(self, batch: Batch, wish: CancelTasks) -> Answer:
+        job = self._jobs.live.get(wish.job)
+        if job is None:
+            facts = queries.find(self._store, wish.job)
+            if isinstance(facts, Refused):
+                return facts
+            job = self._jobs.live.get(facts.id)
+            if job is None:
+                known = sum(facts.counts.values())
+                return CancelResult(ended_already=known if wish.tasks is None else len(set(wish.tasks)))
+        chosen = set(job.machine.tasks if wish.tasks is None else wish.tasks)
+        known_tasks = chosen & job.machine.tasks.keys()
+        before = {number: job.machine.tasks[number].state for number in known_tasks if not job.machine.tasks[number].ended}
+        numbers = None if wish.tasks is None else tuple(sorted(known_tasks))
+        self._jobs.apply(batch, job, CancelRequested(numbers, wish.reason, wish.unstarted_only))
+        runs = {TaskState.running, TaskState.canceling}
+        return CancelResult(
+            before_start=sum(state not in runs for state in before.values()),
+            while_running=0 if wish.unstarted_only else sum(state in runs for state in before.values()),
+            ended_already=len(known_tasks) - len(before),
+            unknown=len(chosen) - len(known_tasks),
+        )
+
+    def _forget(self, batch: Batch, wish: ForgetJobs) -> Answer:
+        found: list[JobFacts] = []
+        for job_id in dict.fromkeys(wish.jobs):
+            facts = self._facts(job_id)
+            if isinstance(facts, Refused):
+                if facts.kind is Refusal.job_not_found:
+                    # Somebody else was quicker, or it was never there: it is gone, as asked for.
+                    continue
+                return facts
+            if facts.id in self._jobs.live and not facts.ephemeral:
+                return Refused(Refusal.job_active, f"job {short(facts.id)} has not ended: cancel it, or wait for its end, before forgetting it")
+            found.append(facts)
+        for facts in found:
+            live = self._jobs.live.get(facts.id)
+            if live is not None:
+                self._jobs.apply(batch, live, CancelRequested(None, "its client does not wait for it any more"))
+        self._jobs.forget(batch, found)
+        return Forgotten(len(found))

@@ -1,0 +1,300 @@
+"""The coordinator: one thread that keeps the ledger, one that talks to the broker, and the inbox between them.
+
+A batch is whatever has arrived, a single message as well. It is handled in one transaction; then it is acknowledged, and what
+followed from it is published. So whatever is killed between two steps is done again by the next coordinator, and changes nothing.
+An error in the handling of a message is a bug: the last events are logged, nothing is acknowledged, and the coordinator stops.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+import time
+from collections import Counter, deque
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.coordinator.admission import admit
+from broker_jobs.coordinator.config import Durability
+from broker_jobs.coordinator.ledger import Ledger
+from broker_jobs.coordinator.post import Arrived, Broken, Confirmed, Item, Looked, Opened, Post, Reconnected, Stop
+from broker_jobs.coordinator.store import LedgerStore
+from broker_jobs.coordinator.workers import WorkerState
+from broker_jobs.errors import DecodeError, LedgerRefused, MessageError, SecurityError
+from broker_jobs.metrics import CoordinatorMetrics, MetricsServer, Pulse
+from broker_jobs.wire.messages import Chunk, Goodbye, Heartbeat, Hello, Reply, Request, Token
+from broker_jobs.wire.signing import Signer
+from broker_jobs.wire.topology import Topology
+
+if TYPE_CHECKING:
+    from broker_jobs.broker.port import Delivery
+    from broker_jobs.coordinator.admission import LedgerMessage
+    from broker_jobs.coordinator.config import CoordinatorConfig
+    from broker_jobs.coordinator.effects import Effects
+
+BATCH: Final = 500
+"""Messages in one transaction at most."""
+
+LOOK: Final = 5.0
+"""Seconds between two looks for what was published and is nowhere."""
+
+TIDY: Final = 0.2
+"""Seconds after which confirmed messages leave the outbox when nothing else is written."""
+
+STORY: Final = 200
+"""Events that are remembered for the log of a bug."""
+
+BRIEFLY: Final = 5
+"""Items of a reply that are remembered."""
+
+PARTITION: Final = 0
+
+_LOG: Final = logging.getLogger(__name__)
+
+
+class Coordinator:
+    """Keeps the ledger of a namespace. `run` works until `stop`, which any thread may call, also before.
+
+    Attributes:
+        ready: set as soon as messages are consumed
+        metrics_port: where numbers are served once it is ready; 0 is nowhere
+    """
+
+    def __init__(self, config: CoordinatorConfig) -> None:
+        self.ready = threading.Event()
+        self.metrics_port = 0
+        self._config = config
+        self._topology = Topology(config.namespace)
+        self._signer = Signer(config.namespace, config.key)
+        self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._story: deque[tuple[float, object]] = deque(maxlen=STORY)
+        self._metrics = CoordinatorMetrics()
+        self._pulse = Pulse()
+        self._next_look = 0.0
+        self._tidy_at: float | None = None
+
+    def run(self) -> None:
+        """Work until `stop`.
+
+        Raises:
+            LedgerRefused: another coordinator holds the ledger, or it is of another namespace
+            BrokerError: there is no broker, or it refuses
+        """
+        config = self._config
+        durable = config.durability is Durability.power
+        store = LedgerStore(config.store, config.namespace, durable=durable, holder=config.name)
+        post = Post(config, self._topology, PARTITION, self._inbox.put)
+        server: MetricsServer | None = None
+        try:
+            if config.metrics_port:
+                server = MetricsServer(self._metrics.registry, self._pulse, host=config.metrics_host, port=config.metrics_port)
+                self.metrics_port = server.port
+            post.start()
+            store.take_epoch(PARTITION)
+            ledger = Ledger(config, store, self._signer, self._topology, partition=PARTITION, version=version("broker-jobs"))
+            post.perform(ledger.load(time.monotonic(), _now_ms()))
+            post.consume()
+            self.ready.set()
+            _LOG.info("coordinator %s keeps %s: %d jobs have not ended", config.name, store.path, len(ledger.jobs.live))
+            self._work(store, ledger, post)
+            post.drain()
+            self._tidy(store, ledger)
+        except LedgerRefused:
+            raise
+        except Exception:
+            for at, event in self._story:
+                _LOG.error("%.3f s ago: %s", time.monotonic() - at, event)
+            _LOG.exception("the coordinator stops; nothing of the last batch was acknowledged")
+            raise
+        finally:
+            post.stop()
+            store.close()
+            if server is not None:
+                server.close()
+
+    def stop(self) -> None:
+        """Finish the batch, publish what it brought about, and end."""
+        self._inbox.put(Stop())
+
+    # --- the loop ---
+
+    def _work(self, store: LedgerStore, ledger: Ledger, post: Post) -> None:
+        more = True
+        while True:
+            items = self._receive(0.0 if more else self._patience(ledger))
+            if any(isinstance(item, Stop) for item in items):
+                # What else has arrived goes back to the queue.
+                return
+            if self._only_confirms(items, ledger):
+                more = False
+                continue
+            more = self._batch(items, store, ledger, post)
+            now = time.monotonic()
+            if now >= self._next_look:
+                self._next_look = now + LOOK
+                suspicious = ledger.suspicious(now)
+                if suspicious:
+                    post.look(suspicious)
+                self._beat(ledger, post)
+
+    def _receive(self, patience: float) -> list[Item]:
+        """What has arrived; waits for the first item."""
+        items: list[Item] = []
+        try:
+            items.append(self._inbox.get(timeout=patience) if patience > 0 else self._inbox.get_nowait())
+            while len(items) < BATCH:
+                items.append(self._inbox.get_nowait())
+        except queue.Empty:
+            pass
+        return items
+
+    def _patience(self, ledger: Ledger) -> float:
+        now = time.monotonic()
+        until = min(self._next_look, now + ledger.due_in(now, _now_ms()))
+        return max(0.001, (until if self._tidy_at is None else min(until, self._tidy_at)) - now)
+
+    def _only_confirms(self, items: list[Item], ledger: Ledger) -> bool:
+        """Whether nothing has to be written now: confirms wait for the next transaction, a moment at most."""
+        if not items or not all(isinstance(item, Confirmed) for item in items):
+            return False
+        for item in items:
+            if isinstance(item, Confirmed):
+                ledger.confirmed(item.numbers)
+        if ledger.unconfirmed_deletions > BATCH:
+            return False
+        if self._tidy_at is None:
+            self._tidy_at = time.monotonic() + TIDY
+        return True
+
+    def _batch(self, items: list[Item], store: LedgerStore, ledger: Ledger, post: Post) -> bool:
+        """One transaction, and what follows from it; whether there is work left."""
+        done: list[Delivery] = []
+        dead: list[tuple[Delivery, str]] = []
+        messages: list[tuple[LedgerMessage, bool]] = []
+        others: list[Item] = []
+        oldest: float | None = None
+        for item in items:
+            match item:
+                case Arrived(delivery, at):
+                    oldest = at if oldest is None else oldest
+                    opened = self._open(delivery)
+                    if isinstance(opened, str):
+                        dead.append((delivery, opened))
+                    else:
+                        done.append(delivery)
+                        messages.append((opened, delivery.exchange == self._topology.returned))
+                case Broken(error):
+                    raise error
+                case Reconnected():
+                    self._metrics.reconnects.inc()
+                    if not store.take_epoch(PARTITION):
+                        raise LedgerRefused("another coordinator wrote into the ledger while the connection was gone")
+                    others.append(item)
+                case _:
+                    others.append(item)
+        self._tidy_at = None
+        with store.transaction():
+            ledger.begin(time.monotonic(), _now_ms())
+            for message, returned in messages:
+                ledger.take(message, returned=returned)
+            for item in others:
+                self._take(item, ledger)
+            effects = ledger.finish()
+        post.perform(effects, done, dead)
+        self._count(effects, len(messages), dead, oldest)
+        return effects.more
+
+    def _take(self, item: Item, ledger: Ledger) -> None:
+        self._tell(item)
+        match item:
+            case Confirmed(numbers):
+                ledger.confirmed(numbers)
+            case Opened(name, missing):
+                ledger.opened(name, missing)
+            case Looked(depths):
+                ledger.looked(depths)
+            case Reconnected():
+                ledger.reconnected()
+            case Arrived() | Broken() | Stop():
+                pass
+            case _:
+                assert_never(item)
+
+    def _open(self, delivery: Delivery) -> LedgerMessage | str:
+        """The message of a delivery, or why it is refused."""
+        try:
+            opened = self._signer.open(delivery.body)
+            message = admit(opened, self._topology, delivery.exchange, delivery.key, PARTITION)
+        except SecurityError as error:
+            return f"security: {error}"
+        except (DecodeError, MessageError) as error:
+            return f"decode: {error}"
+        self._tell(brief(message))
+        return message
+
+    def _tidy(self, store: LedgerStore, ledger: Ledger) -> None:
+        """Take what was confirmed in the end out of the outbox."""
+        with store.transaction():
+            ledger.begin(time.monotonic(), _now_ms())
+            for item in self._receive(0.0):
+                if isinstance(item, Confirmed):
+                    ledger.confirmed(item.numbers)
+            ledger.tidy()
+
+    # --- what people see ---
+
+    def _tell(self, event: object) -> None:
+        self._story.append((time.monotonic(), event))
+
+    def _count(self, effects: Effects, messages: int, dead: list[tuple[Delivery, str]], oldest: float | None) -> None:
+        metrics, counted = self._metrics, effects.counted
+        metrics.batches.inc()
+        metrics.batch_messages.observe(messages)
+        if oldest is not None:
+            metrics.ledger_lag.set(time.monotonic() - oldest)
+        for _, reason in dead:
+            _LOG.warning("a message was refused: %s", reason)
+            metrics.dead_letters.labels(reason.partition(":")[0]).inc()
+        for name, milliseconds in counted.queued:
+            metrics.queue.labels(name).observe(milliseconds / 1000)
+        for name, milliseconds in counted.ended:
+            metrics.end_to_end.labels(name).observe(milliseconds / 1000)
+        for name in counted.crashes:
+            metrics.crashes.labels(name).inc()
+        for name in counted.duplicates:
+            metrics.duplicates.labels(name).inc()
+
+    def _beat(self, ledger: Ledger, post: Post) -> None:
+        metrics = self._metrics
+        connected = post.connected
+        metrics.connected.set(connected)
+        jobs = Counter(job.machine.state.value for job in ledger.jobs.live.values())
+        for state in ("waiting", "running"):
+            metrics.jobs.labels(state).set(jobs[state])
+        workers = Counter(worker.state.value for worker in ledger.workers.known.values())
+        for name in {state.value for state in WorkerState}:
+            metrics.workers.labels(name).set(workers[name])
+        metrics.outbox.set(ledger.outbox_messages)
+        if connected:
+            post.ledger_depth(metrics.ledger_messages.set)
+        self._pulse.beat(connected=connected, jobs=len(ledger.jobs.live))
+
+
+def brief(message: LedgerMessage) -> tuple[object, ...]:
+    """What a message was about, without its payloads."""
+    match message:
+        case Chunk():
+            return message.tag, message.job, message.chunk, len(message.tasks)
+        case Reply(items=items):
+            return message.tag, message.job, message.worker, *((item.tag, item.task, item.attempt) for item in items[:BRIEFLY])
+        case Request():
+            return message.tag, message.reply_to, message.question.tag
+        case Hello() | Heartbeat() | Goodbye() | Token():
+            return message.tag, message.worker, message.boot
+        case _:
+            assert_never(message)
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,36 @@
+"""The ledger's database: rows in, rows out. The one place that knows SQLAlchemy."""
+
+from __future__ import annotations
+
+from broker_jobs.coordinator.store.rows import (
+    ClassRow,
+    EarlyRow,
+    JobFacts,
+    JobRow,
+    NewTaskRow,
+    OptionsRow,
+    OutboxRow,
+    OutcomeRow,
+    ProgressRow,
+    TaskRow,
+    TaskView,
+    WorkerRow,
+)
+from broker_jobs.coordinator.store.store import LedgerStore, Writes
+
+__all__ = [
+    "ClassRow",
+    "EarlyRow",
+    "JobFacts",
+    "JobRow",
+    "LedgerStore",
+    "NewTaskRow",
+    "OptionsRow",
+    "OutboxRow",
+    "OutcomeRow",
+    "ProgressRow",
+    "TaskRow",
+    "TaskView",
+    "WorkerRow",
+    "Writes",
+]

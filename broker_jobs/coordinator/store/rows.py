@@ -1,0 +1,204 @@
+"""The rows of the ledger as the coordinator sees them. Fields stand in the order of the columns.
+
+`JobFacts` is the one that changes in place: it is the row of a live job, kept in memory and written when it changed.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, NamedTuple
+
+from broker_jobs.core.states import JobState, TaskState
+
+if TYPE_CHECKING:
+    from broker_jobs.core.spec import Request, TaskOptions
+    from broker_jobs.wire.messages import Origin
+
+
+@dataclass(slots=True)
+class JobFacts:
+    """What is known of a job besides its tasks.
+
+    Attributes:
+        headed: its header has come
+        heard_ms: when its last chunk came
+        released: number of the next ready chunk
+    """
+
+    key: int
+    id: str
+    origin: Origin
+    submitter: str
+    submitted_ms: int
+    heard_ms: int
+    name: str = ""
+    user: str = ""
+    tags: tuple[str, ...] = ()
+    max_fails: int | None = None
+    idempotency_key: str | None = None
+    ephemeral: bool = False
+    headed: bool = False
+    store: str | None = None
+    total: int | None = None
+    chunks: int | None = None
+    state: JobState = JobState.waiting
+    version: int = 0
+    counts: dict[TaskState, int] = field(default_factory=dict)
+    cancel_reason: str | None = None
+    void_reason: str | None = None
+    released: int = 0
+    started_ms: int | None = None
+    ended_ms: int | None = None
+
+
+class JobRow(NamedTuple):
+    """`JobFacts` as it is written."""
+
+    key: int
+    id: str
+    name: str
+    submitter: str
+    user: str
+    tags: str
+    max_fails: int | None
+    idempotency_key: str | None
+    ephemeral: bool
+    headed: bool
+    origin: bytes
+    store: str | None
+    total: int | None
+    chunks: int | None
+    state: str
+    version: int
+    counts: str
+    cancel_reason: str | None
+    void_reason: str | None
+    released: int
+    submitted_ms: int
+    heard_ms: int
+    started_ms: int | None
+    ended_ms: int | None
+
+
+class TaskRow(NamedTuple):
+    """What changes about a task, and at the end which task."""
+
+    state: str
+    attempt: int
+    failures: int
+    crashes: int
+    isolated: bool
+    execution: str
+    reason: str
+    chunk: str | None
+    worker: str
+    boot: str
+    taken: bool
+    due_ms: int | None
+    started_ms: int | None
+    ended_ms: int | None
+    changed: int
+    job: int
+    number: int
+
+
+class NewTaskRow(NamedTuple):
+    """What never changes about a task."""
+
+    name: str
+    kind: str
+    options: int
+    deps: str
+    after: str
+    size: int
+
+
+class TaskView(NamedTuple):
+    """A task as queries show it."""
+
+    number: int
+    name: str
+    kind: str
+    options: int
+    state: str
+    attempt: int
+    crashes: int
+    execution: str
+    reason: str
+    worker: str
+    started_ms: int | None
+    ended_ms: int | None
+    progress: float | None
+    progress_text: str
+    changed: int
+
+
+class ProgressRow(NamedTuple):
+    """What a task says of its progress."""
+
+    progress: float | None
+    progress_text: str
+    job: int
+    number: int
+
+
+class OutcomeRow(NamedTuple):
+    """How a task, or its last attempt, ended, and what it printed; three encoded parts."""
+
+    job: int
+    number: int
+    outcome: bytes
+    stdout: bytes
+    stderr: bytes
+    host: str
+
+
+class OptionsRow(NamedTuple):
+    """Options that tasks of a job share."""
+
+    job: int
+    number: int
+    options: TaskOptions
+    resource_class: str
+
+
+class EarlyRow(NamedTuple):
+    """A reply about one task that came before its task; the reply is an encoded message."""
+
+    id: int
+    job_id: str
+    task: int
+    reply: bytes
+    heard_ms: int
+
+
+class OutboxRow(NamedTuple):
+    """A message that must be published, until the broker has confirmed it."""
+
+    id: int
+    exchange: str
+    key: str
+    body: bytes
+    mandatory: bool
+
+
+class WorkerRow(NamedTuple):
+    """A worker, as it was last seen."""
+
+    name: str
+    boot: str
+    state: str
+    host: str
+    pid: int
+    version: str
+    resources: Request
+    free: Request
+    seen_ms: int
+
+
+class ClassRow(NamedTuple):
+    """A resource class that has queues."""
+
+    name: str
+    needs: Request
+    used_ms: int

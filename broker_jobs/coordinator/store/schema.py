@@ -1,0 +1,172 @@
+"""The tables of a ledger, version 1.
+
+A job has a small integer key, because every row of its tasks repeats it. Payloads (`specs`, `outcomes`, `blobs`) stand apart
+from the rows of `tasks`, which are written again with each change of state.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text
+
+SCHEMA_VERSION: Final = 1
+
+metadata: Final = MetaData()
+
+meta: Final = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+epochs: Final = Table(
+    "epochs",
+    metadata,
+    Column("partition", Integer, primary_key=True, autoincrement=False),
+    Column("epoch", Integer, nullable=False),
+    Column("holder", Text, nullable=False),
+)
+
+jobs: Final = Table(
+    "jobs",
+    metadata,
+    Column("key", Integer, primary_key=True, autoincrement=False),
+    Column("id", Text, nullable=False, unique=True),
+    Column("name", Text, nullable=False),
+    Column("submitter", Text, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # a JSON list
+    Column("max_fails", Integer),
+    Column("idempotency_key", Text, unique=True),
+    Column("ephemeral", Boolean, nullable=False),
+    Column("headed", Boolean, nullable=False),  # its header has come
+    Column("origin", LargeBinary, nullable=False),
+    Column("store", Text),
+    Column("total", Integer),
+    Column("chunks", Integer),
+    Column("state", Text, nullable=False),
+    Column("version", BigInteger, nullable=False),
+    Column("counts", Text, nullable=False),  # a JSON map of task states
+    Column("cancel_reason", Text),
+    Column("void_reason", Text),
+    Column("released", Integer, nullable=False),  # number of the next ready chunk
+    Column("submitted_ms", BigInteger, nullable=False),
+    Column("heard_ms", BigInteger, nullable=False),  # when its last chunk came
+    Column("started_ms", BigInteger),
+    Column("ended_ms", BigInteger),
+)
+Index("jobs_by_state", jobs.c.state)
+
+tasks: Final = Table(
+    "tasks",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("name", Text, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("options", Integer, nullable=False),
+    Column("deps", Text, nullable=False),  # numbers with commas between
+    Column("after", Text, nullable=False),
+    Column("size", Integer, nullable=False),  # bytes of its spec
+    Column("state", Text, nullable=False),
+    Column("attempt", Integer, nullable=False),
+    Column("failures", Integer, nullable=False),
+    Column("crashes", Integer, nullable=False),
+    Column("isolated", Boolean, nullable=False),
+    Column("execution", Text, nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("chunk", Text),  # the unfinished chunk in a class queue that holds it
+    Column("worker", Text, nullable=False),
+    Column("boot", Text, nullable=False),
+    Column("taken", Boolean, nullable=False),
+    Column("due_ms", BigInteger),
+    Column("started_ms", BigInteger),
+    Column("ended_ms", BigInteger),
+    Column("progress", Float),
+    Column("progress_text", Text, nullable=False),
+    Column("changed", BigInteger, nullable=False),  # the job's version that this change made
+)
+Index("tasks_by_change", tasks.c.job, tasks.c.changed)
+
+specs: Final = Table(
+    "specs",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("spec", LargeBinary, nullable=False),
+)
+
+outcomes: Final = Table(
+    "outcomes",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("outcome", LargeBinary, nullable=False),
+    Column("stdout", LargeBinary, nullable=False),
+    Column("stderr", LargeBinary, nullable=False),
+    Column("host", Text, nullable=False),
+)
+
+options: Final = Table(
+    "options",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("options", LargeBinary, nullable=False),
+    Column("resource_class", Text, nullable=False),
+)
+
+blobs: Final = Table(
+    "blobs",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("data", LargeBinary, nullable=False),
+)
+
+chunks: Final = Table(
+    "chunks",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("chunk", Text, primary_key=True),
+)
+
+early: Final = Table(
+    "early",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("job_id", Text, nullable=False),
+    Column("task", Integer, nullable=False),
+    Column("reply", LargeBinary, nullable=False),
+    Column("heard_ms", BigInteger, nullable=False),
+)
+Index("early_by_job", early.c.job_id, early.c.task)
+
+outbox: Final = Table(
+    "outbox",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("exchange", Text, nullable=False),
+    Column("key", Text, nullable=False),
+    Column("body", LargeBinary, nullable=False),
+    Column("mandatory", Boolean, nullable=False),
+)
+
+workers: Final = Table(
+    "workers",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("boot", Text, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("version", Text, nullable=False),
+    Column("resources", LargeBinary, nullable=False),
+    Column("free", LargeBinary, nullable=False),
+    Column("seen_ms", BigInteger, nullable=False),
+)
+
+classes: Final = Table(
+    "classes",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("needs", LargeBinary, nullable=False),
+    Column("used_ms", BigInteger, nullable=False),
+)

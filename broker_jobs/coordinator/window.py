@@ -1,0 +1,191 @@
+"""Which ready tasks go out as which chunk; pure.
+
+A job may have `WINDOW` unfinished chunks in each class queue, those of its submitter included; the rest of its ready tasks
+waits here, the more urgent first. Among jobs, the one that was served longest ago comes first, one chunk at a time:
+so a job of a million tasks delays another by a chunk, not by itself.
+
+How many tasks a chunk gets: as many as give each known worker slot a few chunks, `MOST_TASKS` at most, and fewer where
+workers gave tasks back because the chunk was slow: a quarter of that chunk, which doubles again with each chunk that was quick.
+"""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.core.value import CHUNK_LIMIT
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+WINDOW: Final = 32
+MOST_TASKS: Final = 100
+CHUNKS_PER_SLOT: Final = 4
+QUICK_MS: Final = 250
+"""A chunk whose tasks ran so long in all, or less, was quick."""
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Ready:
+    """An attempt that may start.
+
+    Attributes:
+        size: bytes of the task
+    """
+
+    number: int
+    attempt: int
+    size: int
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tasks that may share a chunk: those with the same options; isolated ones travel alone.
+
+    Attributes:
+        options: index of the options in their job
+        queue: the class queue in which they belong
+    """
+
+    options: int
+    queue: str
+    priority: int
+    isolated: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """Tasks for one chunk."""
+
+    group: Group
+    tasks: tuple[Ready, ...]
+
+
+@dataclass(slots=True)
+class Flight:
+    """A chunk that stands in a class queue or is being worked on.
+
+    Attributes:
+        size: tasks that it had
+        open: tasks of it that have not ended and have not come back
+        since: when it was published, in seconds
+        busy_ms: how long its tasks ran, so far
+        split: some of it was given back because it was slow
+    """
+
+    group: Group
+    size: int
+    open: set[int]
+    since: float
+    busy_ms: int = 0
+    split: bool = False
+
+
+@dataclass(slots=True)
+class Window:
+    """The ready tasks and unfinished chunks of one job."""
+
+    flights: dict[str, Flight] = field(default_factory=dict)
+    _ready: dict[Group, list[Ready]] = field(default_factory=dict)
+    _flying: Counter[str] = field(default_factory=Counter)
+    _most: dict[int, int] = field(default_factory=dict)
+
+    def add(self, group: Group, task: Ready) -> None:
+        """A task has become ready."""
+        heapq.heappush(self._ready.setdefault(group, []), task)
+
+    def take_off(self, chunk: str, group: Group, tasks: Iterable[int], now: float) -> None:
+        """A chunk with these tasks goes to its class queue."""
+        numbers = set(tasks)
+        if numbers:
+            self.flights[chunk] = Flight(group, len(numbers), numbers, now)
+            self._flying[group.queue] += 1
+
+    def land(self, chunk: str, task: int, busy_ms: int = 0) -> None:
+        """A task of a chunk has ended, has come back, or was taken: when it was the last one, the chunk's place is free."""
+        flight = self.flights.get(chunk)
+        if flight is None or task not in flight.open:
+            return
+        flight.open.discard(task)
+        flight.busy_ms += busy_ms
+        if not flight.open:
+            del self.flights[chunk]
+            self._flying[flight.group.queue] -= 1
+            most = self._most.get(flight.group.options)
+            if most is not None and not flight.split and flight.busy_ms <= QUICK_MS:
+                self._most[flight.group.options] = min(2 * most, MOST_TASKS)
+
+    def split(self, chunk: str) -> None:
+        """Tasks of this chunk came back unstarted: the next ones are a quarter of it."""
+        flight = self.flights.get(chunk)
+        if flight is not None and not flight.split:
+            flight.split = True
+            self._most[flight.group.options] = max(1, flight.size // 4)
+
+    @property
+    def waiting(self) -> int:
+        """Ready tasks that are not in a chunk; those that ended meanwhile are among them."""
+        return sum(map(len, self._ready.values()))
+
+    def waiting_queues(self) -> set[str]:
+        """Class queues for which tasks are ready or under way."""
+        return {group.queue for group, tasks in self._ready.items() if tasks} | {queue for queue, count in self._flying.items() if count}
+
+    def open(self, room: int = WINDOW) -> bool:
+        """Whether a chunk could go out."""
+        return any(tasks and self._flying[group.queue] < room for group, tasks in self._ready.items())
+
+    def draft(self, slots: Callable[[Group], int], current: Callable[[Ready], bool], room: int = WINDOW) -> Draft | None:
+        """The next chunk, or None where no class queue has room for one. Its tasks are no longer ready.
+
+        Args:
+            slots: how many tasks of a group all known workers can run at once
+            current: whether a ready attempt still waits for its start (it may have been canceled)
+        """
+        while True:
+            groups = [group for group, tasks in self._ready.items() if tasks and self._flying[group.queue] < room]
+            if not groups:
+                return None
+            group = min(groups, key=lambda group: (-group.priority, self._ready[group][0]))
+            heap = self._ready[group]
+            most = self._size(group, len(heap), slots(group))
+            tasks: list[Ready] = []
+            size = 0
+            while heap and len(tasks) < most and (not tasks or size + heap[0].size <= CHUNK_LIMIT):
+                task = heapq.heappop(heap)
+                if current(task):
+                    tasks.append(task)
+                    size += task.size
+            if not heap:
+                del self._ready[group]
+            if tasks:
+                return Draft(group, tuple(tasks))
+
+    def _size(self, group: Group, ready: int, slots: int) -> int:
+        if group.isolated:
+            return 1
+        fair = -(-ready // (CHUNKS_PER_SLOT * max(1, slots)))
+        return max(1, min(fair, MOST_TASKS, self._most.get(group.options, MOST_TASKS)))
+
+
+@dataclass(slots=True)
+class Turns:
+    """Whose turn it is: the job that was served longest ago."""
+
+    _served: dict[str, int] = field(default_factory=dict)
+    _turn: int = 0
+
+    def order(self, jobs: Iterable[str]) -> list[str]:
+        """Jobs in the order in which they are served; among those that never were, the oldest first (ids sort by time)."""
+        return sorted(jobs, key=lambda job: (self._served.get(job, 0), job))
+
+    def served(self, job: str) -> None:
+        """A chunk of the job goes out: the others come first now."""
+        self._turn += 1
+        self._served[job] = self._turn
+
+    def drop(self, job: str) -> None:
+        """A job has ended."""
+        self._served.pop(job, None)

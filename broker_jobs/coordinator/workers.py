@@ -1,0 +1,237 @@
+"""What is known of the workers, and when one is lost; pure.
+
+A worker introduces itself with `Hello` and holds a token; when its connection goes, the token comes to the ledger. Then the worker
+is *suspect*: it is asked for a hello, and one that says nothing within the grace is *lost*, with what it had taken. A worker that
+is known from the ledger alone (the coordinator has just started), or silent for a minute, is suspect in the same way.
+A worker that comes with a new boot id has lost what its old boot had taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.core.resources import Pool
+from broker_jobs.core.spec import Request
+from broker_jobs.wire.messages import Goodbye, Heartbeat, Hello, Token
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+
+SILENCE: Final = 60.0
+"""Seconds without a heartbeat, which comes every 5, after which a worker is suspect."""
+
+KEPT: Final = 86_400.0
+"""Seconds for which a worker that is gone is shown."""
+
+Attempt = tuple[str, int, int]
+"""Job, task, attempt."""
+
+
+class WorkerState(StrEnum):
+    """Where a worker is."""
+
+    active = "active"
+    draining = "draining"
+    suspect = "suspect"
+    """Its connection is gone, or it was not heard of for long."""
+    lost = "lost"
+    gone = "gone"
+    """It said goodbye."""
+
+
+PRESENT: Final = frozenset({WorkerState.active, WorkerState.draining})
+ABSENT: Final = frozenset({WorkerState.lost, WorkerState.gone})
+
+
+@dataclass(slots=True)
+class Worker:
+    """One worker.
+
+    Attributes:
+        held: what it has, as it said last
+        heard: when it last said something, in seconds
+        seen_ms: the same for people, in milliseconds since 1970
+        until: when it is lost, while it is suspect
+    """
+
+    name: str
+    boot: str
+    state: WorkerState
+    heard: float
+    seen_ms: int
+    host: str = ""
+    pid: int = 0
+    version: str = ""
+    resources: Request = Request(())  # noqa: RUF009 (frozen)
+    free: Request = Request(())  # noqa: RUF009 (frozen)
+    held: frozenset[Attempt] = frozenset()
+    until: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Greet:
+    """Answer this hello."""
+
+    hello: Hello
+
+
+@dataclass(frozen=True, slots=True)
+class AskHello:
+    """Ask this worker for a hello."""
+
+    worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lose:
+    """What this boot of the worker had taken is lost."""
+
+    worker: str
+    boot: str
+
+
+@dataclass(frozen=True, slots=True)
+class Save:
+    """The row of this worker is new."""
+
+    worker: Worker
+
+
+@dataclass(frozen=True, slots=True)
+class Drop:
+    """The row of this worker is not needed any more."""
+
+    worker: str
+
+
+WorkerCommand = Greet | AskHello | Lose | Save | Drop
+
+
+class Workers:
+    """All workers.
+
+    Args:
+        grace: seconds that a suspect worker has
+    """
+
+    def __init__(self, grace: float) -> None:
+        self.grace = grace
+        self.known: dict[str, Worker] = {}
+        self._slots: dict[Request, int] = {}
+
+    def restore(self, workers: Iterable[Worker], until: float) -> None:
+        """Workers from the ledger: those that were there must say hello until then."""
+        for worker in workers:
+            if worker.state not in ABSENT:
+                worker.state, worker.until = WorkerState.suspect, until
+            self.known[worker.name] = worker
+
+    def hear(self, message: Hello | Heartbeat | Goodbye | Token, now: float, now_ms: int, patience: float = 0.0) -> Iterator[WorkerCommand]:
+        """Take a message; what must be done about it.
+
+        Args:
+            now: seconds, of a clock that never goes back
+            now_ms: milliseconds since 1970
+            patience: a time before which no worker is lost, because the coordinator itself was away
+        """
+        worker = self.known.get(message.worker)
+        match message:
+            case Hello():
+                yield from self._hello(message, worker, now, now_ms)
+            case Heartbeat():
+                if worker is None or worker.boot != message.boot or worker.state in ABSENT:
+                    yield AskHello(message.worker)
+                    return
+                state = WorkerState.draining if message.draining else WorkerState.active
+                changed = state is not worker.state
+                self._set(worker, state)
+                worker.heard, worker.seen_ms = now, now_ms
+                worker.free, worker.held = message.free, _held(message)
+                if changed:
+                    yield Save(worker)
+            case Goodbye():
+                if worker is not None and worker.boot == message.boot and worker.state not in ABSENT:
+                    self._set(worker, WorkerState.gone)
+                    worker.heard, worker.seen_ms, worker.held = now, now_ms, frozenset()
+                    yield Lose(worker.name, worker.boot)
+                    yield Save(worker)
+            case Token():
+                if worker is not None and worker.boot == message.boot and worker.state in PRESENT:
+                    yield from self._suspect(worker, max(now + self.grace, patience))
+            case _:
+                assert_never(message)
+
+    def mention(self, name: str, boot: str, now: float, now_ms: int, patience: float) -> Iterator[WorkerCommand]:
+        """This boot of a worker has taken something: one that is not known must say hello, and one that is gone has lost it."""
+        worker = self.known.get(name)
+        if worker is None:
+            worker = self.known[name] = Worker(name, boot, WorkerState.active, now, now_ms)
+            yield from self._suspect(worker, max(now + self.grace, patience))
+        elif worker.boot != boot or worker.state in ABSENT:
+            yield Lose(name, boot)
+
+    def tick(self, now: float) -> Iterator[WorkerCommand]:
+        """Some time has passed."""
+        for worker in list(self.known.values()):
+            if worker.state is WorkerState.suspect and worker.until <= now:
+                self._set(worker, WorkerState.lost)
+                worker.held, worker.heard = frozenset(), now
+                yield Lose(worker.name, worker.boot)
+                yield Save(worker)
+            elif worker.state in PRESENT and worker.heard + SILENCE <= now:
+                yield from self._suspect(worker, now + self.grace)
+            elif worker.state in ABSENT and worker.heard + KEPT <= now:
+                del self.known[worker.name]
+                yield Drop(worker.name)
+
+    def due(self) -> float | None:
+        """When `tick` has something to do for suspects, in seconds; None where there is none."""
+        return min((worker.until for worker in self.known.values() if worker.state is WorkerState.suspect), default=None)
+
+    def present(self) -> list[Worker]:
+        """Workers that are there."""
+        return [worker for worker in self.known.values() if worker.state in PRESENT]
+
+    def slots(self, needs: Request) -> int:
+        """How many tasks with these needs the workers that are there can run at once."""
+        if needs not in self._slots:
+            there = [worker for worker in self.known.values() if worker.state is WorkerState.active]
+            self._slots[needs] = sum(Pool(worker.resources).how_many(needs) for worker in there)
+        return self._slots[needs]
+
+    def _hello(self, hello: Hello, worker: Worker | None, now: float, now_ms: int) -> Iterator[WorkerCommand]:
+        if worker is not None and worker.boot != hello.boot and worker.state not in ABSENT:
+            yield Lose(worker.name, worker.boot)
+        state = WorkerState.draining if hello.draining else WorkerState.active
+        worker = self.known[hello.worker] = Worker(
+            hello.worker,
+            hello.boot,
+            state,
+            now,
+            now_ms,
+            hello.host,
+            hello.pid,
+            hello.version,
+            hello.resources,
+            hello.free,
+            _held(hello),
+        )
+        self._slots.clear()
+        yield Save(worker)
+        yield Greet(hello)
+
+    def _suspect(self, worker: Worker, until: float) -> Iterator[WorkerCommand]:
+        self._set(worker, WorkerState.suspect)
+        worker.until = until
+        yield Save(worker)
+        yield AskHello(worker.name)
+
+    def _set(self, worker: Worker, state: WorkerState) -> None:
+        worker.state = state
+        self._slots.clear()
+
+
+def _held(message: Hello | Heartbeat) -> frozenset[Attempt]:
+    return frozenset((held.job, held.task, held.attempt) for held in message.held)
