@@ -126,6 +126,8 @@ class NaiveJob:
         ran = task.isolated and task.state is not S.queued
         if event.why is Return.lost or (event.why is Return.redelivered and ran):
             return self._crash(task, "its worker was lost")
+        if ran and task.new.crash_limit == 1:
+            return self._crash(task, "it was stopped with its worker")
         task.isolated = task.isolated or event.why is Return.redelivered
         self._again(task)
         return []

@@ -19,7 +19,14 @@ QUIET = {"unit", "property"}
 # The machine may be busy: how long an example takes says nothing.
 settings.register_profile("moderate", deadline=None, max_examples=100, suppress_health_check=[HealthCheck.too_slow])
 settings.register_profile("thorough", parent=settings.get_profile("moderate"), max_examples=2000, stateful_step_count=100)
-settings.register_profile("mutants", parent=settings.get_profile("moderate"), database=None, phases=[Phase.explicit, Phase.generate])
+settings.register_profile(
+    "mutants",
+    parent=settings.get_profile("moderate"),
+    database=None,
+    derandomize=True,
+    max_examples=300,
+    phases=[Phase.explicit, Phase.generate],
+)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "moderate"))
 
 

@@ -307,6 +307,13 @@ def test_a_task_that_never_starts_twice_is_isolated_from_the_start() -> None:
     assert machine.handle(AttemptReturned(0, 2, Return.redelivered)) == (Recorded(0, failed), Changed(0), Finished(JobState.failed))
 
 
+@pytest.mark.parametrize("why", [Return.unstarted, Return.unrouted])
+def test_what_never_starts_twice_does_not_start_again_after_its_worker_stopped_it(why: Return) -> None:
+    machine = after(job_of(NewTask(0, crash_limit=1)), AttemptStarted(0, 1, "x"))
+    failed = Failed(Cause.crash_limit, "crashed once, the last time: it was stopped with its worker")
+    assert machine.handle(AttemptReturned(0, 1, why)) == (Recorded(0, failed), Changed(0), Finished(JobState.failed))
+
+
 def test_a_crash_is_no_failure_and_needs_no_policy() -> None:
     machine = job_of(NewTask(0, retry=Retry(max_attempts=1), crash_limit=2))
     assert machine.handle(AttemptEnded(0, 1, "x", CRASHED)) == (Changed(0), Queue(0, 2, isolated=True))
@@ -333,7 +340,7 @@ def test_neighbours_in_a_chunk_are_not_charged() -> None:
 
 
 @pytest.mark.parametrize(
-    ("why", "reason"), [(Return.unstarted, "a worker gave it back before its start"), (Return.unrouted, "no queue took it")]
+    ("why", "reason"), [(Return.unstarted, "a worker gave it back before its start"), (Return.unrouted, "it came back without an outcome")]
 )
 def test_what_never_started_goes_out_again_as_it_was(why: Return, reason: str) -> None:
     machine = job_of(NewTask(0, crash_limit=2))

@@ -36,7 +36,7 @@ _LOST: Final = "its worker was lost"
 _CAME_BACK: Final = {
     Return.unstarted: "a worker gave it back before its start",
     Return.redelivered: _LOST,
-    Return.unrouted: "no queue took it",
+    Return.unrouted: "it came back without an outcome",
 }
 
 
@@ -261,6 +261,9 @@ class JobMachine:
                 yield from self._crashed(record, _LOST)
             case Return.redelivered if record.isolated and began:
                 yield from self._crashed(record, _LOST)
+            case Return.unstarted | Return.unrouted if record.crash_limit == NEVER_START_TWICE and began:
+                # A worker that stops gives back what it has ended; this one may have no second start.
+                yield from self._crashed(record, "it was stopped with its worker")
             case Return.unstarted | Return.unrouted | Return.redelivered:
                 record.isolated = record.isolated or event.why is Return.redelivered
                 yield from self._came_back(record, _CAME_BACK[event.why])
