@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sqlite3
 from typing import TYPE_CHECKING, Final
@@ -17,9 +18,13 @@ FORMAT: Final = 1
 _APPLICATION: Final = int.from_bytes(b"bjqu", "big")
 _LONGEST_LOG: Final = 64 * 1024 * 1024
 
+_LOG_PAGES: Final = 4000
+"""Pages of the log (16 MB) from which a commit carries them over into the file: that costs milliseconds, so not at each 4 MB."""
+
 _TABLES: Final = (
+    # format: `FORMAT`; topology and presence: their versions
     "CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), format INTEGER, topology INTEGER, presence INTEGER)",
-    f"INSERT INTO state VALUES (1, {FORMAT}, 1, 1)",
+    "INSERT INTO state VALUES (1, 1, 1, 1)",
     "CREATE TABLE exchanges (name TEXT PRIMARY KEY) WITHOUT ROWID",
     # owner: the connection of a private queue
     "CREATE TABLE queues (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, kind TEXT, dead_letter_exchange TEXT, owner INTEGER)",
@@ -43,11 +48,9 @@ def connect(place: Place) -> sqlite3.Connection:
         OSError: it cannot be made
         sqlite3.Error: it cannot be opened
     """
-    try:
-        # The messages are for the owner's eyes. Only a new file is opened here: to close one that SQLite has open would drop its locks.
+    # The messages are for the owner's eyes. Only a new file is opened here: to close one that SQLite has open would drop its locks.
+    with contextlib.suppress(FileExistsError):
         os.close(os.open(place.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        pass
     database = sqlite3.connect(place.path, timeout=0, isolation_level=None, cached_statements=256)
     try:
         _prepare(database, place)
@@ -71,6 +74,7 @@ def _prepare(database: sqlite3.Connection, place: Place) -> None:
     database.execute(f"PRAGMA synchronous = {'FULL' if place.power else 'NORMAL'}")
     database.execute(f"PRAGMA journal_size_limit = {_LONGEST_LOG}")
     database.execute("PRAGMA temp_store = MEMORY")
+    database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
     if not tables:
         database.execute("BEGIN IMMEDIATE")
         for statement in _TABLES:

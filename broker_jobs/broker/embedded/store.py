@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import json
 import os
-from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from broker_jobs.broker.embedded import schema
-from broker_jobs.broker.embedded.routes import Routes
+from broker_jobs.broker.embedded.directory import Directory, KnownQueue
 from broker_jobs.broker.port import Depth, Receipt
 from broker_jobs.errors import BrokerError, TopologyMismatch
 from broker_jobs.wire.topology import QueueKind
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from broker_jobs.broker.embedded.lock import LockFile
@@ -48,28 +47,12 @@ class Claimed:
     redelivered: bool
 
 
-@dataclass(frozen=True, slots=True)
-class KnownQueue:
-    """A queue as it stands in the file.
-
-    Attributes:
-        owner: the connection of a private queue
-    """
-
-    id: int
-    kind: QueueKind
-    dead_letter_exchange: str | None
-    owner: int | None
-
-
 class Store:
     """One connection to the file. The caller holds the lock for writing when it makes one.
 
     Attributes:
+        directory: who and what is there
         connection: number of this connection, once attached
-        registered: whether peers took it for alive when it was last looked up
-        queues: all queues by name
-        peers: processes of the other connections
         touched: queues in which this transaction may have made a message ready for others
 
     Raises:
@@ -83,15 +66,8 @@ class Store:
         self._database = schema.connect(place)
         self._execute = self._database.execute
         self._files = (_identity(place.path), lock.identity())
-        self._topology = self._presence = 0
-        self._routes = Routes((), ())
-        self._known: dict[int, KnownQueue] = {}
-        self._addresses: dict[int, str] = {}
-        self._consumers: dict[int, list[tuple[int, int]]] = {}
+        self.directory = Directory(self._database)
         self.connection = 0
-        self.registered = False
-        self.queues: Mapping[str, KnownQueue] = {}
-        self.peers: Mapping[int, int] = {}
         self.touched: set[int] = set()
 
     # --- transactions ---
@@ -111,6 +87,9 @@ class Store:
 
     def commit(self) -> None:
         """Make the changes last, and let others write."""
+        for queue in self.touched:
+            if self.directory.kind(queue) is QueueKind.private:
+                self._trim(queue)
         self._execute("COMMIT")
         self._lock.release()
 
@@ -118,8 +97,12 @@ class Store:
         """Undo everything since `begin`, and let others write."""
         if self._database.in_transaction:
             self._execute("ROLLBACK")
-        self._topology = self._presence = 0  # what was read back may have been our own
+        self.directory.doubt()
         self._lock.release()
+
+    def refresh(self) -> None:
+        """Bring the directory up to date."""
+        self.directory.refresh(self.connection)
 
     def in_place(self) -> bool:
         """Whether the files are where they were."""
@@ -133,37 +116,6 @@ class Store:
         self._database.close()
         self._lock.close()
 
-    # --- what is known ---
-
-    def refresh(self) -> None:
-        """Read what others have changed of the topology and of who is there."""
-        topology, presence, registered = self._execute(
-            "SELECT topology, presence, EXISTS (SELECT 1 FROM connections WHERE id = ?) FROM state", (self.connection,)
-        ).fetchone()
-        self.registered = bool(registered)
-        if topology != self._topology:
-            self._read_topology()
-            self._topology = topology
-        if presence != self._presence:
-            self._read_presence()
-            self._presence = presence
-
-    def _read_topology(self) -> None:
-        rows = self._execute("SELECT name, id, kind, dead_letter_exchange, owner FROM queues").fetchall()
-        self.queues = {name: KnownQueue(number, QueueKind(kind), target, owner) for name, number, kind, target, owner in rows}
-        self._known = {queue.id: queue for queue in self.queues.values()}
-        exchanges = [name for (name,) in self._execute("SELECT name FROM exchanges")]
-        self._routes = Routes(exchanges, self._execute("SELECT exchange, pattern, queue FROM bindings"))
-
-    def _read_presence(self) -> None:
-        rows = self._execute("SELECT id, pid, address FROM connections").fetchall()
-        self._addresses = {connection: address for connection, _, address in rows}
-        self.peers = {connection: pid for connection, pid, _ in rows if connection != self.connection}
-        consumers: defaultdict[int, list[tuple[int, int]]] = defaultdict(list)
-        for consumer, queue, connection in self._execute("SELECT id, queue, connection FROM consumers ORDER BY id"):
-            consumers[queue].append((consumer, connection))
-        self._consumers = dict(consumers)
-
     def _topology_changed(self) -> None:
         self._execute("UPDATE state SET topology = topology + 1")
         self.refresh()
@@ -172,23 +124,10 @@ class Store:
         self._execute("UPDATE state SET presence = presence + 1")
         self.refresh()
 
-    def listeners(self, queues: Iterable[int]) -> set[str]:
-        """Addresses of the connections that consume any of these queues."""
-        return {
-            self._addresses[connection]
-            for queue in queues
-            for _, connection in self._consumers.get(queue, ())
-            if connection in self._addresses
-        }
-
-    def everybody(self) -> set[str]:
-        """Addresses of the other connections."""
-        return {self._addresses[connection] for connection in self.peers}
-
     # --- connections ---
 
     def attach(self, name: str, address: str) -> None:
-        """Enter this connection, and clear away the dead."""
+        """Enter this connection, and clear up after the dead."""
         self.connection = self._insert("INSERT INTO connections (name, pid, address) VALUES (?, ?, ?)", name, os.getpid(), address)
         self._lock.live(self.connection)
         self._presence_changed()
@@ -200,11 +139,11 @@ class Store:
 
     def dead(self) -> bool:
         """Whether a peer has ended without a word."""
-        return not all(map(self._lock.lives, self.peers))
+        return not all(map(self._lock.lives, self.directory.peers))
 
     def bury_dead(self) -> None:
         """Do what the end of a connection asks for, for each peer that does not live."""
-        for connection in list(self.peers):
+        for connection in list(self.directory.peers):
             if not self._lock.lives(connection):
                 self._bury(connection)
 
@@ -238,16 +177,13 @@ class Store:
             number = self._declare(queue)
             for binding in queue.bindings:
                 if binding.exchange not in known:
-                    raise BrokerError(
-                        f"queue {queue.name} cannot be bound to exchange {binding.exchange}, which does not exist: declare it first"
-                    )
+                    raise BrokerError(f"queue {queue.name} cannot be bound to exchange {binding.exchange}: declare that first")
                 self._execute("INSERT OR IGNORE INTO bindings VALUES (?, ?, ?)", (binding.exchange, binding.pattern, number))
         if self._database.total_changes != before:
             self._topology_changed()
             self._return_tokens()
 
     def _declare(self, queue: Queue) -> int:
-        owner = self.connection if queue.kind is QueueKind.private else None
         known = self._find(queue.name)
         if known and known.owner not in (None, self.connection):
             self.bury_dead()
@@ -255,8 +191,11 @@ class Store:
         if known is None:
             return self._insert(
                 "INSERT INTO queues (name, kind, dead_letter_exchange, owner) VALUES (?, ?, ?, ?)",
-                queue.name, queue.kind.value, queue.dead_letter_exchange, owner,
-            )  # fmt: skip
+                queue.name,
+                queue.kind.value,
+                queue.dead_letter_exchange,
+                self.connection if queue.kind is QueueKind.private else None,
+            )
         if known.owner not in (None, self.connection):
             raise BrokerError(f"queue {queue.name} is private to another connection")
         if (known.kind, known.dead_letter_exchange) != (queue.kind, queue.dead_letter_exchange):
@@ -268,7 +207,7 @@ class Store:
 
     def _find(self, name: str) -> KnownQueue | None:
         row = self._execute("SELECT id, kind, dead_letter_exchange, owner FROM queues WHERE name = ?", (name,)).fetchone()
-        return row and KnownQueue(row[0], QueueKind(row[1]), row[2], row[3])
+        return KnownQueue(row[0], QueueKind(row[1]), row[2], row[3]) if row else None
 
     def readable(self, name: str) -> KnownQueue:
         """The queue of this name.
@@ -276,7 +215,7 @@ class Store:
         Raises:
             BrokerError: there is none, or it is private to another connection
         """
-        queue = self.queues.get(name)
+        queue = self.directory.queues.get(name)
         if queue is None:
             raise BrokerError(f"there is no queue {name}: declare it first")
         if queue.owner not in (None, self.connection):
@@ -285,7 +224,7 @@ class Store:
 
     def delete(self, name: str) -> None:
         """Delete a queue with what is in it, where it exists."""
-        if queue := self.queues.get(name):
+        if queue := self.directory.queues.get(name):
             self._drop(queue.id)
             self._topology_changed()
             self._presence_changed()
@@ -306,32 +245,26 @@ class Store:
 
     def depth(self, name: str) -> Depth | None:
         """How full a queue is; None where it does not exist."""
-        queue = self.queues.get(name)
+        queue = self.directory.queues.get(name)
         if queue is None:
             return None
         (ready,) = self._execute("SELECT count(*) FROM messages WHERE queue = ? AND holder IS NULL", (queue.id,)).fetchone()
-        return Depth(ready, len(self._consumers.get(queue.id, ())))
+        return Depth(ready, self.directory.consumers(queue.id))
 
     # --- messages ---
 
     def publish(self, messages: Iterable[Outgoing]) -> list[Receipt]:
         """Put each message into the queues that its key leads to."""
-        receipts = [self._publish(each) for each in messages]
-        for queue in self.touched:
-            known = self._known.get(queue)
-            if known is not None and known.kind is QueueKind.private:
-                self._trim(queue)
-        return receipts
+        return [self._publish(each) for each in messages]
 
     def _publish(self, message: Outgoing) -> Receipt:
-        if message.exchange not in self._routes.exchanges or len(message.body) > LARGEST_BODY:
+        routes = self.directory.routes
+        if message.exchange not in routes.exchanges or len(message.body) > LARGEST_BODY:
             return Receipt.refused
-        queues = self._routes.queues(message.exchange, message.key)
+        queues = routes.queues(message.exchange, message.key)
         if not queues:
             return Receipt.unroutable if message.mandatory else Receipt.confirmed
-        number = self._write_body(message)
-        self._database.executemany("INSERT INTO messages VALUES (?, ?, NULL, 0)", [(number, queue) for queue in queues])
-        self.touched.update(queues)
+        self._put(self._write_body(message), queues)
         return Receipt.confirmed
 
     def _write_body(self, message: Outgoing) -> int:
@@ -339,6 +272,10 @@ class Store:
         return self._insert(
             "INSERT INTO bodies (exchange, key, headers, body) VALUES (?, ?, ?, ?)", message.exchange, message.key, headers, message.body
         )
+
+    def _put(self, number: int, queues: Iterable[int]) -> None:
+        self._database.executemany("INSERT INTO messages VALUES (?, ?, NULL, 0)", [(number, queue) for queue in queues])
+        self.touched.update(queues)
 
     def _trim(self, queue: int) -> None:
         oldest_kept = self._execute(
@@ -364,9 +301,9 @@ class Store:
         )
         return [Claimed(Held(number, queue), exchange, key, body, bool(again)) for number, exchange, key, body, again in rows]
 
-    def settle(self, done: Sequence[Held]) -> None:
+    def settle(self, held: Sequence[Held]) -> None:
         """Forget messages that this connection holds."""
-        self._forget(done)
+        self._forget(held)
 
     def release(self, held: Sequence[Held]) -> None:
         """Put messages that this connection holds back where they were."""
@@ -393,13 +330,6 @@ class Store:
         self._execute("DELETE FROM consumers WHERE id = ?", (consumer,))
         self._presence_changed()
 
-    def active(self, queue: int, consumer: int) -> bool:
-        """Whether a consumer has its turn: always, but on a ledger, where the oldest is the only one."""
-        known, consumers = self._known.get(queue), self._consumers.get(queue)
-        if known is None or not consumers:
-            return False
-        return known.kind is not QueueKind.ledger or consumers[0][0] == consumer
-
     # --- tokens ---
 
     def hold_token(self, lease: Queue, token: Outgoing) -> None:
@@ -407,33 +337,27 @@ class Store:
         self.drop_token()
         self.declare((), (lease,))
         number = self._write_body(token)
-        self._execute("INSERT INTO messages VALUES (?, ?, ?, 0)", (number, self.queues[lease.name].id, self.connection))
+        self._execute("INSERT INTO messages VALUES (?, ?, ?, 0)", (number, self.directory.queues[lease.name].id, self.connection))
 
     def drop_token(self) -> None:
         """Forget the token that this connection holds, and its queue."""
         held = self._execute("SELECT id, queue FROM messages WHERE holder = ?", (self.connection,)).fetchall()
-        self._end_leases([(number, queue) for number, queue in held if self._known[queue].kind is QueueKind.lease])
+        self._end_leases([(number, queue) for number, queue in held if self.directory.kind(queue) is QueueKind.lease])
 
     def _return_tokens(self) -> None:
         """Route the tokens that nobody holds to the dead-letter exchanges; one that no queue takes waits for the next declaration."""
         tokens = [
             (number, queue.id, queue.dead_letter_exchange)
-            for queue in self.queues.values()
+            for queue in self.directory.queues.values()
             if queue.kind is QueueKind.lease
             for (number,) in self._execute("SELECT id FROM messages WHERE queue = ? AND holder IS NULL", (queue.id,)).fetchall()
         ]
         returned = []
         for number, lease, exchange in tokens:
             (key,) = self._execute("SELECT key FROM bodies WHERE id = ?", (number,)).fetchone()
-            queues = self._routes.queues(exchange or "", key)
-            if queues:
-                copy = self._insert(
-                    "INSERT INTO bodies (exchange, key, headers, body) SELECT ?, key, headers, body FROM bodies WHERE id = ?",
-                    exchange,
-                    number,
-                )
-                self._database.executemany("INSERT INTO messages VALUES (?, ?, NULL, 0)", [(copy, queue) for queue in queues])
-                self.touched.update(queues)
+            if queues := self.directory.routes.queues(exchange or "", key):
+                copy = "INSERT INTO bodies (exchange, key, headers, body) SELECT ?, key, headers, body FROM bodies WHERE id = ?"
+                self._put(self._insert(copy, exchange, number), queues)
                 returned.append((number, lease))
         self._end_leases(returned)
 

@@ -45,12 +45,14 @@ class Work(Generic[T]):
     size: int = 0
 
     def succeed(self, result: T) -> None:
+        """It was committed."""
         if self.committed:
             self.committed(result)
         if not self.done.done():
             self.done.set_result(result)
 
     def fail(self, error: BrokerError) -> None:
+        """It raised, and nothing was changed."""
         if not self.done.done():
             self.done.set_exception(error)
 
@@ -69,6 +71,11 @@ class Batch:
     settled: list[Held] = field(default_factory=list)
     released: list[Held] = field(default_factory=list)
     work: list[Work[Any]] = field(default_factory=list)
+
+    def lose(self) -> None:
+        """The connection went in the middle."""
+        for each in self.work:
+            each.lose()
 
 
 class Pending:

@@ -1,0 +1,163 @@
+"""The subscriptions of a connection and the deliveries that are not settled; no loop, no clock."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from broker_jobs.broker.port import Delivery, Tag
+from broker_jobs.core.deliveries import DeliveryLedger
+
+if TYPE_CHECKING:
+    from collections.abc import Awaitable, Callable, Sequence
+
+    from broker_jobs.broker.embedded.directory import KnownQueue
+    from broker_jobs.broker.embedded.store import Claimed, Held, Store
+
+_MOST: Final = 100
+"""Messages that a subscription gets in one transaction."""
+
+
+@dataclass(eq=False, slots=True)
+class EmbeddedSubscription:
+    """A consumer.
+
+    Attributes:
+        queue_id: of the queue in the file in which `consumer` is entered; 0 where it is not
+        unsettled: deliveries that count against the credit
+    """
+
+    queue: str
+    credit: int
+    receive: Callable[[Delivery], None]
+    stop: Callable[[EmbeddedSubscription, bool], Awaitable[None]]
+    queue_id: int = 0
+    consumer: int = 0
+    unsettled: int = 0
+
+    async def cancel(self, *, requeue: bool = False) -> None:
+        """Stop deliveries; with `requeue`, what is unsettled goes back to the head of the queue."""
+        await self.stop(self, requeue)
+
+
+class Entry(NamedTuple):
+    """Where a subscription stands in the file."""
+
+    subscription: EmbeddedSubscription
+    queue_id: int
+    consumer: int
+
+
+class Haul(NamedTuple):
+    """What one subscription has claimed."""
+
+    subscription: EmbeddedSubscription
+    claimed: Sequence[Claimed]
+
+    @property
+    def may_be_more(self) -> bool:
+        """Whether the next transaction may find more at once."""
+        return len(self.claimed) == _MOST
+
+
+class Consuming:
+    """Subscriptions, which outlive connections, and deliveries, which do not.
+
+    What is done in a transaction (`enter`, `claim`) is noted once it is committed (`entered`, `received`).
+    """
+
+    def __init__(self) -> None:
+        self._subscriptions: list[EmbeddedSubscription] = []
+        self._ledger = DeliveryLedger()
+        self._held: dict[int, tuple[Held, EmbeddedSubscription]] = {}
+        self._received = 0
+
+    @property
+    def generation(self) -> int:
+        """Number of the present connection, or of the last."""
+        return self._ledger.generation
+
+    def connected(self) -> None:
+        """Begin with a new connection."""
+        self._ledger.connected(self._ledger.generation + 1)
+        self._received = 0
+
+    def lost(self) -> None:
+        """Forget what belonged to the connection: no delivery can be settled."""
+        self._held.clear()
+        for each in self._subscriptions:
+            each.queue_id = each.consumer = each.unsettled = 0
+
+    # --- subscriptions ---
+
+    def add(self, entry: Entry) -> None:
+        """Begin with a subscription."""
+        self._subscriptions.append(entry.subscription)
+        self.entered((entry,))
+
+    def remove(self, subscription: EmbeddedSubscription) -> bool:
+        """End a subscription; False where it has ended."""
+        if subscription not in self._subscriptions:
+            return False
+        self._subscriptions.remove(subscription)
+        return True
+
+    def enter(self, store: Store) -> list[Entry]:
+        """Enter the subscriptions that have no place in the file: after a reconnect, or where a queue was deleted and declared again."""
+        found = [(each, _missing(store, each)) for each in self._subscriptions]
+        return [Entry(each, queue.id, store.subscribe(queue)) for each, queue in found if queue]
+
+    def entered(self, entries: Sequence[Entry]) -> None:
+        """Note their places."""
+        for subscription, queue_id, consumer in entries:
+            subscription.queue_id, subscription.consumer = queue_id, consumer
+
+    # --- deliveries ---
+
+    def has_reason(self, store: Store) -> bool:
+        """Whether a transaction would bring anything."""
+        return any(_missing(store, each) for each in self._subscriptions) or any(store.ready(each.queue_id) for each in self._open(store))
+
+    def claim(self, store: Store) -> list[Haul]:
+        """Hold what there is, as far as credit goes."""
+        return [Haul(each, store.claim(each.queue_id, min(each.credit - each.unsettled, _MOST))) for each in self._open(store)]
+
+    def received(self, haul: Haul) -> list[Delivery]:
+        """Turn what was claimed into deliveries."""
+        subscription, claimed = haul
+        deliveries = []
+        for each in claimed:
+            self._received += 1
+            tag = Tag(self.generation, self._received)
+            self._ledger.received(tag)
+            self._held[tag.number] = each.held, subscription
+            deliveries.append(Delivery(subscription.queue, each.exchange, each.key, each.body, tag, each.redelivered))
+        subscription.unsettled += len(deliveries)
+        return deliveries
+
+    def holds(self, tag: Tag) -> bool:
+        """Whether a delivery is ours to settle."""
+        return tag.generation == self.generation and tag.number in self._held
+
+    def settle(self, tag: Tag) -> Held | None:
+        """Settle a delivery, once: the message, or None where it is stale or settled already."""
+        if not self.holds(tag) or not self._ledger.settle(tag):
+            return None
+        held, subscription = self._held.pop(tag.number)
+        subscription.unsettled -= 1
+        return held
+
+    def settle_all(self, subscription: EmbeddedSubscription) -> list[Held]:
+        """Settle everything that a subscription has received."""
+        mine = [number for number, (_, owner) in self._held.items() if owner is subscription]
+        return [held for number in mine if (held := self.settle(Tag(self.generation, number)))]
+
+    def _open(self, store: Store) -> list[EmbeddedSubscription]:
+        return [
+            each for each in self._subscriptions if each.unsettled < each.credit and store.directory.active(each.queue_id, each.consumer)
+        ]
+
+
+def _missing(store: Store, subscription: EmbeddedSubscription) -> KnownQueue | None:
+    queue = store.directory.queues.get(subscription.queue)
+    return queue if queue and queue.id != subscription.queue_id and queue.owner in (None, store.connection) else None
