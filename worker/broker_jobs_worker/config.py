@@ -48,7 +48,6 @@ class WorkerConfig:
         gpus: graphics processors to give to tasks
         resources: further resources and how much of each
         path: folders with modules of users
-        store: folder for large values; None keeps them in messages
         metrics_host: address of the numbers
         metrics_port: port of the numbers; 0 for none, ``"auto"`` for any free one
         connect_timeout: seconds to wait for the first connection
@@ -68,7 +67,6 @@ class WorkerConfig:
     gpus: float | str = 0
     resources: Mapping[str, float | str] = field(default_factory=dict)
     path: tuple[str, ...] = ()
-    store: str | None = None
     metrics_host: str = "127.0.0.1"
     metrics_port: MetricsPort = 0
     connect_timeout: float = 30.0

@@ -14,7 +14,9 @@ if TYPE_CHECKING:
 
 _LONGEST: Final = 60
 _DEEPEST: Final = 4
-_SILENT: Final = frozenset({"work", "options", "origin", "functions", "values", "function", "env", "stdout", "stderr", "header", "text", "value"})
+_SILENT: Final = frozenset(
+    {"work", "options", "origin", "functions", "values", "function", "env", "stdout", "stderr", "header", "text", "value"}
+)
 """Fields that hold what belongs to users."""
 
 

@@ -47,6 +47,7 @@ class Timing:
     Attributes:
         flush: an ended task is reported after this long at the latest
         patience: what has not started after this long goes back
+        warm_up: the same until the first execution has ended, since the first children of a worker take a while
         taken_after: a task that runs longer is taken, and its message acknowledged
         heartbeat: between two reports of what is held here
         hello_again: without a welcome, hello is said again
@@ -59,6 +60,7 @@ class Timing:
 
     flush: float = 0.1
     patience: float = 0.5
+    warm_up: float = 2.0
     taken_after: float = 10.0
     heartbeat: float = 5.0
     hello_again: float = 5.0

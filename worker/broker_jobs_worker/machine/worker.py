@@ -114,6 +114,7 @@ class WorkerMachine:
         self._executions = 0
         self._wall = 0.0
         self._working = False
+        self._warm = False
         self._since = 0.0
         self._hello_at: float | None = None
         self._beat_at = 0.0
@@ -289,8 +290,9 @@ class WorkerMachine:
 
     def _lose_patience(self, now: float) -> None:
         """Give back what has waited for too long."""
+        patience = self.timing.patience if self._warm else self.timing.warm_up
         for bundles in self._bundles.values():
-            while bundles and now - bundles[0].since >= self.timing.patience:
+            while bundles and now - bundles[0].since >= patience:
                 self._give_back(bundles.popleft(), now)
 
     def _abandon(self) -> Iterator[Command]:
@@ -421,6 +423,7 @@ class WorkerMachine:
         attempt = self._running.get(news.execution)
         if attempt is None or not isinstance(attempt.state, Running):
             raise IllegalTransition(f"execution {news.execution} ended, and it was not running")
+        self._warm = True
         task, number = attempt.key.task, attempt.key.attempt
         match news.outcome, attempt.state.ending:
             case Canceled(), Ending.stopping:
@@ -478,8 +481,10 @@ class WorkerMachine:
             return
         match publish.message:
             case Goodbye():
-                self.exited = True
-                yield Exit(0, in_order=True)
+                # A message that was on its way came after the goodbye: it goes back first, and goodbye is said again.
+                if not self.attempts and self._replies.empty:
+                    self.exited = True
+                    yield Exit(0, in_order=True)
             case Reply(job=job, items=items):
                 for item in items:
                     yield from self._safe(AttemptKey(job, item.task, item.attempt), item)

@@ -1,0 +1,103 @@
+"""Bugs that could be in the worker's machine; the properties in ``tests/property/test_worker_machine.py`` must find each."""
+
+from __future__ import annotations
+
+from typing import Final
+
+TESTS: Final = "tests/property/test_worker_machine.py"
+
+_MACHINE: Final = "worker/broker_jobs_worker/machine"
+
+MUTANTS: Final = (
+    # (what is broken, file, text, text of the mutant)
+    (
+        "acknowledge when the last task has ended, without a word of the broker",
+        f"{_MACHINE}/worker.py",
+        "if not self.dues[delivery].unconfirmed:",
+        "if not self.dues[delivery].unfinished:",
+    ),
+    (
+        "go on with deliveries of a connection that is gone",
+        f"{_MACHINE}/worker.py",
+        "        self.dues.clear()\n",
+        "",
+    ),
+    (
+        "keep what waits when its message is somebody else's",
+        f"{_MACHINE}/worker.py",
+        "                case Waiting():\n                    del self.attempts[attempt.key]\n",
+        "                case Waiting():\n                    attempt.state.bundle.waiting.clear()\n",
+    ),
+    (
+        "start an isolated task at once",
+        f"{_MACHINE}/worker.py",
+        "if bundle.chunk.isolated:",
+        "if False:",
+    ),
+    (
+        "start what was announced after the connection was lost",
+        f"{_MACHINE}/worker.py",
+        "                case Announced(allocation=allocation, notice=notice):\n                    self._withdraw(allocation, notice)\n                    del self.attempts[attempt.key]\n                case Running() | Closing():",
+        "                case Announced() | Running() | Closing():",
+    ),
+    (
+        "run a copy of what has just finished",
+        f"{_MACHINE}/worker.py",
+        "if key in self._closed or",
+        "if",
+    ),
+    (
+        "run what was canceled before it came",
+        f"{_MACHINE}/worker.py",
+        "or self._revoked.reason(key) is not None:",
+        "and True:",
+    ),
+    (
+        "release the resources when a stop is asked for",
+        f"{_MACHINE}/worker.py",
+        "                        yield Stop(execution, reason)",
+        "                        self.pool.release(run.allocation)\n                        yield Stop(execution, reason)",
+    ),
+    (
+        "never release resources",
+        f"{_MACHINE}/worker.py",
+        "                del self._running[execution]\n                self.pool.release(allocation)",
+        "                del self._running[execution]",
+    ),
+    (
+        "forget a reply that was refused",
+        f"{_MACHINE}/replies.py",
+        "            self._again_at[number] = now + self._again",
+        "            del self._sent[number]",
+    ),
+    (
+        "acknowledge a long task before the ledger knows that it is taken",
+        f"{_MACHINE}/worker.py",
+        "attempt.state.taking is Taking.confirmed",
+        "attempt.state.taking is not Taking.not_yet",
+    ),
+    (
+        "work on chunks that come while draining",
+        f"{_MACHINE}/worker.py",
+        "elif self.draining or not",
+        "elif not",
+    ),
+    (
+        "leave before everything is confirmed",
+        f"{_MACHINE}/worker.py",
+        "if not self.draining or self.exited or self.attempts or not self._replies.empty:",
+        "if not self.draining or self.exited or self._running:",
+    ),
+    (
+        "stop an execution twice",
+        f"{_MACHINE}/worker.py",
+        "                    run.ending = Ending.revoked\n                    if ending is None:\n",
+        "                    run.ending = Ending.revoked\n                    if ending is not Ending.abandoned:\n",
+    ),
+    (
+        "start again what may have run elsewhere",
+        f"{_MACHINE}/worker.py",
+        "if delivery.redelivered:",
+        "if delivery.redelivered and len(chunk.tasks) > 1:",
+    ),
+)

@@ -1,0 +1,198 @@
+"""The worker's machine between a broker that loses connections, a coordinator that changes its mind, and tasks that end as they like."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule
+
+from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
+from broker_jobs.core.spec import Lane
+from broker_jobs.wire.messages import ClassOpened, Ended, HelloAsked, Returned, Revocation, Revoked
+from broker_jobs_worker.executors.port import ExecutionProgressed
+from broker_jobs_worker.machine.events import DrainRequested, StopRequested, SubscribeFailed
+from tests.support.worker_world import MEMORY, ONE_CPU, TOO_MUCH, TWO_CPUS, World, keys_of, make_chunk, resource_class
+
+if TYPE_CHECKING:
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs.core.spec import Request
+
+JOBS = ("0" * 31 + "1", "0" * 31 + "2")
+OUTCOMES: tuple[Outcome, ...] = (Succeeded(), Failed(Cause.error, "no"), Crashed("gone"))
+
+needs = st.sampled_from([ONE_CPU, TWO_CPUS, MEMORY])
+lanes = st.sampled_from(list(Lane))
+index = st.integers(0, 1_000_000)
+
+
+class WorkerStory(RuleBasedStateMachine):
+    """Anything that can happen to a worker, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.next_task = 0
+        self.stopped = False
+
+    @initialize()
+    def begin(self) -> None:
+        self.world.begin(ONE_CPU, TWO_CPUS, TOO_MUCH)
+
+    # --- work comes ---
+
+    @rule(job=st.sampled_from(JOBS), needs=needs, lane=lanes, count=st.integers(1, 4), isolated=st.booleans(), redelivered=st.booleans())
+    def submit(self, job: str, needs: Request, lane: Lane, count: int, isolated: bool, redelivered: bool) -> None:
+        count = 1 if isolated else count
+        numbers = range(self.next_task, self.next_task + count)
+        self.next_task += count
+        self.world.put(make_chunk(*numbers, job=job, needs=needs, lane=lane, isolated=isolated), redelivered=redelivered)
+        self.deliver_all()
+
+    @rule()
+    def deliver_all(self) -> None:
+        while sources := self.world.deliverable():
+            self.world.deliver(sources[0])
+
+    @precondition(lambda self: self.world.connected and self.world.exit is None and self.world.queued())
+    @rule(pick=index)
+    def deliver_late(self, pick: int) -> None:
+        """A message was on its way when its queue was given up."""
+        sources = self.world.queued()
+        self.world.deliver(sources[pick % len(sources)])
+
+    @precondition(lambda self: self.world.unacked and self.world.exit is None)
+    @rule(pick=index, redelivered=st.booleans())
+    def copy(self, pick: int, redelivered: bool) -> None:
+        """The same message comes twice."""
+        messages = list(self.world.unacked.values())
+        self.world.arrive(messages[pick % len(messages)].chunk, redelivered=redelivered)
+
+    # --- tasks end ---
+
+    @precondition(lambda self: self.world.executions)
+    @rule(pick=index, outcome=st.sampled_from(OUTCOMES))
+    def end(self, pick: int, outcome: Outcome) -> None:
+        names = list(self.world.executions)
+        self.world.end(names[pick % len(names)], outcome)
+
+    @precondition(lambda self: self.world.stopping & self.world.executions.keys())
+    @rule(pick=index)
+    def end_stopped(self, pick: int) -> None:
+        names = sorted(self.world.stopping & self.world.executions.keys())
+        self.world.end(names[pick % len(names)], Canceled("stopped"))
+
+    @precondition(lambda self: self.world.executions)
+    @rule(pick=index)
+    def progress(self, pick: int) -> None:
+        names = list(self.world.executions)
+        self.world.tell(ExecutionProgressed(names[pick % len(names)], 0.5, "half"))
+
+    # --- the broker ---
+
+    @precondition(lambda self: self.world.published and self.world.connected)
+    @rule(pick=index)
+    def confirm(self, pick: int) -> None:
+        numbers = list(self.world.published)
+        self.world.confirm(numbers[pick % len(numbers)])
+
+    @precondition(lambda self: self.world.published and self.world.connected)
+    @rule(pick=index)
+    def refuse(self, pick: int) -> None:
+        numbers = list(self.world.published)
+        self.world.fail(numbers[pick % len(numbers)])
+
+    @precondition(lambda self: self.world.connected)
+    @rule(stored=st.booleans())
+    def disconnect(self, stored: bool) -> None:
+        self.world.disconnect(stored=stored)
+
+    @precondition(lambda self: not self.world.connected)
+    @rule()
+    def connect(self) -> None:
+        self.world.connect()
+
+    @precondition(lambda self: self.world.subscribed)
+    @rule(pick=index)
+    def queue_vanishes(self, pick: int) -> None:
+        sources = list(self.world.subscribed)
+        source = sources[pick % len(sources)]
+        del self.world.subscribed[source]
+        self.world.tell(SubscribeFailed(*source, "no such queue"))
+
+    # --- the coordinator ---
+
+    @precondition(lambda self: self.world.connected)
+    @rule(job=st.sampled_from(JOBS), number=st.integers(0, 10), revoke=st.booleans())
+    def welcome(self, job: str, number: int, revoke: bool) -> None:
+        self.world.welcome(revoked=[Revocation(job, number, 1)] if revoke else [])
+
+    @precondition(lambda self: self.world.connected)
+    @rule()
+    def open_class(self) -> None:
+        opened = resource_class(MEMORY)
+        self.world.classes = [*{*self.world.classes, opened}]
+        self.world.tell(ClassOpened(opened))
+
+    @precondition(lambda self: self.world.connected)
+    @rule()
+    def ask_hello(self) -> None:
+        self.world.tell(HelloAsked("c"))
+
+    @precondition(lambda self: self.next_task)
+    @rule(job=st.sampled_from(JOBS), pick=index, whole=st.sampled_from(["job", "task", "attempt"]))
+    def revoke(self, job: str, pick: int, whole: str) -> None:
+        number = pick % self.next_task
+        revocation = Revocation(job, None if whole == "job" and pick % 5 == 0 else number, 1 if whole == "attempt" else None, "enough")
+        self.world.revoked.append(revocation)
+        self.world.tell(Revoked((revocation,)))
+
+    # --- time and the end ---
+
+    @rule(seconds=st.sampled_from([0.01, 0.05, 0.12, 0.6, 11.0, 40.0]))
+    def pass_time(self, seconds: float) -> None:
+        if not (self.stopped and seconds > 1):
+            self.world.pass_time(seconds)
+
+    @precondition(lambda self: self.world.now > 1020)
+    @rule()
+    def drain(self) -> None:
+        self.world.tell(DrainRequested())
+
+    @precondition(lambda self: self.world.machine.draining)
+    @rule()
+    def stop(self) -> None:
+        self.stopped = True
+        self.world.tell(StopRequested())
+
+    def teardown(self) -> None:
+        """A drain terminates, whatever was before: everything is settled, and nobody is left."""
+        world = self.world
+        if world.exit is None and not world.connected:
+            world.connect()
+        if world.exit is None and not world.machine.draining:
+            world.tell(DrainRequested())
+        for _ in range(20):
+            for name in list(world.executions):
+                world.end(name, Canceled("stopped") if name in world.stopping else Succeeded())
+            world.confirm_all()
+            if world.exit is not None:
+                break
+            world.pass_time(0.5)
+        assert world.exit is not None, "a drain terminates"
+        if world.connected and not self.stopped:
+            assert world.exit.code == 0
+            assert not world.unacked
+        # What has left the queues is in the ledger, or was revoked; each attempt has one last word at most, unless it was repeated.
+        for key, item in world.stored:
+            if isinstance(item, Ended | Returned):
+                words = {other for stored, other in world.stored if stored == key and isinstance(other, Ended | Returned)}
+                assert words == {item}, "an attempt has one last word"
+        waiting = {key for queue in world.queues.values() for message in queue for key in keys_of(message.chunk)}
+        said = {key for key, _ in world.stored}
+        assert len(said | waiting) <= self.next_task * len(JOBS)
+
+
+WorkerStory.TestCase.settings = settings(max_examples=200, stateful_step_count=50, deadline=None)
+TestWorkerStory = WorkerStory.TestCase

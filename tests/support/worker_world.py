@@ -1,0 +1,300 @@
+"""A broker, a coordinator and an executor for `WorkerMachine`, without clock, thread or socket.
+
+The broker remembers which message a tag stands for, and which one a publish was: what is wrong with the identity of a
+message shows at once, and not only what is wrong with a count.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from broker_jobs.broker.port import Delivery, Tag
+from broker_jobs.core.resources import class_name, rounded
+from broker_jobs.core.spec import UNIT, Lane, Request, TaskOptions
+from broker_jobs.wire.messages import (
+    Chunk,
+    Ended,
+    Goodbye,
+    Heartbeat,
+    Hello,
+    Origin,
+    Output,
+    Program,
+    Reply,
+    ResourceClass,
+    Returned,
+    Revocation,
+    Started,
+    Taken,
+    Task,
+    Welcome,
+)
+from broker_jobs_worker.executors.port import ExecutionEnded
+from broker_jobs_worker.machine.commands import Command, Exit, Publish, Say, Settle, Start, Stop, Subscribe, Unsubscribe
+from broker_jobs_worker.machine.events import ChunkArrived, Connected, Disconnected, PublishConfirmed, PublishFailed, Tick
+from broker_jobs_worker.machine.state import AttemptKey, Identity, Source, Timing
+from broker_jobs_worker.machine.worker import WorkerMachine
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broker_jobs.core.outcome import Outcome
+    from broker_jobs_worker.machine.events import Event
+
+ONE_CPU = Request((("cpus", UNIT),))
+TWO_CPUS = Request((("cpus", 2 * UNIT),))
+MEMORY = Request((("cpus", UNIT), ("memory", 1 << 30)))
+TOO_MUCH = Request((("cpus", 64 * UNIT),))
+TOTAL = Request((("cpus", 2 * UNIT), ("memory", 2 << 30)))
+ORIGIN = Origin("host", "/usr/bin/python3", "3.11.7")
+JOB = "0" * 31 + "1"
+START_MS = 1_700_000_000_000
+
+
+def make_chunk(
+    *numbers: int, job: str = JOB, needs: Request = ONE_CPU, lane: Lane = Lane.normal, isolated: bool = False, attempt: int = 1
+) -> Chunk:
+    """A chunk of programs."""
+    tasks = tuple(Task(number, Program((b"true",)), attempt=attempt) for number in numbers)
+    return Chunk(job, "0", class_name(needs), lane, "client", tasks, (TaskOptions(resources=needs, lane=lane),), ORIGIN, isolated=isolated)
+
+
+def resource_class(needs: Request) -> ResourceClass:
+    """The class of a request."""
+    return ResourceClass(class_name(needs), rounded(needs))
+
+
+def keys_of(chunk: Chunk) -> list[AttemptKey]:
+    """The attempts in a chunk."""
+    return [AttemptKey(chunk.job, task.number, task.attempt) for task in chunk.tasks]
+
+
+@dataclass(eq=False)
+class Message:
+    """A chunk in a queue of the broker."""
+
+    chunk: Chunk
+    redelivered: bool = False
+
+    @property
+    def source(self) -> Source:
+        return Source(self.chunk.resource_class, self.chunk.lane)
+
+
+@dataclass
+class World:
+    """Everything around one worker."""
+
+    timing: Timing = field(default_factory=Timing)
+    total: Request = TOTAL
+
+    def __post_init__(self) -> None:
+        self.now = 1000.0
+        self.me = Identity("w", "boot", "host", 1, "0.1.0", self.total)
+        self.machine = WorkerMachine(self.me, self.timing)
+        self.generation = 0
+        self.connected = False
+        self.classes: list[ResourceClass] = []
+        self.queues: dict[Source, deque[Message]] = {}
+        self.unacked: dict[Tag, Message] = {}
+        self.subscribed: dict[Source, int] = {}
+        self.published: dict[int, Publish] = {}
+        self.stored: list[tuple[AttemptKey, Ended | Returned | Started | Taken]] = []
+        self.spoken: list[Hello | Heartbeat] = []
+        self.executions: dict[str, Start] = {}
+        self.started: set[AttemptKey] = set()
+        self.stopping: set[str] = set()
+        self.revoked: list[Revocation] = []
+        self.exit: Exit | None = None
+        self._tags = 0
+
+    # --- events ---
+
+    def tell(self, event: Event) -> tuple[Command, ...]:
+        """Hand an event to the machine, and do what it wants."""
+        commands = self.machine.handle(event, self.now)
+        for command in commands:
+            self._perform(command)
+        self.machine.check()
+        assert self.machine.running == len(self.executions)
+        assert self.machine.subscribed == self.subscribed or not self.connected
+        return commands
+
+    def connect(self) -> tuple[Command, ...]:
+        self.generation += 1
+        self.connected = True
+        self._tags = 0
+        return self.tell(Connected(self.generation))
+
+    def disconnect(self, *, stored: bool = False) -> None:
+        """Lose the connection: unsettled messages go back, and publishes without an answer may have been stored."""
+        self.connected = False
+        for message in reversed(self.unacked.values()):
+            message.redelivered = True
+            self.queues[message.source].appendleft(message)
+        self.unacked.clear()
+        for publish in self.published.values():
+            if stored:
+                self._store(publish)
+        self.tell(Disconnected("cut"))
+        for number in list(self.published):
+            self.fail(number)
+
+    def welcome(self, *needs: Request, revoked: Iterable[Revocation] = ()) -> tuple[Command, ...]:
+        """What a coordinator answers to a hello."""
+        for each in map(resource_class, needs):
+            if each not in self.classes:
+                self.classes.append(each)
+        revoked = tuple(revoked)
+        self.revoked += revoked
+        return self.tell(Welcome("w", "boot", tuple(self.classes), revoked))
+
+    def begin(self, *needs: Request) -> None:
+        """A connection and a welcome."""
+        self.connect()
+        self.welcome(*needs)
+
+    def put(self, chunk: Chunk, *, redelivered: bool = False) -> Message:
+        """Put a chunk into its queue."""
+        message = Message(chunk, redelivered)
+        self.queues.setdefault(message.source, deque()).append(message)
+        return message
+
+    def deliverable(self) -> list[Source]:
+        """Queues with a message for which there is credit."""
+        if not self.connected:
+            return []
+        held = [message.source for message in self.unacked.values()]
+        return [source for source, credit in self.subscribed.items() if self.queues.get(source) and held.count(source) < credit]
+
+    def deliver(self, source: Source) -> tuple[Command, ...]:
+        """Hand over the oldest message of a queue."""
+        return self.hand_over(self.queues[source].popleft())
+
+    def queued(self) -> list[Source]:
+        """Queues that are not empty."""
+        return [source for source, queue in self.queues.items() if queue]
+
+    def hand_over(self, message: Message) -> tuple[Command, ...]:
+        self._tags += 1
+        tag = Tag(self.generation, self._tags)
+        self.unacked[tag] = message
+        return self.tell(ChunkArrived(Delivery("queue", "tasks", "key", b"", tag, message.redelivered), message.chunk))
+
+    def arrive(self, chunk: Chunk, *, redelivered: bool = False) -> tuple[Command, ...]:
+        """A chunk comes straight from the broker."""
+        return self.hand_over(Message(chunk, redelivered))
+
+    def pass_time(self, seconds: float) -> tuple[Command, ...]:
+        self.now += seconds
+        return self.tell(Tick(START_MS + round(self.now * 1000)))
+
+    def confirm(self, number: int) -> tuple[Command, ...]:
+        """The broker has this publish."""
+        self._store(self.published.pop(number))
+        return self.tell(PublishConfirmed(number))
+
+    def fail(self, number: int) -> tuple[Command, ...]:
+        """The broker does not say whether it has it."""
+        del self.published[number]
+        return self.tell(PublishFailed(number, "unknown"))
+
+    def confirm_all(self) -> None:
+        """The broker has everything that was published so far."""
+        for number in list(self.published):
+            self.confirm(number)
+
+    def end(self, execution: str, outcome: Outcome) -> tuple[Command, ...]:
+        """An execution is over."""
+        del self.executions[execution]
+        return self.tell(ExecutionEnded(execution, outcome, START_MS, START_MS + 5, Output(), Output()))
+
+    def execution_of(self, number: int) -> str:
+        """The execution of a task that runs."""
+        [found] = [name for name, start in self.executions.items() if start.execution.task == number]
+        return found
+
+    def said(self, number: int) -> list[Ended | Returned | Started | Taken]:
+        """What the ledger has of a task."""
+        return [item for key, item in self.stored if key.task == number]
+
+    # --- commands ---
+
+    def _perform(self, command: Command) -> None:
+        assert self.exit is None, "nothing follows the exit"
+        match command:
+            case Start(execution):
+                key = AttemptKey(execution.job, execution.task, execution.attempt)
+                assert key not in self.started, "a worker never runs an attempt twice"
+                self.started.add(key)
+                assert execution.execution not in self.executions
+                assert not self.machine.draining, "a worker that drains starts nothing"
+                assert not self._is_revoked(key), "what is revoked does not start"
+                messages = [message for message in self.unacked.values() if key in keys_of(message.chunk)]
+                assert messages, "what starts has a message"
+                assert not all(message.redelivered for message in messages), "what may have run elsewhere does not start"
+                if self._is_isolated(key):
+                    started = [item for stored, item in self.stored if stored == key and isinstance(item, Started)]
+                    assert execution.execution in [item.execution for item in started], "the start of an isolated task is in the ledger"
+                self.executions[execution.execution] = command
+                self._check_resources()
+            case Stop(execution):
+                assert execution in self.executions, "only what runs can be stopped"
+                assert execution not in self.stopping, "once is enough"
+                self.stopping.add(execution)
+            case Publish(number):
+                assert number not in self.published, "a message is on its way once"
+                self.published[number] = command
+            case Say(message):
+                assert self.connected
+                self.spoken.append(message)
+            case Settle(delivery):
+                message = self.unacked.pop(delivery.tag)
+                for key in keys_of(message.chunk):
+                    assert self._is_safe(key), f"{key} is acknowledged, and the ledger does not know what became of it"
+            case Subscribe(name, lane, credit):
+                assert Source(name, lane) not in self.subscribed
+                assert 1 <= credit <= 64
+                assert self.connected
+                self.subscribed[Source(name, lane)] = credit
+            case Unsubscribe(name, lane):
+                del self.subscribed[Source(name, lane)]
+            case Exit(_, in_order):
+                self.exit = command
+                if in_order:
+                    assert not self.unacked, "what was delivered is settled"
+                    assert not self.executions, "nothing runs"
+                    assert not self.published, "everything is confirmed"
+
+    def _store(self, publish: Publish) -> None:
+        match publish.message:
+            case Reply(job, "w", "boot", items):
+                for item in items:
+                    if isinstance(item, Ended | Returned | Started | Taken):
+                        self.stored.append((AttemptKey(job, item.task, item.attempt), item))
+            case Goodbye("w", "boot"):
+                pass
+            case other:
+                raise AssertionError(other)
+
+    def _is_safe(self, key: AttemptKey) -> bool:
+        last = any(stored == key and isinstance(item, Ended | Returned | Taken) for stored, item in self.stored)
+        return last or self._is_revoked(key)
+
+    def _is_revoked(self, key: AttemptKey) -> bool:
+        return any(
+            r.job == key.job and r.task in {None, key.task} and (r.attempt is None or key.attempt <= r.attempt) for r in self.revoked
+        )
+
+    def _is_isolated(self, key: AttemptKey) -> bool:
+        return any(message.chunk.isolated and key in keys_of(message.chunk) for message in self.unacked.values())
+
+    def _check_resources(self) -> None:
+        held: dict[str, int] = {}
+        for start in self.executions.values():
+            for name, amount in start.execution.options.resources.amounts:
+                held[name] = held.get(name, 0) + amount
+        total = dict(self.total.amounts)
+        assert all(amount <= total[name] for name, amount in held.items()), "what runs fits the worker"
