@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.wire.topology import Queue
 
-TOKEN_TTL: Final = 100
+TOKEN_TTL: Final = 10
 """Milliseconds: a token that nobody holds is dead-lettered after them, one that was held for longer at once."""
 
 _LEASE_EXPIRES: Final = 7 * 24 * 3600 * 1000

@@ -235,9 +235,9 @@ class Link:
         if self._raw.is_open:
             self._raw.close()
         await asyncio.wait((self.closed,), timeout=_CLOSE_SECONDS)
-        transport = self._raw._transport  # noqa: SLF001 (pika has no other way to give up on a peer that does not answer)
-        if transport is not None:
-            transport.abort()
+        if not self.closed.done():
+            # Pika has no other way to give up on a peer that does not answer.
+            self._raw._terminate_stream(exceptions.StreamLostError("the broker did not answer the request to close"))  # noqa: SLF001
             await asyncio.wait((self.closed,), timeout=_CLOSE_SECONDS)
 
     def _on_blocked(self, _raw: object, method_frame: Any) -> None:
