@@ -1,13 +1,13 @@
 """`current`: what a function may know of the task in which it runs.
 
-    from broker_jobs import current
+from broker_jobs import current
 
-    def mesh(part: int) -> None:
-        for step in range(10):
-            ...
-            current.progress(step / 10, f"step {step}")
-            if current.stop_requested:
-                return
+def mesh(part: int) -> None:
+    for step in range(10):
+        ...
+        current.progress(step / 10, f"step {step}")
+        if current.stop_requested:
+            return
 """
 
 from __future__ import annotations

@@ -35,7 +35,7 @@ def execution(
     function: Function | None = None,
     values: Mapping[str, Value] | None = None,
     store: str | None = None,
-    env: Mapping[str, str] | None = None,
+    allocation: Mapping[str, str] | None = None,
     origin: Origin | None = None,
     job: str = JOB,
     name: str = "",
@@ -55,7 +55,7 @@ def execution(
         function=function,
         values=values or {},
         store=store,
-        env=env or {},
+        env=allocation or {},
     )
 
 

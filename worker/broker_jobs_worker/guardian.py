@@ -10,6 +10,7 @@ It is single-threaded, has a session of its own and is a child subreaper. Whatev
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -137,6 +138,8 @@ class Guardian:
             return False
         if not data:
             return False
+        for fd in fds:
+            os.set_inheritable(fd, False)
         match decode_part(ToGuardian, data).request:
             case StartServer(key, argv):
                 self._start(key, argv, fds)
@@ -245,12 +248,22 @@ def end_everything() -> None:
         time.sleep(KILL_INTERVAL)
 
 
+def close_inherited() -> None:
+    """Close what whoever started the worker left open, so that no task gets it."""
+    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+        if fd > CONTROL_FD:
+            with contextlib.suppress(OSError):
+                os.close(fd)
+
+
 def main() -> None:
     """Run the guardian; its socket is descriptor 3."""
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
+    close_inherited()
     become_subreaper()
     link = socket.socket(fileno=CONTROL_FD)
+    link.set_inheritable(False)
     reading, writing = socket.socketpair()
     writing.setblocking(False)
     reading.setblocking(False)

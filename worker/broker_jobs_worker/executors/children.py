@@ -42,6 +42,7 @@ from broker_jobs_worker.runners.protocol import (
     Setup,
     Signal,
     Sweep,
+    ToChild,
     ToServer,
     Unwatch,
     Up,
@@ -52,7 +53,7 @@ if TYPE_CHECKING:
     import asyncio
     from collections.abc import Collection
 
-    from broker_jobs_worker.runners.protocol import Done, Progressed, Redirected, Run, Stale
+    from broker_jobs_worker.runners.protocol import Done, Progressed, Redirected, Run, Stale, Tidied, Tidy
 
 _log = logging.getLogger(__name__)
 
@@ -89,7 +90,7 @@ class Listener(Protocol):
     def on_denied(self, ticket: str, reason: str) -> None:
         """There will be no child for this ticket."""
 
-    def on_news(self, child: Child, news: Redirected | Progressed | Done | Stale) -> None:
+    def on_news(self, child: Child, news: Redirected | Progressed | Done | Tidied | Stale) -> None:
         """A child that has been given out said something."""
 
     def on_swept(self, child: Child) -> None:
@@ -125,9 +126,9 @@ class Child:
     status: int | None = None
     known: set[str] = field(default_factory=set)
 
-    def send(self, run: Run) -> None:
-        """Have it run something."""
-        self.stream.send(run)
+    def send(self, order: Run | Tidy) -> None:
+        """Have it do something."""
+        self.stream.send(ToChild(order))
 
 
 @dataclass(slots=True, eq=False)

@@ -24,7 +24,7 @@ from broker_jobs_worker.executors.verdicts import MemoryUp, Stopped, TimeUp, Ver
 from broker_jobs_worker.runners.function import CANCEL_SIGNAL, TIME_SIGNAL
 from broker_jobs_worker.runners.ladder import Step, step
 from broker_jobs_worker.runners.program import TERMINATE_SIGNAL
-from broker_jobs_worker.runners.protocol import Done, Progressed, Ready, Redirected, Run, Stale
+from broker_jobs_worker.runners.protocol import Done, Progressed, Ready, Redirected, Run, Stale, Tidied, Tidy
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -203,12 +203,16 @@ class LocalExecutor:
 
     # --- from running to ended --------------------------------------------------------------------------------------
 
-    def on_news(self, child: Child, news: Ready | Redirected | Progressed | Done | Stale) -> None:
+    def on_news(self, child: Child, news: Ready | Redirected | Progressed | Done | Tidied | Stale) -> None:
         """Take in what a child says."""
         running = self._of(child)
-        if running is None or running.answer is not None:
+        if running is None:
             return
         match news:
+            case Tidied(clean):
+                self._on_tidied(running, child, clean=clean)
+            case _ if running.answer is not None:
+                pass  # the user's code holds the stream as well, and one answer counts
             case Progressed(fraction, text):
                 if 0 <= fraction <= 1:
                     self._report(ExecutionProgressed(running.execution.execution, fraction, text))
@@ -231,10 +235,18 @@ class LocalExecutor:
                 assert_never(news)
 
     def on_swept(self, child: Child) -> None:
+        """Ask the child whether that was all: a look from outside can miss one that forks and ends all the time."""
+        if self._of(child) is not None:
+            child.send(Tidy())
+
+    def _on_tidied(self, running: _Running, child: Child, *, clean: bool) -> None:
         """End what had answered and left processes behind."""
-        running = self._of(child)
-        if running is not None and running.answer is not None and running.verdict is None:
+        if running.answer is None or running.verdict is not None:
+            return
+        if clean:
             self._end(running, running.answer.outcome)
+        else:
+            self._children.sweep(child)
 
     def on_over(self, child: Child, used: int) -> None:
         """End what takes too much memory."""

@@ -19,8 +19,29 @@ from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import Call, Program
 from broker_jobs_worker.processes import become_subreaper
 from broker_jobs_worker.runners import function, program
-from broker_jobs_worker.runners.protocol import Done, FromChild, Progressed, Ready, Redirected, Run, Stale, framed, receive
-from broker_jobs_worker.runners.surroundings import Streams, Surroundings, enter_folder, leave_folder, signature, source_files
+from broker_jobs_worker.runners.protocol import (
+    Done,
+    FromChild,
+    Progressed,
+    Ready,
+    Redirected,
+    Run,
+    Stale,
+    Tidied,
+    Tidy,
+    ToChild,
+    framed,
+    receive,
+)
+from broker_jobs_worker.runners.surroundings import (
+    Streams,
+    Surroundings,
+    UnwritableError,
+    enter_folder,
+    leave_folder,
+    signature,
+    source_files,
+)
 
 if TYPE_CHECKING:
     import socket
@@ -42,8 +63,14 @@ def main(link: socket.socket) -> NoReturn:
     child = Child(link)
     child.send(Ready())
     while (data := receive(link)) is not None:
-        if not child.serve(decode_part(Run, data)):
-            break
+        match decode_part(ToChild, data).order:
+            case Tidy():
+                child.tidy()
+            case Run() as run:
+                if not child.serve(run):
+                    break
+            case other:
+                assert_never(other)
     os._exit(0)
 
 
@@ -64,7 +91,7 @@ class Child:
         self._sending = threading.Lock()
         self._progress_at = 0.0
 
-    def send(self, news: Ready | Redirected | Progressed | Done | Stale) -> None:
+    def send(self, news: Ready | Redirected | Progressed | Done | Tidied | Stale) -> None:
         """Tell the parent."""
         data = framed(FromChild(news))
         with self._sending:
@@ -72,7 +99,6 @@ class Child:
 
     def serve(self, run: Run) -> bool:
         """Run one task and answer; False when this child is of no more use."""
-        _reap()
         if isinstance(run.work, Call) and run.job != self._job:
             if self._job and self._sources.changed():
                 self.send(Stale())
@@ -86,6 +112,11 @@ class Child:
         self.send(Done(outcome, _alone(), stdout, stderr))
         return True
 
+    def tidy(self) -> None:
+        """Reap what was killed, and say whether that was all."""
+        _reap()
+        self.send(Tidied(_alone()))
+
     def _perform(self, run: Run) -> Outcome:
         try:
             folder = enter_folder(run)
@@ -93,8 +124,8 @@ class Child:
             return Failed(Cause.error, f"the task cannot run in {error.filename or run.options.cwd}: {error.strerror}")
         try:
             stdout, stderr = self._streams.open(run, folder)
-        except OSError as error:
-            return Failed(Cause.error, f"the output cannot be written to {error.filename}: {error.strerror}")
+        except UnwritableError as error:
+            return Failed(Cause.error, str(error))
         if self._streams.paths != (None, None):
             self.send(Redirected(*self._streams.paths))
         match run.work:
@@ -145,7 +176,7 @@ class Sources:
 
 
 def _reap() -> None:
-    """Forget the children that were killed after the last task."""
+    """Forget children that have ended."""
     with contextlib.suppress(ChildProcessError):
         while os.waitpid(-1, os.WNOHANG)[0]:
             pass

@@ -78,6 +78,8 @@ def _serve(link: socket.socket) -> None:
             data, fds, _, _ = socket.recv_fds(link, PACKET, 1)
             if not data:
                 break
+            for fd in fds:
+                os.set_inheritable(fd, False)
             if isinstance(decode_part(ToServer, data).request, Fork):
                 pid = _fork(fds, (link, reading, writing))
                 children.add(pid)

@@ -257,6 +257,20 @@ class Run:
 
 
 @dataclass(frozen=True, slots=True)
+class Tidy:
+    """What was left of the last task is killed: take note of it. Answer: `Tidied`."""
+
+    tag: ClassVar[str] = "tidy"
+
+
+@dataclass(frozen=True, slots=True)
+class ToChild:
+    """One message to a child."""
+
+    order: Run | Tidy
+
+
+@dataclass(frozen=True, slots=True)
 class Ready:
     """A child waits for work."""
 
@@ -298,6 +312,18 @@ class Done:
 
 
 @dataclass(frozen=True, slots=True)
+class Tidied:
+    """The answer to `Tidy`.
+
+    Attributes:
+        clean: the runner has no children left
+    """
+
+    tag: ClassVar[str] = "tidied"
+    clean: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Stale:
     """Modules that this child has imported were changed since: it takes no more tasks, and has not begun this one."""
 
@@ -308,14 +334,13 @@ class Stale:
 class FromChild:
     """One message of a child."""
 
-    news: Ready | Redirected | Progressed | Done | Stale
+    news: Ready | Redirected | Progressed | Done | Tidied | Stale
 
 
 def warm_up() -> None:
     """Prepare the codecs, so that no child has to."""
     encode_part(FromChild(Ready()))
-    run = encode_part(Run("", "", 0, 0, Program((b"",)), TaskOptions(), ""))
-    decode_part(Run, run)
+    decode_part(ToChild, encode_part(ToChild(Tidy())))
 
 
 def framed(part: object) -> bytes:

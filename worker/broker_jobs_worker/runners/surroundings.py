@@ -62,6 +62,10 @@ def leave_folder(run: Run) -> None:
         return  # there is none, or it holds something
 
 
+class UnwritableError(Exception):
+    """A file for output cannot be written; the text says which and why."""
+
+
 class Streams:
     """Where standard output and error go: files of the spool that serve many tasks, or files of the user."""
 
@@ -82,7 +86,7 @@ class Streams:
         """The descriptors for standard output and error of this task.
 
         Raises:
-            OSError: a file of the user cannot be written; its `filename` says which
+            UnwritableError: a file of the user cannot be written
         """
         wanted = (run.options.stdout, run.options.stderr)
         self.paths = (None, None)
@@ -94,8 +98,12 @@ class Streams:
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         for index, path in enumerate(paths):
             if path is not None:
-                os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
-                fds[index] = self._own[index] = os.open(path, flags, 0o666)
+                try:
+                    os.makedirs(os.path.dirname(path), exist_ok=True)  # noqa: PTH103, PTH120
+                    fds[index] = self._own[index] = os.open(path, flags, 0o666)
+                except OSError as error:
+                    where = f" ({error.filename})" if error.filename != path else ""
+                    raise UnwritableError(f"the output cannot be written to {path}: {error.strerror}{where}") from error
         self.paths = (paths[0], paths[1])
         return fds[0], fds[1]
 
@@ -173,9 +181,9 @@ class Surroundings:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         signal.setitimer(signal.ITIMER_REAL, 0)
-        self._put_streams()
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
+        self._put_streams()
 
     def _put_streams(self) -> None:
         if self._stdin.closed:

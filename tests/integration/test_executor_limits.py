@@ -1,0 +1,214 @@
+"""Limits and stops hold for the whole tree of processes."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
+from tests.support import stubborn
+from tests.support.executions import bench, call, program
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine
+
+    from broker_jobs_worker.executors.port import ExecutionEnded
+    from tests.support.executions import Bench
+
+GRACE = 0.3
+
+
+def told(spool: Path, story: Callable[[Bench], Coroutine[Any, Any, None]]) -> None:
+    async def run() -> None:
+        async with bench(spool, grace=GRACE) as b:
+            await story(b)
+            assert isinstance((await b.run_one(call(os.getpid))).outcome, Succeeded)
+            assert isinstance((await b.run_one(program("true"))).outcome, Succeeded)
+
+    asyncio.run(run())
+
+
+def failure_of(ended: ExecutionEnded) -> Failed:
+    assert isinstance(ended.outcome, Failed), ended.outcome
+    return ended.outcome
+
+
+def alive(folder: Path) -> list[str]:
+    """The processes that left their pid there and still live."""
+    return [path.name for path in folder.iterdir() if Path("/proc", path.name).exists()]
+
+
+def spin() -> None:
+    while True:
+        pass
+
+
+def stuck_in_c() -> None:
+    re.match(r"(a+)+$", "a" * 60 + "b")
+
+
+def swallow() -> None:
+    while True:
+        try:
+            time.sleep(60)
+        except Exception:  # noqa: BLE001
+            continue
+
+
+def leave_daemons(folder: str, mode: str) -> None:
+    subprocess.run([sys.executable, stubborn.__file__, folder, mode], check=True)
+    if mode == "fork":
+        return
+    while not os.listdir(folder):
+        time.sleep(0.01)
+    if os.environ.get("STAY"):
+        time.sleep(60)
+
+
+@pytest.mark.parametrize("function", [spin, stuck_in_c, swallow])
+def test_a_function_that_does_not_listen_is_killed(tmp_path: Path, function: Callable[[], None]) -> None:
+    async def story(b: Bench) -> None:
+        ended = await b.run_one(call(function, time_limit=200))
+        failed = failure_of(ended)
+        assert failed.cause is Cause.time_limit
+        assert "the time limit of 0.2 s was reached" in failed.message
+        assert "broker_jobs.errors.TimeLimitReached" in failed.exception_types
+
+    told(tmp_path, story)
+
+
+def test_a_program_may_end_in_order(tmp_path: Path) -> None:
+    script = "trap 'echo cleaned; exit 0' TERM; echo started; while :; do sleep 0.05; done"
+
+    async def story(b: Bench) -> None:
+        ended = await b.run_one(program("bash", "-c", script, time_limit=500))
+        assert failure_of(ended).cause is Cause.time_limit
+        assert ended.stdout.tail == b"started\ncleaned\n"
+
+    told(tmp_path, story)
+
+
+@pytest.mark.parametrize("kind", ["program", "function"])
+@pytest.mark.parametrize("mode", ["daemon", "hop"])
+def test_a_limit_holds_for_the_whole_tree(tmp_path: Path, kind: str, mode: str) -> None:
+    left = tmp_path / "left"
+    left.mkdir()
+    script = f"trap '' TERM; {sys.executable} {stubborn.__file__} {left} {mode}; while :; do sleep 1; done"
+    options: dict[str, Any] = {"time_limit": 1500, "env": (("STAY", "1"),)}
+    one = program("bash", "-c", script, **options) if kind == "program" else call(leave_daemons, str(left), mode, **options)
+
+    async def story(b: Bench) -> None:
+        ended = await b.run_one(one)
+        assert failure_of(ended).cause is Cause.time_limit
+        assert list(left.iterdir()), "it was there"
+        assert alive(left) == []
+
+    told(tmp_path / "spool", story)
+    assert marked(one.execution) == []
+
+
+def marked(execution: str) -> list[int]:
+    found = []
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            if f"BROKER_JOBS_EXECUTION={execution}".encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("mode", ["daemon", "hop"])
+def test_nothing_survives_a_function(tmp_path: Path, mode: str) -> None:
+    left = tmp_path / "left"
+    left.mkdir()
+
+    async def story(b: Bench) -> None:
+        one = call(leave_daemons, str(left), mode)
+        assert isinstance((await b.run_one(one)).outcome, Succeeded)
+        assert list(left.iterdir())
+        assert alive(left) == []
+        assert marked(one.execution) == []
+
+    told(tmp_path / "spool", story)
+
+
+@pytest.mark.parametrize("kind", ["program", "function"])
+def test_stop_of_what_does_not_listen(tmp_path: Path, kind: str) -> None:
+    ready = tmp_path / "ready"
+    one = program("bash", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 1; done") if kind == "program" else call(spin)
+
+    async def story(b: Bench) -> None:
+        b.executor.start(one)
+        while kind == "program" and not ready.exists():
+            await asyncio.sleep(0.01)
+        b.executor.stop(one.execution, "wrong input")
+        b.executor.stop(one.execution, "a second time")
+        (ended,) = await b.finish(one)
+        assert ended.outcome == Canceled("wrong input")
+        b.executor.stop(one.execution, "too late")
+        b.executor.stop("never heard of", "")
+
+    told(tmp_path / "spool", story)
+
+
+def test_stop_before_the_start(tmp_path: Path) -> None:
+    async def story(b: Bench) -> None:
+        one = call(os.getpid)
+        b.executor.start(one)
+        b.executor.stop(one.execution, "early")
+        assert (await b.finish(one))[0].outcome == Canceled("early")
+
+    told(tmp_path, story)
+
+
+def hoard(megabytes: int, children: int) -> int:
+    held = b"x" * (megabytes << 20)
+    kids = []
+    for _ in range(children):
+        pid = os.fork()
+        if pid == 0:
+            time.sleep(60)
+            os._exit(len(held) & 0)
+        kids.append(pid)
+    time.sleep(1)
+    for pid in kids:
+        os.kill(pid, signal.SIGKILL)
+    return len(held)
+
+
+def test_memory_of_the_tree_is_limited(tmp_path: Path) -> None:
+    script = "x = b'x' * (200 << 20); import time; time.sleep(60)"
+    through_a_shell = f'{sys.executable} -c "{script}" & wait'
+
+    async def story(b: Bench) -> None:
+        small, function, tree = await b.run(
+            call(hoard, 10, 0, memory_limit=100 << 20),
+            call(hoard, 200, 0, memory_limit=100 << 20),
+            program("bash", "-c", through_a_shell, memory_limit=100 << 20),
+        )
+        assert isinstance(small.outcome, Succeeded)
+        for ended in (function, tree):
+            failed = failure_of(ended)
+            assert failed.cause is Cause.memory_limit
+            assert "the memory limit of 100 MiB was exceeded" in failed.message
+
+    told(tmp_path, story)
+
+
+def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
+    async def story(b: Bench) -> None:
+        # 60 MiB, shared by four processes
+        ended = await b.run_one(call(hoard, 60, 3, memory_limit=150 << 20))
+        assert isinstance(ended.outcome, Succeeded)
+
+    told(tmp_path, story)
