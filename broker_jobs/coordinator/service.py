@@ -73,6 +73,12 @@ class Coordinator:
         self._pulse = Pulse()
         self._next_look = 0.0
         self._tidy_at: float | None = None
+        self._unfinished = 0
+
+    @property
+    def idle(self) -> bool:
+        """Whether no job is unfinished."""
+        return self._unfinished == 0
 
     def run(self) -> None:
         """Work until `stop`.
@@ -94,6 +100,7 @@ class Coordinator:
             store.take_epoch(PARTITION)
             ledger = Ledger(config, store, self._signer, self._topology, partition=PARTITION, version=version("broker-jobs"))
             post.perform(ledger.load(time.monotonic(), _now_ms()))
+            self._unfinished = len(ledger.jobs.live)
             post.consume()
             self.ready.set()
             _LOG.info("coordinator %s keeps %s: %d jobs have not ended", config.name, store.path, len(ledger.jobs.live))
@@ -201,6 +208,7 @@ class Coordinator:
             for item in others:
                 self._take(item, ledger)
             effects = ledger.finish()
+        self._unfinished = len(ledger.jobs.live)
         post.perform(effects, done, dead)
         self._count(effects, len(messages), dead, oldest)
         return effects.more

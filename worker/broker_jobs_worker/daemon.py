@@ -121,6 +121,11 @@ class WorkerDaemon:
             if server:
                 server.close()
 
+    @property
+    def busy(self) -> bool:
+        """Whether a task runs here."""
+        return self._machine.running > 0
+
     def drain(self) -> None:
         """Start nothing more, and end when what runs has ended; a second call stops what runs."""
         self._feed(StopRequested() if self._machine.draining else DrainRequested())

@@ -1,0 +1,207 @@
+"""The node: a coordinator and a worker in one program, ``python -m broker_jobs_worker.node``.
+
+``broker-jobs up`` runs it in the foreground. A client without an address starts it in the background; then it ends by itself when
+no client is attached and nothing is left to do. Clients are attached while they hold a shared lock on ``clients.lock``; a node that
+ends takes that lock for itself first, so a client that comes at that moment waits, and starts the next node.
+
+The coordinator has threads of its own here, the worker has the main one; tasks run in children as always.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import fcntl
+import logging
+import os
+import signal
+import sys
+import threading
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, Self
+
+from broker_jobs.client.node import CLIENTS_FILE, LOCK_FILE, READY_FILE
+from broker_jobs.config import make_private, resolve, scheme
+from broker_jobs.coordinator.config import CoordinatorConfig, Durability
+from broker_jobs.coordinator.service import Coordinator
+from broker_jobs.errors import BrokerError, BrokerJobsError, LedgerRefused
+from broker_jobs_worker.config import WorkerConfig, fresh_worker_name
+from broker_jobs_worker.daemon import BUG, WorkerDaemon
+
+if TYPE_CHECKING:
+    from io import TextIOWrapper
+
+    from broker_jobs.config import Settings
+
+LINGER: Final = 5.0
+"""Seconds without a client and without work after which a background node ends."""
+
+MISUSE: Final = 2
+UNREACHABLE: Final = 3
+
+_LOOK: Final = 0.5
+_READY_PATIENCE: Final = 60.0
+_SWITCH_INTERVAL: Final = 0.0005
+"""Seconds after which a thread lets another one run; Python's 5 ms are longer than a whole round trip."""
+
+_log = logging.getLogger("broker_jobs.node")
+
+
+class _Held:
+    """A file whose lock is held until the end of the process."""
+
+    def __init__(self, path: Path) -> None:
+        self._file: TextIOWrapper = path.open("a+", encoding="utf-8")
+
+    def try_exclusive(self) -> bool:
+        """Take the lock, unless somebody has it."""
+        try:
+            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
+
+    def release(self) -> Self:
+        """Give the lock back."""
+        fcntl.flock(self._file, fcntl.LOCK_UN)
+        return self
+
+
+class _Node:
+    """One run of the node."""
+
+    def __init__(self, settings: Settings, arguments: argparse.Namespace) -> None:
+        self._settings = settings
+        self._foreground: bool = arguments.foreground
+        self._linger: float = arguments.linger
+        local = scheme(settings.url) == "sqlite"
+        name = fresh_worker_name()
+        self._coordinator = Coordinator(
+            CoordinatorConfig(
+                settings.url,
+                settings.required_key(),
+                f"sqlite:///{settings.home / 'ledger.db'}",
+                namespace=settings.namespace,
+                name=name,
+                durability=Durability.process if local else Durability.power,
+            )
+        )
+        self._worker_config = WorkerConfig(
+            settings.url,
+            settings.namespace,
+            settings.required_key(),
+            settings.home / "output",
+            name=name,
+            cpus=arguments.cpus,
+            store=settings.value_store,
+        )
+        self._stopped_by: BaseException | None = None
+        self._ended = asyncio.Event()
+
+    async def run(self) -> int:
+        """Work until told to end, or until nothing is left to do; the exit code."""
+        loop = asyncio.get_running_loop()
+        thread = threading.Thread(target=self._coordinate, args=(loop,), name="coordinator")
+        thread.start()
+        try:
+            # The worker needs the coordinator's welcome, so it is the second to begin.
+            await self._coordinator_ready()
+            daemon = WorkerDaemon(self._worker_config)
+            for number in (signal.SIGTERM, signal.SIGINT):
+                loop.add_signal_handler(number, daemon.drain)
+            working = asyncio.ensure_future(daemon.serve())
+            watching = asyncio.ensure_future(self._watch(daemon))
+            (self._settings.home / READY_FILE).write_text(f"{os.getpid()}\n", encoding="utf-8")
+            _log.info("node %s works for %s", daemon.name, self._settings)
+            try:
+                return await working
+            finally:
+                watching.cancel()
+        finally:
+            (self._settings.home / READY_FILE).unlink(missing_ok=True)
+            self._coordinator.stop()
+            await asyncio.to_thread(thread.join)
+            if self._stopped_by is not None:
+                raise self._stopped_by
+
+    def _coordinate(self, loop: asyncio.AbstractEventLoop) -> None:
+        """The coordinator's thread."""
+        try:
+            self._coordinator.run()
+        except BaseException as error:  # noqa: BLE001 (handed to the main thread, which raises it)
+            self._stopped_by = error
+        loop.call_soon_threadsafe(self._ended.set)
+
+    async def _coordinator_ready(self) -> None:
+        ended = asyncio.ensure_future(self._ended.wait())
+        try:
+            for _ in range(int(_READY_PATIENCE / 0.01)):
+                if self._coordinator.ready.is_set():
+                    return
+                await asyncio.wait([ended], timeout=0.01)
+                if ended.done():
+                    break
+        finally:
+            ended.cancel()
+        raise self._stopped_by or BrokerError("the coordinator did not come up in time; the log says more")
+
+    async def _watch(self, daemon: WorkerDaemon) -> None:
+        """End the worker with the coordinator, and a background node when nobody needs it."""
+        clients = _Held(self._settings.home / CLIENTS_FILE)
+        loop = asyncio.get_running_loop()
+        idle_since = loop.time()
+        while not self._ended.is_set():
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._ended.wait(), _LOOK)
+            if self._foreground:
+                continue
+            if not clients.try_exclusive():
+                idle_since = loop.time()
+            elif not self._coordinator.idle or daemon.busy:
+                clients.release()
+                idle_since = loop.time()
+            elif loop.time() - idle_since < self._linger:
+                clients.release()
+            else:
+                # The lock is kept: a client that comes now waits for our end, and starts another node.
+                _log.info("no client and nothing to do for %g s", self._linger)
+                break
+        daemon.drain()
+        if self._ended.is_set():
+            daemon.drain()
+
+
+def main() -> int:
+    """Run the node; the exit code: 0 in order, 2 misuse, 3 the broker cannot be reached, 70 a bug of ours."""
+    parser = argparse.ArgumentParser(prog="broker-jobs up", description="A coordinator and a worker in one program.")
+    parser.add_argument("--home", type=Path, help="state folder")
+    parser.add_argument("--url", help="address of the broker; by default a file in the state folder")
+    parser.add_argument("--namespace", help="prefix of all queues")
+    parser.add_argument("--cpus", type=int, help="processors to give to tasks; by default all")
+    parser.add_argument("--linger", type=float, default=LINGER, help="seconds without client and work after which it ends")
+    parser.add_argument("--foreground", action="store_true", help="go on without clients and without work")
+    arguments = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    sys.setswitchinterval(_SWITCH_INTERVAL)
+    try:
+        settings = resolve(arguments.url, arguments.namespace, home=arguments.home)
+        make_private(settings.home)
+        lock = _Held(settings.home / LOCK_FILE)
+        if not lock.try_exclusive():
+            raise LedgerRefused(f"a node of {settings.home} runs already; end it with: broker-jobs down")
+        return asyncio.run(_run(settings, arguments))
+    except BrokerJobsError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return UNREACHABLE if isinstance(error, BrokerError) else MISUSE
+    except Exception:
+        _log.exception("the node stops")
+        return BUG
+
+
+async def _run(settings: Settings, arguments: argparse.Namespace) -> int:
+    return await _Node(settings, arguments).run()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
