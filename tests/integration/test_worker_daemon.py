@@ -16,6 +16,7 @@ import pytest
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from broker_jobs.core.spec import Lane, Request
+from broker_jobs.core.value import Inline
 from broker_jobs.wire.messages import Ended, Goodbye, Heartbeat, Returned, Revocation, Role, Started, Taken, Token
 from broker_jobs.wire.payload import load
 from broker_jobs.wire.signing import SigningKey, new_key
@@ -75,6 +76,14 @@ def waiting_for(gate: Path, number: int) -> Task:
     return program(number, "sh", "-c", 'until [ -e "$0" ]; do sleep 0.02; done', str(gate))
 
 
+def value_of(coordinator: FakeCoordinator, number: int) -> object:
+    """What a function has returned."""
+    outcome = coordinator.ended(number).outcome
+    assert isinstance(outcome, Succeeded), outcome
+    assert isinstance(outcome.value, Inline)
+    return load(outcome.value)
+
+
 def add(left: int, right: int) -> int:
     """A task."""
     return left + right
@@ -93,10 +102,7 @@ def test_programs_and_functions_run_and_their_outcomes_come_back(url: str, confi
             await coordinator.run(summed, failing, functions=functions | more)
             await coordinator.run(program(2, "echo", "hello"), program(3, "false"), program(4, "no-such-program-here"))
             await coordinator.until_ended(0, 1, 2, 3, 4)
-            outcome = coordinator.ended(0).outcome
-            assert isinstance(outcome, Succeeded)
-            assert outcome.value is not None
-            assert load(outcome.value) == 5
+            assert value_of(coordinator, 0) == 5
             failed = coordinator.ended(1).outcome
             assert isinstance(failed, Failed)
             assert "nothing can be divided" in failed.message
@@ -123,10 +129,7 @@ def test_a_hundred_tasks_of_a_chunk_end_once_each(url: str, config: WorkerConfig
             await coordinator.run(*[task for task, _ in made[50:]], functions=functions)
             await coordinator.until_ended(*range(100))
             for number in range(100):
-                outcome = coordinator.ended(number).outcome
-                assert isinstance(outcome, Succeeded)
-                assert outcome.value is not None
-                assert load(outcome.value) == number + 1
+                assert value_of(coordinator, number) == number + 1
 
     run(story())
 

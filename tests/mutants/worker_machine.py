@@ -12,21 +12,21 @@ MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant)
     (
         "acknowledge when the last task has ended, without a word of the broker",
-        f"{_MACHINE}/worker.py",
-        "if not self.dues[delivery].unconfirmed:",
-        "if not self.dues[delivery].unfinished:",
+        f"{_MACHINE}/holdings.py",
+        "            due.unfinished.discard(attempt.key)\n            if not due.unconfirmed:",
+        "            due.unfinished.discard(attempt.key)\n            if not due.unfinished:",
     ),
     (
         "go on with deliveries of a connection that is gone",
-        f"{_MACHINE}/worker.py",
+        f"{_MACHINE}/holdings.py",
         "        self.dues.clear()\n",
         "",
     ),
     (
         "keep what waits when its message is somebody else's",
-        f"{_MACHINE}/worker.py",
-        "                case Waiting():\n                    del self.attempts[attempt.key]\n",
-        "                case Waiting():\n                    attempt.state.bundle.waiting.clear()\n",
+        f"{_MACHINE}/holdings.py",
+        "            if isinstance(attempt.state, Waiting | Announced):\n                self.drop(attempt)\n",
+        "            if isinstance(attempt.state, Announced):\n                self.drop(attempt)\n",
     ),
     (
         "start an isolated task at once",
@@ -36,9 +36,9 @@ MUTANTS: Final = (
     ),
     (
         "start what was announced after the connection was lost",
-        f"{_MACHINE}/worker.py",
-        "                case Announced(allocation=allocation, notice=notice):\n                    self._withdraw(allocation, notice)\n                    del self.attempts[attempt.key]\n                case Running() | Closing():",
-        "                case Announced() | Running() | Closing():",
+        f"{_MACHINE}/holdings.py",
+        "            if isinstance(attempt.state, Waiting | Announced):\n                self.drop(attempt)\n",
+        "            if isinstance(attempt.state, Waiting):\n                self.drop(attempt)\n",
     ),
     (
         "run a copy of what has just finished",
@@ -56,13 +56,13 @@ MUTANTS: Final = (
         "release the resources when a stop is asked for",
         f"{_MACHINE}/worker.py",
         "                        yield Stop(execution, reason)",
-        "                        self.pool.release(run.allocation)\n                        yield Stop(execution, reason)",
+        "                        self._have.pool.release(run.allocation)\n                        yield Stop(execution, reason)",
     ),
     (
         "never release resources",
-        f"{_MACHINE}/worker.py",
-        "                del self._running[execution]\n                self.pool.release(allocation)",
-        "                del self._running[execution]",
+        f"{_MACHINE}/holdings.py",
+        "                del self.running[execution]\n                self.pool.release(allocation)",
+        "                del self.running[execution]",
     ),
     (
         "forget a reply that was refused",
@@ -85,8 +85,14 @@ MUTANTS: Final = (
     (
         "leave before everything is confirmed",
         f"{_MACHINE}/worker.py",
-        "if not self.draining or self.exited or self.attempts or not self._replies.empty:",
-        "if not self.draining or self.exited or self._running:",
+        "if not self.draining or self.exited or self._have.attempts or not self._replies.empty:",
+        "if not self.draining or self.exited or self._have.running:",
+    ),
+    (
+        "say goodbye once, whatever comes after it",
+        f"{_MACHINE}/worker.py",
+        "if not self._have.attempts and self._replies.empty:",
+        "if True:",
     ),
     (
         "stop an execution twice",

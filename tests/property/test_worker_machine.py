@@ -62,12 +62,11 @@ class WorkerStory(RuleBasedStateMachine):
         sources = self.world.queued()
         self.world.deliver(sources[pick % len(sources)])
 
-    @precondition(lambda self: self.world.unacked and self.world.exit is None)
+    @precondition(lambda self: self.world.history and self.world.connected and self.world.exit is None)
     @rule(pick=index, redelivered=st.booleans())
     def copy(self, pick: int, redelivered: bool) -> None:
         """The same message comes twice."""
-        messages = list(self.world.unacked.values())
-        self.world.arrive(messages[pick % len(messages)].chunk, redelivered=redelivered)
+        self.world.arrive(self.world.history[pick % len(self.world.history)], redelivered=redelivered)
 
     # --- tasks end ---
 

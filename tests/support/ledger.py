@@ -38,7 +38,7 @@ from tests.support.inbox import PATIENCE
 
 if TYPE_CHECKING:
     import types
-    from collections.abc import Callable
+    from collections.abc import Callable, Coroutine
 
     from broker_jobs.broker.port import Broker, Delivery
     from broker_jobs.wire.messages import ReplyItem
@@ -181,7 +181,7 @@ class FakeCoordinator:
         async with self._changed:
             self._changed.notify_all()
 
-    def _note(self, work: types.CoroutineType[None, None, None]) -> None:
+    def _note(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)

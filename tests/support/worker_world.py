@@ -103,6 +103,7 @@ class World:
         self.published: dict[int, Publish] = {}
         self.stored: list[tuple[AttemptKey, Ended | Returned | Started | Taken]] = []
         self.spoken: list[Hello | Heartbeat] = []
+        self.history: list[Chunk] = []
         self.executions: dict[str, Start] = {}
         self.started: set[AttemptKey] = set()
         self.stopping: set[str] = set()
@@ -181,6 +182,7 @@ class World:
         self._tags += 1
         tag = Tag(self.generation, self._tags)
         self.unacked[tag] = message
+        self.history.append(message.chunk)
         return self.tell(ChunkArrived(Delivery("queue", "tasks", "key", b"", tag, message.redelivered), message.chunk))
 
     def arrive(self, chunk: Chunk, *, redelivered: bool = False) -> tuple[Command, ...]:
@@ -247,9 +249,9 @@ class World:
             case Publish(number):
                 assert number not in self.published, "a message is on its way once"
                 self.published[number] = command
-            case Say(message):
+            case Say(spoken):
                 assert self.connected
-                self.spoken.append(message)
+                self.spoken.append(spoken)
             case Settle(delivery):
                 message = self.unacked.pop(delivery.tag)
                 for key in keys_of(message.chunk):

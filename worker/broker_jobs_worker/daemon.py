@@ -150,7 +150,7 @@ class WorkerDaemon:
             self._spawn(self._keep_subscriptions())
             while not self._exit.done():
                 self._feed(Tick(time.time_ns() // 1_000_000))
-                self._metrics.resources(self._machine.pool.free)
+                self._metrics.resources(self._machine.free)
                 self._metrics.running.set(self._machine.running)
                 self._pulse.beat(connected=self._broker.connected, running=self._machine.running, draining=self._machine.draining)
                 await asyncio.wait([self._exit], timeout=TICK)

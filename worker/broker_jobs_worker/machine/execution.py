@@ -1,0 +1,56 @@
+"""All that an executor needs to run a task of a chunk."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker_jobs.wire.messages import Call
+from broker_jobs_worker.executors.port import Execution
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broker_jobs.core.resources import Allocation
+    from broker_jobs.core.spec import Request
+    from broker_jobs.wire.messages import Chunk, Task
+
+
+def make_execution(name: str, chunk: Chunk, task: Task, allocation: Allocation, total: Request) -> Execution:
+    """The execution of a task; the chunk was checked, so what the task refers to is there.
+
+    Args:
+        name: unique for ever
+        chunk: what the task came in
+        task: what to run
+        allocation: what it may use
+        total: what the worker has
+    """
+    call = task.work if isinstance(task.work, Call) else None
+    env = {
+        "BROKER_JOBS_JOB": chunk.job,
+        "BROKER_JOBS_TASK": str(task.number),
+        "BROKER_JOBS_ATTEMPT": str(task.attempt),
+        "BROKER_JOBS_EXECUTION": name,
+        "BROKER_JOBS_CPUS": _listed(allocation.indices.get("cpus", ())),
+    }
+    if any(resource == "gpus" for resource, _ in total.amounts):
+        # Where the worker gives out graphics processors, a task without any shall see none.
+        env["CUDA_VISIBLE_DEVICES"] = _listed(allocation.indices.get("gpus", ()))
+    return Execution(
+        execution=name,
+        job=chunk.job,
+        task=task.number,
+        attempt=task.attempt,
+        work=task.work,
+        options=chunk.options[task.options],
+        origin=chunk.origin,
+        task_name=task.name,
+        function=chunk.functions[call.function] if call else None,
+        values={key: chunk.values[key] for key in call.inputs} if call else {},
+        store=chunk.store,
+        env=env,
+    )
+
+
+def _listed(indices: Iterable[int]) -> str:
+    return ",".join(map(str, indices))

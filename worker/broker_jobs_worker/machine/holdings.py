@@ -1,0 +1,192 @@
+"""What a worker has: attempts, the messages they came with, and the resources they hold.
+
+Everything is kept twice, by attempt and by what one looks for; `check` sees that both agree.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.core.resources import Pool
+from broker_jobs.core.spec import Lane
+from broker_jobs.errors import IllegalTransition
+from broker_jobs.wire.messages import Held
+from broker_jobs_worker.machine.state import Announced, Attempt, AttemptKey, Closing, Due, Running, Taking, Waiting
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from broker_jobs.broker.port import Delivery
+    from broker_jobs.core.resources import Allocation
+    from broker_jobs.core.spec import Request
+    from broker_jobs.wire.messages import Ended, Returned, Task
+    from broker_jobs_worker.machine.state import Bundle, Group, Source
+
+LANES: Final = (Lane.high, Lane.normal, Lane.low)
+
+
+class Holdings:
+    """Everything that a worker has.
+
+    Args:
+        total: what it may give to tasks
+
+    Attributes:
+        attempts: all of them
+        dues: unsettled deliveries of the present connection
+        bundles: chunks with tasks that wait, oldest first
+        running: attempts by execution
+        announced: attempts by the number of their notice
+    """
+
+    def __init__(self, total: Request) -> None:
+        self.pool = Pool(total)
+        self.attempts: dict[AttemptKey, Attempt] = {}
+        self.dues: dict[Delivery, Due] = {}
+        self.bundles: dict[Lane, deque[Bundle]] = {lane: deque() for lane in LANES}
+        self.running: dict[str, Attempt] = {}
+        self.announced: dict[int, Attempt] = {}
+
+    def inventory(self) -> tuple[Held, ...]:
+        """All attempts, for the ledger."""
+        return tuple(
+            Held(*attempt.key, taken=isinstance(attempt.state, Running) and attempt.state.taking is not Taking.not_yet)
+            for attempt in self.attempts.values()
+        )
+
+    def room(self, source: Source, needs: Request) -> int:
+        """How many tasks of a queue run, their message being held, or could start now."""
+        busy = (*self.running.values(), *self.announced.values())
+        return sum(attempt.source == source and bool(attempt.deliveries) for attempt in busy) + self.pool.how_many(needs)
+
+    # --- the way of an attempt ---
+
+    def receive(self, delivery: Delivery, group: Group) -> None:
+        """Note a delivery; what it waits for is said with `tie`.
+
+        Raises:
+            IllegalTransition: it is here already
+        """
+        if delivery in self.dues:
+            raise IllegalTransition(f"{delivery.tag} was delivered twice")
+        self.dues[delivery] = Due(group)
+
+    def tie(self, attempt: Attempt, delivery: Delivery) -> None:
+        """Let a delivery wait for an attempt, which may be new."""
+        self.attempts[attempt.key] = attempt
+        attempt.deliveries.add(delivery)
+        due = self.dues[delivery]
+        due.unconfirmed.add(attempt.key)
+        if not isinstance(attempt.state, Closing):
+            due.unfinished.add(attempt.key)
+
+    def grant(self) -> tuple[Attempt, Bundle, Task, Allocation] | None:
+        """The next task that may start, with its resources: by lane and age; nothing overtakes what does not fit."""
+        for lane in LANES:
+            bundles = self.bundles[lane]
+            while bundles:
+                bundle = bundles[0]
+                if bundle.waiting:
+                    allocation = self.pool.try_allocate(bundle.request)
+                    if allocation is None:
+                        return None
+                    key = next(iter(bundle.waiting))
+                    return self.attempts[key], bundle, bundle.waiting.pop(key), allocation
+                bundles.popleft()
+        return None
+
+    def announce(self, attempt: Attempt, state: Announced) -> None:
+        """It starts when its notice is confirmed."""
+        attempt.state = state
+        self.announced[state.notice] = attempt
+
+    def run(self, attempt: Attempt, state: Running) -> None:
+        """It starts."""
+        if isinstance(attempt.state, Announced):
+            del self.announced[attempt.state.notice]
+        attempt.state = state
+        self.running[state.execution] = attempt
+
+    def close(self, attempt: Attempt, word: Ended | Returned) -> Iterator[Group]:
+        """It is over; groups whose reply nothing is to be waited for any more.
+
+        Raises:
+            IllegalTransition: it was over before
+        """
+        self._let_go(attempt)
+        attempt.state = Closing(word)
+        for delivery in attempt.deliveries:
+            due = self.dues[delivery]
+            due.unfinished.discard(attempt.key)
+            if not due.unfinished:
+                yield due.group
+
+    def drop(self, attempt: Attempt) -> None:
+        """Forget it: nobody needs a word about it. Its deliveries are the caller's to `discharge`."""
+        if not isinstance(attempt.state, Closing):
+            self._let_go(attempt)
+        del self.attempts[attempt.key]
+
+    def discharge(self, attempt: Attempt) -> Iterator[Delivery | Group]:
+        """No delivery waits for it any more: which are to be settled, and groups whose reply nothing is to be waited for any more."""
+        for delivery in attempt.deliveries:
+            due = self.dues[delivery]
+            due.unconfirmed.discard(attempt.key)
+            due.unfinished.discard(attempt.key)
+            if not due.unconfirmed:
+                del self.dues[delivery]
+                yield delivery
+            elif not due.unfinished:
+                yield due.group
+        attempt.deliveries.clear()
+
+    def cut_off(self) -> None:
+        """Forget the deliveries, and what has not started."""
+        self.dues.clear()
+        for attempt in list(self.attempts.values()):
+            attempt.deliveries.clear()
+            if isinstance(attempt.state, Waiting | Announced):
+                self.drop(attempt)
+        for bundles in self.bundles.values():
+            bundles.clear()
+
+    def _let_go(self, attempt: Attempt) -> None:
+        match attempt.state:
+            case Waiting(bundle):
+                bundle.waiting.pop(attempt.key, None)
+            case Announced(allocation=allocation, notice=notice):
+                del self.announced[notice]
+                self.pool.release(allocation)
+            case Running(execution, allocation):
+                del self.running[execution]
+                self.pool.release(allocation)
+            case Closing():
+                raise IllegalTransition(f"a second last word about {attempt.key}")
+            case _:
+                assert_never(attempt.state)
+
+    # --- what must always be true ---
+
+    def check(self) -> None:
+        """What must always be true; `AssertionError` where it is not."""
+        self.pool.check()
+        states = {key: attempt.state for key, attempt in self.attempts.items()}
+        held = [id(state.allocation) for state in states.values() if isinstance(state, Announced | Running)]
+        assert sorted(held) == sorted(map(id, self.pool.held)), "what runs or is about to holds an allocation, and nothing else does"
+        running = {state.execution: self.attempts[key] for key, state in states.items() if isinstance(state, Running)}
+        assert running == self.running, "the index of executions is right"
+        announced = {state.notice: self.attempts[key] for key, state in states.items() if isinstance(state, Announced)}
+        assert announced == self.announced, "the index of notices is right"
+        waiting = {key: bundle for bundles in self.bundles.values() for bundle in bundles for key in bundle.waiting}
+        assert waiting == {key: state.bundle for key, state in states.items() if isinstance(state, Waiting)}, "what waits is in its bundle"
+        for delivery, due in self.dues.items():
+            assert due.unconfirmed, "what waits for nothing is settled"
+            tied = {key for key, attempt in self.attempts.items() if delivery in attempt.deliveries}
+            assert due.unconfirmed == tied, "deliveries and attempts agree"
+            closing = {key for key in tied if isinstance(states[key], Closing)}
+            assert due.unfinished == tied - closing, "unfinished is what has no last word"
+        for attempt in self.attempts.values():
+            assert attempt.deliveries <= self.dues.keys(), "nobody waits for a delivery that is gone"
+            if isinstance(attempt.state, Waiting | Announced):
+                assert attempt.deliveries, "what has not started has a message"
