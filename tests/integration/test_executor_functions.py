@@ -21,7 +21,7 @@ from broker_jobs.data.store import ValueStore, fetch
 from broker_jobs.errors import NotInTask, TimeLimitReached, ValidationError
 from broker_jobs.wire import payload
 from broker_jobs.wire.messages import Call, Function, Origin
-from tests.support.executions import JOB, bench, call, execution, here
+from tests.support.executions import JOB, appears, bench, call, execution, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -248,7 +248,7 @@ def surroundings() -> dict[str, Any]:
     mask = os.umask(0)
     os.umask(mask)
     return {
-        "cwd": os.getcwd(),
+        "cwd": str(Path.cwd()),
         "env": dict(os.environ),
         "umask": mask,
         "term": signal.getsignal(signal.SIGTERM),
@@ -452,20 +452,13 @@ def wait_for(path: str) -> int:
     return os.getpid()
 
 
-async def until_there(path: Path) -> str:
-    async with asyncio.timeout(30):
-        while not path.exists() or not path.read_text():
-            await asyncio.sleep(0.01)
-    return path.read_text()
-
-
 def test_one_of_two_children_is_killed_and_the_other_is_unharmed(tmp_path: Path) -> None:
     async def story(b: Bench) -> None:
         one, two = (call(wait_for, str(tmp_path / name)) for name in "ab")
         b.executor.start(one)
         b.executor.start(two)
-        victim = int(await until_there(tmp_path / "a.pid"))
-        await until_there(tmp_path / "b.pid")
+        victim = int(await appears(tmp_path / "a.pid"))
+        await appears(tmp_path / "b.pid")
         os.kill(victim, signal.SIGKILL)
         (killed,) = await b.finish(one)
         assert isinstance(killed.outcome, Crashed)
@@ -590,7 +583,7 @@ def test_stop_and_time_limit_raise_in_the_function(tmp_path: Path) -> None:
         assert limited.stdout.tail == b"limit True\n"
         stopped = call(patient, str(tmp_path / "s"))
         b.executor.start(stopped)
-        await until_there(tmp_path / "s")
+        await appears(tmp_path / "s")
         b.executor.stop(stopped.execution, "wrong input")
         (ended,) = await b.finish(stopped)
         assert ended.outcome == Canceled("wrong input")

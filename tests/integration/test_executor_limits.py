@@ -16,7 +16,7 @@ import pytest
 
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from tests.support import stubborn
-from tests.support.executions import bench, call, program
+from tests.support.executions import appears, bench, call, program
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -66,9 +66,7 @@ def swallow() -> None:
 
 def leave_daemons(folder: str, mode: str) -> None:
     subprocess.run([sys.executable, stubborn.__file__, folder, mode], check=True)
-    if mode == "fork":
-        return
-    while not os.listdir(folder):
+    while not list(Path(folder).iterdir()):
         time.sleep(0.01)
     if os.environ.get("STAY"):
         time.sleep(60)
@@ -145,12 +143,12 @@ def test_nothing_survives_a_function(tmp_path: Path, mode: str) -> None:
 @pytest.mark.parametrize("kind", ["program", "function"])
 def test_stop_of_what_does_not_listen(tmp_path: Path, kind: str) -> None:
     ready = tmp_path / "ready"
-    one = program("bash", "-c", f"trap '' TERM; touch {ready}; while :; do sleep 1; done") if kind == "program" else call(spin)
+    one = program("bash", "-c", f"trap '' TERM; echo 1 > {ready}; while :; do sleep 1; done") if kind == "program" else call(spin)
 
     async def story(b: Bench) -> None:
         b.executor.start(one)
-        while kind == "program" and not ready.exists():
-            await asyncio.sleep(0.01)
+        if kind == "program":
+            await appears(ready)
         b.executor.stop(one.execution, "wrong input")
         b.executor.stop(one.execution, "a second time")
         (ended,) = await b.finish(one)

@@ -116,6 +116,14 @@ class Bench:
         return (await self.run(one))[0]
 
 
+async def appears(path: Path) -> str:
+    """Wait until another process has written a file; what is in it."""
+    async with asyncio.timeout(DEADLINE):
+        while not path.exists() or not path.read_text():
+            await asyncio.sleep(0.01)
+    return path.read_text()
+
+
 @contextlib.asynccontextmanager
 async def bench(spool: Path, **options: Any) -> AsyncIterator[Bench]:
     """An open executor."""

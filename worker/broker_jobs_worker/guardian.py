@@ -17,6 +17,7 @@ import signal
 import socket
 import time
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.wire.codec import decode_part, encode_part
@@ -250,7 +251,7 @@ def end_everything() -> None:
 
 def close_inherited() -> None:
     """Close what whoever started the worker left open, so that no task gets it."""
-    for fd in [int(name) for name in os.listdir("/proc/self/fd")]:
+    for fd in [int(path.name) for path in Path("/proc/self/fd").iterdir()]:
         if fd > CONTROL_FD:
             with contextlib.suppress(OSError):
                 os.close(fd)

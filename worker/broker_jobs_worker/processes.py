@@ -71,7 +71,7 @@ def start_server(argv: Sequence[str], env: Mapping[bytes, bytes], control: int, 
 
 def processes() -> Iterator[Process]:
     """Every process that this host shows, lowest pid first; each is read when it is asked for."""
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):  # noqa: PTH208 (as below)
         try:
             with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (read thousands of times)
                 line = file.read(4096)

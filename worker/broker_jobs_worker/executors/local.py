@@ -42,6 +42,7 @@ GRACE: Final = 2.0
 MOST_FUNCTIONS: Final = 256
 """A child that knows so many functions forgets them."""
 _CLOSING_PATIENCE: Final = 10.0
+_TO_SPOOL: Final = Redirected(None, None)
 _PROGRAMS: Final = Environment(programs=True)
 
 
@@ -61,7 +62,7 @@ class _Running:
     verdict: Verdict | None = None
     condemned_at: float = 0.0
     answer: Done | None = None
-    redirected: Redirected = Redirected(None, None)
+    redirected: Redirected = _TO_SPOOL
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
 
@@ -78,6 +79,7 @@ class LocalExecutor:
     def __init__(self, report: Callable[[ExecutionNews], None], *, spool: Path, path: Sequence[str] = (), grace: float = GRACE) -> None:
         self._report = report
         self._spool = spool
+        self._folders = spool / "tasks"
         self._own = Environment(front=tuple(path))
         self._grace = grace
         self._running: dict[str, _Running] = {}
@@ -94,7 +96,7 @@ class LocalExecutor:
             OSError: the spool cannot be made
         """
         self._loop = asyncio.get_running_loop()
-        (self._spool / "tasks").mkdir(mode=0o700, parents=True, exist_ok=True)
+        self._folders.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._children = Children(self._loop, self, self._spool)
         await self._children.open()
 
@@ -106,7 +108,7 @@ class LocalExecutor:
         if reason is not None:
             self._loop.call_soon(self._end, running, Failed(Cause.error, reason))
         else:
-            self._loop.call_soon(self._want, running)
+            self._children.want(self._environment(execution), execution.execution)
 
     def stop(self, execution: str, reason: str) -> None:
         """End it; one that is unknown has ended before."""
@@ -133,10 +135,6 @@ class LocalExecutor:
         return (self._children.guardian, *self._children.pids())
 
     # --- from waiting to running ------------------------------------------------------------------------------------
-
-    def _want(self, running: _Running) -> None:
-        if running.execution.execution in self._running and running.child is None:
-            self._children.want(self._environment(running.execution), running.execution.execution)
 
     def _environment(self, execution: Execution) -> Environment:
         """Where it runs: functions of this host under the submitter's interpreter and import path."""
@@ -166,9 +164,8 @@ class LocalExecutor:
                 attempt=execution.attempt,
                 work=execution.work,
                 options=execution.options,
-                folder=str(self._spool / "tasks" / file_name(execution.execution)),
+                folder=f"{self._folders}/{file_name(execution.execution)}",
                 name=execution.task_name,
-                env=_variables(execution),
                 allocation=execution.env,
                 values={key: execution.values[key] for key in execution.work.inputs} if isinstance(execution.work, Call) else {},
                 store=execution.store,
@@ -273,7 +270,7 @@ class LocalExecutor:
         if running.verdict is not None:
             self._end(running, condemned(running.verdict, None))
         else:
-            self._want(running)
+            self._children.want(self._environment(running.execution), running.execution.execution)
 
     def _of(self, child: Child) -> _Running | None:
         running = self._running.get(child.ticket)
@@ -358,15 +355,3 @@ def _incomplete(execution: Execution) -> str | None:
         return f"the message lacks the function {work.function}"
     missing = [key for key in work.inputs if key not in execution.values]
     return f"the message lacks the values {', '.join(missing)}" if missing else None
-
-
-def _variables(execution: Execution) -> tuple[tuple[str, str], ...]:
-    """The variables of a task; where a name comes twice, the later wins."""
-    return (
-        ("BROKER_JOBS_JOB", execution.job),
-        ("BROKER_JOBS_TASK", str(execution.task)),
-        ("BROKER_JOBS_ATTEMPT", str(execution.attempt)),
-        ("BROKER_JOBS_EXECUTION", execution.execution),
-        *execution.env.items(),
-        *execution.options.env,
-    )

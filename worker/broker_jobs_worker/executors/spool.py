@@ -26,12 +26,14 @@ class Capture:
         self._folder = folder
         self._paths = [folder / f"{name}{suffix}" for suffix in _SUFFIXES]
         self._fds = [_opened(path) for path in self._paths]
+        self._written: list[int] = []
         self._fresh = True
 
     def begin(self) -> tuple[str, str] | None:
         """Empty the files for a task; their paths if the child has to open them."""
-        for fd in self._fds:
+        for fd in self._written:
             os.ftruncate(fd, 0)
+        self._written.clear()
         if not self._fresh:
             return None
         self._fresh = False
@@ -48,6 +50,7 @@ class Capture:
             return Output()
         tail = os.pread(fd, TAIL_LIMIT, max(0, size - TAIL_LIMIT))
         if size <= TAIL_LIMIT:
+            self._written.append(fd)
             return Output(tail, size)
         kept = self._folder / f"{file_name(execution)}{_SUFFIXES[index]}"
         self._paths[index].rename(kept)

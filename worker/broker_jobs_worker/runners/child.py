@@ -138,7 +138,7 @@ class Child:
 
     def _call(self, run: Run, work: Call, stdout: int, stderr: int) -> Outcome:
         self._functions.learn(run, work)
-        self._surroundings.apply(run.env, stdout, stderr)
+        self._surroundings.apply(run, stdout, stderr)
         current.enter(Surrounding(run.job, run.task, run.attempt, run.execution, run.name, run.allocation, self._progress))
         try:
             return function.call(run, work, self._functions, self._interrupt)

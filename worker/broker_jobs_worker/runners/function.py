@@ -160,16 +160,20 @@ def returned(result: object, job: str, store: str | None) -> Outcome:
         value = payload.dump(result)
         if value.size > INLINE_LIMIT and store is not None:
             return Succeeded(ValueStore(store).put(job, value.encoding, value.data))
-        if value.size > INLINE_LIMIT_WITHOUT_STORE:
-            raise ValueTooLarge(
-                f"the result takes {value.size:,} bytes; without a value store at most {INLINE_LIMIT_WITHOUT_STORE:,} can be sent. "
-                "Configure a folder that all hosts share, with value_store in broker-jobs.toml or BROKER_JOBS_VALUE_STORE, "
-                "or write the result to a file and return its path"
-            )
     except UnpicklableError as error:
         return cannot_send(error, "the result cannot be sent")
-    except (ValueTooLarge, ValueStoreError) as error:
+    except ValueStoreError as error:
         return cannot_send(error, "the result cannot be kept")
     except BaseException as error:  # noqa: BLE001 (pickling runs the user's code)
         return cannot_send(error, f"the result of type {type(result).__qualname__} cannot be sent")
+    if value.size > INLINE_LIMIT_WITHOUT_STORE:
+        return cannot_send(_too_large(value.size), "the result cannot be sent")
     return Succeeded(value)
+
+
+def _too_large(size: int) -> ValueTooLarge:
+    return ValueTooLarge(
+        f"it takes {size:,} bytes; without a value store at most {INLINE_LIMIT_WITHOUT_STORE:,} can be sent. "
+        "Configure a folder that all hosts share, with value_store in broker-jobs.toml or BROKER_JOBS_VALUE_STORE, "
+        "or write the result to a file and return its path"
+    )

@@ -19,6 +19,7 @@ def step(elapsed: float, grace: float, *, alive: bool) -> Step | None:
 
     Args:
         elapsed: seconds since the decision
+        alive: something of the tree lives
         grace: seconds between asking and killing; without any, the first step kills
     """
     if not alive:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
+from broker_jobs_worker.runners.surroundings import variables
 from broker_jobs_worker.runners.wording import signal_words
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ _NOT_FOUND: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 def execute(run: Run, program: Program, stdout: int, stderr: int) -> Outcome:
     """Start a program in the current folder, and wait for its end; what it leaves behind is the caller's."""
-    env = {**os.environb, **{os.fsencode(name): os.fsencode(value) for name, value in run.env}}
+    env = {**os.environb, **{os.fsencode(name): os.fsencode(value) for name, value in variables(run).items()}}
     if program.task_dir:
         try:
             os.makedirs(run.folder, mode=0o700, exist_ok=True)  # noqa: PTH103

@@ -8,13 +8,13 @@ whatever is no message of this kind ends the child.
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping  # noqa: TC003 (the codec reads annotations when it runs)
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from broker_jobs.core.outcome import Outcome  # noqa: TC001 (as above)
+from broker_jobs.core.outcome import Outcome
 from broker_jobs.core.spec import TaskOptions
-from broker_jobs.core.value import Value  # noqa: TC001 (as above)
+from broker_jobs.core.value import Value
 from broker_jobs.errors import DecodeError
 from broker_jobs.wire.codec import decode_part, encode_part
 from broker_jobs.wire.messages import Call, Function, Output, Program
@@ -230,7 +230,7 @@ class Run:
 
     Attributes:
         folder: to run in where the options name none and the submitter's does not exist
-        env: variables of the task, in order
+        allocation: variables that the daemon adds
         function: of a call, where the child does not know it yet
         forget: drop the functions known so far
         version: of the submitter's interpreter
@@ -246,7 +246,6 @@ class Run:
     options: TaskOptions
     folder: str
     name: str = ""
-    env: tuple[tuple[str, str], ...] = ()
     allocation: Mapping[str, str] = field(default_factory=dict)
     values: Mapping[str, Value] = field(default_factory=dict)
     store: str | None = None

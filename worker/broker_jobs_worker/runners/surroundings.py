@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -17,15 +18,26 @@ from typing import TYPE_CHECKING, Any, Final, TextIO
 from broker_jobs.wire.messages import Output
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
     from broker_jobs_worker.runners.protocol import Run
 
 TAIL_LIMIT: Final = 64 * 1024
 """Bytes of output that travel with a reply."""
 
 _SIGNALS: Final = tuple(sorted(int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+_raw_environment: Final[dict[bytes, bytes]] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 (compared after each task: decoding takes longer than the task)
 _flush_c: Final = ctypes.CDLL(None).fflush
+
+
+def variables(run: Run) -> dict[str, str]:
+    """What a task finds in its environment besides what the worker has."""
+    return {
+        "BROKER_JOBS_JOB": run.job,
+        "BROKER_JOBS_TASK": str(run.task),
+        "BROKER_JOBS_ATTEMPT": str(run.attempt),
+        "BROKER_JOBS_EXECUTION": run.execution,
+        **run.allocation,
+        **dict(run.options.env),
+    }
 
 
 def enter_folder(run: Run) -> str:
@@ -54,12 +66,11 @@ def enter_folder(run: Run) -> str:
 
 
 def leave_folder(run: Run) -> None:
-    """Go where no folder is kept busy, and remove the task's own if nothing lies in it."""
+    """Go where no folder is kept busy, and remove the task's own if it had one and nothing lies in it."""
     os.chdir("/")
-    try:
-        os.rmdir(run.folder)  # noqa: PTH106
-    except OSError:
-        return  # there is none, or it holds something
+    if os.path.isdir(run.folder):  # noqa: PTH112
+        with contextlib.suppress(OSError):
+            os.rmdir(run.folder)  # noqa: PTH106
 
 
 class UnwritableError(Exception):
@@ -140,7 +151,7 @@ class Surroundings:
     """State of this process that a function may change: it is noted once, and put back after each task."""
 
     def __init__(self) -> None:
-        self._environment = dict(os.environ)
+        self._environment = dict(_raw_environment)
         self._umask = os.umask(0o022)
         os.umask(self._umask)
         self._stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (it stays open as long as the process)
@@ -153,12 +164,11 @@ class Surroundings:
         """Take the signal handlers of this moment for the ordinary ones."""
         self._handlers = {number: getsignal(number) for number in _SIGNALS}
 
-    def apply(self, env: Iterable[tuple[str, str]], stdout: int, stderr: int) -> None:
-        """Let a task begin with these variables and streams."""
+    def apply(self, run: Run, stdout: int, stderr: int) -> None:
+        """Let a task begin with its variables and streams."""
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
-        for name, value in env:
-            os.environ[name] = value
+        os.environ.update(variables(run))
 
     def flush(self) -> None:
         """Write out what was printed, from C as well."""
@@ -171,10 +181,12 @@ class Surroundings:
 
     def restore(self, stdout: int, stderr: int) -> None:
         """Put everything back."""
-        if dict(os.environ) != self._environment:
-            for name in os.environ.keys() - self._environment.keys():
-                del os.environ[name]
-            os.environ.update(self._environment)
+        if _raw_environment != self._environment:
+            for name in _raw_environment.keys() - self._environment.keys():
+                del os.environb[name]
+            for name, value in self._environment.items():
+                if _raw_environment.get(name) != value:
+                    os.environb[name] = value
         os.umask(self._umask)
         for number, handler in self._handlers.items():
             if getsignal(number) is not handler and handler is not None:
