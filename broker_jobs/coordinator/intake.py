@@ -77,9 +77,9 @@ class Intake:
 
     def _find(self, batch: Batch, chunk: Chunk) -> LiveJob | None:
         """A job that is not live: a new one, or one that has ended and gets late tasks; None where the chunk came before."""
-        facts = self._store.job(chunk.job)
+        facts = self._store.look.job(chunk.job)
         if facts is not None:
-            return None if chunk.chunk in self._store.chunk_names(facts.key) else self._jobs.restore(facts, batch.now)
+            return None if chunk.chunk in self._store.look.chunk_names(facts.key) else self._jobs.restore(facts, batch.now)
         facts = JobFacts(self._next_key, chunk.job, chunk.origin, chunk.submitter, batch.now_ms, batch.now_ms, store=chunk.store)
         self._next_key += 1
         job = LiveJob(facts, JobMachine(), fresh=True)
@@ -98,7 +98,7 @@ class Intake:
         key = clean(header.idempotency_key)
         # Rows are written at the end of the batch; until then a key is with its job.
         owners = [other.facts.id for other in self._jobs.changed.values() if other.facts.idempotency_key == key]
-        owner = self._store.job_with_key(key) or next(iter(owners), facts.id)
+        owner = self._store.look.job_with_key(key) or next(iter(owners), facts.id)
         if owner != facts.id:
             return owner
         facts.idempotency_key = key

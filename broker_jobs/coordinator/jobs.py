@@ -13,9 +13,8 @@ from typing import TYPE_CHECKING, Final, assert_never
 from broker_jobs.coordinator.live import LiveJob, Shared
 from broker_jobs.coordinator.queries import job_info
 from broker_jobs.coordinator.release import build
-from broker_jobs.coordinator.store import OutcomeRow
+from broker_jobs.coordinator.store import OutcomeRow, job_row
 from broker_jobs.coordinator.store.parts import clean, dump_outcome
-from broker_jobs.coordinator.store.store import job_row
 from broker_jobs.coordinator.window import Turns
 from broker_jobs.core.job import (
     AttemptEnded,
@@ -87,7 +86,7 @@ class Jobs:
 
     def load(self, now: float) -> None:
         """Take up all jobs that have not ended."""
-        for facts in self._store.live_jobs():
+        for facts in self._store.look.live_jobs():
             job = self.restore(facts, now)
             self.live[facts.id] = job
             if job.window.open():
@@ -98,11 +97,11 @@ class Jobs:
 
     def restore(self, facts: JobFacts, now: float) -> LiveJob:
         """A job from its rows."""
-        options = self._store.options(facts.key)
+        options = self._store.look.options(facts.key)
         shared = [
             Shared(row.options, row.resource_class, self._topology.class_name(row.resource_class, row.options.lane)) for row in options
         ]
-        return LiveJob.restore(facts, shared, self._store.chunk_names(facts.key), self._store.tasks(facts.key, options), now)
+        return LiveJob.restore(facts, shared, self._store.look.chunk_names(facts.key), self._store.look.tasks(facts.key, options), now)
 
     def add(self, job: LiveJob) -> None:
         """A job that was not there before."""
@@ -317,7 +316,7 @@ class Jobs:
             return False
         self.changed[job.facts.id] = job
         name = f"r{job.facts.released}"
-        built = build(self._store, job, draft, name)
+        built = build(self._store.look, job, draft, name)
         for ready in built.left:
             job.window.add(draft.group, ready)
         for ready in built.stalled:

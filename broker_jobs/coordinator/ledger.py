@@ -66,17 +66,17 @@ class Ledger:
     def __init__(
         self, config: CoordinatorConfig, store: LedgerStore, signer: Signer, topology: Topology, *, partition: int, version: str
     ) -> None:
-        outbox = store.outbox()
+        outbox = store.look.outbox()
         self._config = config
         self._store = store
         self._outbox = outbox
         self._mailer = Mailer(signer, topology, partition, outbox[-1].id + 1 if outbox else 1)
-        self._classes = Classes(store.classes())
+        self._classes = Classes(store.look.classes())
         self._topology = topology
         self._reconciler = Reconciler()
         self.workers = Workers(config.grace)
         self.jobs = Jobs(store, self._mailer, self._classes, self.workers, topology)
-        self._intake = Intake(self.jobs, store, self._classes, topology, store.next_job_key())
+        self._intake = Intake(self.jobs, store, self._classes, topology, store.look.next_job_key())
         self._replies = Replies(self.jobs, store, self._mailer, self.workers)
         self._requests = Requests(self.jobs, store, self._mailer, self.workers, self._classes, name=config.name, version=version)
         self._patience = 0.0
@@ -91,7 +91,7 @@ class Ledger:
         """Take up what the store holds; what must be published first."""
         self._patience = now + self._config.reconnect_grace
         self.jobs.load(now)
-        rows = self._store.workers()
+        rows = self._store.look.workers()
         self.workers.restore((_worker(row, now) for row in rows), self._patience)
         batch = Batch(now, now_ms)
         self._mailer.ask_hello(batch, self._config.name)
@@ -211,9 +211,9 @@ class Ledger:
         for job in list(self.jobs.live.values()):
             if not job.machine.complete and job.facts.heard_ms + config.incomplete_after * 1000 <= batch.now_ms:
                 self.jobs.apply(batch, job, JobVoided("its submitter vanished before the job was whole"))
-        old = self._store.ended_before(batch.now_ms - round(config.retain_ephemeral * 1000), ephemeral=True, limit=MOST_FORGOTTEN)
+        old = self._store.look.ended_before(batch.now_ms - round(config.retain_ephemeral * 1000), ephemeral=True, limit=MOST_FORGOTTEN)
         if config.retain is not None:
-            old += self._store.ended_before(batch.now_ms - round(config.retain * 1000), ephemeral=False, limit=MOST_FORGOTTEN)
+            old += self._store.look.ended_before(batch.now_ms - round(config.retain * 1000), ephemeral=False, limit=MOST_FORGOTTEN)
         self.jobs.forget(batch, list({facts.key: facts for facts in old}.values()))
         self._classes.retire(batch, {shared.resource_class for job in self.jobs.live.values() for shared in job.shared})
         self._replies.expire(batch)
@@ -251,7 +251,7 @@ class Ledger:
         """Why an attempt must stop, or None: what is not known here may just not have come yet."""
         job = self.jobs.live.get(job_id)
         if job is None:
-            facts = self._store.job(job_id)
+            facts = self._store.look.job(job_id)
             ended = facts is not None and not queries.active(facts)
             return Revocation(job_id, number, attempt, "the job has ended") if ended or self.jobs.forgotten(job_id) else None
         record = job.machine.tasks.get(number)

@@ -16,7 +16,7 @@ from broker_jobs.wire.messages import Changes, JobInfo, JobList, Output, Refusal
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.live import LiveJob
-    from broker_jobs.coordinator.store import JobFacts, LedgerStore, TaskView
+    from broker_jobs.coordinator.store import JobFacts, Lookups, TaskView
     from broker_jobs.coordinator.workers import Worker
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.wire.messages import GetChanges, GetOutput, ListJobs
@@ -38,29 +38,29 @@ _OUTCOME_OF: Final[dict[TaskState, type[Outcome]]] = {
 """The outcome that belongs to a state; what a task that was stopped had before is not its outcome."""
 
 
-def find(store: LedgerStore, text: str) -> JobFacts | Refused:
+def find(look: Lookups, text: str) -> JobFacts | Refused:
     """The job that is meant by ``last``, a whole id, the unique ending of one, or ``key:`` and an idempotency key."""
     wanted = text.strip()
     if wanted.startswith(_KEY_PREFIX):
-        job_id = store.job_with_key(clean(wanted.removeprefix(_KEY_PREFIX)))
-        return _known(store, job_id, f"no job has the idempotency key {wanted.removeprefix(_KEY_PREFIX)!r}")
+        job_id = look.job_with_key(clean(wanted.removeprefix(_KEY_PREFIX)))
+        return _known(look, job_id, f"no job has the idempotency key {wanted.removeprefix(_KEY_PREFIX)!r}")
     if wanted == "last":
-        return _known(store, store.last_job(), "there is no job yet")
+        return _known(look, look.last_job(), "there is no job yet")
     digits = wanted.lower().replace("-", "")
     if not _HEX.fullmatch(digits) or not FEWEST_DIGITS <= len(digits) <= _WHOLE:
         return Refused(Refusal.invalid, f"{text[:100]!r} is no job: give 'last', a whole id, or at least its last {FEWEST_DIGITS} digits")
     if len(digits) == _WHOLE:
-        return _known(store, digits, f"there is no job {digits}")
-    found = store.ending(digits, _CANDIDATES + 1)
+        return _known(look, digits, f"there is no job {digits}")
+    found = look.ending(digits, _CANDIDATES + 1)
     if len(found) > 1:
         candidates = tuple(found[:_CANDIDATES])
         names = ", ".join(short(job_id) if len(digits) < len(short(job_id)) else job_id for job_id in candidates)
         return Refused(Refusal.ambiguous, f"several jobs end with {digits!r}: {names}; give more digits", candidates)
-    return _known(store, found[0] if found else None, f"there is no job whose id ends with {digits!r}")
+    return _known(look, found[0] if found else None, f"there is no job whose id ends with {digits!r}")
 
 
-def _known(store: LedgerStore, job_id: str | None, otherwise: str) -> JobFacts | Refused:
-    facts = store.job(job_id) if job_id is not None else None
+def _known(look: Lookups, job_id: str | None, otherwise: str) -> JobFacts | Refused:
+    facts = look.job(job_id) if job_id is not None else None
     return facts if facts is not None else Refused(Refusal.job_not_found, otherwise)
 
 
@@ -117,7 +117,7 @@ def _queue_notes(job: LiveJob, workers: list[Worker]) -> list[str]:
     return found
 
 
-def job_list(store: LedgerStore, question: ListJobs) -> JobList:
+def job_list(look: Lookups, question: ListJobs) -> JobList:
     """Jobs that fit, newest first."""
     wanted = set(question.tags)
     pattern = question.name
@@ -126,20 +126,20 @@ def job_list(store: LedgerStore, question: ListJobs) -> JobList:
         return wanted <= set(facts.tags) and (pattern is None or fnmatch.fnmatchcase(facts.name, pattern))
 
     limit = max(1, min(question.limit, 10_000))
-    found = store.select_jobs(question.state, ephemeral=question.ephemeral, fits=fits, limit=limit + 1)
+    found = look.select_jobs(question.state, ephemeral=question.ephemeral, fits=fits, limit=limit + 1)
     return JobList(tuple(job_info(facts) for facts in found[:limit]), more=len(found) > limit)
 
 
-def changes(store: LedgerStore, facts: JobFacts, live: LiveJob | None, question: GetChanges, workers: list[Worker]) -> Changes:
+def changes(look: Lookups, facts: JobFacts, live: LiveJob | None, question: GetChanges, workers: list[Worker]) -> Changes:
     """What changed in a job after a version."""
     limit = max(1, min(question.limit, 10_000))
     numbers = None if question.tasks is None else [number for number in question.tasks if number < _NO_NUMBER]
-    views = store.changes(facts.key, min(question.since, facts.version), limit + 1, numbers)
+    views = look.changes(facts.key, min(question.since, facts.version), limit + 1, numbers)
     more = len(views) > limit
     views = views[:limit]
-    classes = [row.resource_class for row in store.options(facts.key)]
+    classes = [row.resource_class for row in look.options(facts.key)]
     ended = [view.number for view in views if TaskState(view.state) in ENDED]
-    outcomes = store.outcomes(facts.key, ended) if question.values else {}
+    outcomes = look.outcomes(facts.key, ended) if question.values else {}
     tasks: list[TaskInfo] = []
     size = 0
     for view in views:
@@ -174,12 +174,12 @@ def _task_info(view: TaskView, classes: list[str], outcome: Outcome | None) -> T
     )
 
 
-def output(store: LedgerStore, facts: JobFacts, question: GetOutput) -> TaskOutput | Refused:
+def output(look: Lookups, facts: JobFacts, question: GetOutput) -> TaskOutput | Refused:
     """What a task printed."""
-    view = store.task(facts.key, question.task) if question.task < _NO_NUMBER else None
+    view = look.task(facts.key, question.task) if question.task < _NO_NUMBER else None
     if view is None:
         return Refused(Refusal.task_not_found, f"job {short(facts.id)} has no task {question.task}")
-    row = store.output(facts.key, question.task)
+    row = look.output(facts.key, question.task)
     if row is None:
         return TaskOutput(TaskState(view.state))
     return TaskOutput(TaskState(view.state), decode_part(Output, row.stdout), decode_part(Output, row.stderr), row.host)

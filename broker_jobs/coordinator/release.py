@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from broker_jobs.coordinator.live import LiveJob
-    from broker_jobs.coordinator.store import LedgerStore
+    from broker_jobs.coordinator.store import Lookups
     from broker_jobs.coordinator.window import Draft, Ready
 
 SPILLED: Final = 1024
@@ -56,18 +56,18 @@ class Built:
     failed: list[tuple[Ready, str]] = field(default_factory=list)
 
 
-def build(store: LedgerStore, job: LiveJob, draft: Draft, name: str) -> Built:
+def build(look: Lookups, job: LiveJob, draft: Draft, name: str) -> Built:
     """The chunk of a draft, and what it leaves over.
 
     Args:
         name: of the chunk
     """
     facts = job.facts
-    specs = store.specs(facts.key, [ready.number for ready in draft.tasks])
+    specs = look.specs(facts.key, [ready.number for ready in draft.tasks])
     tasks = {ready.number: decode_part(Task, specs[ready.number]) for ready in draft.tasks}
     calls = {number: task.work for number, task in tasks.items() if isinstance(task.work, Call)}
-    values = _inputs(store, facts.key, {key for call in calls.values() for key in call.inputs})
-    functions = _functions(store, facts.key, {call.function for call in calls.values()})
+    values = _inputs(look, facts.key, {key for call in calls.values() for key in call.inputs})
+    functions = _functions(look, facts.key, {call.function for call in calls.values()})
 
     built = Built()
     sent: list[Task] = []
@@ -152,20 +152,20 @@ def _spilled(value: Value, store: ValueStore, job: str) -> Value:
     return store.put(job, value.encoding, value.data) if isinstance(value, Inline) and value.size > SPILLED else value
 
 
-def _inputs(store: LedgerStore, job: int, keys: set[str]) -> dict[str, Value]:
+def _inputs(look: Lookups, job: int, keys: set[str]) -> dict[str, Value]:
     """Values by their key in `Call.inputs`; those that have not come are missing."""
     numbers = [int(key) for key in keys if is_task(key)]
     values: dict[str, Value] = {}
-    for number, data in (store.outcomes(job, numbers) if numbers else {}).items():
+    for number, data in (look.outcomes(job, numbers) if numbers else {}).items():
         outcome = load_outcome(data)
         if isinstance(outcome, Succeeded):
             values[str(number)] = _NONE if outcome.value is None else outcome.value
     digests = [VALUE + key for key in keys if not is_task(key)]
-    for key, data in (store.blobs(job, digests) if digests else {}).items():
+    for key, data in (look.blobs(job, digests) if digests else {}).items():
         values[key.removeprefix(VALUE)] = load_value(data)
     return values
 
 
-def _functions(store: LedgerStore, job: int, hashes: Sequence[str] | set[str]) -> dict[str, Function]:
-    found = store.blobs(job, [FUNCTION + name for name in hashes]) if hashes else {}
+def _functions(look: Lookups, job: int, hashes: Sequence[str] | set[str]) -> dict[str, Function]:
+    found = look.blobs(job, [FUNCTION + name for name in hashes]) if hashes else {}
     return {key.removeprefix(FUNCTION): decode_part(Function, data) for key, data in found.items()}

@@ -43,7 +43,7 @@ class Replies:
         self._store = store
         self._mailer = mailer
         self._workers = workers
-        self._early_jobs, self._next_early = store.early_jobs()
+        self._early_jobs, self._next_early = store.look.early_jobs()
         self._new_early: list[EarlyRow] = []
 
     def take(self, batch: Batch, reply: Reply, patience: float) -> None:
@@ -55,7 +55,7 @@ class Replies:
         if self._jobs.forgotten(reply.job):
             return
         job = self._jobs.live.get(reply.job)
-        facts = self._store.job(reply.job) if job is None else None
+        facts = self._store.look.job(reply.job) if job is None else None
         if facts is not None:
             self._too_late(batch, facts, reply)
             return
@@ -70,7 +70,7 @@ class Replies:
         if job.facts.id not in self._early_jobs:
             return
         wanted = set(tasks)
-        rows = self._store.early(job.facts.id, tasks)
+        rows = self._store.look.early(job.facts.id, tasks)
         rows += [row for row in batch.writes.early if row.job_id == job.facts.id and row.task in wanted]
         for row in rows:
             reply = decode(row.reply)
@@ -81,9 +81,8 @@ class Replies:
 
     def expire(self, batch: Batch) -> None:
         """Drop replies whose job never came."""
-        self._store.drop_early(batch.now_ms - STALE_MS)
-        self._early_jobs, _ = self._store.early_jobs()
-        self._early_jobs |= {row.job_id for row in batch.writes.early}
+        batch.writes.early_done.extend(self._store.look.old_early(batch.now_ms - STALE_MS))
+        self._early_jobs = self._store.look.early_jobs()[0] | {row.job_id for row in batch.writes.early}
 
     def _keep(self, batch: Batch, reply: Reply, item: ReplyItem) -> None:
         if isinstance(item, Progress):
@@ -99,7 +98,7 @@ class Replies:
         for item in reply.items:
             match item:
                 case Ended():
-                    task = self._store.task(facts.key, item.task)
+                    task = self._store.look.task(facts.key, item.task)
                     # The same news again, from a worker that did not hear of its arrival, is no other outcome.
                     if task is None or (task.attempt, task.execution) != (item.attempt, clean(item.execution)):
                         batch.effects.counted.duplicates.append(reply.resource_class)

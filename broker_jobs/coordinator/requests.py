@@ -93,10 +93,10 @@ class Requests:
         """The answer to a question; None where it waits for a change."""
         match request.question:
             case FindJob(text):
-                facts = queries.find(self._store, text)
+                facts = queries.find(self._store.look, text)
                 return facts if isinstance(facts, Refused) else queries.job_info(facts, self._notes(facts))
             case ListJobs() as question:
-                return queries.job_list(self._store, question)
+                return queries.job_list(self._store.look, question)
             case GetChanges() as question:
                 facts = self._facts(question.job)
                 if isinstance(facts, Refused):
@@ -108,7 +108,7 @@ class Requests:
                 return self._changes(facts, question)
             case GetOutput() as question:
                 facts = self._facts(question.job)
-                return facts if isinstance(facts, Refused) else queries.output(self._store, facts, question)
+                return facts if isinstance(facts, Refused) else queries.output(self._store.look, facts, question)
             case GetWorkers():
                 return self._cluster(batch.now_ms)
             case CancelTasks() | ForgetJobs():
@@ -118,10 +118,10 @@ class Requests:
 
     def _facts(self, job: str) -> JobFacts | Refused:
         live = self._jobs.live.get(job)
-        return live.facts if live is not None else queries.find(self._store, job)
+        return live.facts if live is not None else queries.find(self._store.look, job)
 
     def _changes(self, facts: JobFacts, question: GetChanges) -> Answer:
-        return queries.changes(self._store, facts, self._jobs.live.get(facts.id), question, self._workers.present())
+        return queries.changes(self._store.look, facts, self._jobs.live.get(facts.id), question, self._workers.present())
 
     def _notes(self, facts: JobFacts) -> tuple[str, ...]:
         live = self._jobs.live.get(facts.id)
@@ -147,7 +147,7 @@ class Requests:
     def _cancel(self, batch: Batch, wish: CancelTasks) -> Answer:
         job = self._jobs.live.get(wish.job)
         if job is None:
-            facts = queries.find(self._store, wish.job)
+            facts = queries.find(self._store.look, wish.job)
             if isinstance(facts, Refused):
                 return facts
             job = self._jobs.live.get(facts.id)

@@ -15,8 +15,11 @@ from broker_jobs.coordinator.store.rows import (
     TaskRow,
     TaskView,
     WorkerRow,
+    job_row,
 )
-from broker_jobs.coordinator.store.store import LedgerStore, Writes
+from broker_jobs.coordinator.store.lookups import Lookups
+from broker_jobs.coordinator.store.store import LedgerStore
+from broker_jobs.coordinator.store.writes import Writes
 
 __all__ = [
     "ClassRow",
@@ -24,6 +27,7 @@ __all__ = [
     "JobFacts",
     "JobRow",
     "LedgerStore",
+    "Lookups",
     "NewTaskRow",
     "OptionsRow",
     "OutboxRow",
@@ -33,4 +37,5 @@ __all__ = [
     "TaskView",
     "WorkerRow",
     "Writes",
+    "job_row",
 ]

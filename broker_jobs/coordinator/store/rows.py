@@ -5,13 +5,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from broker_jobs.coordinator.store.parts import clean
 from broker_jobs.core.states import JobState, TaskState
+from broker_jobs.wire.codec import encode_part
 
 if TYPE_CHECKING:
-    from broker_jobs.core.spec import Request, TaskOptions
     from broker_jobs.wire.messages import Origin
 
 
@@ -158,7 +160,7 @@ class OptionsRow(NamedTuple):
 
     job: int
     number: int
-    options: TaskOptions
+    options: Any  # TaskOptions; bytes in the database
     resource_class: str
 
 
@@ -191,8 +193,8 @@ class WorkerRow(NamedTuple):
     host: str
     pid: int
     version: str
-    resources: Request
-    free: Request
+    resources: Any  # Request; bytes in the database, `free` too
+    free: Any
     seen_ms: int
 
 
@@ -200,5 +202,35 @@ class ClassRow(NamedTuple):
     """A resource class that has queues."""
 
     name: str
-    needs: Request
+    needs: Any  # Request; bytes in the database
     used_ms: int
+
+
+def job_row(job: JobFacts) -> JobRow:
+    """The row of a job as it is written."""
+    return JobRow(
+        job.key,
+        job.id,
+        clean(job.name),
+        job.submitter,
+        clean(job.user),
+        json.dumps(job.tags),
+        job.max_fails,
+        None if job.idempotency_key is None else clean(job.idempotency_key),
+        job.ephemeral,
+        job.headed,
+        encode_part(job.origin),
+        None if job.store is None else clean(job.store),
+        job.total,
+        job.chunks,
+        job.state.value,
+        job.version,
+        json.dumps({state.value: count for state, count in job.counts.items() if count}),
+        None if job.cancel_reason is None else clean(job.cancel_reason),
+        None if job.void_reason is None else clean(job.void_reason),
+        job.released,
+        job.submitted_ms,
+        job.heard_ms,
+        job.started_ms,
+        job.ended_ms,
+    )

@@ -1,0 +1,111 @@
+"""What one batch changes, and the statements that write it: one for each kind of row."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from broker_jobs.coordinator.store import schema
+from broker_jobs.coordinator.store.rows import (
+    ClassRow,
+    EarlyRow,
+    JobRow,
+    NewTaskRow,
+    OptionsRow,
+    OutboxRow,
+    OutcomeRow,
+    ProgressRow,
+    TaskRow,
+    WorkerRow,
+)
+from broker_jobs.coordinator.store.statement import Changes
+from broker_jobs.wire.codec import encode_part
+
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Dialect
+
+    from broker_jobs.coordinator.store.statement import Cursor
+
+
+@dataclass(slots=True)
+class Writes:
+    """New and changed rows, and keys of those that are not needed any more (``…_done``)."""
+
+    new_jobs: list[JobRow] = field(default_factory=list)
+    jobs: list[JobRow] = field(default_factory=list)
+    jobs_done: list[int] = field(default_factory=list)
+    new_tasks: list[tuple[NewTaskRow, TaskRow]] = field(default_factory=list)
+    tasks: list[TaskRow] = field(default_factory=list)
+    specs: list[tuple[int, int, bytes]] = field(default_factory=list)
+    outcomes: list[OutcomeRow] = field(default_factory=list)
+    progress: list[ProgressRow] = field(default_factory=list)
+    options: list[OptionsRow] = field(default_factory=list)
+    blobs: list[tuple[int, str, bytes]] = field(default_factory=list)
+    chunks: list[tuple[int, str]] = field(default_factory=list)
+    early: list[EarlyRow] = field(default_factory=list)
+    early_done: list[int] = field(default_factory=list)
+    outbox: list[OutboxRow] = field(default_factory=list)
+    outbox_done: list[int] = field(default_factory=list)
+    workers: list[WorkerRow] = field(default_factory=list)
+    workers_done: list[str] = field(default_factory=list)
+    classes: list[ClassRow] = field(default_factory=list)
+    classes_done: list[str] = field(default_factory=list)
+
+
+class Writer:
+    """Writes batches."""
+
+    def __init__(self, dialect: Dialect) -> None:
+        make = Changes(dialect)
+        self._new_jobs = make.insert(schema.jobs, JobRow._fields)
+        self._jobs = make.update(schema.jobs, JobRow._fields[1:], ["key"])
+        dynamic = TaskRow._fields[:-3]
+        self._new_tasks = make.insert(schema.tasks, ["job", "number", *NewTaskRow._fields, *dynamic, "progress_text", "changed"])
+        self._tasks = make.update(schema.tasks, TaskRow._fields[:-2], ["job", "number"])
+        self._progress = make.update(schema.tasks, ProgressRow._fields[:2], ["job", "number"])
+        self._specs = make.insert(schema.specs, ["job", "number", "spec"])
+        self._outcomes = make.replace(schema.outcomes, OutcomeRow._fields)
+        self._options = make.insert(schema.options, OptionsRow._fields)
+        self._blobs = make.insert_or_keep(schema.blobs, ["job", "key", "data"])
+        self._chunks = make.insert(schema.chunks, ["job", "chunk"])
+        self._early = make.insert(schema.early, EarlyRow._fields)
+        self._early_done = make.delete(schema.early, "id")
+        self._outbox = make.insert(schema.outbox, OutboxRow._fields)
+        self._outbox_done = make.delete(schema.outbox, "id")
+        self._workers = make.replace(schema.workers, WorkerRow._fields)
+        self._workers_done = make.delete(schema.workers, "name")
+        self._classes = make.replace(schema.classes, ClassRow._fields)
+        self._classes_done = make.delete(schema.classes, "name")
+        of_a_job = (schema.tasks, schema.specs, schema.outcomes, schema.options, schema.blobs, schema.chunks)
+        self._jobs_done = [*(make.delete(table, "job") for table in of_a_job), make.delete(schema.jobs, "key")]
+
+    def payloads(self, cursor: Cursor, writes: Writes) -> None:
+        """Write what lookups of the same batch need to find, and take it out of `writes`."""
+        self._specs.run(cursor, writes.specs)
+        self._outcomes.run(cursor, writes.outcomes)
+        self._blobs.run(cursor, writes.blobs)
+        writes.specs, writes.outcomes, writes.blobs = [], [], []
+
+    def all(self, cursor: Cursor, writes: Writes) -> None:
+        """Write everything."""
+        self.payloads(cursor, writes)
+        self._new_jobs.run(cursor, writes.new_jobs)
+        self._jobs.run(cursor, [(*row[1:], row.key) for row in writes.jobs])
+        new_tasks = [(state.job, state.number, *new, *state[:-3], "", state.changed) for new, state in writes.new_tasks]
+        self._new_tasks.run(cursor, new_tasks)
+        self._tasks.run(cursor, writes.tasks)
+        self._progress.run(cursor, writes.progress)
+        self._options.run(cursor, [row._replace(options=encode_part(row.options)) for row in writes.options])
+        self._chunks.run(cursor, writes.chunks)
+        self._early.run(cursor, writes.early)
+        self._early_done.run(cursor, [(number,) for number in writes.early_done])
+        self._outbox.run(cursor, writes.outbox)
+        self._outbox_done.run(cursor, [(number,) for number in writes.outbox_done])
+        self._workers.run(
+            cursor, [row._replace(resources=encode_part(row.resources), free=encode_part(row.free)) for row in writes.workers]
+        )
+        self._workers_done.run(cursor, [(name,) for name in writes.workers_done])
+        self._classes.run(cursor, [row._replace(needs=encode_part(row.needs)) for row in writes.classes])
+        self._classes_done.run(cursor, [(name,) for name in writes.classes_done])
+        for change in self._jobs_done:
+            change.run(cursor, [(key,) for key in writes.jobs_done])
