@@ -1,4 +1,4 @@
-"""The command line ``broker-jobs-worker``; ``broker-jobs worker start`` is the same function."""
+"""The command line ``broker-jobs-worker``, and what it shares with ``broker-jobs worker start``."""
 
 from __future__ import annotations
 
@@ -6,16 +6,76 @@ import asyncio
 import logging
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
 from broker_jobs.errors import BrokerError, BrokerJobsError, ValidationError
 
-MISUSE = 2
-UNREACHABLE = 3
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+MISUSE: Final = 2
+UNREACHABLE: Final = 3
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+def run(
+    *,
+    url: str | None = None,
+    namespace: str | None = None,
+    name: str | None = None,
+    cpus: str | None = None,
+    memory: str | None = None,
+    gpus: str = "0",
+    resources: Mapping[str, str] | None = None,
+    path: Sequence[Path] = (),
+    metrics_host: str = "127.0.0.1",
+    metrics_port: str = "0",
+) -> int:
+    """Run a worker until SIGTERM or SIGINT; its exit code. Logs to standard error.
+
+    Args:
+        url: address of the broker (default: as every program of broker-jobs finds it)
+        namespace: prefix of every name at the broker
+        name: of the worker
+        cpus: processors to give to tasks (default: all that this process may use)
+        memory: memory to give to tasks (default: all that this process may use)
+        gpus: graphics processors to give to tasks
+        resources: further ones
+        path: folders with modules of users
+        metrics_host: address of ``/metrics`` and ``/healthz``
+        metrics_port: their port; 0 for none, ``auto`` for any free one
+
+    Raises:
+        ValidationError: an amount, the name or the port is wrong
+        SigningKeyMissing: there is no key
+        BrokerError: there is no connection to begin with
+    """
+    # The help needs neither broker nor numbers.
+    from broker_jobs.config import resolve
+    from broker_jobs.metrics import parse_port
+    from broker_jobs_worker.config import WorkerConfig
+    from broker_jobs_worker.daemon import serve
+
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    settings = resolve(url, namespace)
+    config = WorkerConfig(
+        settings.url,
+        settings.namespace,
+        settings.required_key(),
+        settings.home / "output",
+        name=name,
+        cpus=cpus,
+        memory=memory,
+        gpus=gpus,
+        resources=resources or {},
+        path=tuple(str(folder.absolute()) for folder in path),
+        metrics_host=metrics_host,
+        metrics_port=parse_port(metrics_port),
+    )
+    return asyncio.run(serve(config))
 
 
 @app.callback()
@@ -29,59 +89,46 @@ def start(
         str | None, typer.Option(help="Broker: amqp://user:password@host:5672/vhost, or sqlite:////path/queue.db.", show_default=False)
     ] = None,
     namespace: Annotated[str | None, typer.Option(help="Prefix of all queues.", show_default=False)] = None,
-    name: Annotated[str | None, typer.Option(help="Name of this worker; no other may have it.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="Name of this worker; by default made of host and process.", show_default=False)] = None,
     cpus: Annotated[
         str | None, typer.Option(help="Processors to give to tasks; by default all that this process may use.", show_default=False)
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Memory to give to tasks, such as '16 GiB'; by default all of this machine.", show_default=False)
+        str | None, typer.Option(help="Memory to give to tasks, such as '16 GiB'; by default all.", show_default=False)
     ] = None,
     gpus: Annotated[str, typer.Option(help="Graphics processors to give to tasks.")] = "0",
-    resource: Annotated[
-        list[str] | None, typer.Option(help="A further resource, such as fpga=2; may be repeated.", show_default=False)
-    ] = None,
-    path: Annotated[list[Path] | None, typer.Option(help="Folder with modules of users; may be repeated.", show_default=False)] = None,
-    spool: Annotated[
-        Path | None, typer.Option(help="Folder for output; by default 'output' in the state folder.", show_default=False)
-    ] = None,
+    resource: Annotated[list[str] | None, typer.Option(metavar="NAME=AMOUNT", help="Another resource; may be given several times.")] = None,
+    path: Annotated[list[Path] | None, typer.Option(help="Folder with modules that functions need; may be given several times.")] = None,
     metrics_host: Annotated[str, typer.Option(help="Address of /metrics and /healthz.")] = "127.0.0.1",
     metrics_port: Annotated[str, typer.Option(help="Their port; 0 for none, 'auto' for any free one.")] = "0",
 ) -> None:
-    """Run a worker in the foreground. SIGTERM or Ctrl-C drains it; a second one gives back what runs."""
-    # A command line that only shows its help needs neither broker nor numbers.
-    from broker_jobs.config import resolve
-    from broker_jobs.metrics import parse_port
-    from broker_jobs_worker.config import WorkerConfig
-    from broker_jobs_worker.daemon import serve
+    """Run a worker in the foreground.
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    SIGTERM and Ctrl-C drain it: running tasks finish, the rest is given back. A second signal gives back what runs, too.
+    """
     try:
-        settings = resolve(url, namespace)
-        config = WorkerConfig(
-            settings.url,
-            settings.namespace,
-            settings.required_key(),
-            spool or settings.home / "output",
+        code = run(
+            url=url,
+            namespace=namespace,
             name=name,
             cpus=cpus,
             memory=memory,
             gpus=gpus,
-            resources=dict(map(_resource, resource or [])),
-            path=tuple(str(folder.absolute()) for folder in path or []),
+            resources=dict(map(_pair, resource or ())),
+            path=path or (),
             metrics_host=metrics_host,
-            metrics_port=parse_port(metrics_port),
+            metrics_port=metrics_port,
         )
-        code = asyncio.run(serve(config))
     except BrokerJobsError as error:
         print(f"broker-jobs-worker: {error}", file=sys.stderr)
         code = UNREACHABLE if isinstance(error, BrokerError) else MISUSE
     raise typer.Exit(code)
 
 
-def _resource(text: str) -> tuple[str, str]:
+def _pair(text: str) -> tuple[str, str]:
     name, equals, amount = text.partition("=")
     if not equals:
-        raise ValidationError(f"a further resource is written NAME=AMOUNT, not {text!r}")
+        raise ValidationError(f"--resource is written NAME=AMOUNT, not {text!r}")
     return name, amount
 
 

@@ -94,7 +94,6 @@ class _Node:
             settings.home / "output",
             name=name,
             cpus=arguments.cpus,
-            store=settings.value_store,
         )
         self._stopped_by: BaseException | None = None
         self._ended = asyncio.Event()
