@@ -1,0 +1,99 @@
+"""A distributed task system over RabbitMQ: graphs of programs and Python functions, embedded by default.
+
+Names load where they are first used, so that ``import broker_jobs`` costs next to nothing in the processes that run tasks.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from broker_jobs.client.aio import AsyncClient, AsyncSubmittedJob
+    from broker_jobs.client.authoring import Job, Task, TaskArray, TaskOutput
+    from broker_jobs.client.client import Client
+    from broker_jobs.client.cluster import LocalCluster
+    from broker_jobs.client.inquiry import JobChanged, TaskChanged
+    from broker_jobs.client.results import TaskError
+    from broker_jobs.client.submitted import SubmittedJob
+    from broker_jobs.core.spec import ResourceRequest, Retry
+    from broker_jobs.core.states import JobState, TaskState
+    from broker_jobs.current import current
+    from broker_jobs.errors import (
+        BrokerJobsError,
+        FailedJobsError,
+        TaskAborted,
+        TaskCanceled,
+        TaskFailed,
+        TimeLimitReached,
+        ValidationError,
+    )
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncClient",
+    "AsyncSubmittedJob",
+    "BrokerJobsError",
+    "Client",
+    "FailedJobsError",
+    "Job",
+    "JobChanged",
+    "JobState",
+    "LocalCluster",
+    "ResourceRequest",
+    "Retry",
+    "SubmittedJob",
+    "Task",
+    "TaskAborted",
+    "TaskArray",
+    "TaskCanceled",
+    "TaskChanged",
+    "TaskError",
+    "TaskFailed",
+    "TaskOutput",
+    "TaskState",
+    "TimeLimitReached",
+    "ValidationError",
+    "__version__",
+    "current",
+]
+
+_MODULES: Final = {
+    "client.aio": ("AsyncClient", "AsyncSubmittedJob"),
+    "client.authoring": ("Job", "Task", "TaskArray", "TaskOutput"),
+    "client.client": ("Client",),
+    "client.cluster": ("LocalCluster",),
+    "client.inquiry": ("JobChanged", "TaskChanged"),
+    "client.results": ("TaskError",),
+    "client.submitted": ("SubmittedJob",),
+    "core.spec": ("ResourceRequest", "Retry"),
+    "core.states": ("JobState", "TaskState"),
+    "current": ("current",),
+    "errors": (
+        "BrokerJobsError",
+        "FailedJobsError",
+        "TaskAborted",
+        "TaskCanceled",
+        "TaskFailed",
+        "TimeLimitReached",
+        "ValidationError",
+    ),
+}
+_HOME: Final = {name: module for module, names in _MODULES.items() for name in names}
+
+
+def __getattr__(name: str) -> object:
+    """A public name, loaded now."""
+    module = _HOME.get(name)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    # Kept, also over a submodule of the same name, which the import has just put here.
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    """All public names, loaded or not."""
+    return sorted({*globals(), *__all__})

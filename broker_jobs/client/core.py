@@ -23,8 +23,10 @@ from broker_jobs.wire.messages import CancelResult, CancelTasks, Changes, FindJo
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 
+    from broker_jobs.client.chunking import OpenClasses
     from broker_jobs.client.jobview import Ending, Layout
     from broker_jobs.client.link import Frame, Link
+    from broker_jobs.core.spec import Lane
     from broker_jobs.wire.messages import Question, Reply, TaskInfo
 
 LONG_POLL: Final = 10.0
@@ -38,6 +40,7 @@ _GRACE_CALLED: Final = 5.0
 _PAUSE: Final = 0.05
 _PAUSE_FED: Final = 1.0
 _PAGE: Final = 1000
+_CLASS_MEMORY: Final = 1800.0
 _FORGET_AT: Final = 200
 _FORGET_AFTER: Final = 2.0
 
@@ -55,6 +58,7 @@ class Core:
     def __init__(self, link: Link) -> None:
         self.link = link
         self.unfinished: set[str] = set()
+        self._opened: dict[tuple[str, Lane], float] = {}
         self._followed: weakref.WeakValueDictionary[str, Followed] = weakref.WeakValueDictionary()
         self._batches: dict[str, tuple[Batch, Followed]] = {}
         self._forget: list[str] = []
@@ -92,6 +96,18 @@ class Core:
 
     # --- jobs that were submitted ---
 
+    async def open_classes(self, wanted: Iterable[tuple[str, Lane]]) -> OpenClasses:
+        """Those of these classes and lanes that have a queue; one that has is remembered for a while."""
+        wanted = frozenset(wanted)
+        found = await self.link.open_classes(wanted - self.opened(wanted))
+        self._opened.update(dict.fromkeys(found, time.monotonic()))
+        return self.opened(wanted)
+
+    def opened(self, wanted: OpenClasses) -> OpenClasses:
+        """Those that are known to have a queue; one that is not used for a day loses it."""
+        young = time.monotonic() - _CLASS_MEMORY
+        return frozenset(one for one in wanted if self._opened.get(one, 0.0) > young)
+
     async def submit(self, job: str, layout: Layout, frames: Iterable[Frame], timeout: float) -> Followed:
         """Send a whole job; returns when nothing of it can be lost any more."""
         followed = self.follow(job, layout)
@@ -106,6 +122,14 @@ class Core:
         if followed is None:
             followed = self._followed[job] = Followed(JobView(job, layout), grace=_GRACE_SUBMITTED)
         return followed
+
+    def join(self, followed: Followed) -> Followed:
+        """The same job on this connection, where it was followed on an earlier one (before a fork)."""
+        known = self._followed.get(followed.id)
+        if known is None:
+            known = self._followed[followed.id] = Followed(followed.view, grace=_GRACE_SUBMITTED)
+            known.interrupted()
+        return known
 
     async def find(self, text: str) -> JobInfo:
         """The job of this id, ending of an id, or ``last``."""
@@ -132,11 +156,14 @@ class Core:
     async def ending(self, followed: Followed, number: int) -> Ending:
         """Wait for the end of a task; `TaskNotFound` where the job has none of this number."""
         view = followed.view
-        if view.layout and not 0 <= number < view.layout.total:
-            raise TaskNotFound(f"job {view.job} has no task {number}")
         found: list[Ending] = []
+
+        def known() -> bool:
+            missing = view.total is not None and not 0 <= number < view.total
+            return missing or bool(found) or view.ending(number) is not None
+
         with followed.subscribed(lambda endings: found.extend(ending for ending in endings if ending.number == number)):
-            await self._until(followed, lambda: view.ending(number) is not None or bool(found), values=True, tasks=(number,))
+            await self._until(followed, known, values=True, tasks=(number,))
         ending = view.ending(number) or (found[0] if found else None)
         if ending is None:
             raise TaskNotFound(f"job {view.job} has no task {number}")
@@ -149,7 +176,7 @@ class Core:
             return followed.view.endings()
         return [ending_of(task) async for task in self.tasks(followed, values=True) if task.state in ENDED]
 
-    async def as_completed(self, followed: Followed) -> AsyncIterator[Ending]:
+    async def as_completed(self, followed: Followed) -> AsyncIterator[list[Ending]]:
         """Endings with their values, as they become known, until the job has ended."""
         view = followed.view
         fresh = view.endings()
@@ -166,8 +193,8 @@ class Core:
             while True:
                 told = await self._until(followed, lambda: bool(fresh) or complete(), values=True)
                 ready, fresh[:] = list(fresh), []
-                for ending in ready:
-                    yield ending
+                if ready:
+                    yield ready
                 if told or (complete() and not fresh):
                     return
 
@@ -306,6 +333,7 @@ class Core:
             await self.link.send(batch.job, batch.frames, batch.timeout)
         except BrokerJobsError as error:
             self._give_up(batch, error)
+        batch.sent.set()
 
     def _deliver(self, batch: Batch, followed: Followed, endings: Iterable[Ending]) -> None:
         for ending in endings:
@@ -344,6 +372,7 @@ class Core:
             self._keep(batch.minder)
 
     async def _ask_for(self, batch: Batch, followed: Followed) -> None:
+        await batch.sent.wait()
         try:
             await self._until(followed, lambda: not batch.open, values=True)
         except BrokerJobsError as error:

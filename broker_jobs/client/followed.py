@@ -87,6 +87,7 @@ class Batch:
         fail: takes the reason why nothing more will come
         timeout: seconds in which the broker must confirm the chunks
         open: tasks that are not delivered
+        sent: set when the broker has the chunks
         minder: asks the ledger, where replies stay away
     """
 
@@ -98,6 +99,7 @@ class Batch:
     timeout: float
     open: set[int] = field(init=False)
     begun: float = field(default_factory=time.monotonic)
+    sent: asyncio.Event = field(default_factory=asyncio.Event)
     minder: asyncio.Task[None] | None = None
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from broker_jobs.errors import TaskNotFound, ValidationError
 from broker_jobs.wire.messages import Ended, Program, Progress, Returned, Started, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Mapping
 
     from broker_jobs.client.authoring import Job
     from broker_jobs.core.outcome import Outcome
@@ -31,6 +31,7 @@ BUDGET: Final = 64 * 2**20
 """Bytes of values that are kept of one job; further ones are asked for again when they are needed."""
 
 _OVERHEAD: Final = 200
+_WITHOUT_OUTCOME: Final = frozenset({TaskState.canceled, TaskState.aborted})
 _STATES: Final = tuple(TaskState)
 _CODES: Final = {state: code for code, state in enumerate(_STATES)}
 
@@ -58,6 +59,7 @@ class Layout:
     rows: tuple[Row, ...]
     total: int
     flat: bool = False
+    name: str = ""
 
     @classmethod
     def of(cls, job: Job, *, flat: bool) -> Layout:
@@ -66,7 +68,7 @@ class Layout:
             Row(entry.first, entry.count, entry.name, isinstance(entry.work, MapWork), isinstance(entry.work, Program), entry.options.retry)
             for entry in job.entries
         )
-        return cls(tuple(rows), len(job), flat)
+        return cls(tuple(rows), len(job), flat, job.name)
 
     def row(self, number: int) -> Row | None:
         """The row of a task, or None where there is none."""
@@ -136,6 +138,11 @@ class JobView:
         self._endings: dict[int, Ending] = {}
         self._failures: dict[int, set[int]] = {}
         self._size = 0
+
+    @property
+    def name(self) -> str:
+        """What the job is called, where that is known."""
+        return self.layout.name if self.layout else self.info.name if self.info else ""
 
     @property
     def ended(self) -> bool:
@@ -234,7 +241,7 @@ class JobView:
 
         Args:
             changes: the answer to `GetChanges`
-            values: whether values were asked for; without them a success is only counted
+            values: whether outcomes were asked for; without them successes and failures are only counted
         """
         self.told(changes.info)
         found: list[Ending] = []
@@ -244,7 +251,8 @@ class JobView:
                 continue  # written before the reply came that we have heard
             self._move(task.number, task.state)
             kept = self._endings.get(task.number)
-            if task.state in ENDED and (values or task.state is not TaskState.succeeded) and (kept is None or kept.state is not task.state):
+            told = values or task.state in _WITHOUT_OUTCOME
+            if task.state in ENDED and told and (kept is None or kept.state is not task.state):
                 ending = ending_of(task)
                 self._keep(ending)
                 found.append(ending)
@@ -302,18 +310,6 @@ def ending_of(task: TaskInfo) -> Ending:
     return Ending(
         task.number, task.state, task.outcome, task.reason, task.name, task.attempt, task.worker, program=task.kind == Program.tag
     )
-
-
-def label(ending: Ending) -> str:
-    """A task for a message to people."""
-    return f"task {ending.number} {ending.name!r}" if ending.name else f"task {ending.number}"
-
-
-def failures(endings: list[Ending]) -> Iterator[tuple[Ending, Failed]]:
-    """Those that failed."""
-    for ending in endings:
-        if isinstance(ending.outcome, Failed):
-            yield ending, ending.outcome
 
 
 def _name(row: Row | None, number: int) -> str:

@@ -134,7 +134,6 @@ class BrokerLink:
         self._listener: Listener = _Nobody()
         self._revive = revive
         self._asked: dict[str, tuple[Outgoing, asyncio.Future[Answer]]] = {}
-        self._open: set[tuple[str, Lane]] = set()
         self._questions = 0
         self._online = asyncio.Event()
         self._online.set()
@@ -182,12 +181,9 @@ class BrokerLink:
         return Frame(key, self._required_signer().seal(chunk, Role.submitter))
 
     async def open_classes(self, wanted: Iterable[tuple[str, Lane]]) -> OpenClasses:
-        """Those of these classes and lanes that have a queue; one that has is remembered."""
-        wanted = set(wanted)
-        for resource_class, lane in wanted - self._open:
-            if await self._broker.depth(self._topology.class_name(resource_class, lane)) is not None:
-                self._open.add((resource_class, lane))
-        return frozenset(wanted & self._open)
+        """Those of these classes and lanes that have a queue."""
+        depths = [(one, await self._broker.depth(self._topology.class_name(*one))) for one in set(wanted)]
+        return frozenset(one for one, depth in depths if depth is not None)
 
     async def send(self, job: str, frames: Iterable[Frame], timeout: float) -> None:
         """Publish chunks until each is confirmed."""

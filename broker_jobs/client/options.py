@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from broker_jobs.core.spec import (
@@ -80,6 +81,33 @@ def task_options(given: RunOptions, lane: Lane = Lane.normal) -> TaskOptions:
         stdout=path(given.get("stdout"), "stdout"),
         stderr=path(given.get("stderr"), "stderr"),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class CallDefaults:
+    """Options of `Client.call`, `map` and `executor`.
+
+    Attributes:
+        timeout: seconds to wait for a call
+    """
+
+    run: RunOptions = field(default_factory=RunOptions)
+    lane: Lane = Lane.normal
+    timeout: float | None = None
+
+    def with_options(self, timeout: Duration | None, lane: str | None, run: RunOptions) -> CallDefaults:
+        """The same with some others; `ValidationError` where one is wrong."""
+        other = CallDefaults(
+            {**self.run, **run},
+            self.lane if lane is None else lane_named(lane),
+            self.timeout if timeout is None else milliseconds(timeout, "timeout") / 1000,
+        )
+        other.task_options()
+        return other
+
+    def task_options(self) -> TaskOptions:
+        """The frozen form."""
+        return task_options(self.run, self.lane)
 
 
 def lane_named(name: str) -> Lane:

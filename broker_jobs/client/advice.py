@@ -1,0 +1,55 @@
+"""What a client says once, where a job does not start: that no worker is there, or none that could run it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.core.resources import Pool
+from broker_jobs.errors import BrokerJobsError
+from broker_jobs.ids import short
+from broker_jobs.wire.messages import Cluster, GetWorkers
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broker_jobs.client.core import Core
+    from broker_jobs.client.encoding import Placement
+    from broker_jobs.client.followed import Followed
+
+_PATIENCE: Final = 3.0
+_log = logging.getLogger("broker_jobs")
+
+
+async def advise(core: Core, job: Followed, placements: Iterable[Placement], said: set[str], *, embedded: bool) -> None:
+    """Look at the workers, if the job has not moved after a while.
+
+    Args:
+        placements: what its tasks ask for
+        said: what was said before, and is not said again
+        embedded: the node is our own, so its absence is reported by others
+    """
+    await asyncio.sleep(_PATIENCE)
+    if job.view.progress.get("running") or job.view.ended:
+        return
+    try:
+        cluster = await core.ask(GetWorkers(), Cluster)
+    except BrokerJobsError:
+        return  # whoever waits for the job hears of it
+    workers = [worker for worker in cluster.workers if worker.state not in {"lost", "gone"}]
+    advice: list[str] = []
+    if not workers:
+        if not embedded:
+            advice.append("no worker has been seen, so nothing runs yet; start one with: broker-jobs worker start")
+    else:
+        pools = [Pool(worker.resources) for worker in workers]
+        advice.extend(
+            f"no worker seen so far could meet the request {placement.resource_class} of job {short(job.id)}; it waits"
+            for placement in placements
+            if not any(pool.could_ever_fit(placement.options.resources) for pool in pools)
+        )
+    for text in advice:
+        if text not in said:
+            said.add(text)
+            _log.warning("broker-jobs: %s", text)

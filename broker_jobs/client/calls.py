@@ -1,0 +1,141 @@
+"""Single calls: cut into small jobs that belong to their client, sent, and their endings handed out."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import platform
+import sys
+import time
+from dataclasses import dataclass, replace
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.client.chunking import Chunker, cut
+from broker_jobs.client.encoding import Encoder
+from broker_jobs.client.followed import Batch
+from broker_jobs.client.jobview import Layout, Row
+from broker_jobs.data.store import ValueStore
+from broker_jobs.host import host_identity
+from broker_jobs.wire.messages import JobHeader, Origin
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from types import ModuleType
+
+    from broker_jobs.client.chunking import OpenClasses
+    from broker_jobs.client.encoding import Encoded
+    from broker_jobs.client.jobview import Ending
+    from broker_jobs.client.runtime import Runtime
+    from broker_jobs.core.spec import TaskOptions
+    from broker_jobs.errors import BrokerJobsError
+
+MOST_ROWS: Final = 100
+"""Calls of one job of `Client.map`."""
+
+
+def origin() -> Origin:
+    """Where the functions of this process come from."""
+    here = folder() or "/"
+    path = tuple(os.path.join(here, entry) for entry in sys.path if isinstance(entry, str))  # noqa: PTH118 (an entry may be empty)
+    return Origin(host_identity(), sys.executable, platform.python_version(), path)
+
+
+def folder() -> str | None:
+    """The current folder, where there still is one."""
+    try:
+        return os.getcwd()  # noqa: PTH109 (a text is what travels)
+    except FileNotFoundError:
+        return None
+
+
+@cache
+def user() -> str:
+    """Who runs this process."""
+    try:
+        return getpass.getuser()
+    except (OSError, KeyError):  # no name in the environment, and none for the number
+        return str(os.getuid())
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Sends calls with the same options.
+
+    Attributes:
+        store: folder of the value store
+        timeout: seconds in which the broker must confirm
+    """
+
+    runtime: Runtime
+    options: TaskOptions
+    store: str | None
+    by_value: tuple[ModuleType, ...]
+    timeout: float
+
+    def encoder(self, job: str) -> Encoder:
+        """What turns arguments into messages."""
+        store = ValueStore(self.store) if self.store else None
+        return Encoder(job, store=store, by_value=self.by_value, home=folder())
+
+    def encode(self, encoder: Encoder, fn: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> Encoded:
+        """One call; `UnpicklableError` or `ValueTooLarge` where it cannot be sent."""
+        return encoder.call(0, encoder.function(fn), args, kwargs, self.options)
+
+    def open_classes(self, encoded: Encoded) -> OpenClasses:
+        """The class of the call, where it has a queue."""
+        wanted = frozenset({(encoded.placement.resource_class, encoded.placement.options.lane)})
+        known = self.runtime.connect().opened(wanted)
+        return known if known == wanted else self.runtime.run(lambda core: core.open_classes(wanted))
+
+    def batch(
+        self,
+        job: str,
+        calls: Sequence[Encoded],
+        is_open: OpenClasses,
+        deliver: Callable[[Ending], None],
+        fail: Callable[[BrokerJobsError], None],
+    ) -> Batch:
+        """A job of these calls, signed and ready to be sent."""
+        link = self.runtime.connect().link
+        function = calls[0].function
+        header = header_of(link.client, function[1].name if function else "call", ephemeral=True)
+        chunker = Chunker(job, header, is_open, total=len(calls), store=self.store)
+        numbered = (replace(call, task=replace(call.task, number=number)) for number, call in enumerate(calls))
+        chunks = list(cut(chunker, numbered))
+        rows = tuple(
+            Row(number, 1, call.task.name, array=False, program=False, retry=self.options.retry) for number, call in enumerate(calls)
+        )
+        layout = Layout(rows, len(calls), flat=all(chunk.direct for chunk in chunks))
+        return Batch(job, layout, [link.seal(chunk) for chunk in chunks], deliver, fail, self.timeout)
+
+    def launch(self, batch: Batch) -> None:
+        """Send it."""
+        self.runtime.post(self.runtime.connect().launch, batch)
+
+    def withdraw(self, job: str, reason: str) -> None:
+        """Cancel it: nobody wants its results any more."""
+        self.runtime.post(self.runtime.connect().withdraw, job, reason)
+
+
+def header_of(
+    submitter: str,
+    name: str,
+    *,
+    tags: tuple[str, ...] = (),
+    max_fails: int | None = None,
+    idempotency_key: str | None = None,
+    ephemeral: bool = False,
+) -> JobHeader:
+    """What goes with the first chunk of a job."""
+    return JobHeader(
+        name=name,
+        submitter=submitter,
+        submitted_ms=time.time_ns() // 1_000_000,
+        origin=origin(),
+        user=user(),
+        tags=tags,
+        max_fails=max_fails,
+        idempotency_key=idempotency_key,
+        ephemeral=ephemeral,
+    )

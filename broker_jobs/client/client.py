@@ -1,0 +1,357 @@
+"""The synchronous client; its event loop runs in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import copy
+import weakref
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, overload
+
+from broker_jobs import config
+from broker_jobs.client import inquiry
+from broker_jobs.client.advice import advise
+from broker_jobs.client.authoring import Task
+from broker_jobs.client.calls import Caller
+from broker_jobs.client.executor import CallExecutor
+from broker_jobs.client.link import BrokerLink
+from broker_jobs.client.mapping import MappedResults
+from broker_jobs.client.node import ensure_node
+from broker_jobs.client.options import CallDefaults, RunOptions
+from broker_jobs.client.results import value_of
+from broker_jobs.client.runtime import Runtime
+from broker_jobs.client.submission import Submission
+from broker_jobs.client.submitted import SubmittedJob
+from broker_jobs.core.states import JobState
+from broker_jobs.errors import FailedJobsError, JobNotFound, ValidationError
+from broker_jobs.ids import new_job_id
+from broker_jobs.wire.messages import Cluster, ForgetJobs, Forgotten, GetWorkers, JobList, ListJobs
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from types import ModuleType
+
+    from broker_jobs.client.authoring import Job
+    from broker_jobs.client.core import Core
+    from broker_jobs.client.followed import Followed
+    from broker_jobs.client.jobview import Ending
+    from broker_jobs.client.link import Link
+    from broker_jobs.config import Settings
+    from broker_jobs.core.spec import Duration
+    from broker_jobs.wire.messages import CancelResult
+
+_Params = ParamSpec("_Params")
+_Result = TypeVar("_Result")
+
+_REFRESH: Final = 0.1
+_CANCELED: Final = "nobody waits for this call any more"
+
+
+class Client:
+    """A connection to a broker, over which jobs are submitted, followed and ended.
+
+    It connects at once. It may be used by many threads, after a fork, and as a context manager. Submitted jobs go on when it is closed;
+    calls belong to it: closing it cancels those that have not started.
+
+    Args:
+        url: ``amqp://user:password@host:5672/vhost`` or ``sqlite:////path/queue.db``; default: ``BROKER_JOBS_URL``, ``broker-jobs.toml``,
+            else this user's own embedded broker, whose node is started where none runs
+        namespace: prefix of every name at the broker
+        signing_key: hexadecimal text, the same for submitters, coordinators and workers
+        by_value: modules whose functions and classes travel whole, because workers do not have them
+        timeout: seconds to wait for a broker or a node that does not answer
+
+    Raises:
+        AddressError: the address cannot be understood
+        ValidationError: the configuration is wrong
+        BrokerUnavailable, AccessRefused, VirtualHostNotFound: the broker cannot be reached or used
+        CoordinatorUnavailable: the embedded node does not start
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        namespace: str | None = None,
+        signing_key: str | None = None,
+        by_value: Iterable[ModuleType] = (),
+        timeout: float = 30.0,
+    ) -> None:
+        settings = config.resolve(url, namespace, signing_key)
+        follow = f" --url {config.shown(url)}" if url else ""
+        self._begin(settings, Runtime(partial(_open_link, settings, timeout), follow), by_value, timeout)
+        self.runtime.connect()
+
+    def _begin(self, settings: Settings, runtime: Runtime, by_value: Iterable[ModuleType], timeout: float) -> None:
+        self.settings = settings
+        self.runtime = runtime
+        self._by_value = tuple(by_value)
+        self._timeout = timeout
+        self.defaults = CallDefaults()
+        self._ids: weakref.WeakKeyDictionary[Job, str] = weakref.WeakKeyDictionary()
+        self._said: set[str] = set()
+
+    # --- calls ---
+
+    def options(self, *, timeout: Duration | None = None, lane: str | None = None, **run: Unpack[RunOptions]) -> Self:
+        """The same client with other defaults for `call`, `map` and `executor`.
+
+        Args:
+            timeout: for `call` and `map`: how long to wait; then the call is canceled and `TimeoutError` raised
+            lane: ``"high"``, ``"normal"`` or ``"low"``
+            run: see `RunOptions`
+
+        Raises:
+            ValidationError: one of them is wrong
+        """
+        other = copy.copy(self)
+        other.defaults = self.defaults.with_options(timeout, lane, run)
+        return other
+
+    @overload
+    def call(self, fn: Callable[_Params, Coroutine[Any, Any, _Result]], /, *args: _Params.args, **kwargs: _Params.kwargs) -> _Result: ...
+    @overload
+    def call(self, fn: Callable[_Params, _Result], /, *args: _Params.args, **kwargs: _Params.kwargs) -> _Result: ...
+    def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function on a worker, and wait for its value.
+
+        Raises:
+            TaskFailed: it raised; the text has the remote traceback, and the cause is its own exception
+            UnpicklableError, ValueTooLarge: function or arguments cannot be sent
+            TimeoutError: the timeout of `options` has passed; the call was canceled
+        """
+        caller = self._caller()
+        done: concurrent.futures.Future[Ending] = concurrent.futures.Future()
+        job = new_job_id()
+        encoded = caller.encode(caller.encoder(job), fn, args, kwargs)
+        caller.launch(caller.batch(job, [encoded], caller.open_classes(encoded), done.set_result, done.set_exception))
+        try:
+            ending = done.result(self.defaults.timeout)
+        except TimeoutError:
+            caller.withdraw(job, _CANCELED)
+            raise TimeoutError(f"{encoded.task.name!r} was not done within {self.defaults.timeout:g} s, and was canceled") from None
+        except KeyboardInterrupt:
+            caller.withdraw(job, _CANCELED)
+            raise
+        return value_of(ending, job)
+
+    @overload
+    def map(self, fn: Callable[..., Coroutine[Any, Any, _Result]], *iterables: Iterable[Any]) -> MappedResults[_Result]: ...
+    @overload
+    def map(self, fn: Callable[..., _Result], *iterables: Iterable[Any]) -> MappedResults[_Result]: ...
+    def map(self, fn: Callable[..., Any], *iterables: Iterable[Any]) -> MappedResults[Any]:
+        """Call a function for each row of the iterables: an iterator over the values, in order.
+
+        Rows are read a bounded number ahead of what was taken, so the iterables may be endless. The first failure is raised where its
+        value would be, and ends the iteration; then, and at `close()` of the iterator, what was sent and not taken is canceled.
+
+        Raises:
+            TaskFailed, UnpicklableError, ValueTooLarge, TimeoutError: as for `call`; the timeout is for the whole map
+        """
+        return MappedResults(self._caller(), fn, iterables, self.defaults.timeout)
+
+    def executor(self) -> CallExecutor:
+        """A `concurrent.futures.Executor`: its futures raise the task's own exception type, with `TaskFailed` as the cause."""
+        return CallExecutor(self._caller())
+
+    # --- jobs ---
+
+    def submit(self, job: Job, *, idempotency_key: str | None = None, timeout: float = 30.0) -> SubmittedJob:
+        """Submit a job; returns when nothing of it can be lost any more.
+
+        Args:
+            job: as it is now; what is added to it later is not part of it
+            idempotency_key: of several submissions with the same key, one counts; one that was cut off is gone on with
+            timeout: seconds in which the broker must confirm
+
+        Raises:
+            ValidationError: the job is empty, or something of it cannot be sent; the text says what. Nothing was sent
+            SigningKeyMissing: there is no key. Nothing was sent
+            BrokerBlocked, BrokerUnavailable: the broker takes no messages now. Nothing was sent
+            SubmitUnknown: the broker did not confirm all of it in time
+            CoordinatorUnavailable: with an idempotency key only: nobody can say whether the key was used
+        """
+        self.settings.required_key()
+        known = self._find_key(idempotency_key) if idempotency_key else None
+        if known and not known.incomplete:
+            self._ids[job] = known.job
+            return self._submitted(known.job)
+        submission = Submission(job, known.job if known else new_job_id(), self.settings.value_store, self._by_value)
+        wanted = [(placement.resource_class, placement.options.lane) for placement in submission.placements]
+        is_open = self.runtime.run(lambda core: core.open_classes(wanted))
+        spool, layout = submission.encode(self.runtime.connect().link, is_open, idempotency_key)
+        try:
+            followed = self.runtime.run(lambda core: core.submit(submission.id, layout, spool, timeout))
+        finally:
+            spool.close()
+        self._ids[job] = submission.id
+        embedded = self.settings.embedded
+        self.runtime.start(lambda core: advise(core, followed, submission.placements, self._said, embedded=embedded))
+        return SubmittedJob(self, followed)
+
+    def wait_for_jobs(
+        self,
+        jobs: Iterable[SubmittedJob] | SubmittedJob,
+        *,
+        timeout: float | None = None,
+        raise_on_error: bool = True,
+        progress: bool | None = None,
+    ) -> bool:
+        """Wait until jobs have ended; whether all succeeded. Ctrl-C ends the wait, not the jobs.
+
+        Args:
+            jobs: submitted jobs
+            timeout: seconds; then `TimeoutError`
+            raise_on_error: raise where one did not succeed
+            progress: show a bar on standard error (default: on a terminal)
+
+        Raises:
+            FailedJobsError: some did not succeed; the text has their first failures
+            TimeoutError: they have not ended in time
+            CoordinatorUnavailable: they need a coordinator, and none answers
+        """
+        waited = [jobs] if isinstance(jobs, SubmittedJob) else list(jobs)
+        ends = [job.start(partial(_ended, timeout=timeout)) for job in waited]
+        from broker_jobs.client import progress as bars
+
+        try:
+            if bars.wanted() if progress is None else progress:
+                with bars.WaitProgress([job.view for job in waited]) as bar:
+                    while _watch(ends, _REFRESH):
+                        bar.update()
+            else:
+                _watch(ends, None)
+        except BaseException:
+            for end in ends:
+                end.cancel()
+            raise
+        for job, end in zip(waited, ends, strict=True):
+            job.client.runtime.wait(end)
+        failed = [job for job in waited if job.view.state is not JobState.succeeded]
+        if failed and raise_on_error:
+            stories = [job.client.runtime.wait(job.start(inquiry.story)) for job in failed]
+            raise FailedJobsError("\n".join(stories), jobs=failed)
+        return not failed
+
+    def job(self, text: str) -> SubmittedJob:
+        """A job of this or another process.
+
+        Args:
+            text: ``"last"``, a whole id, or the end of one, 4 digits at least
+
+        Raises:
+            JobNotFound: there is none
+            AmbiguousId: there are several; they are named
+        """
+        info = self.runtime.run(lambda core: core.find(text))
+        return self._submitted(info.job)
+
+    def jobs(
+        self, *, state: JobState | str | None = None, tags: Iterable[str] = (), name: str | None = None, limit: int = 20
+    ) -> list[SubmittedJob]:
+        """Jobs, the newest first.
+
+        Args:
+            state: only those in this state
+            tags: only those with all of these
+            name: only those whose name fits this pattern, such as ``"train*"``
+            limit: at most so many
+        """
+        try:
+            wanted = None if state is None else JobState(state)
+        except ValueError:
+            raise ValidationError(f"state must be one of {', '.join(JobState)}, not {state!r}") from None
+        if isinstance(tags, str):
+            raise ValidationError(f"tags must be a list of texts, not {tags!r}")
+        question = ListJobs(wanted, tuple(tags), name, limit)
+        found = self.runtime.run(lambda core: core.ask(question, JobList))
+        submitted = [self._submitted(info.job) for info in found.jobs]
+        for job, info in zip(submitted, found.jobs, strict=True):
+            job.view.told(info)
+        return submitted
+
+    def cancel(self, job_or_task: SubmittedJob | Job | Task, reason: str = "") -> CancelResult:
+        """End a job, or one task of a job that this client has submitted."""
+        match job_or_task:
+            case SubmittedJob() as submitted:
+                return submitted.cancel(reason)
+            case Task() as task:
+                return self._submitted(self._id_of(task.job)).cancel(reason, tasks=[task])
+            case _:
+                return self._submitted(self._id_of(job_or_task)).cancel(reason)
+
+    def forget(self, job: SubmittedJob | str) -> None:
+        """Drop a job from the ledger, with its values and output; `JobActive` while it runs."""
+        found = self.job(job).id if isinstance(job, str) else job.id
+        self.runtime.run(lambda core: core.ask(ForgetJobs((found,)), Forgotten))
+
+    def cluster(self) -> Cluster:
+        """The workers and resource classes that the coordinator knows."""
+        return self.runtime.run(lambda core: core.ask(GetWorkers(), Cluster))
+
+    # --- end ---
+
+    def close(self) -> None:
+        """End the connection; calls that have not started are canceled. Again does nothing."""
+        self.runtime.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {config.shown(self.settings.url)} namespace {self.settings.namespace!r}>"
+
+    # --- inside ---
+
+    def _caller(self) -> Caller:
+        return Caller(self.runtime, self.defaults.task_options(), self.settings.value_store, self._by_value, self._timeout)
+
+    def _submitted(self, job: str) -> SubmittedJob:
+        async def follow(core: Core) -> Followed:
+            return core.follow(job)
+
+        return SubmittedJob(self, self.runtime.run(follow))
+
+    def _id_of(self, job: Job) -> str:
+        found = self._ids.get(job)
+        if found is None:
+            raise JobNotFound(f"{job!r} was not submitted by this client")
+        return found
+
+    def _find_key(self, key: str) -> Any:
+        try:
+            return self.runtime.run(lambda core: core.find(f"key:{key}"))
+        except JobNotFound:
+            return None
+
+
+def _watch(ends: Sequence[concurrent.futures.Future[None]], seconds: float | None) -> bool:
+    """Wait a while for the ends, or for the first that is a problem; whether to go on."""
+    found = concurrent.futures.wait(ends, seconds, concurrent.futures.FIRST_EXCEPTION)
+    return bool(found.not_done) and not any(end.exception() for end in found.done)
+
+
+async def _ended(core: Core, job: Followed, *, timeout: float | None) -> None:
+    await inquiry.ended(core, job, timeout)
+
+
+async def _open_link(settings: Settings, timeout: float) -> Link:
+    """Connect, and see that this user's own node runs where the broker is theirs."""
+    if not settings.embedded:
+        return await BrokerLink.open(settings, timeout)
+
+    async def revived() -> None:
+        await asyncio.to_thread(ensure_node, settings.home, settings.namespace, timeout)
+
+    # Connected first: a node that is about to end, because nobody is there, then sees that somebody is.
+    link = await BrokerLink.open(settings, timeout, revived)
+    try:
+        await revived()
+    except BaseException:
+        await link.close()
+        raise
+    return link

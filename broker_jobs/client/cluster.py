@@ -1,0 +1,168 @@
+"""A coordinator and workers on this machine, in processes of their own, for as long as they are needed."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Self
+
+from broker_jobs import config
+from broker_jobs.client.client import Client
+from broker_jobs.client.node import command, python_environment
+from broker_jobs.errors import BrokerJobsError, ValidationError
+from broker_jobs.ids import new_name
+from broker_jobs.wire.signing import new_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+
+START_TIMEOUT: Final = 60.0
+_PAUSE: Final = 0.02
+_TAIL: Final = 2000
+
+
+class LocalCluster:
+    """A coordinator and workers on this machine: real processes, on an embedded broker in a temporary folder, or on RabbitMQ.
+
+    It is ready when it is made, and everything of it is gone after `close` or when this process ends, however it ends.
+
+    Args:
+        workers: number of worker processes
+        cpus: processors of each (default: all of this machine, shared out)
+        url: ``amqp://…`` for a broker that is there; default: a temporary embedded one
+        steps: modules with steps that the workers load
+
+    Raises:
+        ValidationError: a number is wrong
+        BrokerJobsError: a process did not come up; the text has the end of its log
+    """
+
+    def __init__(self, workers: int = 1, cpus: float | None = None, url: str | None = None, steps: Iterable[str] = ()) -> None:
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
+            raise ValidationError(f"workers must be a positive integer, not {workers!r}")
+        self._folder = tempfile.TemporaryDirectory(prefix="broker-jobs-cluster-", ignore_cleanup_errors=True)
+        self.folder = Path(self._folder.name)
+        self.url = url or config.sqlite_url(self.folder / "queue.db")
+        self.namespace = new_name("cluster") if url else config.DEFAULT_NAMESPACE
+        self._key = new_key()
+        self._steps = tuple(steps)
+        self._cpus = cpus if cpus is not None else max(1, len(os.sched_getaffinity(0)) // workers)
+        self._clients: list[Client] = []
+        self._guard: subprocess.Popen[str] | None = None
+        self._started = 0
+        self.processes: dict[int, str] = {}
+        try:
+            self._guard = subprocess.Popen(
+                command("broker_jobs.client.guard"),
+                env=python_environment(),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                start_new_session=True,
+            )
+            self.start_coordinator()
+            for _ in range(workers):
+                self.start_worker()
+            self._wait_for_workers(workers)
+        except BaseException:
+            self.close()
+            raise
+
+    def start_coordinator(self) -> int:
+        """Start a coordinator; its process id."""
+        return self._start("coordinator", "--store", f"sqlite:///{self.folder / 'ledger.db'}")
+
+    def start_worker(self) -> int:
+        """Start one more worker; its process id."""
+        steps = [argument for step in self._steps for argument in ("--steps", step)]
+        return self._start("worker", "--cpus", str(self._cpus), *steps)
+
+    def client(self, **options: Any) -> Client:
+        """A client of this cluster, closed with it at the latest.
+
+        Args:
+            options: of `Client`
+        """
+        given = {
+            "namespace": self.namespace,
+            "signing_key": self._key,
+            **{name: value for name, value in options.items() if value is not None},
+        }
+        client = Client(self.url, **given)
+        client.runtime.reports_left_work = False  # it ends with the cluster
+        self._clients.append(client)
+        return client
+
+    def close(self) -> None:
+        """End all processes, and drop what they kept. Again does nothing."""
+        guard, self._guard = self._guard, None
+        if guard is None:
+            return
+        for client in self._clients:
+            client.close()
+        # The guard ends its processes, and then itself, when its standard input ends.
+        guard.communicate()
+        self._folder.cleanup()
+
+    def logs(self) -> str:
+        """The ends of the logs of all processes."""
+        return "\n".join(f"--- {log.stem}\n{log.read_text(errors='replace')[-_TAIL:]}" for log in sorted(self.folder.glob("*.log")))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<LocalCluster {config.shown(self.url)} of {len(self.processes)} processes>"
+
+    def _start(self, kind: str, *arguments: str) -> int:
+        self._started += 1
+        name = f"{kind}-{self._started}"
+        answer = self._ask(
+            {
+                "start": command("broker_jobs", kind, "start", *arguments),
+                "log": str(self.folder / f"{name}.log"),
+                "env": self._environment(),
+            }
+        )
+        self.processes[answer["pid"]] = name
+        return int(answer["pid"])
+
+    def _environment(self) -> Mapping[str, str]:
+        """Address and key are secrets: they travel in the environment, not in the command line."""
+        environ = {name: value for name, value in python_environment().items() if not name.startswith("BROKER_JOBS_")}
+        return {
+            **environ,
+            "BROKER_JOBS_URL": self.url,
+            "BROKER_JOBS_NAMESPACE": self.namespace,
+            "BROKER_JOBS_SIGNING_KEY": self._key,
+            "BROKER_JOBS_HOME": str(self.folder),
+            "BROKER_JOBS_VALUE_STORE": str(self.folder / "values"),
+        }
+
+    def _wait_for_workers(self, workers: int) -> None:
+        """Return when all have said hello to the coordinator."""
+        deadline = time.monotonic() + START_TIMEOUT
+        with Client(self.url, namespace=self.namespace, signing_key=self._key) as client:
+            client.runtime.reports_left_work = False
+            while len([worker for worker in client.cluster().workers if worker.state == "active"]) < workers:
+                ended = [name for pid, name in self.processes.items() if self._ask({"poll": pid})["code"] is not None]
+                if ended or time.monotonic() > deadline:
+                    problem = f"{' and '.join(ended)} ended" if ended else f"not ready within {START_TIMEOUT:g} s"
+                    raise BrokerJobsError(f"the local cluster did not come up: {problem}\n{self.logs()}")
+                time.sleep(_PAUSE)
+
+    def _ask(self, request: Mapping[str, object]) -> dict[str, Any]:
+        guard = self._guard
+        if guard is None or guard.stdin is None or guard.stdout is None:
+            raise BrokerJobsError("this cluster was closed")
+        guard.stdin.write(json.dumps(request) + "\n")
+        guard.stdin.flush()
+        answer: dict[str, Any] = json.loads(guard.stdout.readline())
+        return answer

@@ -1,0 +1,180 @@
+"""What is asked of submitted jobs: asynchronous, on the client's loop, for both faces of the client."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, TypeVar
+
+from broker_jobs.client.authoring import Task
+from broker_jobs.client.jobview import only
+from broker_jobs.client.results import MOST_SHOWN, summary, task_error
+from broker_jobs.core.outcome import Failed
+from broker_jobs.core.states import JOB_ENDED, JobState, TaskState
+from broker_jobs.errors import ValidationError
+from broker_jobs.host import host_identity
+from broker_jobs.ids import short
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
+
+    from broker_jobs.client.core import Core
+    from broker_jobs.client.followed import Followed
+    from broker_jobs.client.jobview import Ending
+    from broker_jobs.client.results import TaskError
+    from broker_jobs.wire.messages import Output, TaskInfo, TaskOutput
+
+_Result = TypeVar("_Result")
+
+TaskRef = Task | int | str
+"""A task: the object, its number, or its name where only one has it."""
+
+
+@dataclass(frozen=True, slots=True)
+class JobChanged:
+    """A job has another state.
+
+    Attributes:
+        counts: tasks by state
+    """
+
+    job: str
+    state: JobState
+    counts: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskChanged:
+    """A task has another state, attempt or progress.
+
+    Attributes:
+        reason: why it is in this state
+        progress: 0 to 1, where the task says so
+    """
+
+    job: str
+    task: int
+    name: str
+    state: TaskState
+    attempt: int
+    reason: str = ""
+    worker: str = ""
+    progress: float | None = None
+    progress_text: str = ""
+
+
+Event = JobChanged | TaskChanged
+
+
+async def within(timeout: float | None, work: Coroutine[object, object, _Result], what: str) -> _Result:
+    """Do this in time; `TimeoutError`, which says what did not happen."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await work
+    except TimeoutError:
+        raise TimeoutError(f"{what} within {timeout:g} s") from None
+
+
+async def ending(core: Core, job: Followed, task: TaskRef, timeout: float | None) -> Ending:
+    """How a task ended, once it has."""
+
+    async def wait() -> Ending:
+        return await core.ending(job, await number_of(core, job, task))
+
+    return await within(timeout, wait(), f"task {_named(task)} of job {short(job.id)} has not ended")
+
+
+async def endings(core: Core, job: Followed, timeout: float | None) -> list[Ending]:
+    """How all tasks ended, once the job has."""
+    return await within(timeout, core.endings(job), f"job {short(job.id)} has not ended")
+
+
+async def ended(core: Core, job: Followed, timeout: float | None) -> None:
+    """Wait for the end of a job."""
+    await within(timeout, core.ended(job), f"job {short(job.id)} has not ended")
+
+
+async def output(core: Core, job: Followed, task: TaskRef, timeout: float | None) -> TaskOutput:
+    """What a task has printed, once it has ended."""
+
+    async def wait() -> TaskOutput:
+        return await core.output(job, await number_of(core, job, task))
+
+    return await within(timeout, wait(), f"the output of task {_named(task)} of job {short(job.id)} did not come")
+
+
+def whole(found: Output, host: str) -> bytes:
+    """One stream: all of it where its file is on this host, else its tail."""
+    if found.path and found.size > len(found.tail) and host == host_identity():
+        try:
+            return Path(found.path).read_bytes()
+        except OSError:
+            pass  # the worker has ended and removed it; the tail is what is left
+    return found.tail
+
+
+async def tasks(core: Core, job: Followed, numbers: Sequence[int] | None) -> list[TaskInfo]:
+    """Tasks as the ledger has them; with outcomes where numbers are given."""
+    only_these = None if numbers is None else tuple(numbers)
+    return [task async for task in core.tasks(job, values=numbers is not None, only=only_these)]
+
+
+async def errors(core: Core, job: Followed, most: int | None = None) -> dict[int, tuple[Ending, Failed]]:
+    """The failures so far, by task number."""
+    if job.view.complete:
+        known = {ending.number: ending for ending in job.view.endings()}
+    else:
+        failed = [task.number async for task in core.tasks(job) if task.state is TaskState.failed]
+        known = {number: await core.ending(job, number) for number in failed[:most]}
+    found = ((number, ending, ending.outcome) for number, ending in sorted(known.items()))
+    return {number: (ending, outcome) for number, ending, outcome in found if isinstance(outcome, Failed)}
+
+
+async def task_errors(core: Core, job: Followed) -> dict[int, TaskError]:
+    """The failures so far, as data."""
+    return {number: task_error(ending, failed) for number, (ending, failed) in (await errors(core, job)).items()}
+
+
+async def story(core: Core, job: Followed) -> str:
+    """A job that did not succeed, and why."""
+    found = await errors(core, job, MOST_SHOWN + 1)
+    return summary(job.view, found.values())
+
+
+async def events(core: Core, job: Followed) -> AsyncIterator[Event]:
+    """What happens to a job and its tasks, from its beginning to its end."""
+    state: JobState | None = None
+    async for changes in core.changes(job):
+        info = changes.info
+        if info.state not in JOB_ENDED and info.state is not state:
+            state = info.state
+            yield JobChanged(info.job, state, info.counts)
+        for task in changes.tasks:
+            yield TaskChanged(
+                info.job, task.number, task.name, task.state, task.attempt, task.reason, task.worker, task.progress, task.progress_text
+            )
+        if info.state in JOB_ENDED and not changes.more:
+            yield JobChanged(info.job, info.state, info.counts)
+
+
+async def number_of(core: Core, job: Followed, task: TaskRef) -> int:
+    """The number of a task."""
+    match task:
+        case Task():
+            return task.number
+        case bool():
+            raise ValidationError(f"a task is named by its number, its name or the task itself, not {task!r}")
+        case int():
+            return task
+        case str():
+            layout = job.view.layout
+            if layout:
+                return layout.named(task)
+            return only([info.number async for info in core.tasks(job) if info.name == task], task)
+        case _:
+            raise ValidationError(f"a task is named by its number, its name or the task itself, not {task!r}")
+
+
+def _named(task: TaskRef) -> str:
+    return f"{task.number} {task.name!r}" if isinstance(task, Task) else repr(task)

@@ -1,0 +1,183 @@
+"""This user's embedded node: found, started and ended.
+
+The node holds a lock on ``node.lock`` of the state folder as long as it lives, and writes its process id into ``node.ready`` when it
+works. It has a session of its own, so neither Ctrl-C nor the end of the terminal reaches it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import importlib.util
+import os
+import signal
+import site
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.config import home_key, make_private, state_folder
+from broker_jobs.errors import CoordinatorUnavailable
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+LOCK_FILE: Final = "node.lock"
+READY_FILE: Final = "node.ready"
+LOG_FILE: Final = "node.log"
+_START_FILE: Final = "node.start"
+_PAUSE: Final = 0.02
+_LAST_PATIENCE: Final = 10.0
+_TAIL: Final = 2000
+
+_LAUNCHER: Final = """\
+import os, sys
+log, *command = sys.argv[1:]
+print(os.posix_spawn(command[0], command, os.environ, setsid=True, file_actions=[
+    (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0),
+    (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600),
+    (os.POSIX_SPAWN_DUP2, 1, 2),
+]))
+"""
+"""A process between the client and the node: the node is nobody's child, so nobody has to wait for it."""
+
+
+def ensure_node(home: Path, namespace: str, timeout: float = 30.0) -> bool:
+    """Start this user's node where none runs, and wait until it works; whether it was started.
+
+    Raises:
+        CoordinatorUnavailable: it did not come up in time; the text has the end of its log
+    """
+    make_private(home)
+    home_key(home)
+    deadline = time.monotonic() + timeout
+    with _starting(home, deadline):
+        if _alive(home):
+            return False
+        pid = _start(home, namespace)
+        _wait(lambda: _ready_pid(home) == pid or not _running(pid), deadline)
+        if _ready_pid(home) != pid and not _alive(home):
+            problem = "has ended" if not _running(pid) else f"was not ready within {timeout:g} s"
+            raise CoordinatorUnavailable(f"the node of {home} {problem}. The end of {home / LOG_FILE}:\n{_log_tail(home)}")
+        return True
+
+
+def stop_node(home: Path | None = None, timeout: float = 30.0) -> bool:
+    """End this user's node; whether one was running.
+
+    It drains first: running tasks finish, within `timeout` seconds; then what runs is given back.
+    """
+    home = home or state_folder()
+    if not home.is_dir():
+        return False
+    deadline = time.monotonic() + timeout
+    with _starting(home, deadline):
+        pid = _ready_pid(home)
+        if not _alive(home) or pid is None:
+            return False
+        for sent, until in ((signal.SIGTERM, deadline), (signal.SIGTERM, deadline + _LAST_PATIENCE), (signal.SIGKILL, float("inf"))):
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, sent)
+            if _wait(lambda: not _alive(home), until):
+                break
+        return True
+
+
+def python_environment() -> dict[str, str]:
+    """The environment for a process of ours: it finds the packages where this one has found them."""
+    environ = dict(os.environ)
+    installed = [Path(folder).resolve() for folder in (*site.getsitepackages(), site.getusersitepackages())]
+    extra = [folder for folder in _package_folders() if Path(folder).resolve() not in installed]
+    given = environ.get("PYTHONPATH", "")
+    missing = [folder for folder in extra if folder not in given.split(os.pathsep)]
+    if missing:
+        environ["PYTHONPATH"] = os.pathsep.join([*missing, *([given] if given else [])])
+    return environ
+
+
+def command(*arguments: str) -> list[str]:
+    """The command line of a program of ours, without the current folder on its import path."""
+    return [sys.executable, "-P", "-m", *arguments]
+
+
+def _package_folders() -> Iterator[str]:
+    """The folders that hold our packages; the worker's lies beside this one in a checkout."""
+    here = Path(__file__).resolve().parents[2]
+    yield str(here)
+    found = importlib.util.find_spec("broker_jobs_worker")
+    if found and found.origin:
+        yield str(Path(found.origin).parents[1])
+    elif (here / "worker" / "broker_jobs_worker").is_dir():
+        yield str(here / "worker")
+
+
+@contextlib.contextmanager
+def _starting(home: Path, deadline: float) -> Iterator[None]:
+    """One at a time: of several clients one starts the node. To look at its lock is to take it for a moment, so that happens here, too."""
+    with (home / _START_FILE).open("a") as file:
+        if not _wait(lambda: _locked(file.fileno(), fcntl.LOCK_EX), deadline):
+            raise CoordinatorUnavailable(f"another process is starting or ending the node of {home} and does not come to an end")
+        yield
+
+
+def _alive(home: Path) -> bool:
+    with (home / LOCK_FILE).open("a") as file:
+        return not _locked(file.fileno(), fcntl.LOCK_SH)
+
+
+def _locked(descriptor: int, kind: int) -> bool:
+    """Whether the lock could be taken; it ends with the file."""
+    try:
+        fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def _start(home: Path, namespace: str) -> int:
+    (home / READY_FILE).unlink(missing_ok=True)
+    environ: Mapping[str, str] = {**python_environment(), "BROKER_JOBS_HOME": str(home), "BROKER_JOBS_NAMESPACE": namespace}
+    node = command("broker_jobs_worker.node", "--home", str(home))
+    launched = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(home / LOG_FILE), *node],
+        cwd=home,
+        env=environ,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        check=True,
+    )
+    return int(launched.stdout)
+
+
+def _ready_pid(home: Path) -> int | None:
+    try:
+        return int((home / READY_FILE).read_text())
+    except (OSError, ValueError):
+        return None
+
+
+def _running(pid: int) -> bool:
+    """Whether the process lives; one that nobody has waited for does not."""
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state not in {"Z", "X"}
+
+
+def _log_tail(home: Path) -> str:
+    try:
+        return (home / LOG_FILE).read_text(errors="replace")[-_TAIL:].strip() or "(it is empty)"
+    except OSError:
+        return "(there is none)"
+
+
+def _wait(condition: Callable[[], bool], deadline: float) -> bool:
+    """Wait for something in another process; whether it came."""
+    while not condition():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(_PAUSE)
+    return True

@@ -1,0 +1,91 @@
+"""From a job that was written to signed chunks: everything is encoded before anything is sent, and large jobs wait on disk."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.client.calls import folder, header_of
+from broker_jobs.client.chunking import Chunker, cut
+from broker_jobs.client.encoding import Encoder
+from broker_jobs.client.jobview import Layout
+from broker_jobs.client.link import Frame
+from broker_jobs.core.resources import MAX_CLASSES
+from broker_jobs.data.store import ValueStore
+from broker_jobs.errors import TooManyClasses, ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+    from types import ModuleType
+
+    from broker_jobs.client.authoring import Job
+    from broker_jobs.client.chunking import OpenClasses
+    from broker_jobs.client.encoding import Placement
+    from broker_jobs.client.link import Link
+
+_IN_MEMORY: Final = 64 * 2**20
+
+
+@dataclass(slots=True)
+class Spool:
+    """Frames in the order in which they are sent; in a temporary file where they are many."""
+
+    keys: list[tuple[str, int]] = field(default_factory=list)
+    file: tempfile.SpooledTemporaryFile[bytes] = field(default_factory=lambda: tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115 (`close` does)
+
+    def add(self, frame: Frame) -> None:
+        """Keep a frame."""
+        self.keys.append((frame.key, len(frame.body)))
+        self.file.write(frame.body)
+
+    def __iter__(self) -> Iterator[Frame]:
+        self.file.seek(0)
+        for key, size in self.keys:
+            yield Frame(key, self.file.read(size))
+
+    def close(self) -> None:
+        """Drop them."""
+        self.file.close()
+
+
+class Submission:
+    """One job on its way.
+
+    Args:
+        job: as it was written
+        job_id: the id that it gets
+        store: folder of the value store
+        by_value: modules that travel whole
+    """
+
+    def __init__(self, job: Job, job_id: str, store: str | None, by_value: Sequence[ModuleType]) -> None:
+        self.job = job
+        self.id = job_id
+        self._store = store
+        self._encoder = Encoder(job_id, store=ValueStore(store) if store else None, by_value=by_value, home=folder())
+        self.placements: tuple[Placement, ...] = tuple({self._encoder.place(entry.options) for entry in job.entries})
+        if len({placement.resource_class for placement in self.placements}) > MAX_CLASSES:
+            raise TooManyClasses(f"{job!r} has more than {MAX_CLASSES} distinct resource requests: round them to fewer values")
+
+    def encode(self, link: Link, is_open: OpenClasses, idempotency_key: str | None) -> tuple[Spool, Layout]:
+        """All chunks, signed.
+
+        Raises:
+            ValidationError: something of it cannot be sent; nothing was
+            SigningKeyMissing: there is no key
+        """
+        job = self.job
+        if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
+            raise ValidationError(f"idempotency_key must be a text, not {idempotency_key!r}")
+        header = header_of(link.client, job.name, tags=job.tags, max_fails=job.max_fails, idempotency_key=idempotency_key)
+        chunker = Chunker(self.id, header, is_open, total=len(job), store=self._store)
+        spool, flat = Spool(), True
+        try:
+            for chunk in cut(chunker, self._encoder.tasks(job)):
+                spool.add(link.seal(chunk))
+                flat = flat and chunk.direct
+        except BaseException:
+            spool.close()
+            raise
+        return spool, Layout.of(job, flat=flat)

@@ -1,0 +1,155 @@
+"""A submitted job: its state, results, errors and output, from this or any other process."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from broker_jobs.client import inquiry
+from broker_jobs.client.results import value_of
+from broker_jobs.core.outcome import Succeeded
+from broker_jobs.ids import short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterator, Sequence
+    from concurrent.futures import Future
+
+    from broker_jobs.client.client import Client
+    from broker_jobs.client.core import Core
+    from broker_jobs.client.followed import Followed
+    from broker_jobs.client.inquiry import Event, TaskRef
+    from broker_jobs.client.jobview import JobView
+    from broker_jobs.client.results import TaskError
+    from broker_jobs.core.states import JobState
+    from broker_jobs.wire.messages import CancelResult, JobInfo, TaskInfo
+
+_Result = TypeVar("_Result")
+
+
+class SubmittedJob:
+    """A job that was submitted; made by `Client.submit`, `Client.job` and `Client.jobs`.
+
+    Tasks are named by their number, by the `Task` object that the job was written with, or by their name where only one has it.
+    """
+
+    def __init__(self, client: Client, followed: Followed) -> None:
+        self.client = client
+        self._followed = followed
+
+    @property
+    def id(self) -> str:
+        """The whole id, 32 hexadecimal digits; the last 8 are enough to find it again."""
+        return self._followed.id
+
+    @property
+    def name(self) -> str:
+        """What the job is called."""
+        return self.view.name
+
+    @property
+    def view(self) -> JobView:
+        """What is known of the job here."""
+        return self._followed.view
+
+    @property
+    def state(self) -> JobState:
+        """Its state now; asks the ledger, unless it is known here."""
+        followed = self._followed
+        if not (followed.fed or followed.view.ended):
+            self.info()
+        return self.view.state
+
+    def info(self) -> JobInfo:
+        """The job at a glance, from the ledger: state, tasks by state, times, and notes on why it waits."""
+        return self._ask(lambda core, job: core.info(job))
+
+    def tasks(self, numbers: Sequence[int] | None = None) -> list[TaskInfo]:
+        """Its tasks at a glance, from the ledger.
+
+        Args:
+            numbers: only these, with their outcomes (default: all, without)
+        """
+        return self._ask(lambda core, job: inquiry.tasks(core, job, numbers))
+
+    def wait(self, timeout: float | None = None) -> bool:
+        """Wait for its end; whether it succeeded. `TimeoutError` after `timeout` seconds."""
+        return self.client.wait_for_jobs([self], timeout=timeout, raise_on_error=False, progress=False)
+
+    def result(self, task: TaskRef, *, timeout: float | None = None) -> Any:
+        """Wait for the end of a task; its value, or of a program its exit code.
+
+        Raises:
+            TaskFailed: it failed; the text has the remote traceback, and the cause is the task's own exception
+            TaskCanceled: somebody ended it
+            TaskAborted: a task that it depends on did not succeed, or its job was stopped
+            TimeoutError: it has not ended after `timeout` seconds
+            TaskNotFound: the job has no such task
+        """
+        return value_of(self._ask(lambda core, job: inquiry.ending(core, job, task, timeout)), self.id)
+
+    def results(self, *, timeout: float | None = None) -> dict[int, Any]:
+        """Wait for the end of the job; the values of the tasks that succeeded, by number."""
+        found = self._ask(lambda core, job: inquiry.endings(core, job, timeout))
+        succeeded = [ending for ending in found if isinstance(ending.outcome, Succeeded)]
+        return {ending.number: value_of(ending, self.id) for ending in sorted(succeeded, key=lambda ending: ending.number)}
+
+    def as_completed(self) -> Iterator[tuple[int, Any]]:
+        """Pairs of number and value of the tasks that succeed, as they do, until the job has ended."""
+        for endings in self.client.runtime.iterate(lambda core: core.as_completed(self._joined(core))):
+            for ending in endings:
+                if isinstance(ending.outcome, Succeeded):
+                    yield ending.number, value_of(ending, self.id)
+
+    def errors(self) -> dict[int, TaskError]:
+        """Why tasks have failed so far, by number; does not wait."""
+        return self._ask(inquiry.task_errors)
+
+    def stdout(self, task: TaskRef, *, timeout: float | None = None) -> bytes:
+        """What a task has printed, once it has ended: all of it where its file is on this host, else the last 64 KiB.
+
+        Raises:
+            TimeoutError: it has not ended after `timeout` seconds
+            TaskNotFound: the job has no such task
+        """
+        found = self._ask(lambda core, job: inquiry.output(core, job, task, timeout))
+        return inquiry.whole(found.stdout, found.host)
+
+    def stderr(self, task: TaskRef, *, timeout: float | None = None) -> bytes:
+        """What a task has printed to standard error; as `stdout`."""
+        found = self._ask(lambda core, job: inquiry.output(core, job, task, timeout))
+        return inquiry.whole(found.stderr, found.host)
+
+    def cancel(self, reason: str = "", *, tasks: Sequence[TaskRef] | None = None) -> CancelResult:
+        """End the job: what waits does not start, what runs is stopped.
+
+        Args:
+            reason: shown with the job
+            tasks: only these
+        """
+
+        async def cancel(core: Core, job: Followed) -> CancelResult:
+            numbers = None if tasks is None else tuple([await inquiry.number_of(core, job, task) for task in tasks])
+            return await core.cancel(job.id, numbers, reason)
+
+        return self._ask(cancel)
+
+    def events(self) -> Iterator[Event]:
+        """What happens to the job and its tasks, as it happens, from its beginning to its end: `JobChanged` and `TaskChanged`."""
+        return self.client.runtime.iterate(lambda core: inquiry.events(core, self._joined(core)))
+
+    def forget(self) -> None:
+        """Drop the job from the ledger, with its values and output; `JobActive` while it runs."""
+        self.client.forget(self)
+
+    def __repr__(self) -> str:
+        return f"<SubmittedJob {short(self.id)} {self.name!r} {self.view.state.value}>"
+
+    def start(self, work: Callable[[Core, Followed], Coroutine[Any, Any, _Result]]) -> Future[_Result]:
+        """Begin something with this job on the client's loop; its future."""
+        return self.client.runtime.start(lambda core: work(core, self._joined(core)))
+
+    def _ask(self, work: Callable[[Core, Followed], Coroutine[Any, Any, _Result]]) -> _Result:
+        return self.client.runtime.run(lambda core: work(core, self._joined(core)))
+
+    def _joined(self, core: Core) -> Followed:
+        self._followed = core.join(self._followed)
+        return self._followed
