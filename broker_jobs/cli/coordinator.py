@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from broker_jobs.cli.options import NamespaceOption, UrlOption, exit_codes
+from broker_jobs.cli.options import NamespaceOption, UrlOption
 
 app = typer.Typer(no_args_is_help=True, help="The daemon that keeps the ledger of jobs.")
 
@@ -33,9 +33,8 @@ def start(
 
     SIGTERM and Ctrl-C end it in order; nothing is lost however it ends. One coordinator for each ledger: a second one says who has it.
     """
-    from broker_jobs.coordinator.__main__ import run
+    from broker_jobs.coordinator.__main__ import main
 
-    with exit_codes():
-        raise typer.Exit(
-            run(url=url, namespace=namespace, store=store, retain=retain, metrics_port=metrics_port, metrics_host=metrics_host)
-        )
+    given = {"--url": url, "--namespace": namespace, "--store": store, "--retain": retain}
+    arguments = [text for name, value in given.items() if value is not None for text in (name, value)]
+    raise typer.Exit(main([*arguments, "--metrics-port", metrics_port, "--metrics-host", metrics_host]))

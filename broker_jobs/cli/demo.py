@@ -20,7 +20,7 @@ from broker_jobs.demo.graph import FILES, build, standard_library
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from broker_jobs.client import SubmittedJob
+    from broker_jobs import SubmittedJob
 
 BAR_WIDTH = 24
 
@@ -42,7 +42,7 @@ def demo(
     A graph of Python functions and programs (sort, uniq, gzip), with values handed on from task to task, on worker
     processes of its own. Nothing is left behind.
     """
-    from broker_jobs.client import Job, LocalCluster
+    from broker_jobs import Job, LocalCluster
 
     with exit_codes(), tempfile.TemporaryDirectory(prefix="broker-jobs-demo-") as folder:
         root, found = standard_library(files)

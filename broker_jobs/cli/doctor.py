@@ -162,9 +162,7 @@ def _version(server: str) -> Finding:
     name, _, version = server.partition(" ")
     numbers = tuple(int(part) for part in version.split(".")[:2] if part.isdigit())
     if name == "RabbitMQ" and numbers < OLDEST_RABBITMQ:
-        return Finding(
-            "broker", Verdict.problem, server, "RabbitMQ 3.10 or later is needed, for quorum queues with dead-lettering at least once"
-        )
+        return Finding("broker", Verdict.problem, server, "RabbitMQ 3.10 or later is needed")
     return Finding("broker", Verdict.ok, server)
 
 
@@ -190,9 +188,7 @@ async def _queues(broker: Broker, topology: Topology) -> list[Finding]:
     found = []
     ledger, dead = await broker.depth(topology.ledger_name(0)), await broker.depth(topology.dead)
     if ledger is not None and ledger.ready > BACKLOG:
-        found.append(
-            Finding("ledger queue", Verdict.problem, f"{ledger.ready:,} messages wait", "is the coordinator up, and its disk fast enough?")
-        )
+        found.append(Finding("ledger queue", Verdict.problem, f"{ledger.ready:,} messages wait", "is the coordinator up and fast enough?"))
     if dead is not None and dead.ready:
         remedy = f"somebody sends what nobody can read, perhaps with another key; look into the queue {topology.dead}"
         found.append(Finding("dead letters", Verdict.note, f"{dead.ready:,}", remedy))

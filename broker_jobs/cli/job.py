@@ -13,7 +13,7 @@ from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.ids import short
 
 if TYPE_CHECKING:
-    from broker_jobs.client import SubmittedJob
+    from broker_jobs import SubmittedJob
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs, wait for them, end them.")
 

@@ -18,7 +18,7 @@ from broker_jobs import errors
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from broker_jobs.client import Client
+    from broker_jobs import Client
 
 WORK_FAILED: Final = 1
 MISUSE: Final = 2
@@ -54,7 +54,7 @@ OutputOption = Annotated[OutputFormat, typer.Option("--output", help="How to wri
 
 def connect(url: str | None, namespace: str | None) -> Client:
     """The client that a command talks through."""
-    from broker_jobs.client import Client
+    from broker_jobs import Client
 
     return Client(url, namespace=namespace)
 

@@ -59,19 +59,19 @@ def submit(
 
     Example:  broker-jobs submit --wait --time-limit 1m -- sort --unique names.txt
     """
-    from broker_jobs.client import Job
+    from broker_jobs import Job
 
     with exit_codes():
         job = Job(name=name or Path(program[0]).name, tags=tag or (), lane=lane)
         task = job.program(
             program,
             stdin=sys.stdin.buffer.read() if stdin else None,
-            resources=ResourceRequest(cpus=cpus, memory=memory, resources=dict(pair(text, "--resource") for text in resource or ())),
+            resources=ResourceRequest(cpus=cpus, memory=memory, resources=dict(_pair(text, "--resource") for text in resource or ())),
             time_limit=time_limit,
             retry=Retry(max_attempts=retry) if retry > 1 else None,
             priority=priority,
             cwd=cwd,
-            env=dict(pair(text, "--env") for text in env or ()),
+            env=dict(_pair(text, "--env") for text in env or ()),
             stdout=stdout,
             stderr=stderr,
         )
@@ -95,7 +95,7 @@ def submit(
                     sys.exit(WORK_FAILED)
 
 
-def pair(text: str, option: str) -> tuple[str, str]:
+def _pair(text: str, option: str) -> tuple[str, str]:
     """``NAME=VALUE`` taken apart."""
     name, equals, value = text.partition("=")
     if not equals or not name:
