@@ -163,9 +163,9 @@ def exterminate(roots: Collection[int], executions: Collection[str]) -> None:
         send(pid, signal.SIGSTOP)
     while strike(roots) and time.monotonic() < deadline:
         time.sleep(0.002)
-    for pid in roots:
-        send(pid, signal.SIGKILL)
-    while time.monotonic() < deadline and (strays := marked(executions)):
-        for pid in strays:
+    left: Collection[int] = roots
+    while left and time.monotonic() < deadline:
+        for pid in left:
             send(pid, signal.SIGKILL)
         time.sleep(0.002)
+        left = [process.pid for process in processes() if process.alive and process.pid in roots] + marked(executions)
