@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from broker_jobs import config
 from broker_jobs.client.client import Client
 from broker_jobs.client.node import command, python_environment
-from broker_jobs.errors import BrokerJobsError, ValidationError
+from broker_jobs.errors import BrokerJobsError, CoordinatorUnavailable, ValidationError
 from broker_jobs.ids import new_name
+from broker_jobs.wire.messages import Cluster, GetWorkers
 from broker_jobs.wire.signing import new_key
 
 if TYPE_CHECKING:
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 START_TIMEOUT: Final = 60.0
 _PAUSE: Final = 0.02
+_SHORT: Final = 1.0
 _TAIL: Final = 2000
 
 
@@ -151,7 +153,7 @@ class LocalCluster:
         deadline = time.monotonic() + START_TIMEOUT
         with Client(self.url, namespace=self.namespace, signing_key=self._key) as client:
             client.runtime.reports_left_work = False
-            while len([worker for worker in client.cluster().workers if worker.state == "active"]) < workers:
+            while _active(client) < workers:
                 ended = [name for pid, name in self.processes.items() if self._ask({"poll": pid})["code"] is not None]
                 if ended or time.monotonic() > deadline:
                     problem = f"{' and '.join(ended)} ended" if ended else f"not ready within {START_TIMEOUT:g} s"
@@ -166,3 +168,12 @@ class LocalCluster:
         guard.stdin.flush()
         answer: dict[str, Any] = json.loads(guard.stdout.readline())
         return answer
+
+
+def _active(client: Client) -> int:
+    """Workers that have said hello."""
+    try:
+        cluster = client.runtime.run(lambda core: core.ask(GetWorkers(), Cluster, _SHORT))
+    except CoordinatorUnavailable:
+        return 0
+    return sum(worker.state == "active" for worker in cluster.workers)
