@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from broker_jobs.broker import open_broker
+from broker_jobs.broker.embedded import connection
 from broker_jobs.broker.embedded.lock import LockFile
 from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.errors import AddressError, BrokerError, BrokerUnavailable
@@ -122,7 +123,7 @@ def test_a_deleted_lock_file_costs_a_reconnect_and_no_message(path: Path, url: s
             await put(broker, ready(*numbered(3)))
             await broker.consume(CLASS.name, 2, inbox)
             stale = await inbox.take(2)
-            Path(f"{path}-lock").unlink()  # noqa: ASYNC240 (a moment of a test)
+            Path(f"{path}-lock").unlink()
             async with connected(url) as other:
                 await put(other, ready(b"000003"))
                 assert isinstance(await asyncio.wait_for(news.get(), PATIENCE), str)
@@ -174,6 +175,45 @@ def test_a_child_does_not_keep_its_parents_connection_alive(url: str) -> None:
             finally:
                 os.kill(child, signal.SIGKILL)
             await parent.wait()
+
+    run(story())
+
+
+@pytest.mark.parametrize("without", ["ticks", "pidfds"])
+def test_a_death_is_noticed_in_two_ways(url: str, without: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: int) -> int:
+        raise PermissionError
+
+    if without == "ticks":
+        monkeypatch.setattr(connection, "_TICK", 3600.0)
+    else:
+        monkeypatch.setattr(os, "pidfd_open", refuse)
+
+    async def story() -> None:
+        async with connected(url) as broker:
+            inbox = Inbox()
+            await broker.consume(LEDGER.name, 10, inbox)
+            async with await Holder.start(url) as holder:
+                await holder.hold_token(NAMES.lease_queue("w1"), Outgoing(NAMES.lease, NAMES.token_key("w1", 0), b"token"))
+                await holder.kill()
+                assert (await inbox.next()).body == b"token"
+
+    run(story())
+
+
+def test_what_was_put_back_is_not_handed_over(url: str) -> None:
+    async def story() -> None:
+        async with connected(url) as broker:
+            for turns in range(12):
+                await put(broker, ready(*numbered(3)))
+                inbox = Inbox()
+                subscription = await broker.consume(CLASS.name, 3, inbox)
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                handed_over = len(inbox)
+                await subscription.cancel(requeue=True)
+                assert len(inbox) == handed_over
+                assert await drain(broker, CLASS.name, 3) == numbered(3)
 
     run(story())
 

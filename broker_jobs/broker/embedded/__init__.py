@@ -6,9 +6,9 @@ Theory of operation.
   (nothing above may rely on that: RabbitMQ does not promise it). The file is in WAL mode: readers never wait.
   ``synchronous=NORMAL`` survives the end of any process, not the end of the power; ``?durability=power`` is ``FULL``.
 - **Writers queue on an flock** of the file ``<file>-lock`` before ``BEGIN IMMEDIATE``, because SQLite's own busy handler
-  sleeps in growing steps. Work is done on the event loop's thread, in transactions of about 0.2 ms: what is published and
+  sleeps in growing steps. Work is done on the event loop's thread, in transactions of about 0.1 ms: what is published and
   settled within one turn of the loop shares one, and what the connection may receive is claimed in the same.
-  A lock that stays taken blocks the loop for 2 ms at most; then it is tried again from a timer.
+  A lock that stays taken blocks the loop for 5 ms at a time; between, the loop runs on, and a timer tries again.
 - **A message** is one row in `bodies`, whose number is its place in line, and one small row in `messages` for each queue that
   has it. `holder` is the connection that has received and not settled it. What goes back loses its holder and keeps its place:
   it stands at the head again.

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-_LOCKED_RETRY: Final = 0.005
+_LOCKED_RETRY: Final = 0.001
 """Seconds until a lock is tried again that another process keeps."""
 _FULL_RETRY: Final = 1.0
 _LOST_RETRY: Final = (0.05, 2.0)

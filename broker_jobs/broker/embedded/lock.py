@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from pathlib import Path
 
-_PATIENCE: Final = 0.002
-"""Seconds for which waiting for a writer may block the loop; a transaction takes a tenth of that."""
+_PATIENCE: Final = 0.005
+"""Seconds for which waiting for a writer may block the loop; a transaction takes a fiftieth of that, if its process is not suspended."""
 
 _PAUSE: Final = 0.00005
 
