@@ -17,7 +17,7 @@ from broker_jobs.client.calls import Caller
 from broker_jobs.client.executor import CallExecutor
 from broker_jobs.client.link import BrokerLink
 from broker_jobs.client.mapping import MappedResults
-from broker_jobs.client.node import ensure_node
+from broker_jobs.client.node import attach, ensure_node
 from broker_jobs.client.options import CallDefaults, RunOptions
 from broker_jobs.client.results import value_of
 from broker_jobs.client.runtime import Runtime
@@ -347,8 +347,9 @@ async def _open_link(settings: Settings, timeout: float) -> Link:
     async def revived() -> None:
         await asyncio.to_thread(ensure_node, settings.home, settings.namespace, timeout)
 
-    # Connected first: a node that is about to end, because nobody is there, then sees that somebody is.
+    attachment = await asyncio.to_thread(attach, settings.home, timeout)
     link = await BrokerLink.open(settings, timeout, revived)
+    link.attachment = attachment
     try:
         await revived()
     except BaseException:

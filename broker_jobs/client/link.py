@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, Protocol, Self
+from typing import IO, TYPE_CHECKING, Final, Protocol, Self
 
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
@@ -138,6 +138,7 @@ class BrokerLink:
         self._online = asyncio.Event()
         self._online.set()
         self._background: set[asyncio.Task[object]] = set()
+        self.attachment: IO[str] | None = None
 
     @classmethod
     async def open(cls, settings: Settings, timeout: float, revive: Callable[[], Awaitable[None]] | None = None) -> Self:
@@ -238,6 +239,8 @@ class BrokerLink:
         for task in tuple(self._background):
             task.cancel()
         await self._broker.close()
+        if self.attachment:
+            self.attachment.close()
 
     def _question(self, question: Question, timeout: float) -> tuple[str, Outgoing]:
         """A question's name, and its message."""

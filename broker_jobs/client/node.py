@@ -16,9 +16,9 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import IO, TYPE_CHECKING, Final
 
-from broker_jobs.config import home_key, make_private, state_folder
+from broker_jobs.config import home_key, make_private, sqlite_url, state_folder
 from broker_jobs.errors import CoordinatorUnavailable
 
 if TYPE_CHECKING:
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 LOCK_FILE: Final = "node.lock"
 READY_FILE: Final = "node.ready"
+CLIENTS_FILE: Final = "clients.lock"
 LOG_FILE: Final = "node.log"
 _START_FILE: Final = "node.start"
 _PAUSE: Final = 0.02
@@ -62,6 +63,22 @@ def ensure_node(home: Path, namespace: str, timeout: float = 30.0) -> bool:
             problem = "has ended" if not _running(pid) else f"was not ready within {timeout:g} s"
             raise CoordinatorUnavailable(f"the node of {home} {problem}. The end of {home / LOG_FILE}:\n{_log_tail(home)}")
         return True
+
+
+def attach(home: Path, timeout: float = 30.0) -> IO[str]:
+    """Be one of the clients for whom the node stays, until the file that is returned is closed.
+
+    A node that is just ending is waited for: it has made sure before that nobody was attached.
+
+    Raises:
+        CoordinatorUnavailable: it does not end
+    """
+    make_private(home)
+    file = (home / CLIENTS_FILE).open("a", encoding="utf-8")
+    if not _wait(lambda: _locked(file.fileno(), fcntl.LOCK_SH), time.monotonic() + timeout):
+        file.close()
+        raise CoordinatorUnavailable(f"the node of {home} is ending and does not come to an end")
+    return file
 
 
 def stop_node(home: Path | None = None, timeout: float = 30.0) -> bool:
@@ -139,7 +156,7 @@ def _locked(descriptor: int, kind: int) -> bool:
 def _start(home: Path, namespace: str) -> int:
     (home / READY_FILE).unlink(missing_ok=True)
     environ: Mapping[str, str] = {**python_environment(), "BROKER_JOBS_HOME": str(home), "BROKER_JOBS_NAMESPACE": namespace}
-    node = command("broker_jobs_worker.node", "--home", str(home))
+    node = command("broker_jobs_worker.node", "--home", str(home), "--url", sqlite_url(home / "queue.db"))
     launched = subprocess.run(
         [sys.executable, "-I", "-S", "-c", _LAUNCHER, str(home / LOG_FILE), *node],
         cwd=home,
