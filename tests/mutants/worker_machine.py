@@ -85,8 +85,8 @@ MUTANTS: Final = (
     (
         "leave before everything is confirmed",
         f"{_MACHINE}/worker.py",
-        "if not self.draining or self.exited or self._have.attempts or not self._replies.empty:",
-        "if not self.draining or self.exited or self._have.running:",
+        "if not self.draining or self._have.attempts or not self._replies.empty:",
+        "if not self.draining or self._have.running:",
     ),
     (
         "say goodbye once, whatever comes after it",

@@ -109,6 +109,7 @@ class World:
         self.stopping: set[str] = set()
         self.revoked: list[Revocation] = []
         self.exit: Exit | None = None
+        self.last_delivery: Delivery
         self._tags = 0
 
     # --- events ---
@@ -134,7 +135,7 @@ class World:
         self.connected = False
         for message in reversed(self.unacked.values()):
             message.redelivered = True
-            self.queues[message.source].appendleft(message)
+            self.queues.setdefault(message.source, deque()).appendleft(message)
         self.unacked.clear()
         for publish in self.published.values():
             if stored:
@@ -183,7 +184,8 @@ class World:
         tag = Tag(self.generation, self._tags)
         self.unacked[tag] = message
         self.history.append(message.chunk)
-        return self.tell(ChunkArrived(Delivery("queue", "tasks", "key", b"", tag, message.redelivered), message.chunk))
+        self.last_delivery = Delivery("queue", "tasks", "key", b"", tag, message.redelivered)
+        return self.tell(ChunkArrived(self.last_delivery, message.chunk))
 
     def arrive(self, chunk: Chunk, *, redelivered: bool = False) -> tuple[Command, ...]:
         """A chunk comes straight from the broker."""
@@ -217,6 +219,10 @@ class World:
         """The execution of a task that runs."""
         [found] = [name for name, start in self.executions.items() if start.execution.task == number]
         return found
+
+    def running_tasks(self) -> list[int]:
+        """Numbers of the tasks that run."""
+        return sorted(start.execution.task for start in self.executions.values())
 
     def said(self, number: int) -> list[Ended | Returned | Started | Taken]:
         """What the ledger has of a task."""

@@ -139,11 +139,14 @@ class WorkerMachine:
         """
         if self.exited:
             return ()
-        commands = [*self._hear(event, now)]
-        commands += self._start(now)
-        commands += self._replies.flush(now)
-        commands += self._leave()
-        return tuple(commands)
+        return tuple(self._follow(event, now))
+
+    def _follow(self, event: Event, now: float) -> Iterator[Command]:
+        yield from self._hear(event, now)
+        if not self.exited:
+            yield from self._start(now)
+            yield from self._replies.flush(now)
+            yield from self._leave()
 
     def _hear(self, event: Event, now: float) -> Iterator[Command]:
         match event:
@@ -256,7 +259,7 @@ class WorkerMachine:
                     task, number = attempt.key.task, attempt.key.attempt
                     if not run.announced and now - since >= self.timing.flush:
                         run.announced = True
-                        self._say(attempt, Started(task, number, execution, self._unix_ms(since)), now)
+                        self._say(attempt, Started(task, number, execution, self._unix_ms(since)), now, urgent=True)
                     if run.taking is Taking.not_yet and now - since >= self.timing.taken_after:
                         run.taking = Taking.said
                         self._say(attempt, Taken(task, number, execution), now, urgent=True)
@@ -472,7 +475,7 @@ class WorkerMachine:
 
     def _leave(self) -> Iterator[Command]:
         """Say goodbye when nothing is left."""
-        if not self.draining or self.exited or self._have.attempts or not self._replies.empty:
+        if not self.draining or self._have.attempts or not self._replies.empty:
             return
         if self.connected:
             yield self._replies.goodbye()

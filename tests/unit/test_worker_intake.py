@@ -1,0 +1,97 @@
+"""What a worker accepts from a queue, and what it refuses."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker_jobs.core.spec import Lane, Request
+from broker_jobs.core.value import Encoding, Inline
+from broker_jobs.errors import DecodeError, SecurityError
+from broker_jobs.wire.messages import Call, Function, HelloAsked, Program, Role, Task
+from broker_jobs.wire.signing import Signer, SigningKey
+from broker_jobs.wire.topology import Topology
+from broker_jobs_worker.intake import read_chunk, read_control
+from tests.support.worker_world import ONE_CPU, TWO_CPUS, make_chunk
+
+if TYPE_CHECKING:
+    from broker_jobs.wire.messages import Chunk
+
+SIGNER = Signer("t", SigningKey.parse("11" * 32))
+NAMES = Topology("t")
+CHUNK = make_chunk(0, 1)
+QUEUE = NAMES.class_name(CHUNK.resource_class, CHUNK.lane)
+CALL = Call("f", Inline(Encoding.msgpack, b""), ("7",))
+FUNCTION = Function("f", "m", b"")
+
+
+def read(chunk: Chunk, role: Role = Role.submitter, queue: str = QUEUE) -> Chunk:
+    return read_chunk(SIGNER.seal(chunk, role), queue, SIGNER, NAMES)
+
+
+@pytest.mark.parametrize("role", [Role.submitter, Role.coordinator])
+def test_a_chunk_in_its_queue_is_accepted(role: Role) -> None:
+    assert read(CHUNK, role) == CHUNK
+
+
+def test_a_call_with_everything_it_refers_to_is_accepted() -> None:
+    chunk = replace(CHUNK, tasks=(Task(0, CALL),), functions={"f": FUNCTION}, values={"7": Inline(Encoding.msgpack, b"")})
+    assert read(chunk) == chunk
+
+
+@pytest.mark.parametrize(
+    ("chunk", "said"),
+    [
+        (replace(CHUNK, tasks=()), "without tasks"),
+        (replace(CHUNK, isolated=True), "one task"),
+        (replace(CHUNK, options=()), "the chunk has 0"),
+        (replace(CHUNK, tasks=(Task(0, Program((b"true",)), options=-1),)), "options -1"),
+        (replace(CHUNK, tasks=(Task(0, Program(())),)), "without a name"),
+        (replace(CHUNK, tasks=(Task(0, Program((b"true",)), attempt=0),)), "attempt 0"),
+        (replace(CHUNK, tasks=(Task(0, CALL),)), "a function that the chunk does not have"),
+        (replace(CHUNK, tasks=(Task(0, CALL),), functions={"f": FUNCTION}), "values that the chunk does not have"),
+        (replace(CHUNK, options=(replace(CHUNK.options[0], resources=Request(())),)), "a resource request that is none"),
+    ],
+)
+def test_a_chunk_that_refers_to_what_is_not_there_is_refused(chunk: Chunk, said: str) -> None:
+    with pytest.raises(DecodeError, match=said):
+        read(chunk)
+
+
+def test_a_chunk_in_another_queue_is_refused() -> None:
+    with pytest.raises(SecurityError, match="in the queue"):
+        read(CHUNK, queue=NAMES.class_name(CHUNK.resource_class, Lane.high))
+
+
+@pytest.mark.parametrize("options", [replace(CHUNK.options[0], resources=TWO_CPUS), replace(CHUNK.options[0], lane=Lane.high)])
+def test_tasks_of_another_class_or_lane_cannot_hide_in_a_chunk(options: object) -> None:
+    assert CHUNK.options[0].resources == ONE_CPU
+    with pytest.raises(SecurityError, match="in a chunk of"):
+        read(replace(CHUNK, options=(CHUNK.options[0], options)))  # type: ignore[arg-type]
+
+
+def test_a_worker_may_not_send_tasks_and_only_chunks_are_tasks() -> None:
+    with pytest.raises(SecurityError, match="may not send tasks"):
+        read(CHUNK, Role.worker)
+    with pytest.raises(SecurityError, match="queue of tasks"):
+        read_chunk(SIGNER.seal(HelloAsked("c"), Role.coordinator), QUEUE, SIGNER, NAMES)
+
+
+def test_only_a_coordinator_tells_workers_what_to_do() -> None:
+    assert read_control(SIGNER.seal(HelloAsked("c"), Role.coordinator), SIGNER) == HelloAsked("c")
+    with pytest.raises(SecurityError, match="may not tell"):
+        read_control(SIGNER.seal(HelloAsked("c"), Role.submitter), SIGNER)
+    with pytest.raises(SecurityError, match="queue of control"):
+        read_control(SIGNER.seal(CHUNK, Role.coordinator), SIGNER)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_read_or_refused(frame: bytes) -> None:
+    with pytest.raises((DecodeError, SecurityError)):
+        read_chunk(frame, QUEUE, SIGNER, NAMES)
+    with pytest.raises((DecodeError, SecurityError)):
+        read_control(frame, SIGNER)

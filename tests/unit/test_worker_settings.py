@@ -1,0 +1,112 @@
+"""What a worker finds out about its machine, its settings, and what it writes into a log."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_jobs.core.outcome import Succeeded
+from broker_jobs.core.spec import UNIT
+from broker_jobs.core.value import Encoding, Inline
+from broker_jobs.errors import ValidationError
+from broker_jobs.wire.messages import Output
+from broker_jobs.wire.signing import SigningKey
+from broker_jobs_worker.config import WorkerConfig, fresh_worker_name
+from broker_jobs_worker.detect import usable_cpus, usable_memory
+from broker_jobs_worker.executors.port import ExecutionEnded
+from broker_jobs_worker.machine.commands import Settle
+from broker_jobs_worker.machine.events import Tick
+from broker_jobs_worker.story import tell
+from tests.support.worker_world import World, make_chunk
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+KEY = SigningKey.parse("22" * 32)
+
+
+def config(folder: Path, **settings: object) -> WorkerConfig:
+    return WorkerConfig("sqlite:////secret-place/queue.db", "t", KEY, folder, **settings)  # type: ignore[arg-type]
+
+
+def write(root: Path, files: dict[str, str]) -> Path:
+    """A file system with these files."""
+    for name, text in {"proc/meminfo": "MemTotal:  8000 kB\nMemFree: 1 kB\n", **files}.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+    return root
+
+
+def test_without_control_groups_the_machine_is_what_there_is(tmp_path: Path) -> None:
+    root = write(tmp_path, {})
+    assert usable_memory(root) == 8000 * 1024
+    assert usable_cpus(root) == len(os.sched_getaffinity(0))
+
+
+def test_the_narrowest_group_of_version_2_counts(tmp_path: Path) -> None:
+    root = write(
+        tmp_path,
+        {
+            "proc/self/cgroup": "0::/outer/inner\n",
+            "sys/fs/cgroup/outer/cpu.max": "150000 100000\n",
+            "sys/fs/cgroup/outer/inner/cpu.max": "max 100000\n",
+            "sys/fs/cgroup/outer/memory.max": "4096000\n",
+            "sys/fs/cgroup/outer/inner/memory.max": "max\n",
+        },
+    )
+    assert usable_cpus(root) == 1, "rounded down"
+    assert usable_memory(root) == 4_096_000
+
+
+def test_groups_of_version_1_count(tmp_path: Path) -> None:
+    root = write(
+        tmp_path,
+        {
+            "proc/self/cgroup": "5:cpu,cpuacct:/job\n3:memory:/job\n1:name=systemd:/job\n",
+            "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "50000\n",
+            "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",
+            "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "1000000\n",
+        },
+    )
+    assert usable_cpus(root) == 1, "at least one"
+    assert usable_memory(root) == 1_000_000
+
+
+def test_settings_say_what_the_worker_gives(tmp_path: Path) -> None:
+    given = config(tmp_path, cpus="1.5", memory="1 GiB", gpus=2, resources={"fpga": 1}).total()
+    assert dict(given.amounts) == {"cpus": 15_000, "memory": 1 << 30, "gpus": 2 * UNIT, "fpga": UNIT}
+    assert dict(config(tmp_path).total().amounts)["cpus"] == usable_cpus() * UNIT
+
+
+@pytest.mark.parametrize("name", ["all", "_", "direct", "a.b", "", "x" * 101, "*"])
+def test_a_name_that_could_be_taken_for_something_else_is_refused(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ValidationError, match="name of a worker"):
+        config(tmp_path, name=name)
+
+
+def test_fresh_names_are_valid_and_differ(tmp_path: Path) -> None:
+    names = {fresh_worker_name() for _ in range(20)}
+    assert len(names) > 1
+    for name in names:
+        config(tmp_path, name=name)
+
+
+def test_settings_hide_address_and_key(tmp_path: Path) -> None:
+    assert "secret-place" not in repr(config(tmp_path))
+    assert "2222" not in repr(config(tmp_path))
+
+
+def test_a_story_has_names_and_numbers_and_nothing_of_users() -> None:
+    world = World()
+    chunk = make_chunk(*range(7))
+    world.begin()
+    commands = world.arrive(chunk)
+    secret = ExecutionEnded("boot-1", Succeeded(Inline(Encoding.msgpack, b"secret")), 1, 2, Output(b"secret"), Output())
+    text = tell([(1.5, Tick(7), ()), (2.0, secret, (*commands, Settle(world.last_delivery)))])
+    assert text.startswith("1.500 Tick(unix_ms=7)\n2.000 ExecutionEnded(execution='boot-1', outcome=Succeeded()")
+    assert "→ Settle(delivery=Delivery(queue='queue'" in text
+    assert "secret" not in text
+    assert "true" not in text, "the arguments of a program belong to its user"
