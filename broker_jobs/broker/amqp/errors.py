@@ -95,7 +95,7 @@ def translate(error: BaseException, where: str) -> BrokerJobsError:
         case pika.ProbableAuthenticationError() | pika.ProbableAccessDeniedError() | pika.IncompatibleProtocolError():
             return _while_connecting(error, where)
         case ssl.SSLError():
-            return BrokerUnavailable(f"{where}: no encrypted connection: {error.reason or error}")
+            return BrokerUnavailable(f"{where}: no encrypted connection: {reason(error)}")
         case OSError() | TimeoutError() | workflow.AMQPConnectorStackTimeout():
             return BrokerUnavailable(f"{where} does not answer: {reason(error)}")
         case _:
@@ -130,6 +130,8 @@ def reason(error: BaseException) -> str:
     match error:
         case socket.gaierror():
             return "there is no host of this name"
+        case ssl.SSLError():
+            return str(error.args[-1])
         case OSError(errno=int(number)):
             return os.strerror(number)
         case TimeoutError() | workflow.AMQPConnectorStackTimeout():

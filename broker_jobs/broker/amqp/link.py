@@ -203,19 +203,20 @@ class Link:
     @classmethod
     async def open(cls, address: Address, name: str) -> Self:
         """Connect; `name` is shown by the broker's tools."""
-        opened: asyncio.Future[Self] = asyncio.get_running_loop().create_future()
-
-        def on_done(result: Any) -> None:
-            if opened.done():  # nobody waits any more; pika's own abort fails in the middle of a handshake
-                if not isinstance(result, BaseException):
-                    result.close()
-            elif isinstance(result, BaseException):
-                opened.set_exception(result)
-            else:
-                opened.set_result(cls(result))
-
-        _Connection.create_connection([_parameters(address, name)], on_done)
-        return await opened
+        ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        attempt = _Connection.create_connection([_parameters(address, name)], ended.set_result)
+        try:
+            await asyncio.wait((ended,))
+        except asyncio.CancelledError:
+            if not ended.done():
+                _abort(attempt)
+                await asyncio.wait((ended,), timeout=_CLOSE_SECONDS)
+            elif not isinstance(ended.result(), Exception):
+                await cls(ended.result()).close()
+            raise
+        if isinstance(ended.result(), Exception):
+            raise ended.result()
+        return cls(ended.result())
 
     async def channel(self) -> Channel:
         """Open a channel."""
@@ -261,6 +262,15 @@ def _parameters(address: Address, name: str) -> Any:
         stack_timeout=address.connection_timeout,
         client_properties={"connection_name": name, "product": "broker-jobs"},
     )
+
+
+def _abort(attempt: Any) -> None:
+    """Give up on a connection that is being opened."""
+    handshake = attempt._connector and attempt._connector._amqp_conn  # noqa: SLF001
+    with contextlib.suppress(AssertionError):  # pika asserts that no handshake is under way; the one that is, is closed below
+        attempt.abort()
+    if handshake is not None and not handshake.is_closing and not handshake.is_closed:
+        handshake.close()
 
 
 def _resolve(answer: asyncio.Future[Any], result: object) -> None:

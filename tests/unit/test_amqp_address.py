@@ -1,0 +1,78 @@
+"""Addresses of RabbitMQ."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+from broker_jobs.broker import open_broker
+from broker_jobs.broker.amqp.address import Address, QueueStyle
+from broker_jobs.errors import AddressError
+
+
+@pytest.mark.parametrize(
+    ("url", "address"),
+    [
+        ("amqp://host", Address("host", 5672, "guest", "guest", "/")),
+        ("amqp://host/", Address("host", 5672, "guest", "guest", "/")),
+        ("amqp://host/%2F", Address("host", 5672, "guest", "guest", "/")),
+        ("amqps://host", Address("host", 5671, "guest", "guest", "/", tls=True)),
+        ("amqp://ann:s%40cr%2Ft@host:5673/team%2Fa", Address("host", 5673, "ann", "s@cr/t", "team/a")),
+        ("amqp://ann:@host", Address("host", 5672, "ann", "", "/")),
+        ("amqp://[::1]:5672/v", Address("::1", 5672, "guest", "guest", "v")),
+        (
+            "amqp://host/v?queues=classic&heartbeat=30&connection_timeout=3",
+            Address("host", 5672, "guest", "guest", "v", queues=QueueStyle.classic, heartbeat=30, connection_timeout=3),
+        ),
+    ],
+)
+def test_what_is_read(url: str, address: Address) -> None:
+    assert Address.parse(url) == address
+
+
+@pytest.mark.parametrize(
+    ("url", "named"),
+    [
+        ("amqp://", "no host"),
+        ("amqp:///vhost", "no host"),
+        ("amqp://ann:secret@:5672", "no host"),
+        ("amqp://ann:secret@host:port", "port"),
+        ("amqp://ann:secret@host:0", "port"),
+        ("amqp://ann:secret@host:65536", "port"),
+        ("amqp://ann:secret@[::1", "IPv6"),
+        ("amqp://ann@host", "password"),
+        ("amqp://:secret@host", "user"),
+        ("amqp://ann:secret@host/a/b", "virtual host"),
+        ("amqp://ann:secret@host/v#x", "'#'"),
+        ("amqp://ann:secret@host?queue=classic", "'queue'"),
+        ("amqp://ann:secret@host?queues=fast", "'fast'"),
+        ("amqp://ann:secret@host?heartbeat=0", "heartbeat='0'"),
+        ("amqp://ann:secret@host?heartbeat=ten", "heartbeat='ten'"),
+        ("amqp://ann:secret@host?heartbeat=1&heartbeat=2", "twice"),
+        ("amqp://ann:secret@host?heartbeat", "name=value"),
+        # a password that was not encoded
+        ("amqp://ann:secret/x@host", "%2F"),
+        ("amqp://ann:secret?x@host", "%3F"),
+        ("amqp://ann:secret#x@host", "%23"),
+        ("amqp://ann:secret", "port"),
+    ],
+)
+def test_what_is_refused(url: str, named: str) -> None:
+    with pytest.raises(AddressError) as caught:
+        Address.parse(url)
+    assert named in str(caught.value)
+    assert "secret" not in str(caught.value)
+
+
+def test_the_password_is_not_shown() -> None:
+    address = Address.parse("amqp://ann:secret@host/v")
+    assert "secret" not in repr(address)
+    assert str(address) == "host:5672"
+    assert str(Address.parse("amqp://[::1]")) == "[::1]:5672"
+
+
+@pytest.mark.parametrize("url", ["", "host:5672", "redis://host", "AMQP", "file:///queue.db"])
+def test_other_addresses_name_the_two_forms(url: str) -> None:
+    with pytest.raises(AddressError, match=r"amqp://.*sqlite:"):
+        asyncio.run(open_broker(url, name="test", timeout=1))
