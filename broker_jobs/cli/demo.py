@@ -48,7 +48,8 @@ def demo(
         root, found = standard_library(files)
         where = "RabbitMQ" if url else "an embedded broker"
         crowd = "1 worker process" if workers == 1 else f"{workers} worker processes"
-        out.print(f"[bold]broker-jobs demo[/]: {len(found)} source files of {root}, on {where} with {crowd}")
+        out.print(f"[bold]broker-jobs demo[/]: {len(found)} source files of {root}", soft_wrap=True)
+        out.print(f"on {where}, with {crowd}")
         begun = time.monotonic()
         with LocalCluster(workers=workers, url=url) as cluster, cluster.client() as client:
             up = time.monotonic()
@@ -68,21 +69,20 @@ def demo(
 def _report(report: dict[str, Any]) -> None:
     """What the job found out."""
     out.print()
-    out.print(
-        f"  {report['files']:,} files   {report['lines']:,} lines   {report['code']:,} of code   "
-        f"{report['comments']:,} with a comment   {report['functions']:,} functions"
-    )
+    out.print(f"  {report['files']:,} files, {report['functions']:,} functions")
+    out.print(f"  {report['lines']:,} lines: {report['code']:,} of code, {report['comments']:,} with a comment")
     packages = sorted(report["groups"].items(), key=lambda item: item[1][1], reverse=True)[:8]
-    out.print(_bars("Code by package", [(f"{name} ({files})", code) for name, (files, code, _) in packages], "lines"))
-    out.print(_bars("Most complex functions", [(name, points) for points, name in report["complex"]], "paths"))
-    out.print(_bars("Names that most files use", [(name, count) for count, name in report["names"][:6]], "files"))
+    out.print(_bars("Lines of code by package (files)", [(f"{name} ({files})", code) for name, (files, code, _) in packages]))
+    out.print(_bars("Most complex functions: paths through them", [(name, points) for points, name in report["complex"]]))
+    out.print(_bars("Names used in most files", [(name, count) for count, name in report["names"][:6]]))
     lines, longest = report["longest"]
-    out.print(f"  longest function: {longest} with {lines} lines; all names, sorted and packed: {report['packed']:,} bytes")
+    out.print(f"  longest function    {longest}, {lines} lines")
+    out.print(f"  all names, packed   {report['packed']:,} bytes")
     for file, error in report["unreadable"]:
         out.print(Text(f"  not readable: {file}: {error}", style="yellow"))
 
 
-def _bars(title: str, rows: Sequence[tuple[str, int]], unit: str) -> Panel:
+def _bars(title: str, rows: Sequence[tuple[str, int]]) -> Panel:
     """Numbers as bars."""
     most = max((value for _, value in rows), default=1) or 1
     grid = Table.grid(padding=(0, 1))
@@ -90,7 +90,7 @@ def _bars(title: str, rows: Sequence[tuple[str, int]], unit: str) -> Panel:
     grid.add_column(width=BAR_WIDTH)
     grid.add_column(justify="right")
     for name, value in rows:
-        grid.add_row(Text(name), Text("█" * max(1, round(BAR_WIDTH * value / most)), style="cyan"), f"{value:,} {unit}")
+        grid.add_row(Text(name), Text("█" * max(1, round(BAR_WIDTH * value / most)), style="cyan"), f"{value:,}")
     return Panel(grid, title=title, title_align="left", border_style="dim", expand=False)
 
 
@@ -101,9 +101,9 @@ def _summary(submitted: SubmittedJob, seconds: dict[str, float]) -> None:
     worked = seconds["worked"]
     spent = ", ".join(f"{name} {value:.2f} s" for name, value in seconds.items())
     out.print()
-    out.print(f"[bold]{total:,} tasks in {worked:.1f} s[/] ({total / worked:,.0f} a second); {spent}")
+    out.print(f"[bold]{total:,} tasks in {worked:.1f} s[/] ({total / worked:,.0f} a second)")
     failed = submitted.errors()
     for number, error in list(failed.items())[:10]:
         out.print(Text(f"  task {number} failed ({error.cause}): {error.message}", style="red"))
     states = ", ".join(f"{info.counts[state]:,} {state.value}" for state in TaskState if info.counts.get(state))
-    out.print(f"{states}; {'nothing failed' if not failed else f'{len(failed):,} failed'}.")
+    out.print(f"{states}; {'nothing failed' if not failed else f'{len(failed):,} failed'}; {spent}")

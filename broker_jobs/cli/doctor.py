@@ -224,10 +224,10 @@ def _clock(theirs: int, begun: float, ended: float) -> Finding:
 
 def _workers(cluster: Cluster) -> Finding:
     """Whether anybody works."""
-    up = [worker for worker in cluster.workers if worker.state == "ready"]
+    up = [worker for worker in cluster.workers if worker.state == "active"]
     if not up:
         return Finding("workers", Verdict.problem, "none is up, so tasks wait", "start one: broker-jobs worker start")
-    return Finding("workers", Verdict.ok, f"{len(up)} up, on {len({worker.host for worker in up})} host(s)")
+    return Finding("workers", Verdict.ok, f"{len(up)} up; hosts: {', '.join(sorted({worker.host.rpartition('/')[2] for worker in up}))}")
 
 
 def _show(findings: list[Finding], output: OutputFormat) -> None:

@@ -24,7 +24,10 @@ WORK_FAILED: Final = 1
 MISUSE: Final = 2
 UNREACHABLE: Final = 3
 
-out: Final = Console(highlight=False)
+PIPE_WIDTH: Final = 160
+"""Columns where the output is no terminal."""
+
+out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err: Final = Console(stderr=True, highlight=False)
 
 

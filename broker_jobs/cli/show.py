@@ -32,7 +32,8 @@ STYLES: Final = {
     "retrying": "magenta",
     "canceling": "yellow",
     "lost": "bold red",
-    "ready": "green",
+    "suspect": "yellow",
+    "active": "green",
 }
 
 
@@ -189,7 +190,7 @@ def cluster(found: Cluster, output: OutputFormat) -> None:
         for worker in found.workers:
             table.add_row(
                 worker.worker,
-                worker.host,
+                worker.host.rpartition("/")[2],
                 str(worker.pid),
                 state(worker.state),
                 amounts(worker.resources),
@@ -237,5 +238,5 @@ def _lines(texts: Iterable[str]) -> None:
 def _table(*columns: str) -> Table:
     table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
     for column in columns:
-        table.add_column(column, no_wrap=column in {"id", "state", "submitted", "took", "worker"})
+        table.add_column(column, no_wrap=column in {"id", "state", "submitted", "took", "worker", "seen", "host"})
     return table
