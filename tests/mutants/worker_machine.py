@@ -6,10 +6,11 @@ from typing import Final
 
 TESTS: Final = "tests/property/test_worker_machine.py"
 
+_STORIES: Final = "tests/unit/test_worker_machine.py"
 _MACHINE: Final = "worker/broker_jobs_worker/machine"
 
 MUTANTS: Final = (
-    # (what is broken, file, text, text of the mutant)
+    # (what is broken, file, text, text of the mutant[, tests that must find it])
     (
         "acknowledge when the last task has ended, without a word of the broker",
         f"{_MACHINE}/holdings.py",
@@ -75,12 +76,14 @@ MUTANTS: Final = (
         f"{_MACHINE}/worker.py",
         "attempt.state.taking is Taking.confirmed",
         "attempt.state.taking is not Taking.not_yet",
+        _STORIES,
     ),
     (
         "work on chunks that come while draining",
         f"{_MACHINE}/worker.py",
         "elif self.draining or not",
         "elif not",
+        _STORIES,
     ),
     (
         "leave before everything is confirmed",
@@ -93,6 +96,35 @@ MUTANTS: Final = (
         f"{_MACHINE}/worker.py",
         "if not self._have.attempts and self._replies.empty:",
         "if True:",
+        _STORIES,
+    ),
+    (
+        "go on after the exit",
+        f"{_MACHINE}/worker.py",
+        "        if not self.exited:\n            yield from self._start(now)",
+        "        if not self.draining or self.draining:\n            yield from self._start(now)",
+        _STORIES,
+    ),
+    (
+        "never give back what waits",
+        f"{_MACHINE}/worker.py",
+        "        self._lose_patience(now)\n",
+        "",
+        _STORIES,
+    ),
+    (
+        "consume queues for which nothing is free",
+        f"{_MACHINE}/credit.py",
+        "            right = min(CREDIT_LIMIT, room(source, self._needs[source.resource_class]))\n",
+        "            right = max(1, min(CREDIT_LIMIT, room(source, self._needs[source.resource_class])))\n",
+        _STORIES,
+    ),
+    (
+        "count what is taken as what a queue has",
+        f"{_MACHINE}/holdings.py",
+        "attempt.source == source and bool(attempt.deliveries)",
+        "attempt.source == source",
+        _STORIES,
     ),
     (
         "stop an execution twice",

@@ -202,6 +202,15 @@ def test_a_long_task_is_taken_and_its_message_acknowledged(world: World) -> None
     assert world.arrive(make_chunk(0))[0] == Settle(world.last_delivery), "a copy of what is taken needs no answer"
 
 
+def test_a_copy_of_a_task_waits_until_its_taking_is_confirmed(world: World) -> None:
+    world.arrive(make_chunk(0))
+    world.pass_time(10)
+    assert not [command for command in world.arrive(make_chunk(0)) if isinstance(command, Settle)]
+    assert len(world.unacked) == 2
+    world.confirm_all()
+    assert not world.unacked
+
+
 def test_a_taken_task_is_ended_when_the_worker_is_cut_off_for_too_long(world: World) -> None:
     world.arrive(make_chunk(0))
     world.arrive(make_chunk(1))
@@ -288,6 +297,14 @@ def test_a_queue_is_not_consumed_while_others_have_what_it_needs(world: World) -
     assert Subscribe(TWO, Lane.normal, 1) in world.pass_time(0.06)
 
 
+def test_taken_tasks_leave_no_credit_to_their_queue(world: World) -> None:
+    world.arrive(make_chunk(0, 1))
+    world.pass_time(10)
+    world.confirm_all()
+    commands = [*world.pass_time(0.05), *world.pass_time(0.06)]
+    assert Unsubscribe(ONE, Lane.normal) in commands
+
+
 def test_a_queue_for_which_nothing_is_free_is_looked_into_now_and_then(world: World) -> None:
     world.welcome(TWO_CPUS)
     world.arrive(make_chunk(0))
@@ -361,6 +378,26 @@ def test_a_drain_returns_what_waits_finishes_what_runs_and_says_goodbye(world: W
     assert goodbye.message == Goodbye("w", "boot")
     assert world.confirm(goodbye.number) == (Exit(0, in_order=True),)
     assert world.pass_time(1) == (), "nothing follows"
+
+
+def test_what_comes_while_a_worker_drains_goes_back(world: World) -> None:
+    world.arrive(make_chunk(0))
+    world.tell(DrainRequested())
+    world.arrive(make_chunk(1))
+    world.confirm_all()
+    assert world.said(1) == [Returned(1, 1, Return.unstarted)]
+
+
+def test_what_comes_after_the_goodbye_goes_back_and_goodbye_is_said_again(world: World) -> None:
+    [*_, goodbye] = world.tell(DrainRequested())
+    assert isinstance(goodbye, Publish)
+    world.arrive(make_chunk(1))
+    world.confirm(goodbye.number)
+    assert world.exit is None
+    world.confirm_all()
+    assert world.said(1) == [Returned(1, 1, Return.unstarted)]
+    world.confirm_all()
+    assert world.exit == Exit(0, in_order=True)
 
 
 def test_a_stop_gives_back_what_runs_uncharged(world: World) -> None:
