@@ -224,9 +224,12 @@ class EmbeddedBroker:
 
     def _transact(self, connection: Connection, batch: Batch) -> None:
         store = connection.store
+        if not store.directory.registered:
+            store.rollback()
+            self._pending.put_back(batch)
+            self._lose("another process took this connection for dead; somebody may have deleted the lock file")
+            return
         try:
-            if not store.directory.registered:
-                raise _Expelled  # noqa: TRY301 (one place undoes everything)
             if connection.death:
                 store.bury_dead()
             store.settle(batch.settled)
@@ -235,11 +238,6 @@ class EmbeddedBroker:
             entries = self._consuming.enter(store)
             hauls = self._consuming.claim(store)
             store.commit()
-        except _Expelled:
-            store.rollback()
-            self._pending.put_back(batch)
-            self._lose("another process took this connection for dead; somebody may have deleted the lock file")
-            return
         except BrokerError as error:  # of a work that is alone
             store.rollback()
             refused = batch.work.pop()
@@ -305,7 +303,8 @@ class EmbeddedBroker:
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
         """Publish all of them, in order."""
         futures = [
-            self._do(partial(_publish, part), [Receipt.unknown] * len(part), patient=True, size=size) for part, size in parts(messages)
+            self._do(partial(Store.publish, messages=part), [Receipt.unknown] * len(part), patient=True, size=size)
+            for part, size in parts(messages)
         ]
         return [receipt for future in futures for receipt in await future]
 
@@ -397,11 +396,3 @@ class EmbeddedBroker:
         """Settle the token."""
         self._token = None
         await self._do(Store.drop_token, None)
-
-
-class _Expelled(Exception):
-    """The row of this connection is gone."""
-
-
-def _publish(messages: Sequence[Outgoing], store: Store) -> list[Receipt]:
-    return store.publish(messages)
