@@ -9,7 +9,7 @@ import sys
 import time
 from dataclasses import dataclass, replace
 from functools import cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from broker_jobs.client.chunking import Chunker, cut
 from broker_jobs.client.encoding import Encoder
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from broker_jobs.client.runtime import Runtime
     from broker_jobs.core.spec import TaskOptions
     from broker_jobs.errors import BrokerJobsError
-
-MOST_ROWS: Final = 100
-"""Calls of one job of `Client.map`."""
 
 
 def origin() -> Origin:
@@ -82,25 +79,35 @@ class Caller:
         """One call; `UnpicklableError` or `ValueTooLarge` where it cannot be sent."""
         return encoder.call(0, encoder.function(fn), args, kwargs, self.options)
 
-    def open_classes(self, encoded: Encoded) -> OpenClasses:
-        """The class of the call, where it has a queue."""
-        wanted = frozenset({(encoded.placement.resource_class, encoded.placement.options.lane)})
-        known = self.runtime.connect().opened(wanted)
-        return known if known == wanted else self.runtime.run(lambda core: core.open_classes(wanted))
+    @property
+    def wanted(self) -> OpenClasses:
+        """The class of these calls."""
+        placement = self.encoder("").place(self.options)
+        return frozenset({(placement.resource_class, placement.options.lane)})
+
+    def known_open(self) -> OpenClasses:
+        """The class of these calls, where it is known to have a queue."""
+        return self.runtime.connect().opened(self.wanted)
+
+    def open_classes(self) -> OpenClasses:
+        """The class of these calls, where it has a queue; asks the broker where that is not known."""
+        return self.known_open() or self.runtime.run(lambda core: core.open_classes(self.wanted))
 
     def batch(
         self,
         job: str,
         calls: Sequence[Encoded],
         is_open: OpenClasses,
-        deliver: Callable[[Ending], None],
-        fail: Callable[[BrokerJobsError], None],
+        deliver: Callable[[Ending], object],
+        fail: Callable[[BrokerJobsError], object],
+        *,
+        most: int = 1,
     ) -> Batch:
-        """A job of these calls, signed and ready to be sent."""
+        """A job of these calls, signed and ready to be sent, in chunks of at most so many."""
         link = self.runtime.connect().link
         function = calls[0].function
         header = header_of(link.client, function[1].name if function else "call", ephemeral=True)
-        chunker = Chunker(job, header, is_open, total=len(calls), store=self.store)
+        chunker = Chunker(job, header, is_open, most=most, store=self.store)
         numbered = (replace(call, task=replace(call.task, number=number)) for number, call in enumerate(calls))
         chunks = list(cut(chunker, numbered))
         rows = tuple(

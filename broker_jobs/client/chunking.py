@@ -73,8 +73,7 @@ class Chunker:
         job: id of the job
         header: travels with the first chunk
         is_open: classes and lanes whose queues exist
-        total: number of tasks, or None where they come one by one
-        window: chunks that may go straight to a class queue; None where the caller sees to it
+        most: tasks of a chunk for a class queue (see `share`)
         store: folder of the value store
     """
 
@@ -84,15 +83,13 @@ class Chunker:
         header: JobHeader,
         is_open: OpenClasses,
         *,
-        total: int | None = None,
-        window: int | None = WINDOW,
+        most: int = MOST_READY,
         store: str | None = None,
     ) -> None:
         self._job = job
         self._header = header
         self._open = is_open
-        self._total = total
-        self._window = window
+        self._most = most
         self._store = store
         self._group: _Group | None = None
         self._tasks = self._chunks = self._direct = 0
@@ -117,11 +114,9 @@ class Chunker:
             or group.size + group.growth(encoded) > CHUNK_LIMIT
         ):
             full = self._finish(None) if group else None
-            direct = eligible and (self._window is None or self._direct < self._window)
+            direct = eligible and self._direct < WINDOW
             self._direct += direct
-            group = self._group = _Group(
-                placement.resource_class, options.lane, eligible, direct, self._most_ready() if direct else MOST_WAITING
-            )
+            group = self._group = _Group(placement.resource_class, options.lane, eligible, direct, self._most if direct else MOST_WAITING)
         group.add(encoded)
         self._tasks += 1
         return full
@@ -129,11 +124,6 @@ class Chunker:
     def close(self) -> Chunk | None:
         """The last chunk, which seals the job; None where there was no task."""
         return self._finish(Seal(self._tasks, self._chunks + 1)) if self._group else None
-
-    def _most_ready(self) -> int:
-        # Where the total is unknown, chunks grow with what has come.
-        total = self._tasks * 4 if self._total is None else self._total
-        return min(max(total // SHARE, 1), MOST_READY)
 
     def _finish(self, seal: Seal | None) -> Chunk:
         group = self._group
@@ -158,6 +148,11 @@ class Chunker:
             header=None if number else self._header,
             seal=seal,
         )
+
+
+def share(tasks: int) -> int:
+    """How many tasks make a chunk for a class queue, of so many in all: several workers shall get some."""
+    return min(max(tasks // SHARE, 1), MOST_READY)
 
 
 def cut(chunker: Chunker, tasks: Iterable[Encoded]) -> Iterator[Chunk]:

@@ -121,11 +121,11 @@ class Client:
             UnpicklableError, ValueTooLarge: function or arguments cannot be sent
             TimeoutError: the timeout of `options` has passed; the call was canceled
         """
-        caller = self._caller()
+        caller = self.caller()
         done: concurrent.futures.Future[Ending] = concurrent.futures.Future()
         job = new_job_id()
         encoded = caller.encode(caller.encoder(job), fn, args, kwargs)
-        caller.launch(caller.batch(job, [encoded], caller.open_classes(encoded), done.set_result, done.set_exception))
+        caller.launch(caller.batch(job, [encoded], caller.open_classes(), done.set_result, done.set_exception))
         try:
             ending = done.result(self.defaults.timeout)
         except TimeoutError:
@@ -149,11 +149,11 @@ class Client:
         Raises:
             TaskFailed, UnpicklableError, ValueTooLarge, TimeoutError: as for `call`; the timeout is for the whole map
         """
-        return MappedResults(self._caller(), fn, iterables, self.defaults.timeout)
+        return MappedResults(self.caller(), fn, iterables, self.defaults.timeout)
 
     def executor(self) -> CallExecutor:
         """A `concurrent.futures.Executor`: its futures raise the task's own exception type, with `TaskFailed` as the cause."""
-        return CallExecutor(self._caller())
+        return CallExecutor(self.caller())
 
     # --- jobs ---
 
@@ -307,7 +307,8 @@ class Client:
 
     # --- inside ---
 
-    def _caller(self) -> Caller:
+    def caller(self) -> Caller:
+        """What sends calls with the defaults of this client."""
         return Caller(self.runtime, self.defaults.task_options(), self.settings.value_store, self._by_value, self._timeout)
 
     def _submitted(self, job: str) -> SubmittedJob:

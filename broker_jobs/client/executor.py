@@ -8,6 +8,7 @@ from concurrent.futures import Executor, Future
 from concurrent.futures import wait as futures_done
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
 
+from broker_jobs.client.chunking import share
 from broker_jobs.client.results import failure, value_of
 from broker_jobs.core.outcome import Failed
 from broker_jobs.core.states import TaskState
@@ -87,7 +88,7 @@ class CallExecutor(Executor):
             job = (self._pending or fresh).job
         # Pickling runs code of the user, so it happens without the lock; then others may have been faster.
         encoded = self._caller.encode(self._caller.encoder(job), fn, args, kwargs)
-        is_open = self._caller.open_classes(encoded)
+        is_open = self._caller.open_classes()
         with self._lock:
             if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
@@ -152,6 +153,7 @@ class CallExecutor(Executor):
             pending, self._pending = self._pending, None
             if pending is None or not pending.calls:
                 return
+            most = share(len(self._open))
             futures = [future for _, future in pending.calls]
             for number, future in enumerate(futures):
                 future.job, future.number = pending.job, number
@@ -163,7 +165,9 @@ class CallExecutor(Executor):
 
         calls = [encoded for encoded, _ in pending.calls]
         try:
-            batch = self._caller.batch(pending.job, calls, pending.is_open, lambda ending: put((futures[ending.number], ending)), fail)
+            batch = self._caller.batch(
+                pending.job, calls, pending.is_open, lambda ending: put((futures[ending.number], ending)), fail, most=most
+            )
         except BrokerJobsError as error:
             fail(error)
         else:

@@ -94,8 +94,8 @@ class Batch:
     job: str
     layout: Layout
     frames: Sequence[Frame]
-    deliver: Callable[[Ending], None]
-    fail: Callable[[BrokerJobsError], None]
+    deliver: Callable[[Ending], object]
+    fail: Callable[[BrokerJobsError], object]
     timeout: float
     open: set[int] = field(init=False)
     begun: float = field(default_factory=time.monotonic)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.followed import Followed
     from broker_jobs.client.jobview import Ending
     from broker_jobs.client.results import TaskError
-    from broker_jobs.wire.messages import Output, TaskInfo, TaskOutput
+    from broker_jobs.wire.messages import CancelResult, Output, TaskInfo, TaskOutput
 
 _Result = TypeVar("_Result")
 
@@ -112,6 +112,12 @@ def whole(found: Output, host: str) -> bytes:
         except OSError:
             pass  # the worker has ended and removed it; the tail is what is left
     return found.tail
+
+
+async def cancel(core: Core, job: Followed, reason: str, tasks: Sequence[TaskRef] | None) -> CancelResult:
+    """End the job, or these tasks of it."""
+    numbers = None if tasks is None else tuple([await number_of(core, job, task) for task in tasks])
+    return await core.cancel(job.id, numbers, reason)
 
 
 async def tasks(core: Core, job: Followed, numbers: Sequence[int] | None) -> list[TaskInfo]:

@@ -10,8 +10,9 @@ import atexit
 import os
 import sys
 import threading
+from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from broker_jobs.client.core import Core
 from broker_jobs.errors import BrokerJobsError, ClientClosed
@@ -105,26 +106,19 @@ class Runtime:
             future.cancel()
             raise
 
+    def steps(self, items: Callable[[Core], AsyncIterator[_Result]]) -> Steps[_Result]:
+        """An asynchronous iterator that lives on the loop, to be taken step by step."""
+        return Steps(self, items(self.connect()))
+
     def iterate(self, items: Callable[[Core], AsyncIterator[_Result]]) -> Iterator[_Result]:
         """The items of an asynchronous iterator that lives on the loop."""
-        iterator = items(self.connect())
-
-        async def following(_core: Core) -> tuple[_Result, ...]:
-            async for item in iterator:
-                return (item,)
-            return ()
-
-        async def end(_core: Core) -> None:
-            close = getattr(iterator, "aclose", None)
-            if close:
-                await close()
-
+        steps = self.steps(items)
         try:
-            while found := self.run(following):
-                yield from found
+            while found := self.wait(steps.next()):
+                yield found[0]
         finally:
             if not self._closed:
-                self.run(end)
+                self.wait(steps.end())
 
     def post(self, action: Callable[..., object], *args: object) -> None:
         """Do something on the loop, without waiting for it."""
@@ -160,6 +154,31 @@ class Runtime:
         loop.call_soon_threadsafe(loop.stop)
         thread.join()
         loop.close()
+
+
+class Steps(Generic[_Result]):
+    """An asynchronous iterator that lives on another loop."""
+
+    def __init__(self, runtime: Runtime, iterator: AsyncIterator[_Result]) -> None:
+        self._runtime = runtime
+        self._iterator = iterator
+
+    def next(self) -> Future[tuple[_Result, ...]]:
+        """The next item, alone in a tuple; an empty one at the end."""
+        return self._runtime.start(self._next)
+
+    def end(self) -> Future[None]:
+        """Take no further items."""
+        return self._runtime.start(self._end)
+
+    async def _next(self, _core: Core) -> tuple[_Result, ...]:
+        async for item in self._iterator:
+            return (item,)
+        return ()
+
+    async def _end(self, _core: Core) -> None:
+        if isinstance(self._iterator, AsyncGenerator):
+            await self._iterator.aclose()
 
 
 async def _end(core: Core) -> set[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.client.calls import folder, header_of
-from broker_jobs.client.chunking import Chunker, cut
+from broker_jobs.client.chunking import Chunker, cut, share
 from broker_jobs.client.encoding import Encoder
 from broker_jobs.client.jobview import Layout
 from broker_jobs.client.link import Frame
@@ -79,7 +79,7 @@ class Submission:
         if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
             raise ValidationError(f"idempotency_key must be a text, not {idempotency_key!r}")
         header = header_of(link.client, job.name, tags=job.tags, max_fails=job.max_fails, idempotency_key=idempotency_key)
-        chunker = Chunker(self.id, header, is_open, total=len(job), store=self._store)
+        chunker = Chunker(self.id, header, is_open, most=share(len(job)), store=self._store)
         spool, flat = Spool(), True
         try:
             for chunk in cut(chunker, self._encoder.tasks(job)):

@@ -94,7 +94,7 @@ class SubmittedJob:
 
     def as_completed(self) -> Iterator[tuple[int, Any]]:
         """Pairs of number and value of the tasks that succeed, as they do, until the job has ended."""
-        for endings in self.client.runtime.iterate(lambda core: core.as_completed(self._joined(core))):
+        for endings in self.client.runtime.iterate(lambda core: core.as_completed(self.joined(core))):
             for ending in endings:
                 if isinstance(ending.outcome, Succeeded):
                     yield ending.number, value_of(ending, self.id)
@@ -125,16 +125,11 @@ class SubmittedJob:
             reason: shown with the job
             tasks: only these
         """
-
-        async def cancel(core: Core, job: Followed) -> CancelResult:
-            numbers = None if tasks is None else tuple([await inquiry.number_of(core, job, task) for task in tasks])
-            return await core.cancel(job.id, numbers, reason)
-
-        return self._ask(cancel)
+        return self._ask(lambda core, job: inquiry.cancel(core, job, reason, tasks))
 
     def events(self) -> Iterator[Event]:
         """What happens to the job and its tasks, as it happens, from its beginning to its end: `JobChanged` and `TaskChanged`."""
-        return self.client.runtime.iterate(lambda core: inquiry.events(core, self._joined(core)))
+        return self.client.runtime.iterate(lambda core: inquiry.events(core, self.joined(core)))
 
     def forget(self) -> None:
         """Drop the job from the ledger, with its values and output; `JobActive` while it runs."""
@@ -145,11 +140,12 @@ class SubmittedJob:
 
     def start(self, work: Callable[[Core, Followed], Coroutine[Any, Any, _Result]]) -> Future[_Result]:
         """Begin something with this job on the client's loop; its future."""
-        return self.client.runtime.start(lambda core: work(core, self._joined(core)))
+        return self.client.runtime.start(lambda core: work(core, self.joined(core)))
 
     def _ask(self, work: Callable[[Core, Followed], Coroutine[Any, Any, _Result]]) -> _Result:
-        return self.client.runtime.run(lambda core: work(core, self._joined(core)))
+        return self.client.runtime.run(lambda core: work(core, self.joined(core)))
 
-    def _joined(self, core: Core) -> Followed:
+    def joined(self, core: Core) -> Followed:
+        """The job on the client's present connection."""
         self._followed = core.join(self._followed)
         return self._followed

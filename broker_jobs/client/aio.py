@@ -1,0 +1,306 @@
+"""The asynchronous client: the same core, awaited from the caller's own event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, cast, overload
+
+from broker_jobs.client import inquiry
+from broker_jobs.client.client import Client
+from broker_jobs.client.mapping import Rows
+from broker_jobs.client.results import value_of
+from broker_jobs.core.outcome import Succeeded
+from broker_jobs.errors import ClientClosed
+from broker_jobs.ids import new_job_id, short
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+    from types import ModuleType
+
+    from broker_jobs.client.authoring import Job, Task
+    from broker_jobs.client.calls import Caller
+    from broker_jobs.client.chunking import OpenClasses
+    from broker_jobs.client.core import Core
+    from broker_jobs.client.followed import Followed
+    from broker_jobs.client.inquiry import Event, TaskRef
+    from broker_jobs.client.jobview import Ending
+    from broker_jobs.client.options import RunOptions
+    from broker_jobs.client.results import TaskError
+    from broker_jobs.client.submitted import SubmittedJob
+    from broker_jobs.core.spec import Duration
+    from broker_jobs.core.states import JobState
+    from broker_jobs.errors import BrokerJobsError
+    from broker_jobs.wire.messages import CancelResult, Cluster, JobInfo, TaskInfo
+
+_Params = ParamSpec("_Params")
+_Result = TypeVar("_Result")
+
+_CANCELED = "nobody waits for this call any more"
+
+
+class AsyncClient:
+    """`Client` for programs with an event loop: the same methods, as coroutines and asynchronous iterators.
+
+    It connects when it is entered (``async with``) or first used.
+
+    Args:
+        url: and everything else as for `Client`
+    """
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        namespace: str | None = None,
+        signing_key: str | None = None,
+        by_value: Iterable[ModuleType] = (),
+        timeout: float = 30.0,
+    ) -> None:
+        connect = partial(Client, url, namespace=namespace, signing_key=signing_key, by_value=tuple(by_value), timeout=timeout)
+        self._connection = _Connection(connect)
+        self._chosen: list[Callable[[Client], Client]] = []
+
+    # --- calls ---
+
+    def options(self, *, timeout: Duration | None = None, lane: str | None = None, **run: Unpack[RunOptions]) -> AsyncClient:
+        """The same client with other defaults for `call` and `map`; wrong ones are refused when they are used."""
+        other = object.__new__(type(self))
+        other._connection = self._connection
+        other._chosen = [*self._chosen, lambda client: client.options(timeout=timeout, lane=lane, **run)]
+        return other
+
+    @overload
+    async def call(
+        self, fn: Callable[_Params, Coroutine[Any, Any, _Result]], /, *args: _Params.args, **kwargs: _Params.kwargs
+    ) -> _Result: ...
+    @overload
+    async def call(self, fn: Callable[_Params, _Result], /, *args: _Params.args, **kwargs: _Params.kwargs) -> _Result: ...
+    async def call(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Call a function on a worker, and wait for its value; it is canceled with the coroutine that waits for it."""
+        client = await self._sync()
+        caller = client.caller()
+        is_open = await _open_classes(caller)
+        job = new_job_id()
+        done: concurrent.futures.Future[Ending] = concurrent.futures.Future()
+        encoded = caller.encode(caller.encoder(job), fn, args, kwargs)
+        caller.launch(caller.batch(job, [encoded], is_open, _setter(done), done.set_exception))
+        try:
+            async with asyncio.timeout(client.defaults.timeout):
+                ending = await asyncio.wrap_future(done)
+        except TimeoutError:
+            caller.withdraw(job, _CANCELED)
+            raise TimeoutError(f"{encoded.task.name!r} was not done within {client.defaults.timeout:g} s, and was canceled") from None
+        except asyncio.CancelledError:
+            caller.withdraw(job, _CANCELED)
+            raise
+        return value_of(ending, job)
+
+    async def map(self, fn: Callable[..., _Result], *iterables: Iterable[Any]) -> AsyncIterator[_Result]:
+        """Call a function for each row of the iterables: the values, in order. The first failure ends it."""
+        client = await self._sync()
+        caller, loop = client.caller(), asyncio.get_running_loop()
+        news: asyncio.Queue[tuple[int, Ending] | BrokerJobsError] = asyncio.Queue()
+        rows = Rows(caller, fn, iterables, lambda item: loop.call_soon_threadsafe(news.put_nowait, item))
+        try:
+            async with asyncio.timeout(client.defaults.timeout):
+                while True:
+                    rows.send_ahead(await _open_classes(caller))
+                    if rows.done:
+                        return
+                    while not (found := rows.take()):
+                        rows.note(await news.get())
+                    yield cast("_Result", value_of(*found))
+        finally:
+            rows.close()
+
+    # --- jobs ---
+
+    async def submit(self, job: Job, *, idempotency_key: str | None = None, timeout: float = 30.0) -> AsyncSubmittedJob:
+        """Submit a job; returns when nothing of it can be lost any more. It is pickled in another thread."""
+        client = await self._sync()
+        return AsyncSubmittedJob(await asyncio.to_thread(client.submit, job, idempotency_key=idempotency_key, timeout=timeout))
+
+    async def wait_for_jobs(
+        self, jobs: Iterable[AsyncSubmittedJob] | AsyncSubmittedJob, *, timeout: float | None = None, raise_on_error: bool = True
+    ) -> bool:
+        """Wait until jobs have ended; whether all succeeded. `FailedJobsError` and the others as for `Client.wait_for_jobs`."""
+        waited = [jobs] if isinstance(jobs, AsyncSubmittedJob) else list(jobs)
+        await asyncio.gather(*(job.wait(timeout) for job in waited))
+        client = await self._sync()
+        return await asyncio.to_thread(
+            client.wait_for_jobs, [job.submitted for job in waited], raise_on_error=raise_on_error, progress=False
+        )
+
+    async def job(self, text: str) -> AsyncSubmittedJob:
+        """A job of this or another process: ``"last"``, a whole id, or the end of one."""
+        return AsyncSubmittedJob(await asyncio.to_thread((await self._sync()).job, text))
+
+    async def jobs(
+        self, *, state: JobState | str | None = None, tags: Iterable[str] = (), name: str | None = None, limit: int = 20
+    ) -> list[AsyncSubmittedJob]:
+        """Jobs, the newest first."""
+        client = await self._sync()
+        found = await asyncio.to_thread(client.jobs, state=state, tags=tags, name=name, limit=limit)
+        return [AsyncSubmittedJob(job) for job in found]
+
+    async def cancel(self, job_or_task: AsyncSubmittedJob | Job | Task, reason: str = "") -> CancelResult:
+        """End a job, or one task of a job that this client has submitted."""
+        wanted = job_or_task.submitted if isinstance(job_or_task, AsyncSubmittedJob) else job_or_task
+        return await asyncio.to_thread((await self._sync()).cancel, wanted, reason)
+
+    async def forget(self, job: AsyncSubmittedJob | str) -> None:
+        """Drop a job from the ledger, with its values and output; `JobActive` while it runs."""
+        wanted = job.submitted if isinstance(job, AsyncSubmittedJob) else job
+        await asyncio.to_thread((await self._sync()).forget, wanted)
+
+    async def cluster(self) -> Cluster:
+        """The workers and resource classes that the coordinator knows."""
+        return await asyncio.to_thread((await self._sync()).cluster)
+
+    # --- end ---
+
+    async def close(self) -> None:
+        """End the connection; calls that have not started are canceled. Again does nothing."""
+        await self._connection.close()
+
+    async def __aenter__(self) -> Self:
+        await self._sync()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def _sync(self) -> Client:
+        client = await self._connection.client()
+        for choose in self._chosen:
+            client = choose(client)
+        return client
+
+
+class AsyncSubmittedJob:
+    """A job that was submitted: `SubmittedJob`, awaited."""
+
+    def __init__(self, submitted: SubmittedJob) -> None:
+        self.submitted = submitted
+
+    @property
+    def id(self) -> str:
+        """The whole id."""
+        return self.submitted.id
+
+    @property
+    def name(self) -> str:
+        """What the job is called."""
+        return self.submitted.name
+
+    async def state(self) -> JobState:
+        """Its state now."""
+        return await asyncio.to_thread(lambda: self.submitted.state)
+
+    async def info(self) -> JobInfo:
+        """The job at a glance, from the ledger."""
+        return await self._ask(lambda core, job: core.info(job))
+
+    async def tasks(self, numbers: Sequence[int] | None = None) -> list[TaskInfo]:
+        """Its tasks at a glance; with outcomes where numbers are given."""
+        return await self._ask(lambda core, job: inquiry.tasks(core, job, numbers))
+
+    async def wait(self, timeout: float | None = None) -> None:
+        """Wait for its end. `TimeoutError` after `timeout` seconds."""
+        await self._ask(lambda core, job: inquiry.ended(core, job, timeout))
+
+    async def result(self, task: TaskRef, *, timeout: float | None = None) -> Any:
+        """Wait for the end of a task; its value, or of a program its exit code. Raises as `SubmittedJob.result`."""
+        return value_of(await self._ask(lambda core, job: inquiry.ending(core, job, task, timeout)), self.id)
+
+    async def results(self, *, timeout: float | None = None) -> dict[int, Any]:
+        """Wait for the end of the job; the values of the tasks that succeeded, by number."""
+        found = await self._ask(lambda core, job: inquiry.endings(core, job, timeout))
+        succeeded = [ending for ending in found if isinstance(ending.outcome, Succeeded)]
+        return {ending.number: value_of(ending, self.id) for ending in sorted(succeeded, key=lambda ending: ending.number)}
+
+    async def as_completed(self) -> AsyncIterator[tuple[int, Any]]:
+        """Pairs of number and value of the tasks that succeed, as they do, until the job has ended."""
+        async for endings in self._iterate(lambda core, job: core.as_completed(job)):
+            for ending in endings:
+                if isinstance(ending.outcome, Succeeded):
+                    yield ending.number, value_of(ending, self.id)
+
+    async def errors(self) -> dict[int, TaskError]:
+        """Why tasks have failed so far, by number; does not wait."""
+        return await self._ask(inquiry.task_errors)
+
+    async def stdout(self, task: TaskRef, *, timeout: float | None = None) -> bytes:
+        """What a task has printed, once it has ended."""
+        found = await self._ask(lambda core, job: inquiry.output(core, job, task, timeout))
+        return await asyncio.to_thread(inquiry.whole, found.stdout, found.host)
+
+    async def stderr(self, task: TaskRef, *, timeout: float | None = None) -> bytes:
+        """What a task has printed to standard error."""
+        found = await self._ask(lambda core, job: inquiry.output(core, job, task, timeout))
+        return await asyncio.to_thread(inquiry.whole, found.stderr, found.host)
+
+    async def cancel(self, reason: str = "", *, tasks: Sequence[TaskRef] | None = None) -> CancelResult:
+        """End the job, or these tasks of it."""
+        return await self._ask(lambda core, job: inquiry.cancel(core, job, reason, tasks))
+
+    async def events(self) -> AsyncIterator[Event]:
+        """What happens to the job and its tasks, as it happens."""
+        async for event in self._iterate(inquiry.events):
+            yield event
+
+    def __repr__(self) -> str:
+        return f"<AsyncSubmittedJob {short(self.id)} {self.name!r} {self.submitted.view.state.value}>"
+
+    async def _ask(self, work: Callable[[Core, Followed], Coroutine[Any, Any, _Result]]) -> _Result:
+        return await asyncio.wrap_future(self.submitted.start(work))
+
+    async def _iterate(self, items: Callable[[Core, Followed], AsyncIterator[_Result]]) -> AsyncIterator[_Result]:
+        """The items of an iterator that lives on the client's loop."""
+        steps = self.submitted.client.runtime.steps(lambda core: items(core, self.submitted.joined(core)))
+        try:
+            while found := await asyncio.wrap_future(steps.next()):
+                yield found[0]
+        finally:
+            await asyncio.wrap_future(steps.end())
+
+
+class _Connection:
+    """One client, made once, in another thread."""
+
+    def __init__(self, connect: Callable[[], Client]) -> None:
+        self._connect = connect
+        self._lock = asyncio.Lock()
+        self._client: Client | None = None
+        self._closed = False
+
+    async def client(self) -> Client:
+        async with self._lock:
+            if self._closed:
+                raise ClientClosed
+            if self._client is None:
+                self._client = await asyncio.to_thread(self._connect)
+            return self._client
+
+    async def close(self) -> None:
+        async with self._lock:
+            self._closed = True
+            if self._client:
+                await asyncio.to_thread(self._client.close)
+
+
+def _setter(done: concurrent.futures.Future[Ending]) -> Callable[[Ending], None]:
+    """Sets the result, unless nobody waits for it any more."""
+
+    def set_result(ending: Ending) -> None:
+        if not done.cancelled():
+            done.set_result(ending)
+
+    return set_result
+
+
+async def _open_classes(caller: Caller) -> OpenClasses:
+    wanted = caller.wanted
+    return caller.known_open() or await asyncio.wrap_future(caller.runtime.start(lambda core: core.open_classes(wanted)))
