@@ -53,3 +53,8 @@ class CoordinatorConfig:
     retain_ephemeral: float = 3600.0
     republish_after: float = 15.0
     connect_timeout: float = 30.0
+
+    @property
+    def look(self) -> float:
+        """Seconds between two looks for what was published and is nowhere."""
+        return self.republish_after / 3

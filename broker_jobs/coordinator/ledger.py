@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from broker_jobs.wire.topology import Topology
 
 KEEP_HOUSE: Final = 60.0
-"""Seconds between two rounds of what has no hurry."""
+"""Seconds between two rounds of what has no hurry, at most."""
 
 MOST_FORGOTTEN: Final = 200
 """Old jobs that one round drops."""
@@ -73,7 +73,7 @@ class Ledger:
         self._mailer = Mailer(signer, topology, partition, outbox[-1].id + 1 if outbox else 1)
         self._classes = Classes(store.look.classes())
         self._topology = topology
-        self._reconciler = Reconciler()
+        self._reconciler = Reconciler(config.look)
         self.workers = Workers(config.grace)
         self.jobs = Jobs(store, self._mailer, self._classes, self.workers, topology)
         self._intake = Intake(self.jobs, store, self._classes, topology, store.look.next_job_key())
@@ -172,7 +172,7 @@ class Ledger:
         batch = self._batch
         self._perform(self.workers.tick(batch.now))
         if self._next_round <= batch.now:
-            self._next_round = batch.now + KEEP_HOUSE
+            self._next_round = batch.now + min(KEEP_HOUSE, self._config.incomplete_after, self._config.retain_ephemeral)
             self._keep_house()
         changed = self.jobs.finish(batch)
         batch.writes.outbox_done, self._undeleted = self._undeleted, []

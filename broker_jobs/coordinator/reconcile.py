@@ -14,9 +14,6 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Mapping
 
-APART: Final = 5.0
-"""Seconds between two looks at a queue that count as two."""
-
 LOOKS: Final = 10
 """How many looks are remembered."""
 
@@ -55,8 +52,13 @@ class Missing:
 
 @dataclass(slots=True)
 class Reconciler:
-    """What was seen of the class queues. The chunks that it is shown are those that were published long ago."""
+    """What was seen of the class queues. The chunks that it is shown are those that were published long ago.
 
+    Attributes:
+        apart: seconds between two looks at a queue that count as two
+    """
+
+    apart: float
     _empty: dict[str, list[float]] = field(default_factory=dict)
 
     def suspicious(self, chunks: Iterable[Published], inventories: Iterable[Inventory]) -> set[str]:
@@ -74,7 +76,7 @@ class Reconciler:
         missing = []
         for chunk in chunks:
             first = next((look for look in self._empty.get(chunk.queue, ()) if look >= chunk.since), now)
-            if first + APART <= now and first <= oldest:
+            if first + self.apart <= now and first <= oldest:
                 loose = self._loose(chunk, held)
                 if loose:
                     missing.append(Missing(chunk.job, chunk.chunk, loose))

@@ -36,9 +36,6 @@ if TYPE_CHECKING:
 BATCH: Final = 500
 """Messages in one transaction at most."""
 
-LOOK: Final = 5.0
-"""Seconds between two looks for what was published and is nowhere."""
-
 TIDY: Final = 0.2
 """Seconds after which confirmed messages leave the outbox when nothing else is written."""
 
@@ -139,7 +136,7 @@ class Coordinator:
             more = self._batch(items, store, ledger, post)
             now = time.monotonic()
             if now >= self._next_look:
-                self._next_look = now + LOOK
+                self._next_look = now + self._config.look
                 suspicious = ledger.suspicious(now)
                 if suspicious:
                     post.look(suspicious)

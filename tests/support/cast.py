@@ -66,7 +66,7 @@ def job_chunks(
     shared = options or TaskOptions()
     listed = list(tasks)
     parts = [listed[start : start + size] for start in range(0, len(listed), size)]
-    head = m.JobHeader("job", submitter, time.time_ns() // 1_000_000, HERE, **header)  # type: ignore[arg-type]
+    head = m.JobHeader(**{"name": "job", **header}, submitter=submitter, submitted_ms=time.time_ns() // 1_000_000, origin=HERE)  # type: ignore[arg-type]
     return [
         m.Chunk(
             job,
@@ -228,11 +228,11 @@ class FakeWorker:
     _executions: int = 0
 
     @classmethod
-    async def open(cls, url: str, signer: Signer, name: str = "worker-1", *, token: bool = False, **options: object) -> Self:
+    async def open(cls, url: str, signer: Signer, name: str = "worker-1", *, token: bool = False, boot: str = "", **options: object) -> Self:
         """Connect, say hello, and wait for the welcome."""
         broker = await open_broker(url, name=name, timeout=PATIENCE)
         actor = Actor(signer, broker, m.Role.worker, name)
-        worker = cls(actor, new_name("boot"), **options)  # type: ignore[arg-type]
+        worker = cls(actor, boot or new_name("boot"), **options)  # type: ignore[arg-type]
         names = actor.names
         await broker.declare(names.exchanges(), [names.ledger(0), names.control_queue(name)])
         await broker.consume(names.control_queue(name).name, 1000, worker._hear)
