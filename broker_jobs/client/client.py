@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import concurrent.futures
 import copy
 import weakref
@@ -17,7 +16,7 @@ from broker_jobs.client.calls import Caller
 from broker_jobs.client.executor import CallExecutor
 from broker_jobs.client.link import BrokerLink
 from broker_jobs.client.mapping import MappedResults
-from broker_jobs.client.node import attach, ensure_node
+from broker_jobs.client.node import OwnNode
 from broker_jobs.client.options import CallDefaults, RunOptions
 from broker_jobs.client.results import value_of
 from broker_jobs.client.runtime import Runtime
@@ -341,19 +340,6 @@ async def _ended(core: Core, job: Followed, *, timeout: float | None) -> None:
 
 
 async def _open_link(settings: Settings, timeout: float) -> Link:
-    """Connect, and see that this user's own node runs where the broker is theirs."""
-    if not settings.embedded:
-        return await BrokerLink.open(settings, timeout)
-
-    async def revived() -> None:
-        await asyncio.to_thread(ensure_node, settings.home, settings.namespace, timeout)
-
-    attachment = await asyncio.to_thread(attach, settings.home, timeout)
-    link = await BrokerLink.open(settings, timeout, revived)
-    link.attachment = attachment
-    try:
-        await revived()
-    except BaseException:
-        await link.close()
-        raise
-    return link
+    """Connect; this user's own node is started where the broker is theirs."""
+    node = OwnNode(settings.home, settings.namespace, timeout) if settings.embedded else None
+    return await BrokerLink.open(settings, timeout, node)

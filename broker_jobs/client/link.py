@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import time
 from dataclasses import dataclass
-from typing import IO, TYPE_CHECKING, Final, Protocol, Self
+from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
@@ -31,10 +32,11 @@ from broker_jobs.wire.signing import Signer
 from broker_jobs.wire.topology import PARTITIONS, Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+    from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
     from broker_jobs.broker.port import Broker, Delivery
     from broker_jobs.client.chunking import OpenClasses
+    from broker_jobs.client.node import OwnNode
     from broker_jobs.config import Settings
     from broker_jobs.core.spec import Lane
     from broker_jobs.wire.messages import Answer, Chunk, JobInfo, Question
@@ -125,45 +127,48 @@ class Link(Protocol):
 class BrokerLink:
     """A connection to a broker."""
 
-    def __init__(self, broker: Broker, settings: Settings, client: str, revive: Callable[[], Awaitable[None]] | None) -> None:
+    def __init__(self, broker: Broker, settings: Settings, client: str, node: OwnNode | None) -> None:
         self._broker = broker
-        self._settings = settings
         self._topology = Topology(settings.namespace)
         self._signer = Signer(settings.namespace, settings.key) if settings.key else None
         self._client = client
         self._listener: Listener = _Nobody()
-        self._revive = revive
+        self._node = node
         self._asked: dict[str, tuple[Outgoing, asyncio.Future[Answer]]] = {}
         self._questions = 0
         self._online = asyncio.Event()
         self._online.set()
         self._background: set[asyncio.Task[object]] = set()
-        self.attachment: IO[str] | None = None
 
     @classmethod
-    async def open(cls, settings: Settings, timeout: float, revive: Callable[[], Awaitable[None]] | None = None) -> Self:
+    async def open(cls, settings: Settings, timeout: float, node: OwnNode | None = None) -> Self:
         """Connect.
 
         Args:
             settings: where, and with which key
             timeout: seconds in which the broker must answer
-            revive: called when no coordinator answers, to start one where that is ours to do
+            node: to be started where it does not run, now or later
 
         Raises:
             BrokerError: the broker cannot be reached or used; the subclass says why
+            CoordinatorUnavailable: the node does not start
         """
         client = new_name("client")
-        broker = await open_broker(settings.url, name=client, timeout=timeout)
-        try:
-            self = cls(broker, settings, client, revive)
+        async with contextlib.AsyncExitStack() as undo:
+            if node:
+                undo.callback(node.detach)
+                await asyncio.to_thread(node.attach)
+            broker = await open_broker(settings.url, name=client, timeout=timeout)
+            undo.push_async_callback(broker.close)
+            self = cls(broker, settings, client, node)
             ledgers = [self._topology.ledger(partition) for partition in range(PARTITIONS)]
             replies = self._topology.reply_queue(client)
             await broker.declare(self._topology.exchanges(), [*ledgers, self._topology.dead_letters(), replies])
             broker.watch(self._up, self._down)
             await broker.consume(replies.name, _CREDIT, self._receive)
-        except BaseException:
-            await broker.close()
-            raise
+            if node:
+                await asyncio.to_thread(node.ensure)
+            undo.pop_all()
         return self
 
     @property
@@ -212,7 +217,7 @@ class BrokerLink:
         name, outgoing = self._question(question, timeout)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[name] = outgoing, answered
-        reviver = asyncio.get_running_loop().call_later(_REVIVE_AFTER, self._revive_node) if self._revive else None
+        reviver = asyncio.get_running_loop().call_later(_REVIVE_AFTER, self._revive, self._node) if self._node else None
         try:
             async with asyncio.timeout(timeout):
                 await self._publish([outgoing])
@@ -239,8 +244,8 @@ class BrokerLink:
         for task in tuple(self._background):
             task.cancel()
         await self._broker.close()
-        if self.attachment:
-            self.attachment.close()
+        if self._node:
+            self._node.detach()
 
     def _question(self, question: Question, timeout: float) -> tuple[str, Outgoing]:
         """A question's name, and its message."""
@@ -305,9 +310,8 @@ class BrokerLink:
     def _down(self, _reason: str) -> None:
         self._online.clear()
 
-    def _revive_node(self) -> None:
-        if self._revive:
-            self._spawn(self._revive())
+    def _revive(self, node: OwnNode) -> None:
+        self._spawn(asyncio.to_thread(node.ensure))
 
     def _spawn(self, work: Awaitable[object]) -> None:
         task = asyncio.ensure_future(_logged(work))

@@ -65,20 +65,44 @@ def ensure_node(home: Path, namespace: str, timeout: float = 30.0) -> bool:
         return True
 
 
-def attach(home: Path, timeout: float = 30.0) -> IO[str]:
-    """Be one of the clients for whom the node stays, until the file that is returned is closed.
+class OwnNode:
+    """This user's node, as one client needs it: it stays as long as the client is attached.
 
-    A node that is just ending is waited for: it has made sure before that nobody was attached.
-
-    Raises:
-        CoordinatorUnavailable: it does not end
+    Args:
+        home: the state folder
+        namespace: prefix of every name at the broker
+        timeout: seconds in which a node must come up, or one that is ending must have ended
     """
-    make_private(home)
-    file = (home / CLIENTS_FILE).open("a", encoding="utf-8")
-    if not _wait(lambda: _locked(file.fileno(), fcntl.LOCK_SH), time.monotonic() + timeout):
-        file.close()
-        raise CoordinatorUnavailable(f"the node of {home} is ending and does not come to an end")
-    return file
+
+    def __init__(self, home: Path, namespace: str, timeout: float) -> None:
+        self._home = home
+        self._namespace = namespace
+        self._timeout = timeout
+        self._attachment: IO[str] | None = None
+
+    def attach(self) -> None:
+        """Be one of the clients for whom the node stays, until `detach`.
+
+        A node that is just ending is waited for: it has made sure before that nobody was attached.
+
+        Raises:
+            CoordinatorUnavailable: it does not end
+        """
+        make_private(self._home)
+        file = (self._home / CLIENTS_FILE).open("a", encoding="utf-8")
+        if not _wait(lambda: _locked(file.fileno(), fcntl.LOCK_SH), time.monotonic() + self._timeout):
+            file.close()
+            raise CoordinatorUnavailable(f"the node of {self._home} is ending and does not come to an end")
+        self._attachment = file
+
+    def ensure(self) -> None:
+        """See that it runs; see `ensure_node`."""
+        ensure_node(self._home, self._namespace, self._timeout)
+
+    def detach(self) -> None:
+        """Need it no longer."""
+        if self._attachment:
+            self._attachment.close()
 
 
 def stop_node(home: Path | None = None, timeout: float = 30.0) -> bool:
