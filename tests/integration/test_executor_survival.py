@@ -93,7 +93,7 @@ def test_nothing_outlives_an_executor_that_is_closed(tmp_path: Path) -> None:
             for each in running:
                 b.executor.start(each)
             while len(b.executor.processes) < 4:
-                await asyncio.sleep(0.01)  # noqa: ASYNC110 (nobody tells that a child is up)
+                await asyncio.sleep(0.01)
             pids = list(b.executor.processes)
         assert {type(b.ended[each.execution].outcome) for each in running} == {Canceled}
         return pids

@@ -21,9 +21,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.wire.codec import decode_part, encode_part
-from broker_jobs_worker.processes import CONTROL_FD, Process, become_subreaper, family, processes, proportional, send, start_server, strike
-from broker_jobs_worker.runners.protocol import (
+from broker_jobs_worker.processes import (
+    CONTROL_FD,
     PACKET,
+    become_subreaper,
+    family,
+    look,
+    processes,
+    proportional,
+    send,
+    start_server,
+    strike,
+)
+from broker_jobs_worker.runners.protocol import (
     FromServer,
     Gone,
     Kill,
@@ -153,8 +163,8 @@ class Guardian:
             case Sweep(pid):
                 self._doomed.setdefault(pid, _Doomed(itself=False))
             case Watch(pid, limit, whole):
-                resident = next((process.resident for process in processes() if process.pid == pid), 0)
-                self._watched[pid] = _Watched(limit, resident if whole else None)
+                runner = look(pid)
+                self._watched[pid] = _Watched(limit, runner.resident if whole and runner is not None else None)
             case Unwatch(pid):
                 self._watched.pop(pid, None)
         return True
@@ -183,41 +193,44 @@ class Guardian:
             self._servers.discard(pid)
             self._report(Reaped(pid, status))
 
-    def _is_runner(self, process: Process) -> bool:
-        """Whether a process is where a runner can be, so that its pid is not somebody else's by now."""
-        return process.parent == os.getpid() or process.parent in self._servers
+    def _is_there(self, pid: int) -> bool:
+        """Whether a runner lives: the process is where a runner can be, so its pid is not somebody else's by now."""
+        process = look(pid)
+        return process is not None and process.alive and (process.parent == os.getpid() or process.parent in self._servers)
 
     def _signal(self, pid: int, number: int, *, below: bool) -> None:
-        table = list(processes())
-        runner = next((process for process in table if process.pid == pid), None)
-        if runner is None or not self._is_runner(runner):
+        if not self._is_there(pid):
             return
-        for process in family(table, [pid]) if below else [runner]:
+        if not below:
+            send(pid, number)
+            return
+        for process in family(processes(), [pid]):
             if process.alive:
                 send(process.pid, number)
 
     def _kill(self) -> None:
         """One blow at every tree that is to go, and at the strays."""
         me = os.getpid()
-        found_strays = strike([me], self._servers | self._runners)
+        there = {pid for pid in self._doomed if self._is_there(pid)}
+        found = strike({me, *there}, self._servers | self._runners)
         for pid, doomed in list(self._doomed.items()):
-            found = found_strays
-            runner = next((process for process in processes() if process.pid == pid), None)
-            if runner is not None and runner.alive and self._is_runner(runner):
-                # What is below goes first: the runner holds it together.
-                found += strike([pid])
-                if doomed.itself:
-                    found += 1
-                    send(pid, signal.SIGKILL)
-            doomed.clean = 0 if found else doomed.clean + 1
+            living = found[me] + found[pid]
+            if doomed.itself and pid in there:
+                # After what is below it, which it holds together.
+                living += 1
+                send(pid, signal.SIGKILL)
+            doomed.clean = 0 if living else doomed.clean + 1
             if doomed.clean >= CLEAN_LOOKS:
-                del self._doomed[pid]
-                if doomed.itself:
-                    self._runners.discard(pid)
-                    self._watched.pop(pid, None)
-                # Statuses first: the parent wants to know how a runner ended before it hears that it is gone.
-                self._reap()
-                self._report(Gone(pid, doomed.itself))
+                self._gone(pid, doomed)
+
+    def _gone(self, pid: int, doomed: _Doomed) -> None:
+        del self._doomed[pid]
+        if doomed.itself:
+            self._runners.discard(pid)
+            self._watched.pop(pid, None)
+        # Statuses first: the parent wants to know how a runner ended before it hears that it is gone.
+        self._reap()
+        self._report(Gone(pid, doomed.itself))
 
     def _look(self) -> None:
         table = list(processes())

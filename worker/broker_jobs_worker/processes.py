@@ -11,6 +11,7 @@ import ctypes
 import os
 import signal
 import time
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 
 CONTROL_FD: Final = 3
 """Where the guardian and a forkserver find their socket."""
+PACKET: Final = 256 * 1024
+"""Room for the largest packet on it."""
 
 _SET_CHILD_SUBREAPER: Final = 36
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
@@ -69,19 +72,26 @@ def start_server(argv: Sequence[str], env: Mapping[bytes, bytes], control: int, 
         os.close(null)
 
 
+def look(pid: int) -> Process | None:
+    """One process; None where there is none of this pid."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (read thousands of times)
+            line = file.read(4096)
+    except OSError:
+        return None
+    # The name is in parentheses and may hold anything, parentheses too.
+    fields = line[line.rindex(b")") + 2 :].split()
+    # A leader that has ended while other threads of it run is a zombie with several threads.
+    alive = fields[0] not in {b"Z", b"X"} or int(fields[17]) > 1
+    return Process(pid, int(fields[1]), alive, int(fields[21]) * _PAGE)
+
+
 def processes() -> Iterator[Process]:
     """Every process that this host shows, lowest pid first; each is read when it is asked for."""
-    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):  # noqa: PTH208 (as below)
-        try:
-            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:  # noqa: PTH123 (read thousands of times)
-                line = file.read(4096)
-        except OSError:
-            continue
-        # The name is in parentheses and may hold anything, parentheses too.
-        fields = line[line.rindex(b")") + 2 :].split()
-        # A leader that has ended while other threads of it run is a zombie with several threads.
-        alive = fields[0] not in {b"Z", b"X"} or int(fields[17]) > 1
-        yield Process(pid, int(fields[1]), alive, int(fields[21]) * _PAGE)
+    for pid in sorted(int(name) for name in os.listdir("/proc") if name.isdigit()):  # noqa: PTH208 (as above)
+        process = look(pid)
+        if process is not None:
+            yield process
 
 
 def family(table: Iterable[Process], roots: Collection[int]) -> list[Process]:
@@ -99,24 +109,25 @@ def family(table: Iterable[Process], roots: Collection[int]) -> list[Process]:
     return found
 
 
-def strike(roots: Collection[int], spared: Collection[int] = (), number: int = signal.SIGKILL) -> int:
-    """Send a signal to all that descends from `roots`, but not to `roots`, nor to `spared` and what is below them.
+def strike(roots: Collection[int], spared: Collection[int] = ()) -> Counter[int]:
+    """Kill all that descends from `roots`, but not `roots`, nor `spared` and what is below them.
 
     Each process is hit at the moment at which it is found, so that one which forks and ends all the time is hit as well.
     A child with a lower pid than its parent may be missed: strike until nothing is found.
 
     Returns:
-        how many living processes were found
+        how many living processes were found below each root
     """
-    inside = set(roots)
-    found = 0
+    root_of = {root: root for root in roots}
+    found: Counter[int] = Counter()
     for process in processes():
-        if process.parent not in inside or process.pid in roots or process.pid in spared:
+        root = root_of.get(process.parent)
+        if root is None or process.pid in roots or process.pid in spared:
             continue
-        inside.add(process.pid)
+        root_of[process.pid] = root
         if process.alive:
-            found += 1
-            send(process.pid, number)
+            found[root] += 1
+            send(process.pid, signal.SIGKILL)
     return found
 
 

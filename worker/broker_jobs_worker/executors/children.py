@@ -10,24 +10,21 @@ then sees to it that nothing of its tree is left. It has *ended* when that is so
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import socket
-import sys
-import tempfile
-from collections import OrderedDict, deque
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Final, Protocol, assert_never
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.errors import DecodeError
 from broker_jobs.wire.codec import decode_part
 from broker_jobs_worker.executors.guard import Guard, command, roots
 from broker_jobs_worker.executors.links import Packets, Stream
-from broker_jobs_worker.executors.spool import Capture
+from broker_jobs_worker.executors.server import Child, Server
+from broker_jobs_worker.executors.spool import Capture, name_of
 from broker_jobs_worker.processes import exterminate
 from broker_jobs_worker.runners.protocol import (
-    Fork,
     Forked,
     FromChild,
     FromServer,
@@ -39,11 +36,8 @@ from broker_jobs_worker.runners.protocol import (
     Register,
     ServerFailed,
     ServerStarted,
-    Setup,
     Signal,
     Sweep,
-    ToChild,
-    ToServer,
     Unwatch,
     Up,
     Watch,
@@ -52,8 +46,10 @@ from broker_jobs_worker.runners.protocol import (
 if TYPE_CHECKING:
     import asyncio
     from collections.abc import Collection
+    from pathlib import Path
 
-    from broker_jobs_worker.runners.protocol import Done, Progressed, Redirected, Run, Stale, Tidied, Tidy
+    from broker_jobs_worker.executors.server import Environment, Listener
+    from broker_jobs_worker.runners.environment import Setup
 
 _log = logging.getLogger(__name__)
 
@@ -62,103 +58,6 @@ MOST_ENVIRONMENTS: Final = 8
 MOST_BAD_STARTS: Final = 3
 """An environment whose children end so many times in a row before they are ready is given up."""
 _REPORT_TAIL: Final = 4000
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """An interpreter and an import path.
-
-    Attributes:
-        python: absolute path of the interpreter
-        path: the whole import path; None is the interpreter's own
-        front: folders in front of it
-        programs: its children start programs and never run user code
-    """
-
-    python: str = sys.executable
-    path: tuple[str, ...] | None = None
-    front: tuple[str, ...] = ()
-    programs: bool = False
-
-
-class Listener(Protocol):
-    """Who uses the children."""
-
-    def on_child(self, child: Child, ticket: str) -> None:
-        """A child is there for this ticket; give it back with `release` or `kill`."""
-
-    def on_denied(self, ticket: str, reason: str) -> None:
-        """There will be no child for this ticket."""
-
-    def on_news(self, child: Child, news: Redirected | Progressed | Done | Tidied | Stale) -> None:
-        """A child that has been given out said something."""
-
-    def on_swept(self, child: Child) -> None:
-        """Nothing is left below the child."""
-
-    def on_over(self, child: Child, used: int) -> None:
-        """The child's tree takes more memory than allowed: bytes."""
-
-    def on_ended(self, child: Child, status: int | None) -> None:
-        """A child that has been given out has ended with this wait status, and nothing of its tree is left."""
-
-
-@dataclass(slots=True, eq=False)
-class Child:
-    """One child.
-
-    Attributes:
-        given: it was given out, and not taken back
-        ticket: for which it was given out last
-        known: hashes of the functions that it has; for the listener
-    """
-
-    server: Server
-    capture: Capture
-    stream: Stream = field(init=False)
-    pid: int | None = None
-    ready: bool = False
-    given: bool = False
-    ticket: str = ""
-    dying: bool = False
-    gone: bool = False
-    ended: bool = False
-    status: int | None = None
-    known: set[str] = field(default_factory=set)
-
-    def send(self, order: Run | Tidy) -> None:
-        """Have it do something."""
-        self.stream.send(ToChild(order))
-
-
-@dataclass(slots=True, eq=False)
-class Server:
-    """The forkserver of one environment.
-
-    Attributes:
-        report: file of its standard error
-        forking: children asked for whose pid is not yet known
-        waiting: tickets without a child
-        bad_starts: children in a row that ended before they were ready
-    """
-
-    key: int
-    environment: Environment
-    report: Path
-    packets: Packets = field(init=False)
-    pid: int | None = None
-    up: bool = False
-    dead: bool = False
-    children: set[Child] = field(default_factory=set)
-    forking: deque[Child] = field(default_factory=deque)
-    idle: list[Child] = field(default_factory=list)
-    waiting: deque[str] = field(default_factory=deque)
-    bad_starts: int = 0
-
-    @property
-    def starting(self) -> int:
-        """Children that will be ready soon."""
-        return sum(not child.ready and not child.dying for child in self.children)
 
 
 class Children:
@@ -275,13 +174,19 @@ class Children:
 
     def _new_server(self, environment: Environment) -> Server:
         self._made += 1
-        handle, report = tempfile.mkstemp(prefix="forkserver-", suffix=".log", dir=self._spool)
-        server = Server(self._made, environment, Path(report))
+        report = self._spool / f"{name_of('forkserver', self._made)}.log"
+        handle = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
+        server = Server(self._made, environment, report)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         server.packets = Packets(self._loop, ours, lambda data: self._on_server(server, data), lambda: self._on_server_lost(server))
-        server.packets.send(ToServer(Setup(environment.path, roots(), environment.front)))
+        setup: Setup = {
+            "path": None if environment.path is None else list(environment.path),
+            "roots": list(roots()),
+            "front": list(environment.front),
+        }
+        server.packets.send(json.dumps(setup).encode())
         self._all_servers[server.key] = server
-        self._guard.start(server.key, command(environment.python, "broker_jobs_worker.runners.forkserver"), theirs.detach(), handle)
+        self._guard.start(server.key, command(environment.python, "broker_jobs_worker.runners.environment"), theirs.detach(), handle)
         return server
 
     def _retire_one(self) -> None:
@@ -321,12 +226,12 @@ class Children:
 
     def _fork(self, server: Server) -> None:
         self._made += 1
-        child = Child(server, Capture(self._spool, f"child-{os.getpid()}-{self._made}"))
+        child = Child(server, Capture(self._spool, name_of("child", self._made)))
         ours, theirs = socket.socketpair()
         child.stream = Stream(self._loop, ours, lambda data: self._on_message(child, data), lambda: self._on_end(child))
         server.children.add(child)
         server.forking.append(child)
-        server.packets.send(ToServer(Fork()), (theirs.detach(),))
+        server.packets.send(b"fork", (theirs.detach(),))
 
     # --- what they say ---------------------------------------------------------------------------------------------
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import broker_jobs
+from broker_jobs.wire.codec import encode_part
 from broker_jobs_worker.executors.links import Packets
 from broker_jobs_worker.processes import send, start_server
 from broker_jobs_worker.runners import launch
@@ -63,11 +64,11 @@ class Guard:
 
     def send(self, request: Register | Signal | Kill | Sweep | Watch | Unwatch) -> None:
         """Send a request."""
-        self._packets.send(ToGuardian(request))
+        self._packets.send(encode_part(ToGuardian(request)))
 
     def start(self, key: int, argv: Sequence[str], control: int, errors: int) -> None:
         """Have a server started; takes over the two descriptors."""
-        self._packets.send(ToGuardian(StartServer(key, tuple(argv))), (control, errors))
+        self._packets.send(encode_part(ToGuardian(StartServer(key, tuple(argv)))), (control, errors))
 
     async def close(self) -> None:
         """Have everything ended, and wait for it."""

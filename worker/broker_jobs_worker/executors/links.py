@@ -7,8 +7,8 @@ import socket
 from collections import deque
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.wire.codec import encode_part
-from broker_jobs_worker.runners.protocol import HEADER, LARGEST, PACKET, framed
+from broker_jobs_worker.processes import PACKET
+from broker_jobs_worker.runners.protocol import HEADER, LARGEST_ANSWER, framed
 
 if TYPE_CHECKING:
     import asyncio
@@ -84,7 +84,7 @@ class Stream:
     def _take(self) -> None:
         while self._open and len(self._inbox) >= HEADER.size:
             size = HEADER.unpack_from(self._inbox)[0]
-            if size > LARGEST:
+            if size > LARGEST_ANSWER:
                 self._closed()
                 return
             end = HEADER.size + size
@@ -127,12 +127,12 @@ class Packets:
         self._open = True
         loop.add_reader(link, self._read)
 
-    def send(self, part: object, fds: Sequence[int] = ()) -> None:
+    def send(self, data: bytes, fds: Sequence[int] = ()) -> None:
         """Send a packet with descriptors, which this closes once they are sent."""
         if not self._open:
             _close(fds)
             return
-        self._outbox.append((encode_part(part), fds))
+        self._outbox.append((data, fds))
         if len(self._outbox) == 1:
             self._write()
             if self._outbox:

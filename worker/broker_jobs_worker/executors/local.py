@@ -17,14 +17,26 @@ from typing import TYPE_CHECKING, Final, assert_never
 from broker_jobs.core.outcome import Cause, Failed
 from broker_jobs.host import host_identity
 from broker_jobs.wire.messages import Call, Output, Program
-from broker_jobs_worker.executors.children import Children, Environment
+from broker_jobs_worker.executors.children import Children
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
-from broker_jobs_worker.executors.spool import file_name
+from broker_jobs_worker.executors.server import Environment
+from broker_jobs_worker.executors.spool import clear_leftovers, file_name
 from broker_jobs_worker.executors.verdicts import MemoryUp, Stopped, TimeUp, Verdict, condemned, vanished, with_last_line
 from broker_jobs_worker.runners.function import CANCEL_SIGNAL, TIME_SIGNAL
 from broker_jobs_worker.runners.ladder import Step, step
 from broker_jobs_worker.runners.program import TERMINATE_SIGNAL
-from broker_jobs_worker.runners.protocol import Done, Progressed, Ready, Redirected, Run, Stale, Tidied, Tidy
+from broker_jobs_worker.runners.protocol import (
+    PROGRESS_INTERVAL,
+    PROGRESS_TEXT,
+    Done,
+    Progressed,
+    Ready,
+    Redirected,
+    Run,
+    Stale,
+    Tidied,
+    Tidy,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -32,8 +44,8 @@ if TYPE_CHECKING:
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.wire.messages import Function
-    from broker_jobs_worker.executors.children import Child
     from broker_jobs_worker.executors.port import Execution, ExecutionNews
+    from broker_jobs_worker.executors.server import Child
 
 _log = logging.getLogger(__name__)
 
@@ -41,6 +53,8 @@ GRACE: Final = 2.0
 """Seconds between asking a task to end and killing it."""
 MOST_FUNCTIONS: Final = 256
 """A child that knows so many functions forgets them."""
+TRIM_INTERVAL: Final = 1.0
+"""Seconds between two looks at the size of what running tasks have printed."""
 _CLOSING_PATIENCE: Final = 10.0
 _TO_SPOOL: Final = Redirected(None, None)
 _PROGRAMS: Final = Environment(programs=True)
@@ -63,6 +77,7 @@ class _Running:
     condemned_at: float = 0.0
     answer: Done | None = None
     redirected: Redirected = _TO_SPOOL
+    progress_at: float = float("-inf")
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
 
@@ -84,6 +99,7 @@ class LocalExecutor:
         self._grace = grace
         self._running: dict[str, _Running] = {}
         self._idle = asyncio.Event()
+        self._trimming: asyncio.TimerHandle | None = None
         self._children: Children
 
     # --- the port --------------------------------------------------------------------------------------------------
@@ -97,6 +113,7 @@ class LocalExecutor:
         """
         self._loop = asyncio.get_running_loop()
         self._folders.mkdir(mode=0o700, parents=True, exist_ok=True)
+        clear_leftovers(self._spool)
         self._children = Children(self._loop, self, self._spool)
         await self._children.open()
 
@@ -104,6 +121,8 @@ class LocalExecutor:
         """Run it; `ExecutionEnded` follows, never before this returns."""
         running = self._running[execution.execution] = _Running(execution, _now_ms())
         self._idle.clear()
+        if self._trimming is None:
+            self._trimming = self._loop.call_later(TRIM_INTERVAL, self._trim)
         reason = _incomplete(execution)
         if reason is not None:
             self._loop.call_soon(self._end, running, Failed(Cause.error, reason))
@@ -128,11 +147,22 @@ class LocalExecutor:
         for running in list(self._running.values()):
             self._end(running, condemned(running.verdict or Stopped("the worker stops"), None))
         await self._children.close()
+        if self._trimming is not None:
+            self._trimming.cancel()
 
     @property
     def processes(self) -> tuple[int, ...]:
         """Pids of the guardian and of the children that live, for inspection."""
         return (self._children.guardian, *self._children.pids())
+
+    def _trim(self) -> None:
+        """Keep the spool small while something runs."""
+        self._trimming = None
+        for running in self._running.values():
+            if running.child is not None:
+                running.child.capture.trim()
+        if self._running:
+            self._trimming = self._loop.call_later(TRIM_INTERVAL, self._trim)
 
     # --- from waiting to running ------------------------------------------------------------------------------------
 
@@ -211,8 +241,7 @@ class LocalExecutor:
             case _ if running.answer is not None:
                 pass  # the user's code holds the stream as well, and one answer counts
             case Progressed(fraction, text):
-                if 0 <= fraction <= 1:
-                    self._report(ExecutionProgressed(running.execution.execution, fraction, text))
+                self._on_progress(running, fraction, text)
             case Redirected():
                 running.redirected = news
             case Stale():
@@ -230,6 +259,13 @@ class LocalExecutor:
                 pass
             case _:
                 assert_never(news)
+
+    def _on_progress(self, running: _Running, fraction: float, text: str) -> None:
+        """Pass progress on, if it is some; the child limits its rate, but what runs in it may not."""
+        now = self._loop.time()
+        if 0 <= fraction <= 1 and now - running.progress_at >= PROGRESS_INTERVAL / 2:
+            running.progress_at = now
+            self._report(ExecutionProgressed(running.execution.execution, fraction, text[:PROGRESS_TEXT]))
 
     def on_swept(self, child: Child) -> None:
         """Ask the child whether that was all: a look from outside can miss one that forks and ends all the time."""

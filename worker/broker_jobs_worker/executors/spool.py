@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
+import re
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.wire.messages import Output
+from broker_jobs_worker.processes import look
 from broker_jobs_worker.runners.surroundings import TAIL_LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+SPOOL_CAP: Final = 64 * 1024 * 1024
+"""Bytes that one stream of a task may occupy in the spool; of more, the end is kept."""
+
+_BLOCK: Final = 512
+_PUNCH_HOLE: Final = 0x01 | 0x02
+"""FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE."""
+_fallocate: Final = ctypes.CDLL(None, use_errno=True).fallocate
+_fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
+_LEFTOVER: Final = re.compile(r"(?:child|forkserver)-(\d+)-\d+\.(?:out|err|log)")
 _SUFFIXES: Final = (".out", ".err")
 
 
@@ -59,6 +72,13 @@ class Capture:
         self._fresh = True
         return Output(tail, size, str(kept))
 
+    def trim(self) -> None:
+        """Give back the room of all but the end of a file that has become too large; it keeps its length, and zeros at the front."""
+        for fd in self._fds:
+            status = os.fstat(fd)
+            if status.st_blocks * _BLOCK > SPOOL_CAP:
+                _punch(fd, status.st_size - SPOOL_CAP // 2)
+
     def close(self) -> None:
         """Remove the files."""
         for fd, path in zip(self._fds, self._paths, strict=True):
@@ -69,6 +89,25 @@ class Capture:
 def file_name(execution: str) -> str:
     """The name of an execution as a part of a path."""
     return execution.replace("/", "-")
+
+
+def name_of(kind: str, number: int) -> str:
+    """A name in the spool that no other process uses at the same time."""
+    return f"{kind}-{os.getpid()}-{number}"
+
+
+def clear_leftovers(folder: Path) -> None:
+    """Remove what workers that were killed have left in the spool, but for the output that was kept."""
+    for path in folder.iterdir():
+        found = _LEFTOVER.fullmatch(path.name)
+        if found is not None and look(int(found[1])) is None:
+            with contextlib.suppress(OSError):
+                path.unlink()
+
+
+def _punch(fd: int, size: int) -> None:
+    """Free the first `size` bytes of a file, as whole pages; where the file system cannot do that, nothing happens."""
+    _fallocate(fd, _PUNCH_HOLE, 0, size)
 
 
 def _opened(path: Path) -> int:

@@ -20,6 +20,8 @@ from broker_jobs.wire.messages import Call, Program
 from broker_jobs_worker.processes import become_subreaper
 from broker_jobs_worker.runners import function, program
 from broker_jobs_worker.runners.protocol import (
+    PROGRESS_INTERVAL,
+    PROGRESS_TEXT,
     Done,
     FromChild,
     Progressed,
@@ -51,9 +53,6 @@ if TYPE_CHECKING:
 
 BROKEN: Final = 70
 """Exit code of a child that met a bug of ours (EX_SOFTWARE)."""
-PROGRESS_INTERVAL: Final = 0.1
-"""Seconds between two reports of progress."""
-_PROGRESS_TEXT: Final = 1000
 
 
 def main(link: socket.socket) -> NoReturn:
@@ -153,7 +152,7 @@ class Child:
         # A process that the user's code forked must not write into the stream of this one.
         if now - self._progress_at >= PROGRESS_INTERVAL and os.getpid() == self._pid:
             self._progress_at = now
-            self.send(Progressed(fraction, text[:_PROGRESS_TEXT]))
+            self.send(Progressed(fraction, text[:PROGRESS_TEXT]))
 
 
 class Sources:

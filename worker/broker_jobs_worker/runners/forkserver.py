@@ -6,7 +6,6 @@ environment: an interpreter and an import path.
 
 from __future__ import annotations
 
-import asyncio  # loaded here, so that no child loads it from a user's path
 import contextlib
 import gc
 import os
@@ -18,45 +17,25 @@ import traceback
 import types
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.wire.codec import decode_part, encode_part
-from broker_jobs_worker.processes import CONTROL_FD
+from broker_jobs.wire.codec import encode_part
+from broker_jobs_worker.processes import PACKET
 from broker_jobs_worker.runners import child
-from broker_jobs_worker.runners.protocol import PACKET, Fork, Forked, FromServer, Reaped, Setup, ToServer, Up, warm_up
+from broker_jobs_worker.runners.protocol import Forked, FromServer, Reaped, Up, warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
-_PRELOADED: Final = (asyncio,)
 
 
-def main() -> None:
-    """Run a forkserver; its socket is descriptor 3."""
-    link = socket.socket(fileno=CONTROL_FD)
-    link.set_inheritable(False)
-    data = link.recv(PACKET)
-    if not data:
-        return
-    request = decode_part(ToServer, data).request
-    if isinstance(request, Setup):
-        _prepare(request)
-    _serve(link)
-
-
-def _prepare(setup: Setup) -> None:
-    """Make this interpreter look like a fresh one with the user's import path."""
-    if setup.path is not None:
-        sys.path[:] = [*setup.path, *(root for root in setup.roots if root not in setup.path)]
-    sys.path[:0] = setup.front
+def serve(link: socket.socket) -> None:
+    """Make children until the parent closes the socket; each packet brings the socket of one."""
+    warm_up()
     sys.argv[:] = [""]
     # Children of `multiprocessing` would import the main module again.
     sys.modules["__main__"] = types.ModuleType("__main__")
-    warm_up()
     gc.collect()
     gc.freeze()
-
-
-def _serve(link: socket.socket) -> None:
     reading, writing = socket.socketpair()
     reading.setblocking(False)
     writing.setblocking(False)
@@ -80,10 +59,9 @@ def _serve(link: socket.socket) -> None:
                 break
             for fd in fds:
                 os.set_inheritable(fd, False)
-            if isinstance(decode_part(ToServer, data).request, Fork):
-                pid = _fork(fds, (link, reading, writing))
-                children.add(pid)
-                link.send(encode_part(FromServer(Forked(pid))))
+            pid = _fork(fds, (link, reading, writing))
+            children.add(pid)
+            link.send(encode_part(FromServer(Forked(pid))))
     for pid in children:
         os.kill(pid, signal.SIGKILL)
 
@@ -117,7 +95,3 @@ def _fork(fds: Sequence[int], ours: Sequence[socket.socket]) -> int:
     for fd in fds:
         os.close(fd)
     return pid
-
-
-if __name__ == "__main__":
-    main()

@@ -1,6 +1,7 @@
 """What the worker's parent, the guardian, the forkservers and their children say to each other.
 
-Messages to and from the guardian and a forkserver are packets (SOCK_SEQPACKET), which may carry file descriptors. A child has a stream of
+Messages to and from the guardian and a forkserver are packets (SOCK_SEQPACKET), which may carry file descriptors; see `environment` for the
+first one to a forkserver, and each further one brings the socket of a child that it is to make. A child has a stream of
 its own; there, a message is its length in four bytes, and its bytes. The parent takes nothing on trust that comes from a child:
 whatever is no message of this kind ends the child.
 """
@@ -23,10 +24,14 @@ if TYPE_CHECKING:
     import socket
 
 LARGEST: Final = 256 * 1024 * 1024
-"""No message is longer than this many bytes."""
+"""No message to a child is longer than this many bytes."""
+LARGEST_ANSWER: Final = 32 * 1024 * 1024
+"""No message of a child is longer than this many bytes."""
+PROGRESS_INTERVAL: Final = 0.1
+"""Seconds between two reports of a task's progress."""
+PROGRESS_TEXT: Final = 1000
+"""Characters of the text of a progress."""
 HEADER: Final = struct.Struct("<I")
-PACKET: Final = 256 * 1024
-"""Room for the largest packet."""
 
 
 # --- parent → guardian ------------------------------------------------------------------------------------------------
@@ -186,39 +191,6 @@ class FromServer:
     """One report of the guardian or of a forkserver."""
 
     report: Up | ServerStarted | ServerFailed | Forked | Reaped | Gone | Over
-
-
-# --- parent → forkserver ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Setup:
-    """The first message to a forkserver.
-
-    Attributes:
-        path: the whole import path; None keeps the interpreter's own
-        roots: where what is missing on that path may be found
-        front: folders to put in front of it
-    """
-
-    tag: ClassVar[str] = "setup"
-    path: tuple[str, ...] | None = None
-    roots: tuple[str, ...] = ()
-    front: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Fork:
-    """Make a child; its socket comes with the packet."""
-
-    tag: ClassVar[str] = "fork"
-
-
-@dataclass(frozen=True, slots=True)
-class ToServer:
-    """One request to a forkserver."""
-
-    request: Setup | Fork
 
 
 # --- parent ↔ child ---------------------------------------------------------------------------------------------------
