@@ -8,6 +8,9 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Final
 
+# Now, since its module has the same name: whoever imports that module first would put it in place of the object.
+from broker_jobs.current import current
+
 if TYPE_CHECKING:
     from broker_jobs.client.aio import AsyncClient, AsyncSubmittedJob
     from broker_jobs.client.authoring import Job, Task, TaskArray, TaskOutput
@@ -18,7 +21,6 @@ if TYPE_CHECKING:
     from broker_jobs.client.submitted import SubmittedJob
     from broker_jobs.core.spec import ResourceRequest, Retry
     from broker_jobs.core.states import JobState, TaskState
-    from broker_jobs.current import current
     from broker_jobs.errors import (
         BrokerJobsError,
         FailedJobsError,
@@ -69,7 +71,6 @@ _MODULES: Final = {
     "client.submitted": ("SubmittedJob",),
     "core.spec": ("ResourceRequest", "Retry"),
     "core.states": ("JobState", "TaskState"),
-    "current": ("current",),
     "errors": (
         "BrokerJobsError",
         "FailedJobsError",

@@ -146,6 +146,14 @@ def test_inputs_come_from_other_tasks(tmp_path: Path) -> None:
     assert value_of(ended.outcome) == 21
 
 
+def test_a_part_that_a_result_lacks_is_said(tmp_path: Path) -> None:
+    place = object()
+    digest, function = payload.dump_function(add, [sys.modules[__name__]])
+    args = payload.dump_call((place,), {}, lambda value: payload.Place(0, path=("mesh",)) if value is place else None)
+    (ended,) = ran(tmp_path, execution(Call(digest, args, inputs=("4",)), function=function, values={"4": payload.dump({"other": 1})}))
+    assert failure_of(ended).message == "an argument of the function 'add' cannot be had: KeyError: 'mesh'"
+
+
 def test_an_input_that_cannot_be_read_is_a_failure(tmp_path: Path) -> None:
     stored = payload.dump([10, 20])
     kept = ValueStore(tmp_path / "values").put(JOB, stored.encoding, stored.data)
@@ -344,6 +352,19 @@ def test_current_outside_of_a_task() -> None:
         _ = current.job
     with pytest.raises(ValidationError):
         current.progress(1.5)
+
+
+def ask_publicly() -> int:
+    import broker_jobs
+    from broker_jobs import current as public
+
+    assert public is broker_jobs.current is current
+    return public.task
+
+
+def test_current_by_its_public_name(tmp_path: Path) -> None:
+    one = call(ask_publicly)
+    assert value_of(ran(tmp_path, one)[0].outcome) == one.task
 
 
 def step_by_step() -> None:

@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import broker_jobs
+from broker_jobs import errors
 from broker_jobs.wire.codec import encode_part
 from broker_jobs_worker.executors.links import Packets
 from broker_jobs_worker.processes import send, start_server
@@ -39,7 +39,7 @@ def roots() -> tuple[str, ...]:
 
 def command(python: str, module: str) -> tuple[str, ...]:
     """The command that runs a module of ours under an interpreter."""
-    library = Path(next(iter(broker_jobs.__path__)))
+    library = Path(errors.__file__).resolve().parent
     return (python, "-P", str(Path(launch.__file__).resolve()), module, str(library), *roots())
 
 

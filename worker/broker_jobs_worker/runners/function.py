@@ -99,6 +99,7 @@ def call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> Ou
 
 def _call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> Outcome:
     try:
+        args = _inline(work.args)
         inputs = [_input(run.values[key]) for key in work.inputs]
     except Exception as error:  # noqa: BLE001 (loading runs the user's code)
         return cannot_send(error, "an input of this task cannot be had")
@@ -108,9 +109,11 @@ def _call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> O
     except BaseException as error:  # noqa: BLE001 (as above; a module may even exit)
         return cannot_load(error, f"the function {described.name!r}", described, run.version)
     try:
-        positional, keywords = payload.load_call(_inline(work.args), inputs)
-    except BaseException as error:  # noqa: BLE001 (as above)
+        positional, keywords = payload.load_call(args, inputs)
+    except (ImportError, AttributeError) as error:
         return cannot_load(error, f"an argument of the function {described.name!r}", described, run.version)
+    except BaseException as error:  # noqa: BLE001 (as above; or the result of another task lacks the part that is asked for)
+        return cannot_send(error, f"an argument of the function {described.name!r} cannot be had")
     pid = os.getpid()
     try:
         result = function(*positional, **keywords)
