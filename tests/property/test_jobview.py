@@ -1,0 +1,132 @@
+"""The replica of a job agrees with the ledger in the end, whatever comes in between, in any order, twice or never."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from broker_jobs.client.jobview import JobView, Layout, Row
+from broker_jobs.core.outcome import Cause, Crashed, Failed, Outcome, Succeeded
+from broker_jobs.core.spec import Retry
+from broker_jobs.core.states import ENDED, JobState, TaskState, job_state
+from broker_jobs.core.value import Encoding, Inline
+from broker_jobs.wire.messages import Changes, Ended, JobInfo, Reply, ReplyItem, Started, TaskInfo
+
+JOB = "0" * 32
+TASKS = 4
+LAYOUT = Layout(
+    (Row(0, 3, "many", array=True, program=False, retry=Retry(2)), Row(3, 1, "one", array=False, program=False, retry=None)), TASKS
+)
+
+SUCCESS = Succeeded(Inline(Encoding.msgpack, b"\x01"))
+FAILURE = Failed(Cause.error, "no")
+
+
+class Ledger(RuleBasedStateMachine):
+    """A job as a ledger has it; its news reach two replicas: one of the submitter, one of somebody else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.states = [TaskState.queued] * TASKS
+        self.attempts = [1] * TASKS
+        self.failures = [0] * TASKS
+        self.outcomes: list[Outcome | None] = [None] * TASKS
+        self.changed = [0] * TASKS
+        self.version = 1
+        self.replies: list[Reply] = []
+        self.submitter = JobView(JOB, LAYOUT)
+        self.stranger = JobView(JOB)
+        self.since = 0
+
+    def _item(self, task: int, item: ReplyItem, state: TaskState, outcome: Outcome | None = None) -> None:
+        self.replies.append(Reply(JOB, "w", "b", (item,)))
+        self.states[task] = state
+        self.outcomes[task] = outcome
+        self.version += 1
+        self.changed[task] = self.version
+
+    @precondition(lambda self: any(state not in ENDED for state in self.states))
+    @rule(data=st.data(), kind=st.sampled_from(["started", "succeeded", "failed", "crashed", "aborted"]))
+    def something_happens(self, data: st.DataObject, kind: str) -> None:
+        task = data.draw(st.sampled_from([number for number, state in enumerate(self.states) if state not in ENDED]))
+        attempt = self.attempts[task]
+        execution = f"e{attempt}"
+        match kind:
+            case "started":
+                self._item(task, Started(task, attempt, execution, 0), TaskState.running)
+            case "succeeded":
+                self._item(task, Ended(task, attempt, execution, SUCCESS, 0, 0), TaskState.succeeded, SUCCESS)
+            case "failed":
+                self.failures[task] += 1
+                final = task == 3 or self.failures[task] == 2
+                self._item(task, Ended(task, attempt, execution, FAILURE, 0, 0), TaskState.failed if final else TaskState.retrying, FAILURE)
+                self.attempts[task] += 1
+            case "crashed":
+                self._item(task, Ended(task, attempt, execution, Crashed("gone"), 0, 0), TaskState.queued)
+                self.attempts[task] += 1
+            case _:
+                self.version += 1
+                self.states[task], self.changed[task] = TaskState.aborted, self.version
+
+    @precondition(lambda self: self.replies)
+    @rule(data=st.data(), keep=st.booleans())
+    def a_reply_arrives(self, data: st.DataObject, keep: bool) -> None:
+        """In order of sending; it may come again later."""
+        reply = self.replies[0] if keep else self.replies.pop(0)
+        endings = self.submitter.heard(reply)
+        assert len({ending.number for ending in endings}) == len(endings)
+
+    @precondition(lambda self: self.replies)
+    @rule()
+    def a_reply_is_lost(self) -> None:
+        self.replies.pop(0)
+
+    @rule(values=st.booleans())
+    def the_ledger_tells(self, values: bool) -> None:
+        self.submitter.changed(self._changes(0, values=values), values=values)
+
+    @rule()
+    def the_ledger_tells_the_stranger_what_is_new(self) -> None:
+        changes = self._changes(self.since, values=True)
+        self.stranger.changed(changes, values=True)
+        self.since = changes.upto
+
+    def _changes(self, since: int, *, values: bool) -> Changes:
+        tasks = tuple(
+            TaskInfo(number, state, outcome=self.outcomes[number] if values and state in ENDED else None)
+            for number, state in enumerate(self.states)
+            if self.changed[number] > since or not since
+        )
+        counts = Counter(self.states)
+        info = JobInfo(
+            JOB, "job", job_state(counts, complete=True), self.version, 0, {key.value: count for key, count in counts.items()}, TASKS
+        )
+        return Changes(info, self.version, tasks)
+
+    @invariant()
+    def the_replicas_are_sound(self) -> None:
+        self.submitter.check()
+        self.stranger.check()
+
+    def teardown(self) -> None:
+        """At last the ledger tells all."""
+        for view in (self.submitter, self.stranger):
+            view.changed(self._changes(0, values=True), values=True)
+            view.check()
+            assert view.state is job_state(Counter(self.states), complete=True)
+            assert view.ended == (view.state not in {JobState.waiting, JobState.running})
+            for number, state in enumerate(self.states):
+                if state in ENDED:
+                    ending = view.ending(number)
+                    assert ending is not None
+                    assert (ending.state, ending.outcome if state is not TaskState.aborted else None) == (
+                        state,
+                        self.outcomes[number] if state is not TaskState.aborted else None,
+                    )
+
+
+TestJobView = Ledger.TestCase
+TestJobView.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)

@@ -1,0 +1,237 @@
+"""Jobs as users write them: what is kept, and which mistakes are named at once."""
+
+from __future__ import annotations
+
+import datetime
+import pickle
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from broker_jobs import Job, ResourceRequest, Retry
+from broker_jobs.client.authoring import MapWork
+from broker_jobs.core.spec import Lane
+from broker_jobs.errors import TaskNotFound, ValidationError
+from broker_jobs.wire.messages import Program
+
+if TYPE_CHECKING:
+    from broker_jobs.core.spec import TaskOptions
+
+
+def work(*_args: object, **_kwargs: object) -> None:
+    """Anything."""
+
+
+def _options(job: Job, number: int = 0) -> TaskOptions:
+    return job.entry(number).options
+
+
+def test_tasks_are_numbered_and_named() -> None:
+    job = Job()
+    first = job.function(work)
+    second = job.program(["/usr/bin/env", "true"])
+    third = job.function(work, name="last")
+    assert [(task.number, task.name) for task in (first, second, third)] == [(0, "work"), (1, "env"), (2, "last")]
+    assert len(job) == 3
+    assert repr(second) == "<Task 1 'env'>"
+
+
+def test_options_are_frozen_in_integers() -> None:
+    job = Job(cwd="/data", env={"A": "1", "B": "2"}, lane="high")
+    job.function(
+        work,
+        resources=ResourceRequest(cpus=2, memory="4 GiB"),
+        retry=Retry(max_attempts=2),
+        time_limit="1h30m",
+        memory_limit="1 GB",
+        priority=5,
+        env={"B": 3, "C": Path("/c")},
+        stdout="out.log",
+    )
+    options = _options(job)
+    assert options.resources.amounts == (("cpus", 20_000), ("memory", 4 * 2**30))
+    assert (options.time_limit, options.memory_limit, options.priority) == (5_400_000, 10**9, 5)
+    assert dict(options.env) == {"A": "1", "B": "3", "C": "/c"}
+    assert (options.cwd, options.lane, options.stdout, options.crash_limit) == ("/data", Lane.high, "out.log", 5)
+
+
+def test_folders_are_absolute_seen_from_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = Job()
+    job.program(["ls"], cwd="sub/../data")
+    assert _options(job).cwd == str(tmp_path / "data")
+
+
+@pytest.mark.parametrize(("given", "kept"), [("never", 1), ("unlimited", None), (3, 3)])
+def test_crash_limits(given: Any, kept: int | None) -> None:
+    job = Job()
+    job.function(work, crash_limit=given)
+    assert _options(job).crash_limit == kept
+
+
+def test_arguments_of_programs_are_bytes() -> None:
+    job = Job()
+    job.program(["head", "-n", 3, 0.5, Path("a b"), b"\xff", "ä"], stdin="text", task_dir=True)
+    assert job.entry(0).work == Program((b"head", b"-n", b"3", b"0.5", b"a b", b"\xff", "ä".encode()), b"text", task_dir=True)
+
+
+def test_dependencies_are_tasks_arrays_and_lists_of_them() -> None:
+    job = Job()
+    tasks = [job.function(work) for _ in range(3)]
+    array = job.map(work, range(2))
+    job.function(work, deps=[tasks[0], [tasks[1], array], tasks[0]], after=tasks[2])
+    assert job.entry(5).deps == (0, 1, 3, 4)
+    assert job.entry(5).after == (2,)
+
+
+def test_a_map_of_a_million_costs_nothing() -> None:
+    job = Job()
+    many = job.map(work, range(1_000_000))
+    entry = job.entry(999_999)
+    assert isinstance(entry.work, MapWork)
+    assert len(job.entries) == 1
+    assert len(many) == 1_000_000
+    assert many[3].number == 3
+    assert many[-1].name == "work[999999]"
+    assert [task.number for task in many[2:4]] == [2, 3]
+    assert many[7] in many
+    after = job.function(work)
+    assert after.number == 1_000_000
+    assert after not in many
+
+
+def test_the_shortest_iterable_decides() -> None:
+    job = Job()
+    assert len(job.map(work, range(5), iter("abc"))) == 3
+    assert len(job.map(work, [])) == 0
+    assert len(job) == 3
+
+
+def test_parts_of_outputs_are_picked() -> None:
+    job = Job()
+    part = job.function(work).output["a"][0]
+    assert part.path == ("a", 0)
+    assert repr(part) == "<output of task 0 'work'['a'][0]>"
+    with pytest.raises(TypeError):
+        iter(part)
+
+
+def test_outputs_of_an_array() -> None:
+    job = Job()
+    many = job.map(work, range(3))
+    assert len(many.output) == 3
+    assert many.output[1].task.number == 1
+    assert [output.task.number for output in many.output] == [0, 1, 2]
+
+
+def test_an_output_cannot_leave_its_job() -> None:
+    job = Job()
+    with pytest.raises(ValidationError, match="can only be an argument of a task of the same job"):
+        pickle.dumps(job.function(work).output)
+
+
+def test_the_output_of_a_program_is_no_argument() -> None:
+    job = Job()
+    program = job.program(["true"])
+    with pytest.raises(ValidationError, match=r"is a program: its result is its exit code.*deps="):
+        job.function(work, args=(program.output,))
+    with pytest.raises(ValidationError, match="let a function write a file"):
+        job.program(["cat", job.function(work).output])  # type: ignore[list-item]
+
+
+def test_tasks_of_another_job_are_refused() -> None:
+    other, job = Job("other"), Job("mine")
+    foreign = other.function(work)
+    waits: list[dict[str, Any]] = [{"deps": [foreign]}, {"after": foreign}, {"deps": other.map(work, range(2))}]
+    for wait in waits:
+        with pytest.raises(ValidationError, match=r"belongs to <Job 'other'.*put both tasks into one job"):
+            job.function(work, **wait)
+    with pytest.raises(ValidationError, match="cannot be an argument in <Job 'mine'"):
+        job.function(work, args=(foreign.output,))
+    with pytest.raises(ValidationError, match="make it again"):
+        job.function(work, args=(other.value([1]),))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"time_limit": -1}, "time_limit must be a millisecond or more"),
+        ({"time_limit": datetime.timedelta(0)}, "time_limit must be a millisecond or more"),
+        ({"time_limit": "soon"}, "time_limit must be seconds"),
+        ({"memory_limit": "much"}, "memory_limit must be bytes"),
+        ({"priority": 1.5}, "priority must be an integer"),
+        ({"priority": 2**40}, "priority must be an integer of 32 bits"),
+        ({"crash_limit": 0}, "crash_limit must be"),
+        ({"crash_limit": "often"}, "crash_limit must be"),
+        ({"resources": {"cpus": 1}}, "must be a ResourceRequest"),
+        ({"retry": 3}, "must be a Retry"),
+        ({"env": {"A=B": "1"}}, "cannot be the name of an environment variable"),
+        ({"env": {"A": None}}, "the environment variable A must be a text"),
+        ({"env": {"A": "a\0b"}}, "the environment variable A cannot be"),
+        ({"cwd": "a\0b"}, "cwd cannot be"),
+        ({"cwd": 3}, "cwd must be a path"),
+        ({"stdout": ""}, "stdout cannot be"),
+        ({"name": ""}, "the name of a task"),
+        ({"deps": "abc"}, "deps takes tasks"),
+        ({"deps": 3}, "deps takes tasks"),
+        ({"after": [None]}, "after takes tasks"),
+    ],
+)
+def test_wrong_options_are_named(wrong: dict[str, Any], text: str) -> None:
+    job = Job()
+    with pytest.raises(ValidationError, match=text):
+        job.function(work, **wrong)
+    assert len(job) == 0
+
+
+def test_an_output_is_no_dependency() -> None:
+    job = Job()
+    with pytest.raises(ValidationError, match="deps takes tasks, not their outputs"):
+        job.function(work, deps=[job.function(work).output])  # type: ignore[list-item]
+
+
+def test_unknown_options_are_refused_as_python_does() -> None:
+    with pytest.raises(TypeError, match="unexpected arguments: timelimit"):
+        Job().function(work, timelimit=3)  # type: ignore[call-arg]
+
+
+@pytest.mark.parametrize(
+    ("add", "text"),
+    [
+        (lambda job: job.function(3), "a function is needed"),
+        (lambda job: job.function(work, args="x"), r"one argument is written args=\('x',\)"),
+        (lambda job: job.function(work, args=3), "args must be a tuple"),
+        (lambda job: job.function(work, kwargs={1: 2}), "kwargs must have texts as keys"),
+        (lambda job: job.map(work), "at least one iterable"),
+        (lambda job: job.program("ls -l"), r"argv must be a list.*\['sh', '-c'"),
+        (lambda job: job.program([]), "argv is empty"),
+        (lambda job: job.program(["a", "b\0c"]), r"argv\[1\] holds a NUL"),
+        (lambda job: job.program(["a", None]), r"argv\[1\] must be a text"),
+        (lambda job: job.program(["a"], stdin=3), "stdin must be"),
+    ],
+)
+def test_wrong_work_is_named(add: Any, text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        add(Job())
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"name": 3}, "the name of a job"),
+        ({"tags": "nightly"}, "tags must be a list"),
+        ({"tags": [1]}, "tags must be a list"),
+        ({"max_fails": -1}, "max_fails must be"),
+        ({"max_fails": True}, "max_fails must be"),
+        ({"lane": "fast"}, "lane must be one of high, normal, low"),
+    ],
+)
+def test_wrong_jobs_are_refused(wrong: dict[str, Any], text: str) -> None:
+    with pytest.raises(ValidationError, match=text):
+        Job(**wrong)
+
+
+def test_a_task_that_is_not_there() -> None:
+    with pytest.raises(TaskNotFound):
+        Job().entry(0)
