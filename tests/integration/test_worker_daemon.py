@@ -1,4 +1,4 @@
-"""Real workers on a real embedded broker, with real tasks; only the coordinator is played."""
+"""Real workers on real brokers, with real tasks; only the coordinator is played."""
 
 from __future__ import annotations
 
@@ -25,12 +25,14 @@ from broker_jobs_worker.daemon import WorkerDaemon
 from broker_jobs_worker.machine.state import Timing
 from tests.support.inbox import PATIENCE, run
 from tests.support.ledger import FakeCoordinator, function, program
+from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
     from broker_jobs.wire.messages import Task
+    from tests.support.rabbitmq import RabbitMQ
 
 KEY = new_key()
 PATIENT = Timing(patience=60, warm_up=60)
@@ -38,13 +40,21 @@ PATIENT = Timing(patience=60, warm_up=60)
 TWO_CPUS = Request((("cpus", 20_000),))
 
 
-@pytest.fixture
-def url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path}/queue.db"
+@pytest.fixture(params=["embedded", "amqp"])
+def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    if request.param == "embedded":
+        return f"sqlite:///{tmp_path}/queue.db"
+    address: str = request.getfixturevalue("rabbitmq").fresh_vhost()
+    return address
 
 
 @pytest.fixture
 def config(url: str, tmp_path: Path) -> WorkerConfig:
+    return settings(url, tmp_path)
+
+
+def settings(url: str, tmp_path: Path) -> WorkerConfig:
+    """Two processors, and patience."""
     return WorkerConfig(url, "t", SigningKey.parse(KEY), tmp_path / "spool", name="w1", cpus=2, timing=PATIENT)
 
 
@@ -314,5 +324,31 @@ def test_without_a_welcome_nothing_is_consumed_and_hello_is_said_again(url: str,
         async with FakeCoordinator(url, KEY) as coordinator, working(eager):
             coordinator.welcoming = False
             await coordinator.until(lambda: len(coordinator.hellos()) >= 3, "three hellos")
+
+    run(story())
+
+
+def test_a_cut_connection_ends_no_task_and_its_message_finds_it_again(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
+    async def story() -> None:
+        url = rabbitmq.fresh_vhost()
+        gate = tmp_path / "gate"
+        async with Proxy(url) as proxy, FakeCoordinator(url, KEY) as coordinator, working(settings(proxy.url, tmp_path)):
+            await coordinator.run(waiting_for(gate, 0))
+            await coordinator.until_said(Started, 0)
+            coordinator.welcoming = False
+            await proxy.cut()
+            await coordinator.until(lambda: any(isinstance(message, Token) for message in coordinator.heard), "the token")
+            await proxy.mend()
+            await coordinator.until(lambda: len(coordinator.hellos()) > 1, "hello after the reconnect")
+            assert [(held.task, held.attempt) for held in coordinator.hellos()[-1].held] == [(0, 1)]
+            coordinator.welcoming = True
+            await coordinator.until(lambda: len(coordinator.hellos()) > 2, "hello again")
+            gate.touch()
+            await coordinator.until_ended(0)
+            assert coordinator.ended(0).outcome == Succeeded()
+            # The copy of its message, which came back, was neither run nor returned.
+            await coordinator.run(program(1, "true"))
+            await coordinator.until_ended(1)
+            assert not coordinator.items(Returned)
 
     run(story())
