@@ -201,11 +201,12 @@ def _ready_pid(home: Path) -> int | None:
 
 def _running(pid: int) -> bool:
     """Whether the process lives; one that nobody has waited for does not."""
+    import psutil
+
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
-    except OSError:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return state not in {"Z", "X"}
 
 
 def _log_tail(home: Path) -> str:

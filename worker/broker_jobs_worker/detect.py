@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+import psutil
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,17 +25,8 @@ def usable_cpus(root: Path = _ROOT) -> int:
 
 def usable_memory(root: Path = _ROOT) -> int:
     """Bytes of memory of this machine, or of the smallest limit of its control groups."""
-    total = _installed(root)
-    return min([total, *(limit for limit in _memory_limits(root) if limit > 0)])
-
-
-def _installed(root: Path) -> int:
-    """Bytes of memory of the machine."""
-    for line in (root / "proc/meminfo").read_text(encoding="ascii").splitlines():
-        name, _, value = line.partition(":")
-        if name == "MemTotal":
-            return int(value.split()[0]) * 1024
-    raise OSError("/proc/meminfo has no MemTotal")
+    installed: int = psutil.virtual_memory().total
+    return min([installed, *(limit for limit in _memory_limits(root) if limit > 0)])
 
 
 def _groups(root: Path) -> Iterator[tuple[str, Path]]:
