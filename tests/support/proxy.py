@@ -54,6 +54,10 @@ class Proxy:
         """Hold back what the broker says; what it is told still arrives."""
         self._answers.clear()
 
+    def speak(self) -> None:
+        """Let through what was held back."""
+        self._answers.set()
+
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
         assert task is not None

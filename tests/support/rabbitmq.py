@@ -12,11 +12,13 @@ import json
 import os
 import secrets
 import shutil
+import signal
 import socket
 import subprocess
 import tempfile
 import urllib.error
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
@@ -30,6 +32,7 @@ GIVEN: Final = "BROKER_JOBS_TEST_AMQP_URL"
 
 _PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
 """Of the distribution's package; the wrappers in /usr/sbin change to the system's user and settings."""
+_SPAWNER: Final = ThreadPoolExecutor(1)  # the kernel kills a node when the *thread* that started it ends; this one stays
 _START_SECONDS: Final = 90.0
 _STOP_SECONDS: Final = 30.0
 
@@ -129,6 +132,11 @@ class RabbitMQNode:
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +SDcpu 2:2",
         }
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not stopped or killed by us."""
+        return self._process is not None
+
     def start(self) -> None:
         """Start it; returns when it takes connections."""
         if self._epmd is None:
@@ -161,6 +169,16 @@ class RabbitMQNode:
             self._process.kill()
             self._process.wait(_STOP_SECONDS)
             self._process = None
+
+    def freeze(self) -> None:
+        """SIGSTOP: connections stay, and nothing is answered."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        """SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGCONT)
 
     def restart(self) -> None:
         """Stop it in order and start it again."""
@@ -199,7 +217,8 @@ class RabbitMQNode:
 
     def _spawn(self, *command: str | Path, **extra: str) -> subprocess.Popen[bytes]:
         with (self.folder / "output").open("ab") as output:
-            return subprocess.Popen(
+            return _SPAWNER.submit(
+                subprocess.Popen,
                 ["setpriv", "--pdeathsig", "KILL", *command],
                 env=self.environment | extra,
                 cwd=self.folder,
@@ -207,7 +226,7 @@ class RabbitMQNode:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for the tests, which then stop the node
-            )
+            ).result()
 
 
 class GivenBroker:
@@ -271,14 +290,22 @@ def rabbitmq() -> Iterator[RabbitMQ]:
         broker.remove()
 
 
-@pytest.fixture(scope="module")
-def owned_node() -> Iterator[RabbitMQNode]:
-    """A private node that the tests of one module may kill and stop; they leave it running. For tests marked `owns_node`."""
+@pytest.fixture(scope="session")
+def second_node() -> Iterator[RabbitMQNode]:
+    """The node behind `owned_node`."""
     node = _started()
     try:
         yield node
     finally:
         node.remove()
+
+
+@pytest.fixture
+def owned_node(second_node: RabbitMQNode) -> Iterator[RabbitMQNode]:
+    """A private node that a test may kill, stop and fill. For tests marked `owns_node`."""
+    yield second_node
+    if not second_node.running:
+        second_node.start()
 
 
 _not_run = pytest.StashKey[list[str]]()

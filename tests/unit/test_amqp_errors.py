@@ -15,7 +15,7 @@ from broker_jobs.broker.amqp.errors import CLASSES, may_pass, translate
 
 WHERE = "the broker at there:5672"
 
-PIKA = [each for _, each in inspect.getmembers(pika, inspect.isclass) if issubclass(each, BaseException) and each.__module__ == pika.__name__]
+PIKA = [each for each in vars(pika).values() if inspect.isclass(each) and issubclass(each, BaseException)]
 
 
 def made(kind: type[BaseException]) -> BaseException:
@@ -67,14 +67,14 @@ def test_our_own_pass() -> None:
         (TimeoutError(), errors.BrokerUnavailable, True),
         (while_connecting(pika.ProbableAuthenticationError, 403, "ACCESS_REFUSED - Login was refused"), errors.AccessRefused, False),
         (while_connecting(pika.ProbableAccessDeniedError, 530, "NOT_ALLOWED - vhost x not found"), errors.VirtualHostNotFound, False),
-        (while_connecting(pika.ProbableAccessDeniedError, 530, "NOT_ALLOWED - access to vhost 'x' refused for user 'y'"), errors.AccessRefused, False),
+        (while_connecting(pika.ProbableAccessDeniedError, 530, "NOT_ALLOWED - vhost refused for user 'y'"), errors.AccessRefused, False),
         (while_connecting(pika.ProbableAccessDeniedError, 541, "INTERNAL_ERROR - vhost '/' is down"), errors.BrokerUnavailable, True),
         (pika.ProbableAuthenticationError(repr(pika.StreamLostError("cut"))), errors.BrokerUnavailable, True),
         (pika.IncompatibleProtocolError(repr(pika.StreamLostError("cut"))), errors.BrokerUnavailable, False),
         (pika.StreamLostError("Transport indicated EOF"), errors.BrokerUnavailable, True),
         (pika.ChannelClosedByBroker(403, "ACCESS_REFUSED - write access to exchange 'x' refused"), errors.AccessRefused, False),
         (pika.ChannelClosedByBroker(406, "PRECONDITION_FAILED - inequivalent arg 'x-queue-type'"), errors.TopologyMismatch, False),
-        (pika.ChannelClosedByBroker(406, "PRECONDITION_FAILED - delivery acknowledgement on channel 1 timed out"), errors.BrokerError, False),
+        (pika.ChannelClosedByBroker(406, "PRECONDITION_FAILED - delivery acknowledgement timed out"), errors.BrokerError, False),
         (pika.ChannelClosedByBroker(405, "RESOURCE_LOCKED - cannot obtain exclusive access"), errors.TopologyMismatch, False),
         (pika.ChannelClosedByBroker(404, "NOT_FOUND - no queue 'q'"), errors.BrokerError, False),
     ],

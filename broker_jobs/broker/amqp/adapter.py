@@ -59,6 +59,7 @@ class AmqpBroker:
         self._where = f"the broker at {address}"
         self._token_renewal = token_renewal
         self._session: Session | None = None
+        self._server = ""
         self._generation = 0
         self._publisher = Publisher()
         self._unsettled = Unsettled()
@@ -101,6 +102,11 @@ class AmqpBroker:
     def blocked(self) -> str | None:
         """Why the broker takes no messages now (an alarm of memory or disk), or None."""
         return self._session.publishing.blocked if self._session is not None else None
+
+    @property
+    def server(self) -> str:
+        """Name and version of the broker, such as ``RabbitMQ 3.10.8``."""
+        return self._server
 
     def watch(self, up: Callable[[int], None], down: Callable[[str], None]) -> None:
         """Call `up(generation)` after each reconnect, and `down(reason)` after each loss."""
@@ -221,6 +227,7 @@ class AmqpBroker:
     async def _connect(self) -> None:
         """Open a session and restore what there was in the one before."""
         session = await Session.open(self._address, self._name)
+        self._server = session.consuming.server
         self._generation += 1
         self._unsettled.connected(self._generation)
         try:

@@ -189,12 +189,14 @@ class Link:
     Attributes:
         blocked: why the broker takes no messages now, or None
         on_unblocked: called when it takes them again
+        server: name and version of the broker
     """
 
     def __init__(self, raw: Any) -> None:
         self.closed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.blocked: str | None = None
         self.on_unblocked: Callable[[], None] = lambda: None
+        self.server = " ".join(str(raw.server_properties.get(name, "unknown")) for name in ("product", "version"))
         self._raw = raw
         raw.add_on_close_callback(lambda _raw, reason: self.closed.set_result(reason))
         raw.add_on_connection_blocked_callback(self._on_blocked)
@@ -203,20 +205,24 @@ class Link:
     @classmethod
     async def open(cls, address: Address, name: str) -> Self:
         """Connect; `name` is shown by the broker's tools."""
-        ended: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-        attempt = _Connection.create_connection([_parameters(address, name)], ended.set_result)
+        ended: asyncio.Future[Self | Exception] = asyncio.get_running_loop().create_future()
+        attempt = _Connection.create_connection(
+            [_parameters(address, name)],
+            # Made at once: a connection may be lost before whoever waits for it has its turn.
+            lambda result: ended.set_result(result if isinstance(result, Exception) else cls(result)),
+        )
         try:
             await asyncio.wait((ended,))
         except asyncio.CancelledError:
             if not ended.done():
                 _abort(attempt)
                 await asyncio.wait((ended,), timeout=_CLOSE_SECONDS)
-            elif not isinstance(ended.result(), Exception):
-                await cls(ended.result()).close()
+            elif isinstance(link := ended.result(), Link):
+                await link.close()
             raise
-        if isinstance(ended.result(), Exception):
-            raise ended.result()
-        return cls(ended.result())
+        if isinstance(result := ended.result(), Exception):
+            raise result
+        return result
 
     async def channel(self) -> Channel:
         """Open a channel."""

@@ -1,0 +1,156 @@
+"""A RabbitMQ node that is killed, started again, or full."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.core.spec import Lane
+from broker_jobs.wire.topology import Topology
+from tests.support.inbox import PATIENCE, Inbox, run, until
+from tests.support.station import CLASS, connected, drain, numbered, put, ready
+
+if TYPE_CHECKING:
+    from broker_jobs.broker.port import Broker
+    from tests.support.rabbitmq import RabbitMQNode
+
+pytestmark = pytest.mark.owns_node
+
+SETTLED = 3.0
+"""Seconds after which a new quorum queue is safe from SIGKILL of a single node (measured on 3.10.8: not before 2)."""
+
+
+def next_generation(broker: Broker) -> asyncio.Future[int]:
+    """The number of the connection that comes after this one."""
+    future: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+    def note(generation: int) -> None:
+        if not future.done():
+            future.set_result(generation)
+
+    broker.watch(note, lambda _: None)
+    return future
+
+
+@pytest.mark.parametrize("style", ["quorum", "classic"])
+def test_everything_comes_back_when_the_node_was_killed(owned_node: RabbitMQNode, style: str) -> None:
+    names = Topology(f"kill-{style}")
+    ledger, queue = names.ledger(0), names.class_queue("cpu1", Lane.normal)
+    key = names.task_key("cpu1", Lane.normal, 0)
+    token = Outgoing(names.lease, names.token_key("w1", 0), b"token")
+
+    def tasks(*bodies: bytes) -> list[Outgoing]:
+        return [Outgoing(names.ready, key, body) for body in bodies]
+
+    async def story() -> None:
+        async with connected(f"{owned_node.fresh_vhost()}?queues={style}") as broker:
+            returning = next_generation(broker)
+            tasks_inbox, ledger_inbox, control_inbox = Inbox(), Inbox(), Inbox()
+            await broker.declare(names.exchanges(), [ledger, queue, names.control_queue("w1")])
+            await broker.hold_token(names.lease_queue("w1"), token)
+            await asyncio.sleep(SETTLED)
+            await broker.consume(names.control_queue("w1").name, 5, control_inbox)
+            await broker.consume(queue.name, 3, tasks_inbox)
+            await put(broker, tasks(*numbered(10)))
+            held = await tasks_inbox.take(3)
+            assert broker.done(held[0])
+            assert (await tasks_inbox.next()).body == b"000003"
+
+            await asyncio.to_thread(owned_node.kill)
+            publishing = asyncio.ensure_future(broker.publish(tasks(b"published meanwhile")))
+            await asyncio.to_thread(owned_node.start)
+            generation = await asyncio.wait_for(returning, PATIENCE)
+            assert broker.connected
+            assert broker.generation >= generation > 1
+
+            assert await asyncio.wait_for(publishing, PATIENCE) in ([Receipt.confirmed], [Receipt.unknown])
+            assert not any(broker.done(each) for each in held)
+            seen: set[bytes] = set()
+            while not set(numbered(9, 1)) <= seen:
+                delivery = await tasks_inbox.next()
+                seen.add(delivery.body)
+                assert broker.done(delivery) or delivery.tag.generation < broker.generation
+            await put(broker, [Outgoing(names.control, "w1", b"order")])
+            assert (await control_inbox.next()).body == b"order"
+            await broker.consume(ledger.name, 5, ledger_inbox)
+            assert (await ledger_inbox.next()).body == b"token", "the ledger hears that the connection had gone"
+
+            async def held_again() -> bool:
+                depth = await broker.depth(names.lease_queue("w1").name)
+                return depth is not None and (depth.ready, depth.consumers) == (0, 1)
+
+            await until(held_again, "the token is held again")
+
+    run(story())
+
+
+@pytest.mark.long
+def test_a_node_that_stops_in_order(owned_node: RabbitMQNode) -> None:
+    async def story() -> None:
+        async with connected(owned_node.fresh_vhost()) as broker:
+            returning = next_generation(broker)
+            await put(broker, ready(*numbered(3)))
+            inbox = Inbox()
+            await broker.consume(CLASS.name, 5, inbox)
+            await inbox.take(3)
+            await asyncio.sleep(SETTLED)
+            await asyncio.to_thread(owned_node.restart)
+            await asyncio.wait_for(returning, PATIENCE)
+            again = await inbox.take(3)
+            assert [(each.body, each.redelivered) for each in again] == [(body, True) for body in numbered(3)]
+
+    run(story())
+
+
+def test_a_node_without_memory_blocks_publishers_and_nobody_else(owned_node: RabbitMQNode) -> None:
+    async def story() -> None:
+        url = owned_node.fresh_vhost()
+        async with connected(url) as broker:
+            await put(broker, ready(b"before"))
+            await asyncio.to_thread(owned_node.ctl, "set_vm_memory_high_watermark", "absolute", "1MB")
+            try:
+                publishing = asyncio.ensure_future(broker.publish(ready(b"meanwhile")))
+
+                async def blocked() -> bool:
+                    return broker.blocked is not None
+
+                await until(blocked, "the broker says that it is blocked")
+                assert broker.blocked is not None
+                assert "memory" in broker.blocked
+                inbox = Inbox()
+                subscription = await broker.consume(CLASS.name, 1, inbox)
+                assert broker.done(await inbox.next())
+                await subscription.cancel()
+                later = asyncio.ensure_future(broker.publish(ready(b"later")))
+                done, _ = await asyncio.wait((publishing, later), timeout=0.5)
+                assert not done
+                assert broker.connected
+            finally:
+                await asyncio.to_thread(owned_node.ctl, "set_vm_memory_high_watermark", "0.6")
+            assert await asyncio.wait_for(publishing, PATIENCE) == [Receipt.confirmed]
+            assert await asyncio.wait_for(later, PATIENCE) == [Receipt.confirmed]
+            assert broker.blocked is None
+            assert broker.generation == 1
+            assert await drain(broker, CLASS.name, 2) == [b"meanwhile", b"later"]
+
+    run(story())
+
+
+def test_closing_does_not_wait_for_a_node_that_hangs(owned_node: RabbitMQNode) -> None:
+    async def story() -> None:
+        async with connected(owned_node.fresh_vhost()) as broker:
+            publishing = asyncio.ensure_future(broker.publish(ready(*numbered(3))))
+            owned_node.freeze()
+            try:
+                publishing_later = asyncio.ensure_future(broker.publish(ready(b"frozen")))
+                await asyncio.sleep(0)
+                await asyncio.wait_for(broker.close(), 10)
+                assert await publishing_later == [Receipt.unknown]
+                await publishing
+            finally:
+                owned_node.thaw()
+
+    run(story())
