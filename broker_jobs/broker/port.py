@@ -99,6 +99,10 @@ class Broker(Protocol):
     def blocked(self) -> str | None:
         """Why the broker takes no messages now (an alarm of memory or disk), or None."""
 
+    @property
+    def server(self) -> str:
+        """Name and version of what the present connection, or the last one, leads to, such as ``RabbitMQ 3.10.8``."""
+
     def watch(self, up: Callable[[int], None], down: Callable[[str], None]) -> None:
         """Call `up(generation)` after each reconnect, when subscriptions and private queues are back, and `down(reason)` after each loss.
 

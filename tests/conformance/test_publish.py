@@ -95,3 +95,13 @@ def test_after_close_nothing_is_known(broker_url: str) -> None:
             assert await asyncio.wait_for(broker.publish(ready(b"late")), 10) == [Receipt.unknown]
 
     run(story())
+
+
+def test_the_server_says_what_it_is(broker_url: str) -> None:
+    async def story() -> None:
+        async with connected(broker_url) as broker:
+            name, version = broker.server.split(" ", 1)
+            assert name == ("SQLite" if broker_url.startswith("sqlite:") else "RabbitMQ")
+            assert all(part.isdigit() for part in version.split(".")[:2])
+
+    run(story())

@@ -90,6 +90,11 @@ class EmbeddedBroker:
         """Why nothing could be written for more than a second, or None."""
         return self._stalled[1] if self._stalled and self._loop.time() - self._stalled[0] > _PATIENCE else None
 
+    @property
+    def server(self) -> str:
+        """Name and version of the database, such as ``SQLite 3.40.1``."""
+        return f"SQLite {sqlite3.sqlite_version}"
+
     def watch(self, up: Callable[[int], None], down: Callable[[str], None]) -> None:
         """Report losses and returns of the connection."""
         self._watchers.append((up, down))
