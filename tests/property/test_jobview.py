@@ -11,7 +11,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 from broker_jobs.client.jobview import JobView, Layout, Row
 from broker_jobs.core.outcome import Cause, Crashed, Failed, Outcome, Succeeded
 from broker_jobs.core.spec import Retry
-from broker_jobs.core.states import ENDED, JobState, TaskState, job_state
+from broker_jobs.core.states import ENDED, TaskState, job_state
 from broker_jobs.core.value import Encoding, Inline
 from broker_jobs.wire.messages import Changes, Ended, JobInfo, Reply, ReplyItem, Started, TaskInfo
 
@@ -40,6 +40,11 @@ class Ledger(RuleBasedStateMachine):
         self.submitter = JobView(JOB, LAYOUT)
         self.stranger = JobView(JOB)
         self.since = 0
+        self.snapshots: list[tuple[Changes, bool]] = []
+        self.reported: Counter[int] = Counter()
+        self.doubtful: set[int] = set()
+        self.ended_before: set[int] = set()
+        self.newest = 0
 
     def _item(self, task: int, item: ReplyItem, state: TaskState, outcome: Outcome | None = None) -> None:
         self.replies.append(Reply(JOB, "w", "b", (item,)))
@@ -71,18 +76,39 @@ class Ledger(RuleBasedStateMachine):
                 self.version += 1
                 self.states[task], self.changed[task] = TaskState.aborted, self.version
 
+    @precondition(lambda self: any(state not in ENDED for state in self.states))
+    @rule(data=st.data())
+    def a_lost_worker_speaks_late(self, data: st.DataObject) -> None:
+        """The ledger has made another attempt meanwhile, and keeps nothing of this."""
+        task = data.draw(st.sampled_from([number for number, state in enumerate(self.states) if state not in ENDED]))
+        self._item(task, Ended(task, self.attempts[task], "late", FAILURE, 0, 0), TaskState.queued)
+        self.attempts[task] += 1
+        self.doubtful.add(task)
+
     @precondition(lambda self: self.replies)
-    @rule(data=st.data(), keep=st.booleans())
-    def a_reply_arrives(self, data: st.DataObject, keep: bool) -> None:
+    @rule(keep=st.booleans())
+    def a_reply_arrives(self, keep: bool) -> None:
         """In order of sending; it may come again later."""
         reply = self.replies[0] if keep else self.replies.pop(0)
-        endings = self.submitter.heard(reply)
-        assert len({ending.number for ending in endings}) == len(endings)
+        known = {ending.number for ending in self.submitter.endings()}
+        endings = [ending.number for ending in self.submitter.heard(reply)]
+        assert not known & set(endings)
+        self.reported.update(endings)
 
     @precondition(lambda self: self.replies)
     @rule()
     def a_reply_is_lost(self) -> None:
-        self.replies.pop(0)
+        self.doubtful.update(item.task for item in self.replies.pop(0).items)
+
+    @rule(values=st.booleans())
+    def the_ledger_answers_later(self, values: bool) -> None:
+        self.snapshots.append((self._changes(0, values=values), values))
+
+    @precondition(lambda self: self.snapshots)
+    @rule()
+    def a_late_answer_arrives(self) -> None:
+        changes, values = self.snapshots.pop(0)
+        self.submitter.changed(changes, values=values)
 
     @rule(values=st.booleans())
     def the_ledger_tells(self, values: bool) -> None:
@@ -110,14 +136,31 @@ class Ledger(RuleBasedStateMachine):
     def the_replicas_are_sound(self) -> None:
         self.submitter.check()
         self.stranger.check()
+        ended = {number for number in range(TASKS) if self.submitter.state_of(number) in ENDED}
+        assert self.ended_before <= ended, "what has ended stays so"
+        self.ended_before = ended
+        version = self.submitter.info.version if self.submitter.info else 0
+        assert version >= self.newest, "the newest word of the ledger counts"
+        self.newest = version
+        assert all(count == 1 for count in self.reported.values()), "an ending is reported once"
+
+    @invariant()
+    def replies_alone_tell_of_outcomes(self) -> None:
+        waiting = {item.task for reply in self.replies for item in reply.items}
+        for number, state in enumerate(self.states):
+            if state in {TaskState.succeeded, TaskState.failed} and number not in waiting | self.doubtful:
+                assert self.submitter.state_of(number) is state
 
     def teardown(self) -> None:
-        """At last the ledger tells all."""
+        """At last all tasks have ended, and the ledger tells all."""
+        for number, state in enumerate(self.states):
+            if state not in ENDED:
+                self._item(number, Started(number, self.attempts[number], "last", 0), TaskState.succeeded, SUCCESS)
         for view in (self.submitter, self.stranger):
             view.changed(self._changes(0, values=True), values=True)
             view.check()
             assert view.state is job_state(Counter(self.states), complete=True)
-            assert view.ended == (view.state not in {JobState.waiting, JobState.running})
+            assert view.ended
             for number, state in enumerate(self.states):
                 if state in ENDED:
                     ending = view.ending(number)
