@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
+_SETTLE_WITHIN: Final = 0.01
 _LOCKED_RETRY: Final = 0.001
 """Seconds until a lock is tried again that another process keeps."""
 _FULL_RETRY: Final = 1.0
@@ -48,6 +49,7 @@ class EmbeddedBroker:
         self._pending = Pending()
         self._consuming = Consuming()
         self._next_turn: asyncio.Handle | None = None
+        self._turn_at = 0.0
         self._stalled: tuple[float, str] | None = None
         self._exchanges: dict[str, Exchange] = {}
         self._private: dict[str, Queue] = {}
@@ -185,8 +187,13 @@ class EmbeddedBroker:
         return work.done
 
     def _turn_soon(self, delay: float = 0.0) -> None:
-        if self._next_turn is None:
-            self._next_turn = self._loop.call_later(delay, self._turn) if delay else self._loop.call_soon(self._turn)
+        at = self._loop.time() + delay
+        if self._next_turn and self._turn_at <= at:
+            return
+        if self._next_turn:
+            self._next_turn.cancel()
+        self._next_turn = self._loop.call_later(delay, self._turn) if delay else self._loop.call_soon(self._turn)
+        self._turn_at = at
 
     def _turn(self) -> None:
         """Do what is pending and receive what is there, in one transaction."""
@@ -346,10 +353,12 @@ class EmbeddedBroker:
 
     def done(self, delivery: Delivery) -> bool:
         """Acknowledge a delivery."""
+        throttled = self._consuming.throttled(delivery.tag)
         held = self._consuming.settle(delivery.tag)
         if held:
             self._pending.settled.append(held)
-            self._turn_soon()
+            # Nobody waits for it, unless it gives room for the next message: it goes with the next transaction.
+            self._turn_soon(0.0 if throttled else _SETTLE_WITHIN)
         return held is not None
 
     def release(self, delivery: Delivery) -> bool:

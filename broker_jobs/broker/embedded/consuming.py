@@ -139,6 +139,11 @@ class Consuming:
         """Whether a delivery is ours to settle."""
         return tag.generation == self.generation and tag.number in self._held
 
+    def throttled(self, tag: Tag) -> bool:
+        """Whether the subscription of a delivery has used up its credit."""
+        held = self._held.get(tag.number)
+        return held is not None and held[1].unsettled >= held[1].credit
+
     def settle(self, tag: Tag) -> Held | None:
         """Settle a delivery, once: the message, or None where it is stale or settled already."""
         if not self.holds(tag) or not self._ledger.settle(tag):
