@@ -174,7 +174,7 @@ class Core:
         await self.ended(followed)
         if followed.view.complete:
             return followed.view.endings()
-        return [ending_of(task) async for task in self.tasks(followed, values=True) if task.state in ENDED]
+        return [ending_of(task) for task in await self.tasks(followed, values=True) if task.state in ENDED]
 
     async def as_completed(self, followed: Followed) -> AsyncIterator[list[Ending]]:
         """Endings with their values, as they become known, until the job has ended."""
@@ -198,15 +198,16 @@ class Core:
                 if told or (complete() and not fresh):
                     return
 
-    async def tasks(self, followed: Followed, *, values: bool = False, only: tuple[int, ...] | None = None) -> AsyncIterator[TaskInfo]:
-        """The tasks as the ledger has them now."""
+    async def tasks(self, followed: Followed, *, values: bool = False, only: tuple[int, ...] | None = None) -> list[TaskInfo]:
+        """The tasks as the ledger has them now, by number."""
+        found: dict[int, TaskInfo] = {}
         since, more = 0, True
         while more:
             changes = await self.ask(GetChanges(followed.id, since, limit=_PAGE, values=values, tasks=only), Changes)
             self._known(followed, followed.view.changed(changes, values=values))
             since, more = changes.upto, changes.more
-            for task in changes.tasks:
-                yield task
+            found.update((task.number, task) for task in changes.tasks)
+        return [task for _, task in sorted(found.items())]
 
     async def changes(self, followed: Followed) -> AsyncIterator[Changes]:
         """What the ledger hears of a job, from its beginning to its end."""

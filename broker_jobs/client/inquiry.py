@@ -123,7 +123,7 @@ async def cancel(core: Core, job: Followed, reason: str, tasks: Sequence[TaskRef
 async def tasks(core: Core, job: Followed, numbers: Sequence[int] | None) -> list[TaskInfo]:
     """Tasks as the ledger has them; with outcomes where numbers are given."""
     only_these = None if numbers is None else tuple(numbers)
-    return [task async for task in core.tasks(job, values=numbers is not None, only=only_these)]
+    return await core.tasks(job, values=numbers is not None, only=only_these)
 
 
 async def errors(core: Core, job: Followed, most: int | None = None) -> dict[int, tuple[Ending, Failed]]:
@@ -131,7 +131,7 @@ async def errors(core: Core, job: Followed, most: int | None = None) -> dict[int
     if job.view.complete:
         known = {ending.number: ending for ending in job.view.endings()}
     else:
-        failed = [task.number async for task in core.tasks(job) if task.state is TaskState.failed]
+        failed = [task.number for task in await core.tasks(job) if task.state is TaskState.failed]
         known = {number: await core.ending(job, number) for number in failed[:most]}
     found = ((number, ending, ending.outcome) for number, ending in sorted(known.items()))
     return {number: (ending, outcome) for number, ending, outcome in found if isinstance(outcome, Failed)}
@@ -177,7 +177,7 @@ async def number_of(core: Core, job: Followed, task: TaskRef) -> int:
             layout = job.view.layout
             if layout:
                 return layout.named(task)
-            return only([info.number async for info in core.tasks(job) if info.name == task], task)
+            return only([info.number for info in await core.tasks(job) if info.name == task], task)
         case _:
             raise ValidationError(f"a task is named by its number, its name or the task itself, not {task!r}")
 
