@@ -97,14 +97,14 @@ def translate(error: BaseException, where: str) -> BrokerJobsError:
         case ssl.SSLError():
             return BrokerUnavailable(f"{where}: no encrypted connection: {reason(error)}")
         case OSError() | TimeoutError() | workflow.AMQPConnectorStackTimeout():
-            return BrokerUnavailable(f"{where} does not answer: {reason(error)}")
+            return BrokerUnavailable(f"{where} does not answer: {reason(error)}; see that it runs, and that this host reaches it")
         case _:
             return CLASSES.get(type(error), IllegalTransition)(f"{where}: {reason(error)}")
 
 
 def _refusal(code: int, text: str, where: str) -> BrokerError:
     if code == ACCESS_REFUSED:
-        return AccessRefused(f"{where}: {text}")
+        return AccessRefused(f"{where} is not for this user: grant it with rabbitmqctl set_permissions ({text})")
     if code == RESOURCE_LOCKED:
         return TopologyMismatch(f"{where} belongs to another connection: {text}")
     if code == PRECONDITION_FAILED and "inequivalent" in text:
@@ -168,9 +168,11 @@ def _while_connecting(error: BaseException, where: str) -> BrokerError:
         return BrokerUnavailable(f"{where} closed the connection while it was being opened")
     code, text = int(told[1]), told[2]
     if code == ACCESS_REFUSED:
-        return AccessRefused(f"{where} refuses this user and password: {text}")
+        return AccessRefused(f"{where} refuses this user and password: correct them in the address ({text})")
     if code == NOT_ALLOWED and "not found" in text:
-        return VirtualHostNotFound(f"{where}: {text}")
+        return VirtualHostNotFound(
+            f"{where} has no such virtual host: correct the end of the address, or make it with: rabbitmqctl add_vhost NAME ({text})"
+        )
     if code == NOT_ALLOWED:
-        return AccessRefused(f"{where}: {text}")
+        return AccessRefused(f"{where} does not let this user into the virtual host: grant it with rabbitmqctl set_permissions ({text})")
     return BrokerUnavailable(f"{where}: {text}")
