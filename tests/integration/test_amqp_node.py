@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.broker.port import Depth, Outgoing, Receipt
 from broker_jobs.core.spec import Lane
 from broker_jobs.wire.topology import Topology
 from tests.support.inbox import PATIENCE, Inbox, run, until
@@ -152,5 +152,24 @@ def test_closing_does_not_wait_for_a_node_that_hangs(owned_node: RabbitMQNode) -
                 await publishing
             finally:
                 owned_node.thaw()
+
+    run(story())
+
+
+@pytest.mark.long
+def test_a_lease_queue_that_was_made_just_before_the_node_was_killed(owned_node: RabbitMQNode) -> None:
+    """RabbitMQ never confirms anything in such a queue; the adapter makes another."""
+    names = Topology("young")
+
+    async def story() -> None:
+        async with connected(owned_node.fresh_vhost()) as broker:
+            returning = next_generation(broker)
+            await broker.declare(names.exchanges(), [names.ledger(0)])
+            await asyncio.sleep(SETTLED)
+            await broker.hold_token(names.lease_queue("w1"), Outgoing(names.lease, names.token_key("w1", 0), b"token"))
+            await asyncio.to_thread(owned_node.kill)
+            await asyncio.to_thread(owned_node.start)
+            await asyncio.wait_for(returning, 2 * PATIENCE)
+            assert await broker.depth(names.lease_queue("w1").name) == Depth(0, 1)
 
     run(story())

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger("broker_jobs.amqp")
 
 _RESTORE_SECONDS: Final = 30.0
+_HOLD_SECONDS: Final = 5.0
 _REASON_CHARACTERS: Final = 2000
 
 News = TypeVar("News", int, str)
@@ -265,9 +266,18 @@ class AmqpBroker:
         raise AssertionError  # there is always another delay
 
     async def _hold(self, holder: TokenHolder, session: Session) -> None:
-        async with session.consuming.scratch() as channel:
-            await self._declare(channel, holder.lease)
-        await holder.hold(session.consuming)
+        link = session.consuming
+        try:
+            async with asyncio.timeout(_HOLD_SECONDS):
+                async with link.scratch() as channel:
+                    await self._declare(channel, holder.lease)
+                await holder.hold(link)
+        except TimeoutError:
+            # A quorum queue that was made within a second before a single node was killed takes messages, and never confirms
+            # or delivers one (measured on 3.10.8). The next try makes a new one.
+            async with link.scratch() as channel:
+                await channel.delete_queue(holder.lease.name)
+            raise
 
     async def _declare(self, channel: Channel, queue: Queue) -> None:
         await channel.declare_queue(queue.name, declaration(queue, self._address.queues))

@@ -49,7 +49,6 @@ class TokenHolder:
 
         Raises:
             BrokerError: the broker does not take it
-            TimeoutError: it took it, but did not deliver it
         """
         channel = await link.channel()
         self._channel, self._held = channel, 0
@@ -82,7 +81,7 @@ class TokenHolder:
         (receipt,) = await self._publisher.publish([self._token])
         if receipt is not Receipt.confirmed:
             raise BrokerError(f"the token for {self.lease.name} was not taken: {receipt.value}; is exchange {self._token.exchange} there?")
-        await asyncio.wait_for(self._came.wait(), _PATIENCE)
+        await self._came.wait()
 
     def _on_arrival(self, channel: Channel, arrival: Arrival) -> None:
         if self._held:
@@ -96,7 +95,8 @@ class TokenHolder:
             if channel.closed.done():
                 break
             try:
-                await self._replace()
+                async with asyncio.timeout(_PATIENCE):
+                    await self._replace()
             except (BrokerError, TimeoutError) as error:
                 _LOG.warning("%s; the one before is still held", translate(error, f"token of {self.lease.name}"))
         # The others were told that this connection has gone. So it goes, and whoever watches it tells them of the next one.
