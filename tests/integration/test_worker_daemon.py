@@ -352,3 +352,11 @@ def test_a_cut_connection_ends_no_task_and_its_message_finds_it_again(rabbitmq: 
             assert not coordinator.items(Returned)
 
     run(story())
+
+
+def test_a_worker_that_never_met_a_coordinator_drains(url: str, config: WorkerConfig) -> None:
+    async def story() -> None:
+        async with working(config):
+            pass
+
+    run(story())

@@ -400,6 +400,12 @@ def test_what_comes_after_the_goodbye_goes_back_and_goodbye_is_said_again(world:
     assert world.exit == Exit(0, in_order=True)
 
 
+def test_a_goodbye_that_nobody_takes_is_not_repeated(world: World) -> None:
+    [*_, goodbye] = world.tell(DrainRequested())
+    assert isinstance(goodbye, Publish)
+    assert world.fail(goodbye.number) == (Exit(0, in_order=False),)
+
+
 def test_a_stop_gives_back_what_runs_uncharged(world: World) -> None:
     world.arrive(make_chunk(0))
     world.arrive(make_chunk(1))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 
+from broker_jobs.cmdline import conceal
 from broker_jobs.errors import BrokerError, BrokerJobsError, ValidationError
 
 if TYPE_CHECKING:
@@ -86,21 +87,33 @@ def _about() -> None:
 @app.command()
 def start(
     url: Annotated[
-        str | None, typer.Option(help="Broker: amqp://user:password@host:5672/vhost, or sqlite:////path/queue.db.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="URL",
+            callback=conceal,
+            help="Broker: amqp://user:password@host:5672/vhost, or sqlite:////path/queue.db."
+            " Default: BROKER_JOBS_URL, broker-jobs.toml, else your own embedded one.",
+            show_default=False,
+        ),
     ] = None,
-    namespace: Annotated[str | None, typer.Option(help="Prefix of all queues.", show_default=False)] = None,
-    name: Annotated[str | None, typer.Option(help="Name of this worker; by default made of host and process.", show_default=False)] = None,
+    namespace: Annotated[str | None, typer.Option(metavar="NAME", help="Prefix of all queues.", show_default=False)] = None,
+    name: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Name of this worker; by default made of host and process.", show_default=False)
+    ] = None,
     cpus: Annotated[
-        str | None, typer.Option(help="Processors to give to tasks; by default all that this process may use.", show_default=False)
+        str | None,
+        typer.Option(metavar="NUMBER", help="Processors to give to tasks; by default all that this process may use.", show_default=False),
     ] = None,
     memory: Annotated[
-        str | None, typer.Option(help="Memory to give to tasks, such as '16 GiB'; by default all.", show_default=False)
+        str | None, typer.Option(metavar="SIZE", help="Memory to give to tasks, such as '16 GiB'; by default all.", show_default=False)
     ] = None,
-    gpus: Annotated[str, typer.Option(help="Graphics processors to give to tasks.")] = "0",
+    gpus: Annotated[str, typer.Option(metavar="NUMBER", help="Graphics processors to give to tasks.")] = "0",
     resource: Annotated[list[str] | None, typer.Option(metavar="NAME=AMOUNT", help="Another resource; may be given several times.")] = None,
-    path: Annotated[list[Path] | None, typer.Option(help="Folder with modules that functions need; may be given several times.")] = None,
-    metrics_host: Annotated[str, typer.Option(help="Address of /metrics and /healthz.")] = "127.0.0.1",
-    metrics_port: Annotated[str, typer.Option(help="Their port; 0 for none, 'auto' for any free one.")] = "0",
+    path: Annotated[
+        list[Path] | None, typer.Option(metavar="FOLDER", help="Folder with modules that functions need; may be given several times.")
+    ] = None,
+    metrics_host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address of /metrics and /healthz.")] = "127.0.0.1",
+    metrics_port: Annotated[str, typer.Option(metavar="PORT", help="Their port; 0 for none, 'auto' for any free one.")] = "0",
 ) -> None:
     """Run a worker in the foreground.
 

@@ -109,10 +109,11 @@ class ReplyBook:
         self._again_at.pop(number, None)
         return self._sent.pop(number, None)
 
-    def failed(self, number: int, now: float) -> None:
-        """Note that a message must go out again."""
+    def failed(self, number: int, now: float) -> Publish | None:
+        """Note that a message must go out again; which one, or None where it was withdrawn."""
         if number in self._sent:
             self._again_at[number] = now + self._again
+        return self._sent.get(number)
 
     def withdraw(self, number: int) -> None:
         """Do not send this again, whatever became of it."""

@@ -162,7 +162,7 @@ class WorkerMachine:
             case PublishConfirmed(number):
                 yield from self._confirmed(number, now)
             case PublishFailed(number):
-                self._replies.failed(number, now)
+                yield from self._failed(number, now)
             case Connected(generation):
                 yield from self._reached(generation, now)
                 yield from self._greet(now)
@@ -400,6 +400,16 @@ class WorkerMachine:
                     yield self._run(attempt, attempt.state, now)
             case _:
                 assert_never(publish.message)
+
+    def _failed(self, number: int, now: float) -> Iterator[Command]:
+        """The ledger may not have this: it goes out again."""
+        publish = self._replies.failed(number, now)
+        if publish is not None and isinstance(publish.message, Goodbye):
+            self._replies.withdraw(number)
+            if not self._have.attempts and self._replies.empty:
+                # There may be no ledger at all, and nothing is held: the token says the rest.
+                self.exited = True
+                yield Exit(0, in_order=False)
 
     def _safe(self, key: AttemptKey, item: ReplyItem) -> Iterator[Command]:
         """The ledger has this item."""
