@@ -238,10 +238,10 @@ class Store:
     def _content(self, queue: int) -> list[tuple[int, int]]:
         # Two halves, because each has an index.
         statement = (
-            "SELECT id, queue FROM messages WHERE queue = ?1 AND holder IS NULL"
-            " UNION ALL SELECT id, queue FROM messages WHERE queue = ?1 AND holder IS NOT NULL"
+            "SELECT id, queue FROM messages WHERE queue = ? AND holder IS NULL"
+            " UNION ALL SELECT id, queue FROM messages WHERE queue = ? AND holder IS NOT NULL"
         )
-        return self._execute(statement, (queue,)).fetchall()
+        return self._execute(statement, (queue, queue)).fetchall()
 
     def depth(self, name: str) -> Depth | None:
         """How full a queue is; None where it does not exist."""
@@ -313,7 +313,8 @@ class Store:
     def _forget(self, messages: Sequence[tuple[int, int]]) -> None:
         self._database.executemany("DELETE FROM messages WHERE id = ? AND queue = ?", messages)
         self._database.executemany(
-            "DELETE FROM bodies WHERE id = ?1 AND NOT EXISTS (SELECT 1 FROM messages WHERE id = ?1)", [(number,) for number, _ in messages]
+            "DELETE FROM bodies WHERE id = ? AND NOT EXISTS (SELECT 1 FROM messages WHERE messages.id = bodies.id)",
+            [(number,) for number, _ in messages],
         )
 
     # --- consumers ---
