@@ -42,7 +42,7 @@ MOST: Final = 2**63 - 1
 """No quantity is larger: on the wire it has 64 bits."""
 
 _NUMBER: Final = r"(\d+(?:\.\d*)?|\.\d+)"
-_DURATION: Final = re.compile("".join(rf"(?:{_NUMBER}\s*{unit}\s*)?" for unit in ("d", "h", "m(?!s)", "s", "ms")), re.IGNORECASE)
+_DURATION: Final = re.compile("".join(rf"(?:{_NUMBER}\s*{unit}\s*)?" for unit in ("d", "h", "m", "s", "ms")), re.IGNORECASE)
 _DURATION_MS: Final = (86_400_000, 3_600_000, 60_000, 1000, 1)
 _SIZE: Final = re.compile(rf"{_NUMBER}\s*(?:([KMGTPE])(i?))?B?", re.IGNORECASE)
 _SIZE_POWER: Final = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+import random
 from dataclasses import replace
+from enum import Enum
 from typing import TYPE_CHECKING, Any
 
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
@@ -49,6 +51,25 @@ OUTCOMES: tuple[Outcome, ...] = (
     Canceled("stopped"),
     Crashed("its process vanished"),
 )
+CRASH_LIMITS = (None, 1, 2, 5)
+OUT = (S.queued, S.running, S.canceling)
+
+
+class Begin(Enum):
+    """An execution begins."""
+
+    begin = "begin"
+
+
+class Due(Enum):
+    """The delay before an attempt is over, or another one was."""
+
+    now = "now"
+    too_early = "too early"
+
+
+News = Begin | Due | Return | Succeeded | Failed | Canceled | Crashed
+NEWS: tuple[News, ...] = (Begin.begin, Begin.begin, *Due, *Return, Succeeded(), *OUTCOMES)
 EXECUTIONS = ("boot-1", "boot-2")
 
 index = st.integers(0, 1_000_000)
@@ -57,21 +78,18 @@ index = st.integers(0, 1_000_000)
 @st.composite
 def graphs(draw: st.DrawFn) -> tuple[NewTask, ...]:
     """Tasks in the order in which they are told, which has nothing to do with the order in which they can run."""
-    size = draw(st.integers(1, 9))
     tasks = []
-    for number in range(size):
-        needs = draw(st.lists(st.integers(0, number - 1), max_size=3)) if number else []
-        cut = draw(st.integers(0, len(needs)))
-        tasks.append(
-            NewTask(
-                number,
-                deps=tuple(needs[:cut]),
-                after=tuple(needs[cut:]),
-                retry=draw(st.sampled_from(RETRIES)),
-                crash_limit=draw(st.sampled_from([None, 1, 2, 5])),
-                direct=not needs and draw(st.booleans()),
-            )
+    for number in range(draw(st.integers(2, 9))):
+        earlier = st.lists(st.integers(0, number - 1), min_size=1, max_size=2) if number else st.just([])
+        deps, after = draw(st.sampled_from([(False, False), (True, False), (True, False), (False, True), (True, True)]))
+        task = NewTask(
+            number,
+            deps=tuple(draw(earlier)) if deps else (),
+            after=tuple(draw(earlier)) if after else (),
+            retry=draw(st.sampled_from(RETRIES)),
+            crash_limit=draw(st.sampled_from(CRASH_LIMITS)),
         )
+        tasks.append(replace(task, direct=not (task.deps or task.after) and draw(st.booleans())))
     return tuple(draw(st.permutations(tasks)))
 
 
@@ -86,90 +104,101 @@ class JobStory(RuleBasedStateMachine):
         self.out: list[tuple[int, int]] = []
         self.recorded: dict[int, Outcome] = {}
         self.finished: list[Finished] = []
+        self.told = 0
+        self.calm = 0
+        self.cancels = 2
 
-    @initialize(tasks=graphs(), max_fails=st.sampled_from([None, None, 0, 1, 2]))
-    def begin(self, tasks: tuple[NewTask, ...], max_fails: int | None) -> None:
+    @initialize(
+        tasks=graphs(),
+        max_fails=st.sampled_from([None, None, 0, 1]),
+        told=st.sampled_from(["all", "all", "half", "nothing"]),
+        calm=st.sampled_from([30, 20, 10, 0]),
+    )
+    def begin(self, tasks: tuple[NewTask, ...], max_fails: int | None, told: str, calm: int) -> None:
         self.tasks = tasks
+        self.calm = calm
         self.machine, self.naive = JobMachine(max_fails), NaiveJob(max_fails)
+        if told != "nothing":
+            self.tell(TasksAdded(tasks if told == "all" else tasks[::2]))
 
     # --- the submitter ---
 
+    @precondition(lambda self: not self.machine.complete)
     @rule(start=index, size=st.integers(1, 5))
     def chunk(self, start: int, size: int) -> None:
         start %= len(self.tasks)
         self.tell(TasksAdded(self.tasks[start : start + size]))
 
+    @precondition(lambda self: self.machine.total is None)
     @rule()
     def seal(self) -> None:
         self.tell(JobSealed(len(self.tasks)))
 
-    # --- the workers ---
+    # --- the workers and the clock ---
 
-    @precondition(lambda self: self.out)
-    @rule(pick=index, execution=st.sampled_from(EXECUTIONS))
-    def start(self, pick: int, execution: str) -> None:
-        self.tell(AttemptStarted(*self.out[-1 - pick % len(self.out)], execution))
+    @rule(news=st.lists(st.tuples(index, st.sampled_from(NEWS), st.sampled_from(EXECUTIONS)), min_size=1, max_size=8))
+    def bustle(self, news: list[tuple[int, News, str]]) -> None:
+        """Some news, each of any task of which there can be such news."""
+        for pick, what, execution in news:
+            states = (S.retrying,) if isinstance(what, Due) else (S.queued, S.running) if isinstance(what, Begin) else OUT
+            found = [record for record in self.machine.tasks.values() if record.state in states]
+            if not found:
+                continue
+            record = found[pick % len(found)]
+            task, attempt = record.number, record.attempt
+            match what:
+                case Begin():
+                    self.tell(AttemptStarted(task, attempt, execution))
+                case Due():
+                    self.tell(RetryDue(task, attempt - (what is Due.too_early)))
+                case Return():
+                    self.tell(AttemptReturned(task, attempt, what))
+                case _:
+                    self.tell(AttemptEnded(task, attempt, execution, what, noise=pick % 2 / 2))
 
-    @precondition(lambda self: self.out)
-    @rule(pick=index, execution=st.sampled_from(EXECUTIONS), outcome=st.sampled_from(OUTCOMES), noise=st.sampled_from([0.0, 0.5]))
-    def end(self, pick: int, execution: str, outcome: Outcome, noise: float) -> None:
-        self.tell(AttemptEnded(*self.out[-1 - pick % len(self.out)], execution, outcome, noise))
-
-    @precondition(lambda self: self.out)
-    @rule(pick=index, execution=st.sampled_from(EXECUTIONS))
-    def succeed(self, pick: int, execution: str) -> None:
-        self.tell(AttemptEnded(*self.out[-1 - pick % len(self.out)], execution, Succeeded()))
-
-    @precondition(lambda self: self.out)
-    @rule(pick=index, why=st.sampled_from(Return))
-    def give_back(self, pick: int, why: Return) -> None:
-        self.tell(AttemptReturned(*self.out[-1 - pick % len(self.out)], why))
-
-    @rule(task=st.integers(-1, 10), attempt=st.integers(-1, 3), kind=st.integers(0, 3))
-    def rumour(self, task: int, attempt: int, kind: int) -> None:
-        """News of attempts that there may never have been."""
-        if (task, attempt) in self.out:
+    @precondition(lambda self: self.machine.tasks)
+    @rule(task=st.integers(0, 9), older=st.integers(-1, 2), kind=st.sampled_from([AttemptStarted, AttemptEnded, AttemptReturned, RetryDue]))
+    def rumour(self, task: int, older: int, kind: type[JobEvent]) -> None:
+        """News of attempts that are past, or that there never was."""
+        record = self.machine.tasks.get(task)
+        attempt = record.attempt - older if record else 1
+        if record and not older and record.state in OUT:
             return
         events = (
-            AttemptStarted(task, attempt, "rumour"),
-            AttemptEnded(task, attempt, "rumour", Succeeded()),
+            AttemptStarted(task, attempt, EXECUTIONS[0]),
+            AttemptEnded(task, attempt, EXECUTIONS[0], Failed(Cause.error, "no")),
             AttemptReturned(task, attempt, Return.lost),
             RetryDue(task, attempt),
         )
-        self.tell(events[kind])
+        self.tell(next(event for event in events if isinstance(event, kind)))
 
-    # --- clock and people ---
+    # --- people ---
 
-    @precondition(lambda self: any(record.state is S.retrying for record in self.machine.tasks.values()))
-    @rule(pick=index, late=st.integers(0, 1))
-    def retry(self, pick: int, late: int) -> None:
-        waiting = [record for record in self.machine.tasks.values() if record.state is S.retrying]
-        record = waiting[pick % len(waiting)]
-        self.tell(RetryDue(record.number, record.attempt - late))
-
+    @precondition(lambda self: self.cancels)
     @rule(picks=st.lists(index, min_size=1, max_size=3), reason=st.sampled_from(["", "no more"]), unstarted_only=st.booleans())
     def cancel(self, picks: list[int], reason: str, unstarted_only: bool) -> None:
+        self.cancels -= 1
         numbers = tuple(pick % (len(self.tasks) + 1) for pick in picks)
         self.tell(CancelRequested(numbers, reason, unstarted_only))
 
-    @precondition(lambda self: self.machine.tasks)
-    @rule(sure=st.integers(0, 5), reason=st.sampled_from(["", "all wrong"]), unstarted_only=st.booleans())
-    def cancel_all(self, sure: int, reason: str, unstarted_only: bool) -> None:
-        if not sure:
-            self.tell(CancelRequested(None, reason, unstarted_only))
+    @precondition(lambda self: self.told > self.calm)
+    @rule(reason=st.sampled_from(["", "all wrong"]), unstarted_only=st.booleans())
+    def cancel_all(self, reason: str, unstarted_only: bool) -> None:
+        self.tell(CancelRequested(None, reason, unstarted_only))
 
-    @rule(sure=st.integers(0, 5))
-    def give_up(self, sure: int) -> None:
-        if not sure:
-            self.tell(JobVoided("its submitter vanished"))
+    @precondition(lambda self: self.told > self.calm)
+    @rule()
+    def give_up(self) -> None:
+        self.tell(JobVoided("its submitter vanished"))
 
     # --- the coordinator's end ---
 
-    @rule(data=st.data())
-    def restart(self, data: st.DataObject) -> None:
+    @rule(seed=index)
+    def restart(self, seed: int) -> None:
         """A coordinator that comes up reads rows in any order."""
         old = self.machine
-        rows = data.draw(st.permutations([replace(record, missing=0) for record in old.tasks.values()]))
+        rows = [replace(record, missing=0) for record in old.tasks.values()]
+        random.Random(seed).shuffle(rows)
         self.machine = JobMachine.restore(
             rows, max_fails=old.max_fails, total=old.total, cancel_reason=old.cancel_reason, void_reason=old.void_reason
         )
@@ -188,6 +217,7 @@ class JobStory(RuleBasedStateMachine):
 
     def tell(self, event: JobEvent) -> None:
         """Give an event to both, twice, and compare what the machine asks for."""
+        self.told += 1
         before = rows_of(self.machine)
         commands = self.machine.handle(event)
         changed = {number for number, row in rows_of(self.machine).items() if before.get(number) != row}
@@ -265,5 +295,35 @@ def unordered(commands: Sequence[JobCommand]) -> list[JobCommand]:
     return sorted(commands, key=lambda command: (type(command).__name__, getattr(command, "task", -1)))
 
 
+@settings(max_examples=4 * settings().max_examples)
+@given(graphs(), st.sampled_from([None, None, 0, 1]), st.integers(0, 2**32))
+def test_a_busy_job(tasks: tuple[NewTask, ...], max_fails: int | None, seed: int) -> None:
+    """Much happens, and what happens is as likely as anything else."""
+    chance = random.Random(seed)
+    story = JobStory()
+    story.begin(tasks, max_fails, chance.choice(["all", "half"]), chance.choice([60, 30, 15, 5]))
+    for _ in range(chance.randrange(60)):
+        match chance.randrange(24):
+            case 0:
+                story.chunk(chance.randrange(9), chance.randrange(1, 9))
+            case 1:
+                story.seal()
+            case 2 | 3:
+                kind = chance.choice([AttemptStarted, AttemptEnded, AttemptReturned, RetryDue])
+                story.rumour(chance.randrange(10), chance.randrange(-1, 3), kind)
+            case 4 if story.cancels:
+                story.cancel([chance.randrange(9) for _ in range(2)], chance.choice(["", "no more"]), chance.choice([True, False]))
+            case 5 if story.told > story.calm:
+                story.cancel_all(chance.choice(["", "all wrong"]), chance.choice([True, False]))
+            case 6 if story.told > story.calm:
+                story.give_up()
+            case 7:
+                story.restart(chance.randrange(99))
+            case _:
+                story.bustle([(chance.randrange(60), chance.choice(NEWS), chance.choice(EXECUTIONS))])
+        story.agree()
+    story.teardown()
+
+
 TestJobStory = JobStory.TestCase
-TestJobStory.settings = settings(stateful_step_count=40)
+TestJobStory.settings = settings(stateful_step_count=20)

@@ -143,6 +143,17 @@ def test_classes_are_distinct_where_rounded_requests_are(one: Request, other: Re
     assert (class_name(one) == class_name(other)) is (rounded(one) == rounded(other))
 
 
+@given(st.sampled_from(["cpus", "lab/fpga"]), st.sampled_from(["cpus", "lab_fpga"]), st.integers(10**11, 10**12), st.integers(0, 3))
+def test_requests_that_read_alike_are_told_apart(name: str, other: str, amount: int, more: int) -> None:
+    one, two = Request(((name, amount),)), Request(((other, amount + more),))
+    assert (class_name(one) == class_name(two)) is (one == two)
+
+
+@given(requests)
+def test_a_class_is_named_for_its_rounded_request(request: Request) -> None:
+    assert class_name(request) == class_name(rounded(request))
+
+
 @given(st.integers(1, 2**62))
 def test_memory_is_rounded_up_by_an_eighth_at_most(size: int) -> None:
     request = Request((("memory", size),))

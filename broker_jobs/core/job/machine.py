@@ -24,7 +24,7 @@ from broker_jobs.core.job.record import TaskRecord
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.retry import GiveUp, RetryIn, decide
 from broker_jobs.core.spec import NEVER_START_TWICE
-from broker_jobs.core.states import ENDED, JOB_ENDED, JobState, TaskState, Trigger, job_state, step
+from broker_jobs.core.states import JOB_ENDED, JobState, TaskState, Trigger, job_state, step
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -301,12 +301,11 @@ class JobMachine:
     def _subscribe(self, record: TaskRecord) -> int:
         """Note what the task waits for; how many ends are missing."""
         missing = 0
-        for numbers, enough in ((record.deps, {TaskState.succeeded}), (record.after, ENDED)):
-            for number in numbers:
-                other = self.tasks.get(number)
-                if other is None or other.state not in enough:
-                    self._dependents.setdefault(number, []).append(record.number)
-                    missing += 1
+        for number in (*record.deps, *record.after):
+            other = self.tasks.get(number)
+            if other is None or not other.ended:
+                self._dependents.setdefault(number, []).append(record.number)
+                missing += 1
         return missing
 
     def _release(self, record: TaskRecord, *, direct: bool = False) -> Iterator[JobCommand]:
