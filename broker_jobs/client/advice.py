@@ -33,13 +33,18 @@ async def advise(core: Core, job: Followed, placements: Iterable[Placement], sai
     await asyncio.sleep(_PATIENCE)
     if job.view.progress.get("running") or job.view.ended:
         return
+    advice: list[str] = []
     try:
         cluster = await core.ask(GetWorkers(), Cluster)
-    except BrokerJobsError:
-        return  # whoever waits for the job hears of it
-    workers = [worker for worker in cluster.workers if worker.state not in {"lost", "gone"}]
-    advice: list[str] = []
-    if not workers:
+    except BrokerJobsError as error:
+        # Work that needs no coordinator is waited for without one, for ever: a wrong key looks like that.
+        if not (followed.flat and isinstance(error, CoordinatorUnavailable)) or job.view.progress.get("running") or job.view.ended:
+            return
+        cluster = None
+    workers = [worker for worker in cluster.workers if worker.state not in {"lost", "gone"}] if cluster else []
+    if cluster is None:
+        advice.append(f"nothing is heard of job {short(job.id)}, and no coordinator answers; to find out why: broker-jobs doctor")
+    elif not workers:
         if not embedded:
             advice.append("no worker has been seen, so nothing runs yet; start one with: broker-jobs worker start")
     else:

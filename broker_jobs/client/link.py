@@ -231,7 +231,7 @@ class BrokerLink:
             if reviver:
                 reviver.cancel()
         if isinstance(answer, Refused):
-            raise _refusal(answer)
+            raise refusal(answer)
         return answer
 
     async def tell(self, question: Question) -> None:
@@ -340,7 +340,8 @@ def _batches(frames: Iterable[Frame]) -> Iterator[list[Frame]]:
         yield batch
 
 
-def _refusal(refused: Refused) -> Exception:
+def refusal(refused: Refused) -> BrokerJobsError:
+    """The exception for an answer that is none."""
     match refused.kind:
         case Refusal.job_not_found:
             return JobNotFound(refused.message)

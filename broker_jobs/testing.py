@@ -1,0 +1,396 @@
+"""For the tests of users: a client that keeps its jobs in memory and runs their tasks at once, and pytest fixtures.
+
+    # conftest.py
+    pytest_plugins = ["broker_jobs.testing"]
+
+    # test_mine.py
+    def test_mine(broker_jobs_client):
+        assert broker_jobs_client.call(add, 1, 2) == 3
+
+`submit` returns when every task has ended. Functions are called in this process, after the same round trip through pickle and signed
+messages as on a real worker; programs are started. Dependencies, values, retries (without their delays), ``max_fails`` and outcomes
+are those of the real thing. Limits of functions, crashes, cancellation and anything concurrent are not: for these there is the fixture
+``broker_jobs_cluster``, a `LocalCluster` with real processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fnmatch
+import io
+import os
+import platform
+import subprocess
+import tempfile
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, assert_never
+
+from broker_jobs.client.client import Client
+from broker_jobs.client.link import Frame, refusal
+from broker_jobs.client.runtime import Runtime
+from broker_jobs.config import Settings
+from broker_jobs.core.job import (
+    AttemptEnded,
+    AttemptStarted,
+    Delay,
+    JobMachine,
+    JobSealed,
+    NewTask,
+    Queue,
+    Recorded,
+    RetryDue,
+    TasksAdded,
+)
+from broker_jobs.core.outcome import Cause, Failed, Outcome, Succeeded
+from broker_jobs.core.states import TaskState
+from broker_jobs.current import Surrounding, current
+from broker_jobs.wire.messages import (
+    Call,
+    CancelResult,
+    CancelTasks,
+    Changes,
+    Chunk,
+    Cluster,
+    FindJob,
+    ForgetJobs,
+    Forgotten,
+    GetChanges,
+    GetOutput,
+    GetWorkers,
+    JobInfo,
+    JobList,
+    ListJobs,
+    Output,
+    Program,
+    Refusal,
+    Refused,
+    Role,
+    Task,
+    TaskInfo,
+    TaskOutput,
+)
+from broker_jobs.wire.signing import Signer, SigningKey, new_key
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from types import ModuleType
+
+    from broker_jobs.client.chunking import OpenClasses
+    from broker_jobs.client.cluster import LocalCluster
+    from broker_jobs.client.link import Listener
+    from broker_jobs.core.job import JobCommand, JobEvent
+    from broker_jobs.core.spec import Lane, TaskOptions
+    from broker_jobs.core.value import Value
+    from broker_jobs.wire.messages import Answer, JobHeader, Question
+
+NAMESPACE: Final = "testing"
+WORKER: Final = "in-memory"
+
+
+class InMemoryClient(Client):
+    """A `Client` without broker, coordinator and workers; see the module.
+
+    Args:
+        by_value: as for `Client`
+    """
+
+    def __init__(self, *, by_value: Iterable[ModuleType] = ()) -> None:
+        key = SigningKey.parse(new_key())
+        settings = Settings("memory://", NAMESPACE, key, Path(tempfile.gettempdir()), value_store=None, embedded=True)
+
+        async def open_link() -> InMemoryLink:
+            return InMemoryLink(Signer(NAMESPACE, key))
+
+        self._begin(settings, Runtime(open_link), by_value, timeout=30.0)
+        self.runtime.connect()
+
+
+@dataclass(slots=True)
+class _Job:
+    """A job, and what its tasks have left."""
+
+    header: JobHeader
+    machine: JobMachine
+    tasks: dict[int, tuple[Task, Chunk]] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+    outputs: dict[int, tuple[bytes, bytes]] = field(default_factory=dict)
+    ended_ms: int = 0
+
+    def info(self, job: str) -> JobInfo:
+        machine, header = self.machine, self.header
+        counts = {state.value: count for state, count in machine.counts.items() if count}
+        return JobInfo(
+            job,
+            header.name,
+            machine.state,
+            1,
+            header.submitted_ms,
+            counts,
+            machine.total,
+            header.tags,
+            header.user,
+            ended_ms=self.ended_ms,
+            reason=machine.void_reason or "",
+            ephemeral=header.ephemeral,
+        )
+
+    def task(self, number: int, *, values: bool) -> TaskInfo:
+        record, (task, chunk) = self.machine.tasks[number], self.tasks[number]
+        outcome = self.outcomes.get(number) if values and record.state in {TaskState.succeeded, TaskState.failed} else None
+        return TaskInfo(
+            number,
+            record.state,
+            task.name,
+            record.attempt,
+            reason=record.reason,
+            worker=WORKER if record.attempt else "",
+            resource_class=chunk.resource_class,
+            kind=task.work.tag,
+            outcome=outcome,
+        )
+
+
+class InMemoryLink:
+    """Ledger and worker of an `InMemoryClient`: takes signed chunks, runs them when their job is whole, answers questions."""
+
+    client = "client-in-memory"
+
+    def __init__(self, signer: Signer) -> None:
+        self._signer = signer
+        self._jobs: dict[str, _Job] = {}
+
+    def listen(self, listener: Listener) -> None:
+        """Nothing comes by itself: the client asks."""
+
+    def seal(self, chunk: Chunk) -> Frame:
+        """The signed frame of a chunk."""
+        return Frame("", self._signer.seal(chunk, Role.submitter))
+
+    async def open_classes(self, wanted: Iterable[tuple[str, Lane]]) -> OpenClasses:  # noqa: ARG002 (of the protocol)
+        """None: every chunk goes to the ledger."""
+        return frozenset()
+
+    async def send(self, job: str, frames: Iterable[Frame], timeout: float) -> None:  # noqa: ARG002 (of the protocol)
+        """Run a whole job."""
+        chunks = [message for frame in frames if isinstance(message := self._signer.open(frame.body).message, Chunk)]
+        await asyncio.to_thread(self._run, job, chunks)
+
+    async def ask(self, question: Question, timeout: float = 0.0) -> Answer:  # noqa: ARG002 (of the protocol)
+        """The answer, at once."""
+        answer = self._answer(question)
+        if isinstance(answer, Refused):
+            raise refusal(answer)
+        return answer
+
+    async def tell(self, question: Question) -> None:
+        """Ask, and forget the answer."""
+        self._answer(question)
+
+    async def close(self) -> None:
+        """There is nothing to close."""
+
+    def _run(self, job_id: str, chunks: list[Chunk]) -> None:
+        header = next(chunk.header for chunk in chunks if chunk.header)
+        job = self._jobs[job_id] = _Job(header, JobMachine(header.max_fails))
+        added: list[NewTask] = []
+        for chunk in chunks:
+            for task in chunk.tasks:
+                options = chunk.options[task.options]
+                job.tasks[task.number] = task, chunk
+                added.append(NewTask(task.number, task.deps, task.after, options.retry, options.crash_limit))
+        events: deque[JobEvent] = deque([TasksAdded(tuple(added)), JobSealed(len(added))])
+        while events:
+            for command in job.machine.handle(events.popleft()):
+                events.extend(self._perform(job_id, job, command))
+        job.ended_ms = time.time_ns() // 1_000_000
+
+    def _perform(self, job_id: str, job: _Job, command: JobCommand) -> Iterator[JobEvent]:
+        match command:
+            case Queue(task=number, attempt=attempt):
+                task, chunk = job.tasks[number]
+                yield AttemptStarted(number, attempt, str(attempt))
+                inputs = {key: _input(job, chunk, key) for key in (task.work.inputs if isinstance(task.work, Call) else ())}
+                outcome, job.outputs[number] = _execute(job_id, task, chunk, attempt, inputs)
+                yield AttemptEnded(number, attempt, str(attempt), outcome)
+            case Delay(task=number, attempt=attempt):
+                yield RetryDue(number, attempt)
+            case Recorded(task=number, outcome=outcome):
+                job.outcomes[number] = outcome
+            case _:
+                pass
+
+    def _answer(self, question: Question) -> Answer:
+        match question:
+            case FindJob(text=text):
+                found = [job for job in self._jobs if job.endswith(text) or text == "last"][-1:]
+                return self._jobs[found[0]].info(found[0]) if found else _missing(text)
+            case ListJobs() as wanted:
+                infos = [job.info(name) for name, job in reversed(self._jobs.items()) if not job.header.ephemeral]
+                return JobList(tuple(info for info in infos if _fits(info, wanted))[: wanted.limit])
+            case ForgetJobs(jobs=names):
+                return Forgotten(sum(self._jobs.pop(name, None) is not None for name in names))
+            case GetWorkers():
+                return Cluster(WORKER)
+            case GetChanges(job=name) | GetOutput(job=name) | CancelTasks(job=name):
+                return self._about(self._jobs[name], question) if name in self._jobs else _missing(name)
+            case _:
+                assert_never(question)
+
+    def _about(self, job: _Job, question: GetChanges | GetOutput | CancelTasks) -> Answer:
+        match question:
+            case GetChanges(job=name, tasks=only, values=values):
+                numbers = job.tasks if only is None else [number for number in only if number in job.tasks]
+                return Changes(job.info(name), 1, tuple(job.task(number, values=values) for number in numbers))
+            case GetOutput(task=number):
+                stdout, stderr = job.outputs.get(number, (b"", b""))
+                return TaskOutput(job.machine.tasks[number].state, Output(stdout, len(stdout)), Output(stderr, len(stderr)))
+            case CancelTasks(tasks=tasks):
+                return CancelResult(ended_already=len(job.tasks if tasks is None else tasks))
+            case _:
+                assert_never(question)
+
+
+def _missing(job: str) -> Refused:
+    return Refused(Refusal.job_not_found, f"there is no job {job}")
+
+
+def _fits(info: JobInfo, wanted: ListJobs) -> bool:
+    return (
+        (wanted.state is None or info.state is wanted.state)
+        and set(wanted.tags) <= set(info.tags)
+        and (wanted.name is None or fnmatch.fnmatchcase(info.name, wanted.name))
+    )
+
+
+def _input(job: _Job, chunk: Chunk, key: str) -> Value:
+    """A value of the job, or the result of another task."""
+    if key in chunk.values:
+        return chunk.values[key]
+    outcome = job.outcomes[int(key)]
+    if not isinstance(outcome, Succeeded) or outcome.value is None:
+        raise LookupError(f"task {key} has no value")
+    return outcome.value
+
+
+def _execute(job: str, task: Task, chunk: Chunk, attempt: int, inputs: dict[str, Value]) -> tuple[Outcome, tuple[bytes, bytes]]:
+    """Run one attempt: its outcome and what it has printed."""
+    options = chunk.options[task.options]
+    with _folder(options) as folder:
+        match task.work:
+            case Program() as program:
+                return _program(program, options, folder)
+            case Call() as call:
+                return _call(job, task, call, chunk, attempt, inputs, folder)
+            case _:
+                assert_never(task.work)
+
+
+def _call(  # noqa: PLR0917 (each is another thing)
+    job: str, task: Task, call: Call, chunk: Chunk, attempt: int, inputs: dict[str, Value], folder: str
+) -> tuple[Outcome, tuple[bytes, bytes]]:
+    from broker_jobs_worker.runners.function import Functions, Interrupt
+    from broker_jobs_worker.runners.function import call as call_function
+    from broker_jobs_worker.runners.protocol import Run
+
+    execution, options = f"{job}.{task.number}.{attempt}", chunk.options[task.options]
+    run = Run(
+        execution,
+        job,
+        task.number,
+        attempt,
+        call,
+        options,
+        folder,
+        name=task.name,
+        values=inputs,
+        function=chunk.functions[call.function],
+        version=platform.python_version(),
+    )
+    functions = Functions()
+    functions.learn(run, call)
+    stdout, stderr = io.StringIO(), io.StringIO()
+    current.enter(Surrounding(job, task.number, attempt, execution, task.name, {}, lambda _fraction, _text: None))
+    try:
+        with contextlib.chdir(folder), _environment(options), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+            outcome = call_function(run, call, functions, Interrupt())
+    finally:
+        current.enter(None)
+    return outcome, (stdout.getvalue().encode(errors="surrogateescape"), stderr.getvalue().encode(errors="surrogateescape"))
+
+
+def _program(program: Program, options: TaskOptions, folder: str) -> tuple[Outcome, tuple[bytes, bytes]]:
+    limit = None if options.time_limit is None else options.time_limit / 1000
+    try:
+        done = subprocess.run(
+            program.argv,
+            input=program.stdin or b"",
+            capture_output=True,
+            cwd=folder,
+            env={**os.environ, **dict(options.env)},
+            timeout=limit,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Failed(Cause.time_limit, f"it ran for more than {limit:g} s"), (b"", b"")
+    except OSError as error:
+        return Failed(Cause.error, f"{os.fsdecode(program.argv[0])} cannot be started: {error.strerror}"), (b"", b"")
+    for name, data in ((options.stdout, done.stdout), (options.stderr, done.stderr)):
+        if name:
+            Path(folder, name).write_bytes(data)
+    output = done.stdout, done.stderr
+    if done.returncode < 0:
+        return Failed(Cause.signal, f"it was killed by signal {-done.returncode}", signal=-done.returncode), output
+    if done.returncode:
+        return Failed(Cause.exit_code, f"it ended with exit code {done.returncode}", exit_code=done.returncode), output
+    return Succeeded(), output
+
+
+@contextlib.contextmanager
+def _folder(options: TaskOptions) -> Iterator[str]:
+    """Where the task runs."""
+    if options.cwd:
+        Path(options.cwd).mkdir(parents=True, exist_ok=True)
+        yield options.cwd
+    elif options.home and Path(options.home).is_dir():
+        yield options.home
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            yield folder
+
+
+@contextlib.contextmanager
+def _environment(options: TaskOptions) -> Iterator[None]:
+    """The variables of the task, as long as it runs."""
+    before = {name: os.environ.get(name) for name, _ in options.env}
+    os.environ.update(options.env)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+if find_spec("pytest"):
+    import pytest
+
+    @pytest.fixture
+    def broker_jobs_client() -> Iterator[InMemoryClient]:
+        """An `InMemoryClient`."""
+        with InMemoryClient() as client:
+            yield client
+
+    @pytest.fixture(scope="session")
+    def broker_jobs_cluster() -> Iterator[LocalCluster]:
+        """A `LocalCluster` with one worker, for all tests of the session."""
+        from broker_jobs.client.cluster import LocalCluster
+
+        with LocalCluster() as cluster:
+            yield cluster

@@ -1,0 +1,142 @@
+"""The client for users' own tests has the semantics of the real one."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_jobs import FailedJobsError, Job, JobState, Retry, TaskAborted, TaskFailed, TaskState, current
+from broker_jobs.errors import JobNotFound, TaskNotFound, UnpicklableError, ValidationError
+from broker_jobs.testing import InMemoryClient
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+
+@pytest.fixture
+def client() -> Iterator[InMemoryClient]:
+    with InMemoryClient() as found:
+        yield found
+
+
+def add(left: int, right: int = 0) -> int:
+    print("adding")
+    return left + right
+
+
+def fail(text: str) -> None:
+    raise ValueError(text)
+
+
+def grow(values: list[int]) -> list[int]:
+    values.append(len(values))
+    return values
+
+
+async def double(number: int) -> int:
+    return 2 * number
+
+
+def test_a_graph(client: InMemoryClient, tmp_path: Path) -> None:
+    job = Job(name="graph", tags=["a"])
+    first = job.function(add, args=(1, 2))
+    many = job.map(add, range(200), deps=[first])
+    total = job.function(sum, args=(many.output,))
+    shared = job.value([5])
+    picked = job.function(lambda shared, parts: shared[0] + parts["x"], args=(shared, {"x": total.output}))
+    written = job.program(["sh", "-c", "cat > out; echo $WHO >&2"], stdin="text", cwd=tmp_path / "new", env={"WHO": "me"}, deps=[picked])
+    submitted = client.submit(job)
+    assert client.wait_for_jobs([submitted])
+    assert submitted.state is JobState.succeeded
+    assert submitted.result(picked) == 19905
+    assert submitted.result(written) == 0
+    assert submitted.stderr(written) == b"me\n"
+    assert submitted.stdout(first) == b"adding\n"
+    assert (tmp_path / "new" / "out").read_text() == "text"
+    assert len(submitted.results()) == len(dict(submitted.as_completed())) == 204
+    assert client.job(submitted.id[-8:]).result("sum") == 19900
+    assert [found.name for found in client.jobs(tags=["a"])] == ["graph"]
+    assert list(submitted.events())[-1].state == JobState.succeeded
+    client.forget(submitted)
+    with pytest.raises(JobNotFound):
+        client.job(submitted.id)
+
+
+def test_failures_are_those_of_the_real_thing(client: InMemoryClient, tmp_path: Path) -> None:
+    job = Job(max_fails=2)
+    bad = job.function(fail, args=("no luck",), retry=Retry(max_attempts=3, backoff=60))
+    after = job.function(add, args=(1,), deps=[bad])
+    tidy = job.program(["touch", str(tmp_path / "tidy")], after=[bad])
+    wrong = job.program(["sh", "-c", "exit 7"])
+    submitted = client.submit(job)
+    with pytest.raises(FailedJobsError, match="ValueError: no luck"):
+        client.wait_for_jobs([submitted])
+    with pytest.raises(TaskFailed, match=r"(?s)no luck.*in fail") as caught:
+        submitted.result(bad)
+    assert isinstance(caught.value.__cause__, ValueError)
+    with pytest.raises(TaskAborted, match="task 0 failed"):
+        submitted.result(after)
+    assert submitted.result(tidy) == 0
+    assert {number: (error.cause, error.attempt) for number, error in submitted.errors().items()} == {
+        bad.number: ("error", 3),
+        wrong.number: ("exit code", 1),
+    }
+    assert [task.state for task in submitted.tasks([1])] == [TaskState.aborted]
+    with pytest.raises(TaskNotFound):
+        submitted.result(17)
+
+
+def test_calls(client: InMemoryClient) -> None:
+    assert client.call(add, 1, right=2) == 3
+    assert client.call(double, 4) == 8
+    assert client.call(sys.exit, 0) is None
+    assert client.call(os.getpid) == os.getpid()
+    assert list(client.map(add, range(300))) == list(range(300))
+    with client.executor() as pool:
+        assert [future.result() for future in [pool.submit(add, 1), pool.submit(add, 2)]] == [1, 2]
+        with pytest.raises(ValueError, match="no luck"):
+            pool.submit(fail, "no luck").result()
+    with pytest.raises(TaskFailed, match="no luck"):
+        client.call(fail, "no luck")
+
+
+def test_values_are_copies_as_on_a_worker(client: InMemoryClient) -> None:
+    mine = [0]
+    assert client.call(grow, mine) == [0, 1]
+    assert mine == [0]
+    with pytest.raises(UnpicklableError):
+        client.call(print, threading.Lock())
+
+
+def test_a_task_knows_where_it_is(client: InMemoryClient) -> None:
+    job = Job()
+    task = job.function(lambda: (current.job, current.task, current.attempt))
+    submitted = client.submit(job)
+    assert submitted.result(task) == (submitted.id, 0, 1)
+    assert not current
+
+
+def test_mistakes_are_named(client: InMemoryClient) -> None:
+    with pytest.raises(ValidationError, match="is empty"):
+        client.submit(Job())
+
+
+def test_the_fixtures_of_a_users_own_tests(tmp_path: Path) -> None:
+    (tmp_path / "conftest.py").write_text('pytest_plugins = ["broker_jobs.testing"]\n')
+    (tmp_path / "test_mine.py").write_text(
+        "def test_in_memory(broker_jobs_client):\n"
+        "    assert broker_jobs_client.call(len, 'abc') == 3\n"
+        "def test_for_real(broker_jobs_cluster):\n"
+        "    with broker_jobs_cluster.client() as client:\n"
+        "        assert client.call(len, 'abc') == 3\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "-W", "error", str(tmp_path)]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
+    assert done.returncode == 0, done.stdout
+    assert "2 passed" in done.stdout
