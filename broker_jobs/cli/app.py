@@ -32,13 +32,15 @@ Try it:  [bold]broker-jobs demo[/]   then   [bold]broker-jobs submit --wait -- e
 
 @app.callback()
 def _root(
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", metavar="", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
 ) -> None:
     pass
 
 
 app.command("demo", rich_help_panel="Start here")(demo.demo)
-app.command("submit", rich_help_panel="Work", context_settings={"ignore_unknown_options": False})(submit.submit)
+app.command("submit", rich_help_panel="Work", context_settings={"allow_interspersed_args": False})(submit.submit)
 app.add_typer(job.app, name="job", rich_help_panel="Work")
 app.add_typer(task.app, name="task", rich_help_panel="Work")
 app.command("up", rich_help_panel="Daemons")(node.up)

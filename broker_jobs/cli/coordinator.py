@@ -21,13 +21,17 @@ def start(
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     store: Annotated[
-        str | None, typer.Option(help="The ledger: sqlite:////path/ledger.db. Default: ledger.db in the state folder.", show_default=False)
+        str | None,
+        typer.Option(
+            metavar="URL", help="The ledger: sqlite:////path/ledger.db. Default: ledger.db in the state folder.", show_default=False
+        ),
     ] = None,
     retain: Annotated[
-        str | None, typer.Option(help="Forget jobs so long after their end, such as 30d. Default: never.", show_default=False)
+        str | None,
+        typer.Option(metavar="DURATION", help="Forget jobs so long after their end, such as 30d. Default: never.", show_default=False),
     ] = None,
-    metrics_port: Annotated[str, typer.Option(help="Serve /metrics and /healthz there; 'auto' takes a free port, 0 is off.")] = "0",
-    metrics_host: Annotated[str, typer.Option(help="Address to serve them on.")] = "127.0.0.1",
+    metrics_host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address of /metrics and /healthz.")] = "127.0.0.1",
+    metrics_port: Annotated[str, typer.Option(metavar="PORT", help="Their port; 0 for none, 'auto' for any free one.")] = "0",
 ) -> None:
     """Run a coordinator in the foreground: it keeps the ledger, releases tasks whose dependencies are done, and answers questions.
 

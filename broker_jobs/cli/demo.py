@@ -13,7 +13,9 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
-from broker_jobs.cli.options import WORK_FAILED, exit_codes, out
+from broker_jobs.cli.options import WORK_FAILED, OutputFormat, OutputOption, exit_codes, out, wait_for
+from broker_jobs.cli.show import write_json
+from broker_jobs.cmdline import conceal
 from broker_jobs.core.states import TaskState
 from broker_jobs.demo.graph import FILES, build, standard_library
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from broker_jobs import SubmittedJob
 
 BAR_WIDTH = 24
+MOST_FAILURES = 10
 
 
 def demo(
@@ -30,26 +33,29 @@ def demo(
         str | None,
         typer.Option(
             "--url",
+            metavar="URL",
+            callback=conceal,
             help="Run it over RabbitMQ: amqp://user:password@host:5672/vhost. Default: embedded, without a server.",
             show_default=False,
         ),
     ] = None,
-    workers: Annotated[int, typer.Option(min=1, max=64, help="Worker processes.")] = 1,
-    files: Annotated[int, typer.Option(min=1, max=5000, help="Source files to look at; four tasks each.")] = FILES,
+    output: OutputOption = OutputFormat.table,
+    workers: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=64, help="Worker processes.")] = 1,
+    files: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=5000, help="Source files to look at; four tasks each.")] = FILES,
 ) -> None:
     """Run the main job: more than a thousand tasks over the Python standard library of this machine.
 
     A graph of Python functions and programs (sort, uniq, gzip), with values handed on from task to task, on worker
-    processes of its own. Nothing is left behind.
+    processes of its own: on an embedded broker, or with --url over RabbitMQ. Nothing is left behind.
     """
     from broker_jobs import Job, LocalCluster
 
     with exit_codes(), tempfile.TemporaryDirectory(prefix="broker-jobs-demo-") as folder:
         root, found = standard_library(files)
-        where = "RabbitMQ" if url else "an embedded broker"
-        crowd = "1 worker process" if workers == 1 else f"{workers} worker processes"
-        out.print(f"[bold]broker-jobs demo[/]: {len(found)} source files of {root}", soft_wrap=True)
-        out.print(f"on {where}, with {crowd}")
+        if output is OutputFormat.table:
+            crowd = "1 worker process" if workers == 1 else f"{workers} worker processes"
+            out.print(f"[bold]broker-jobs demo[/]: {len(found)} source files of {root}", soft_wrap=True)
+            out.print(f"on {'RabbitMQ' if url else 'an embedded broker'}, with {crowd}")
         begun = time.monotonic()
         with LocalCluster(workers=workers, url=url) as cluster, cluster.client() as client:
             up = time.monotonic()
@@ -57,11 +63,15 @@ def demo(
             last = build(job, root, found, Path(folder))
             submitted = client.submit(job)
             sent = time.monotonic()
-            succeeded = client.wait_for_jobs([submitted], raise_on_error=False)
-            ended = time.monotonic()
-            if succeeded:
-                _report(submitted.result(last))
-            _summary(submitted, {"cluster up": up - begun, "submitted": sent - up, "worked": ended - sent})
+            succeeded = wait_for([submitted], output)
+            seconds = {"cluster up": up - begun, "submitted": sent - up, "worked": time.monotonic() - sent}
+            report = submitted.result(last) if succeeded else None
+            if output is OutputFormat.json:
+                write_json({"report": report, "tasks": dict(submitted.info().counts), "seconds": seconds})
+            elif output is OutputFormat.table:
+                if report:
+                    _report(report)
+                _summary(submitted, seconds)
         if not succeeded:
             sys.exit(WORK_FAILED)
 
@@ -103,7 +113,7 @@ def _summary(submitted: SubmittedJob, seconds: dict[str, float]) -> None:
     out.print()
     out.print(f"[bold]{total:,} tasks in {worked:.1f} s[/] ({total / worked:,.0f} a second)")
     failed = submitted.errors()
-    for number, error in list(failed.items())[:10]:
+    for number, error in list(failed.items())[:MOST_FAILURES]:
         out.print(Text(f"  task {number} failed ({error.cause}): {error.message}", style="red"))
     states = ", ".join(f"{info.counts[state]:,} {state.value}" for state in TaskState if info.counts.get(state))
     out.print(f"{states}; {'nothing failed' if not failed else f'{len(failed):,} failed'}; {spent}")

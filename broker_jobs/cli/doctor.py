@@ -7,31 +7,41 @@ import os
 import shutil
 import sys
 import time
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from rich.table import Table
 from rich.text import Text
 
-from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
-from broker_jobs.cli.options import UNREACHABLE, WORK_FAILED, NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, out
+from broker_jobs.cli.options import (
+    UNREACHABLE,
+    WORK_FAILED,
+    NamespaceOption,
+    OutputFormat,
+    OutputOption,
+    UrlOption,
+    connect,
+    exit_codes,
+    out,
+)
 from broker_jobs.cli.show import write_json
-from broker_jobs.config import Settings, resolve, shown
-from broker_jobs.errors import AccessRefused, BrokerError, BrokerJobsError, CoordinatorUnavailable, TopologyMismatch
+from broker_jobs.errors import AccessRefused, BrokerError, CoordinatorUnavailable, TopologyMismatch
 from broker_jobs.ids import new_name
-from broker_jobs.wire.topology import Topology
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Callable
 
     from broker_jobs.broker.port import Broker, Delivery
-    from broker_jobs.wire.messages import Cluster
+    from broker_jobs.config import Settings
+    from broker_jobs.wire.messages import Cluster, WorkerInfo
+    from broker_jobs.wire.topology import Topology
 
 PATIENCE: Final = 10.0
+PAUSE: Final = 0.05
 CLOCK_TOLERANCE_MS: Final = 1000
 LEAST_DISK: Final = 2**30
 OLDEST_RABBITMQ: Final = (3, 10)
@@ -56,40 +66,36 @@ class Finding:
     remedy: str = ""
 
 
-class _Unreachable(Exception):
-    """Nothing more can be checked."""
-
-
 def doctor(url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table) -> None:
     """Check what can be checked from here, and say what to do.
 
-    Address, key, broker version, permissions, queue arguments, confirms, alarms, coordinator, clocks, workers, dead letters, value store.
+    Address, key, value store, broker version, permissions, queue arguments, confirms, alarms, coordinator, clocks, workers, dead letters.
     Exits with 0 if there is no problem, 1 if there is one, 3 if the broker cannot be reached.
     """
+    from broker_jobs.config import resolve
+
     findings: list[Finding] = []
-    reachable = True
-    try:
+    with exit_codes():
         settings = resolve(url, namespace)
-        findings += _own(settings)
         if settings.embedded:
             # Connecting starts the node, as every command does.
             connect(None, namespace).close()
-        asyncio.run(_examine(settings, findings))
-        if settings.key is not None:
-            findings += _daemons(url, namespace)
-    except _Unreachable:
-        reachable = False
-    except BrokerJobsError as error:
-        findings.append(Finding("settings", Verdict.problem, str(error)))
-    _show(findings, output)
-    if not reachable:
+    findings += _own(settings)
+    try:
+        asyncio.run(_examine(settings, findings, partial(_daemons, url, namespace)))
+    except BrokerError as error:
+        findings.append(Finding("connection", Verdict.problem, str(error)))
+        _show(findings, output)
         sys.exit(UNREACHABLE)
+    _show(findings, output)
     if any(finding.verdict is Verdict.problem for finding in findings):
         sys.exit(WORK_FAILED)
 
 
 def _own(settings: Settings) -> list[Finding]:
     """Address, key and value store, as this process has them."""
+    from broker_jobs.config import shown
+
     found = [Finding("address", Verdict.ok, f"{shown(settings.url)}, namespace {settings.namespace}")]
     if settings.key is None:
         found.append(
@@ -118,43 +124,41 @@ def _own(settings: Settings) -> list[Finding]:
     return found
 
 
-@asynccontextmanager
-async def _opened(settings: Settings, findings: list[Finding]) -> AsyncIterator[Broker]:
+async def _examine(settings: Settings, findings: list[Finding], daemons: Callable[[], list[Finding]]) -> None:
+    """Ask the broker; `BrokerError` where it cannot be reached."""
+    from broker_jobs.broker import open_broker
+
+    broker = await open_broker(settings.url, name=new_name("doctor"), timeout=PATIENCE)
     try:
-        broker = await open_broker(settings.url, name=new_name("doctor"), timeout=PATIENCE)
-    except BrokerError as error:
-        findings.append(Finding("connection", Verdict.problem, str(error)))
-        raise _Unreachable from error
-    try:
-        yield broker
+        await _inspect(broker, settings, findings, daemons)
     finally:
         await broker.close()
 
 
-async def _examine(settings: Settings, findings: list[Finding]) -> None:
-    """What the broker says and does."""
+async def _inspect(broker: Broker, settings: Settings, findings: list[Finding], daemons: Callable[[], list[Finding]]) -> None:
+    """What the broker says and does, and who else is there; the first problem that stands in the way of the rest ends it."""
+    from broker_jobs.wire.topology import Topology
+
     topology = Topology(settings.namespace)
-    async with _opened(settings, findings) as broker:
-        findings.append(_version(broker.server))
-        if broker.blocked:
-            remedy = "free memory or disk on the broker, or raise its watermarks"
-            findings.append(Finding("alarms", Verdict.problem, f"the broker takes no messages: {broker.blocked}", remedy))
-            return
-        name = new_name("doctor")
-        try:
-            queues = (topology.ledger(0), topology.dead_letters(), topology.reply_queue(name))
-            await broker.declare(topology.exchanges(), queues)
-        except AccessRefused as error:
-            remedy = "a submitter needs to configure, write and read the names of its namespace"
-            findings.append(Finding("permissions", Verdict.problem, str(error), remedy))
-            return
-        except TopologyMismatch as error:
-            remedy = "use the same ?queues= everywhere; when nothing is left in it, delete the queue: it is made again"
-            findings.append(Finding("queue arguments", Verdict.problem, str(error), remedy))
-            return
-        findings.append(Finding("permissions", Verdict.ok, "exchanges and queues can be made, and are as they should be"))
-        findings.append(await _round_trip(broker, topology, name))
-        findings += await _queues(broker, topology)
+    name = new_name("doctor")
+    findings.append(_version(broker.server))
+    try:
+        queues = (topology.ledger(0), topology.dead_letters(), topology.reply_queue(name))
+        await broker.declare(topology.exchanges(), queues)
+    except AccessRefused as error:
+        remedy = f"a submitter must be allowed to configure, write and read what begins with {settings.namespace}."
+        findings.append(Finding("permissions", Verdict.problem, str(error), remedy))
+        return
+    except TopologyMismatch as error:
+        remedy = "use the same ?queues= everywhere; when nothing is left in the queue, delete it: it is made again"
+        findings.append(Finding("queue arguments", Verdict.problem, str(error), remedy))
+        return
+    findings.append(Finding("permissions", Verdict.ok, "exchanges and queues can be made, and are as they should be"))
+    trip = await _round_trip(broker, topology, name)
+    findings.append(trip)
+    if trip.verdict is Verdict.ok and settings.key is not None:
+        findings += await asyncio.to_thread(daemons)
+    findings += await _queues(broker, topology)
 
 
 def _version(server: str) -> Finding:
@@ -171,14 +175,17 @@ async def _round_trip(broker: Broker, topology: Topology, name: str) -> Finding:
     came: asyncio.Queue[Delivery] = asyncio.Queue()
     await broker.consume(topology.reply_queue(name).name, 1, came.put_nowait)
     begun = time.perf_counter()
-    (receipt,) = await broker.publish([Outgoing(topology.replies, topology.answer_key(name), b"doctor")])
-    confirmed = time.perf_counter()
-    if receipt is not Receipt.confirmed:
-        return Finding("confirms", Verdict.problem, f"a message was {receipt.value}", "look into the log of the broker")
     try:
+        (receipt,) = await asyncio.wait_for(broker.publish([Outgoing(topology.replies, topology.answer_key(name), b"doctor")]), PATIENCE)
+        confirmed = time.perf_counter()
+        if receipt is not Receipt.confirmed:
+            return Finding("confirms", Verdict.problem, f"a message was {receipt.value}", "look into the log of the broker")
         broker.done(await asyncio.wait_for(came.get(), PATIENCE))
     except TimeoutError:
-        return Finding("confirms", Verdict.problem, "a confirmed message did not come back", "look into the log of the broker")
+        if broker.blocked:
+            remedy = "free memory or disk on the broker, or raise its watermarks"
+            return Finding("alarms", Verdict.problem, f"the broker takes no messages: {broker.blocked}", remedy)
+        return Finding("confirms", Verdict.problem, f"no message came back within {PATIENCE:g} s", "look into the log of the broker")
     both = f"confirmed after {(confirmed - begun) * 1000:.1f} ms, back after {(time.perf_counter() - begun) * 1000:.1f} ms"
     return Finding("confirms", Verdict.ok, both)
 
@@ -190,7 +197,7 @@ async def _queues(broker: Broker, topology: Topology) -> list[Finding]:
     if ledger is not None and ledger.ready > BACKLOG:
         found.append(Finding("ledger queue", Verdict.problem, f"{ledger.ready:,} messages wait", "is the coordinator up and fast enough?"))
     if dead is not None and dead.ready:
-        remedy = f"somebody sends what nobody can read, perhaps with another key; look into the queue {topology.dead}"
+        remedy = f"somebody sends what nobody can read, perhaps with another key; each message of queue {topology.dead} has its reason"
         found.append(Finding("dead letters", Verdict.note, f"{dead.ready:,}", remedy))
     else:
         found.append(Finding("dead letters", Verdict.ok, "none"))
@@ -203,11 +210,21 @@ def _daemons(url: str | None, namespace: str | None) -> list[Finding]:
         begun = time.time()
         try:
             cluster = client.cluster()
-        except CoordinatorUnavailable as error:
-            return [Finding("coordinator", Verdict.problem, str(error), "start one: broker-jobs coordinator start")]
+        except CoordinatorUnavailable:
+            remedy = (
+                "the node may run with another key or namespace: end it with broker-jobs down; the next command starts it again"
+                if client.settings.embedded
+                else "start one: broker-jobs coordinator start; one that runs must have the same address, namespace and key"
+            )
+            return [Finding("coordinator", Verdict.problem, "none answers", remedy)]
         ended = time.time()
+        # The worker of a node that has just started says hello a moment after its coordinator is up.
+        deadline = time.monotonic() + (PATIENCE if client.settings.embedded else 0)
+        while not _up(cluster) and time.monotonic() < deadline:
+            time.sleep(PAUSE)
+            cluster = client.cluster()
     return [
-        Finding("coordinator", Verdict.ok, f"{cluster.coordinator}, version {cluster.version}"),
+        Finding("coordinator", Verdict.ok, f"{cluster.coordinator}, version {cluster.version}; open jobs: {cluster.active_jobs}"),
         _clock(cluster.now_ms, begun * 1000, ended * 1000),
         _workers(cluster),
     ]
@@ -222,9 +239,13 @@ def _clock(theirs: int, begun: float, ended: float) -> Finding:
     return Finding("clocks", Verdict.ok, "this host and the coordinator's agree")
 
 
+def _up(cluster: Cluster) -> list[WorkerInfo]:
+    return [worker for worker in cluster.workers if worker.state == "active"]
+
+
 def _workers(cluster: Cluster) -> Finding:
     """Whether anybody works."""
-    up = [worker for worker in cluster.workers if worker.state == "active"]
+    up = _up(cluster)
     if not up:
         return Finding("workers", Verdict.problem, "none is up, so tasks wait", "start one: broker-jobs worker start")
     return Finding("workers", Verdict.ok, f"{len(up)} up; hosts: {', '.join(sorted({worker.host.rpartition('/')[2] for worker in up}))}")
@@ -237,7 +258,7 @@ def _show(findings: list[Finding], output: OutputFormat) -> None:
     if output is OutputFormat.quiet:
         for one in findings:
             if one.verdict is Verdict.problem:
-                out.out(f"{one.check}: {one.text}")
+                out.out(f"{one.check}: {one.text}{f'; {one.remedy}' if one.remedy else ''}")
         return
     marks = {Verdict.ok: ("✓", "green"), Verdict.note: ("•", "yellow"), Verdict.problem: ("✗", "bold red")}
     grid = Table.grid(padding=(0, 2))

@@ -8,14 +8,16 @@ from typing import Annotated
 
 import typer
 
-from broker_jobs.cli.options import NamespaceOption, UrlOption, err, exit_codes, out
+from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, exit_codes, out
+from broker_jobs.cli.show import write_json
 
 
 def up(
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     cpus: Annotated[
-        int | None, typer.Option(min=1, help="Processors to use; by default all that this process may use.", show_default=False)
+        int | None,
+        typer.Option(metavar="NUMBER", min=1, help="Processors to use; by default all that this process may use.", show_default=False),
     ] = None,
 ) -> None:
     """Run a node in the foreground: a coordinator and a worker.
@@ -23,21 +25,25 @@ def up(
     Without an address it serves your own embedded broker, the one that scripts use by default. Ctrl-C drains and ends it.
     """
     arguments = [sys.executable, "-P", "-m", "broker_jobs_worker.node", "--foreground"]
-    for name, value in (("--url", url), ("--namespace", namespace), ("--cpus", cpus)):
+    for name, value in (("--namespace", namespace), ("--cpus", cpus)):
         if value is not None:
             arguments += [name, str(value)]
+    # An address may hold a password, and command lines are public.
+    environ = os.environ if url is None else {**os.environ, "BROKER_JOBS_URL": url}
     # The node takes the place of this process: signals and exit code are its own.
-    os.execv(sys.executable, arguments)  # noqa: S606 (our own program, no shell)
+    os.execve(sys.executable, arguments, environ)  # noqa: S606 (our own program, no shell)
 
 
 def down(
-    timeout: Annotated[float, typer.Option(help="Seconds to wait for running tasks; then they are given back.")] = 30.0,
+    output: OutputOption = OutputFormat.table,
+    timeout: Annotated[float, typer.Option(metavar="SECONDS", help="How long running tasks may go on; then they are given back.")] = 30.0,
 ) -> None:
     """End your own embedded node. Work that is left goes on when it is started again."""
     from broker_jobs.client.node import stop_node
 
     with exit_codes():
-        if stop_node(timeout=timeout):
-            out.print("the node has ended")
-        else:
-            err.print("no node was running")
+        ended = stop_node(timeout=timeout)
+        if output is OutputFormat.json:
+            write_json({"ended": ended})
+        elif output is OutputFormat.table:
+            out.print("the node has ended" if ended else "no node was running")

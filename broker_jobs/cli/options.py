@@ -6,28 +6,43 @@ Exit codes: 0 success, 1 the work failed, 2 misuse, 3 the broker or the coordina
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from broker_jobs import errors
+from broker_jobs.cmdline import conceal
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
-    from broker_jobs import Client
+    from broker_jobs import Client, SubmittedJob
 
 WORK_FAILED: Final = 1
 MISUSE: Final = 2
 UNREACHABLE: Final = 3
 
-PIPE_WIDTH: Final = 160
-"""Columns where the output is no terminal."""
+INTERRUPTED: Final = 130
 
-out: Final = Console(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
+PIPE_WIDTH: Final = 10_000
+"""Columns where the output is no terminal: a row is a line, whatever is in it."""
+
+
+class _Output(Console):
+    """Standard output. That its reader has gone (`| head`) is no failure."""
+
+    def on_broken_pipe(self) -> None:
+        """End the process, in order."""
+        _drop_output()
+        sys.exit(0)
+
+
+out: Final = _Output(highlight=False, width=None if sys.stdout.isatty() else PIPE_WIDTH)
 err: Final = Console(stderr=True, highlight=False)
 
 
@@ -43,6 +58,8 @@ UrlOption = Annotated[
     str | None,
     typer.Option(
         "--url",
+        metavar="URL",
+        callback=conceal,
         help="Broker: amqp://user:password@host:5672/vhost, or sqlite:////path/queue.db."
         " Default: BROKER_JOBS_URL, broker-jobs.toml, else your own embedded one.",
         show_default=False,
@@ -50,16 +67,33 @@ UrlOption = Annotated[
 ]
 NamespaceOption = Annotated[
     str | None,
-    typer.Option("--namespace", help="Prefix of all queues; programs in different namespaces do not see each other.", show_default=False),
+    typer.Option(
+        "--namespace",
+        metavar="NAME",
+        help="Prefix of all queues; programs in different namespaces do not see each other.",
+        show_default=False,
+    ),
 ]
 OutputOption = Annotated[OutputFormat, typer.Option("--output", help="How to write results.")]
 
 
+JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="'last', a whole id, or the end of one (4 digits or more).")]
+JobsArgument = Annotated[list[str], typer.Argument(metavar="JOB", help="'last', whole ids, or the ends of some (4 digits or more).")]
+
+
 def connect(url: str | None, namespace: str | None) -> Client:
-    """The client that a command talks through."""
+    """The client that a command talks through; the command itself says what goes on without it."""
     from broker_jobs import Client
 
-    return Client(url, namespace=namespace)
+    client = Client(url, namespace=namespace)
+    client.runtime.reports_left_work = False
+    return client
+
+
+def wait_for(jobs: Sequence[SubmittedJob], output: OutputFormat, *, timeout: float | None = None, bar: bool = False) -> bool:
+    """Wait for the end of jobs, with a bar where somebody looks or wants one; whether all succeeded."""
+    progress = True if bar else None if output is OutputFormat.table else False
+    return jobs[0].client.wait_for_jobs(jobs, timeout=timeout, raise_on_error=False, progress=progress)
 
 
 @contextlib.contextmanager
@@ -77,21 +111,20 @@ def exit_codes() -> Iterator[None]:
         _fail(error, WORK_FAILED)
     except KeyboardInterrupt:
         err.print("interrupted; submitted jobs go on: broker-jobs job list")
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
     except BrokenPipeError:
-        # The reader of our output has gone (`| head`): nothing is wrong.
-        sys.stderr.close()
+        _drop_output()
         sys.exit(0)
 
 
 def _fail(error: Exception, code: int) -> None:
-    err.print(f"[bold red]{type(error).__name__}[/]: {_plain(str(error))}", soft_wrap=True)
-    candidates = getattr(error, "candidates", ())
-    for candidate in candidates:
-        err.print(f"  {_plain(candidate)}")
+    err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", soft_wrap=True)
+    if isinstance(error, errors.AmbiguousId):
+        for candidate in error.candidates:
+            err.print(f"  {candidate}")
     sys.exit(code)
 
 
-def _plain(text: str) -> str:
-    """Text in which brackets mean nothing to rich."""
-    return text.replace("[", r"\[")
+def _drop_output() -> None:
+    """Send what is still in the buffer of standard output nowhere; else Python complains about it at its end."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

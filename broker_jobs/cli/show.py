@@ -6,6 +6,8 @@ import json
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Final
 
+from rich.cells import cell_len
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,9 +21,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from broker_jobs.core.spec import Request
-    from broker_jobs.wire.messages import Cluster, JobInfo, TaskInfo
+    from broker_jobs.wire.messages import JobInfo, TaskInfo, WorkerInfo
 
 MINUTE: Final = 60
+LONGEST: Final = 10_000
+"""Columns into which every table fits."""
+NARROWEST: Final = 30
+"""Columns that the last one of a table has at least, where it has so much text."""
 
 STYLES: Final = {
     "succeeded": "green",
@@ -66,7 +72,7 @@ def amounts(request: Request) -> str:
     return " ".join(f"{name}={value / 2**30:.3g}GiB" if name == "memory" else f"{name}={value / UNIT:g}" for name, value in request.amounts)
 
 
-def jobs(infos: Sequence[JobInfo], output: OutputFormat, *, more: bool = False) -> None:
+def jobs(infos: Sequence[JobInfo], output: OutputFormat) -> None:
     """Several jobs."""
     if output is OutputFormat.quiet:
         _lines(short(info.job) for info in infos)
@@ -86,9 +92,7 @@ def jobs(infos: Sequence[JobInfo], output: OutputFormat, *, more: bool = False) 
                 duration(info.submitted_ms, info.ended_ms),
                 Text(" ".join(info.tags)),
             )
-        out.print(table)
-        if more:
-            out.print("[dim]there are more: use --limit[/]")
+        _print(table)
 
 
 def job(info: JobInfo, failed: Sequence[TaskInfo], output: OutputFormat) -> None:
@@ -142,7 +146,7 @@ def tasks(infos: Sequence[TaskInfo], output: OutputFormat) -> None:
                 Text(info.worker),
                 Text(first_line(info.reason)),
             )
-        out.print(table)
+        _print(table)
 
 
 def task(info: TaskInfo, output: OutputFormat) -> None:
@@ -177,28 +181,28 @@ def task(info: TaskInfo, output: OutputFormat) -> None:
         out.print(Text(info.outcome.traceback.rstrip()))
 
 
-def cluster(found: Cluster, output: OutputFormat) -> None:
-    """The workers."""
+def workers(infos: Sequence[WorkerInfo], output: OutputFormat) -> None:
+    """Several workers."""
     if output is OutputFormat.quiet:
-        _lines(worker.worker for worker in found.workers)
+        _lines(worker.worker for worker in infos)
     elif output is OutputFormat.json:
-        write_json([as_json(worker) for worker in found.workers])
-    elif not found.workers:
-        out.print("[yellow]no worker has been seen; start one with:[/] broker-jobs worker start")
+        write_json([as_json(worker) for worker in infos])
+    elif not infos:
+        out.print("[yellow]no worker is there; start one with:[/] broker-jobs worker start")
     else:
-        table = _table("worker", "host", "pid", "state", "resources", "free", "holds", "seen")
-        for worker in found.workers:
+        table = _table("worker", "host", "pid", "state", "free", "of", "holds", "seen")
+        for worker in infos:
             table.add_row(
                 worker.worker,
                 worker.host.rpartition("/")[2],
                 str(worker.pid),
                 state(worker.state),
-                amounts(worker.resources),
                 amounts(worker.free),
+                amounts(worker.resources),
                 str(worker.held),
                 when(worker.seen_ms),
             )
-        out.print(table)
+        _print(table)
 
 
 def as_json(value: Any) -> Any:
@@ -236,7 +240,13 @@ def _lines(texts: Iterable[str]) -> None:
 
 
 def _table(*columns: str) -> Table:
-    table = Table(box=None, header_style="dim", padding=(0, 2, 0, 0))
-    for column in columns:
-        table.add_column(column, no_wrap=column in {"id", "state", "submitted", "took", "worker", "seen", "host"})
-    return table
+    return Table(*columns, box=None, header_style="dim", padding=(0, 2, 0, 0))
+
+
+def _print(table: Table) -> None:
+    """Print a table with all that is in it: the last column is folded, and the terminal folds what is still too long."""
+    for column in table.columns:
+        longest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))
+        column.min_width = longest if column is not table.columns[-1] else min(longest, NARROWEST)
+    options = out.options.update(width=LONGEST, max_width=LONGEST)
+    out.print(table, width=max(out.width, Measurement.get(out, options, table).minimum), crop=False)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.text import Text
 
 from broker_jobs.cli.options import (
     WORK_FAILED,
@@ -18,40 +19,45 @@ from broker_jobs.cli.options import (
     err,
     exit_codes,
     out,
+    wait_for,
 )
 from broker_jobs.cli.show import write_json
 from broker_jobs.core.spec import Lane, ResourceRequest, Retry
 from broker_jobs.errors import ValidationError
 from broker_jobs.ids import short
 
+if TYPE_CHECKING:
+    from broker_jobs import SubmittedJob, Task
+
 
 def submit(
     program: Annotated[
-        list[str], typer.Argument(metavar="-- PROGRAM [ARGS]...", help="The program and its arguments, taken exactly as they are.")
+        list[str],
+        typer.Argument(metavar="PROGRAM", help="The program and its arguments, exactly as they are. Put '--' before them."),
     ],
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     output: OutputOption = OutputFormat.table,
-    name: Annotated[str | None, typer.Option(help="Name of the job; by default the program's.")] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="A tag to find it by; may be given several times.")] = None,
-    cpus: Annotated[str, typer.Option(help="Processors that it needs, such as 2 or 0.5.")] = "1",
-    memory: Annotated[str | None, typer.Option(help="Memory that it needs, such as '4 GiB'.")] = None,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the job; by default the program's.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag to find it by; may be given several times.")] = None,
+    cpus: Annotated[str, typer.Option(metavar="NUMBER", help="Processors that it needs, such as 2 or 0.5.")] = "1",
+    memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory that it needs, such as '4 GiB'.")] = None,
     resource: Annotated[
         list[str] | None, typer.Option(metavar="NAME=AMOUNT", help="Another resource that it needs; may be given several times.")
     ] = None,
-    time_limit: Annotated[str | None, typer.Option(help="Wall-clock limit, such as 90 or 1h30m.")] = None,
-    retry: Annotated[int, typer.Option(min=1, help="Attempts in all.")] = 1,
+    time_limit: Annotated[str | None, typer.Option(metavar="DURATION", help="Wall-clock limit, such as 90 or 1h30m.")] = None,
+    retry: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Attempts in all.")] = 1,
     lane: Annotated[Lane, typer.Option(help="Workers prefer a higher lane.")] = Lane.normal,
-    priority: Annotated[int, typer.Option(help="Among the tasks of a job, the highest starts first.")] = 0,
-    cwd: Annotated[str | None, typer.Option(help="Folder to run in; made if it is missing. By default this one.")] = None,
+    priority: Annotated[int, typer.Option(metavar="NUMBER", help="Among the tasks of a job, the highest starts first.")] = 0,
+    cwd: Annotated[str | None, typer.Option(metavar="FOLDER", help="Folder to run in; made if it is missing. By default this one.")] = None,
     env: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="An environment variable; may be given several times.")
     ] = None,
-    stdout: Annotated[str | None, typer.Option(help="File for standard output.")] = None,
-    stderr: Annotated[str | None, typer.Option(help="File for standard error.")] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", help="Hand on this command's standard input.")] = False,
-    wait: Annotated[bool, typer.Option("--wait", help="Wait for the end, print its output, exit with 1 if it failed.")] = False,
-    progress: Annotated[bool, typer.Option("--progress", help="Wait with a progress bar.")] = False,
+    stdout: Annotated[str | None, typer.Option(metavar="FILE", help="Where its standard output goes.")] = None,
+    stderr: Annotated[str | None, typer.Option(metavar="FILE", help="Where its standard error goes.")] = None,
+    stdin: Annotated[bool, typer.Option("--stdin", metavar="", help="Hand on the standard input of this command.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", metavar="", help="Wait for its end, print its output, exit with 1 if it failed.")] = False,
+    progress: Annotated[bool, typer.Option("--progress", metavar="", help="As --wait, with a progress bar in any case.")] = False,
 ) -> None:
     """Run a program on a worker.
 
@@ -60,6 +66,7 @@ def submit(
     Example:  broker-jobs submit --wait --time-limit 1m -- sort --unique names.txt
     """
     from broker_jobs import Job
+    from broker_jobs.config import shown
 
     with exit_codes():
         job = Job(name=name or Path(program[0]).name, tags=tag or (), lane=lane)
@@ -77,22 +84,57 @@ def submit(
         )
         with connect(url, namespace) as client:
             submitted = client.submit(job)
+            waits = wait or progress
+            if output is OutputFormat.table:
+                follow = (
+                    "" if waits else f"; follow it with: broker-jobs job wait {short(submitted.id)}{f' --url {shown(url)}' if url else ''}"
+                )
+                err.print(Text(f"submitted {short(submitted.id)} {job.name}{follow}"), soft_wrap=True)
+            if not waits:
+                _told(submitted, output)
+                return
+            succeeded = wait_for([submitted], output, bar=progress)
             if output is OutputFormat.json:
-                write_json({"job": submitted.id})
-            elif output is OutputFormat.quiet:
-                out.out(short(submitted.id))
+                _written(submitted, task)
             else:
-                err.print(f"submitted [bold]{short(submitted.id)}[/] {job.name}")
-            if wait or progress:
-                succeeded = client.wait_for_jobs([submitted], raise_on_error=False, progress=progress or None)
-                sys.stdout.buffer.write(submitted.stdout(task))
-                sys.stdout.buffer.flush()
-                sys.stderr.buffer.write(submitted.stderr(task))
-                sys.stderr.buffer.flush()
-                if not succeeded:
-                    for error in submitted.errors().values():
-                        err.print(f"[bold red]failed[/] ({error.cause}): {error.message}", soft_wrap=True)
-                    sys.exit(WORK_FAILED)
+                _printed(submitted, task, succeeded=succeeded)
+            if not succeeded:
+                sys.exit(WORK_FAILED)
+
+
+def _told(submitted: SubmittedJob, output: OutputFormat) -> None:
+    """The id, where a program asked for it."""
+    if output is OutputFormat.json:
+        write_json({"job": submitted.id})
+    elif output is OutputFormat.quiet:
+        out.out(short(submitted.id))
+
+
+def _written(submitted: SubmittedJob, task: Task) -> None:
+    """How it ended, for programs."""
+    write_json(
+        {
+            "job": submitted.id,
+            "state": submitted.state.value,
+            "stdout": submitted.stdout(task).decode(errors="replace"),
+            "stderr": submitted.stderr(task).decode(errors="replace"),
+            "errors": [{"cause": error.cause, "message": error.message} for error in submitted.errors().values()],
+        }
+    )
+
+
+def _printed(submitted: SubmittedJob, task: Task, *, succeeded: bool) -> None:
+    """What it printed, where it would have printed it, and why it failed."""
+    for stream, data in ((sys.stdout, submitted.stdout(task)), (sys.stderr, submitted.stderr(task))):
+        stream.buffer.write(data)
+        stream.buffer.flush()
+    if succeeded:
+        return
+    failed = submitted.errors().values()
+    for error in failed:
+        err.print(Text.assemble(("failed", "bold red"), f" ({error.cause}): {error.message}"), soft_wrap=True)
+    if not failed:
+        err.print(Text.assemble((submitted.state.value, "yellow"), f": {submitted.info().reason}"), soft_wrap=True)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

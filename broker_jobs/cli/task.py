@@ -7,9 +7,10 @@ from typing import Annotated
 import typer
 
 from broker_jobs.cli import show
-from broker_jobs.cli.job import JobArgument
-from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes
+from broker_jobs.cli.options import JobArgument, NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes
 from broker_jobs.core.states import TaskState
+from broker_jobs.errors import TaskNotFound
+from broker_jobs.ids import short
 
 app = typer.Typer(no_args_is_help=True, help="Look at the tasks of a job.")
 
@@ -38,5 +39,8 @@ def info(
 ) -> None:
     """Show a task: where it ran, how it ended, its traceback."""
     with exit_codes(), connect(url, namespace) as client:
-        (found,) = client.job(job).tasks([task])
-        show.task(found, output)
+        found = client.job(job)
+        infos = found.tasks([task])
+        if not infos:
+            raise TaskNotFound(f"job {short(found.id)} has no task {task}; what it has: broker-jobs task list {short(found.id)}")
+        show.task(infos[0], output)
