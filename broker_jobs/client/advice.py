@@ -7,7 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.resources import Pool
-from broker_jobs.errors import BrokerJobsError
+from broker_jobs.errors import BrokerJobsError, CoordinatorUnavailable
 from broker_jobs.ids import short
 from broker_jobs.wire.messages import Cluster, GetWorkers
 
@@ -31,30 +31,35 @@ async def advise(core: Core, job: Followed, placements: Iterable[Placement], sai
         embedded: the node is our own, so its absence is reported by others
     """
     await asyncio.sleep(_PATIENCE)
-    if job.view.progress.get("running") or job.view.ended:
+    if _moves(job):
         return
-    advice: list[str] = []
     try:
-        cluster = await core.ask(GetWorkers(), Cluster)
-    except BrokerJobsError as error:
-        # Work that needs no coordinator is waited for without one, for ever: a wrong key looks like that.
-        if not (followed.flat and isinstance(error, CoordinatorUnavailable)) or job.view.progress.get("running") or job.view.ended:
-            return
-        cluster = None
-    workers = [worker for worker in cluster.workers if worker.state not in {"lost", "gone"}] if cluster else []
-    if cluster is None:
-        advice.append(f"nothing is heard of job {short(job.id)}, and no coordinator answers; to find out why: broker-jobs doctor")
-    elif not workers:
-        if not embedded:
-            advice.append("no worker has been seen, so nothing runs yet; start one with: broker-jobs worker start")
-    else:
-        pools = [Pool(worker.resources) for worker in workers]
-        advice.extend(
-            f"no worker seen so far could meet the request {placement.resource_class} of job {short(job.id)}; it waits"
-            for placement in placements
-            if not any(pool.could_ever_fit(placement.options.resources) for pool in pools)
-        )
+        advice = _of_workers(await core.ask(GetWorkers(), Cluster), job, placements, embedded=embedded)
+    except CoordinatorUnavailable:
+        if _moves(job) or not job.flat:
+            return  # whoever waits for the job hears of it
+        # Work that needs no coordinator is waited for without one. To have another key than everybody else looks just like that.
+        advice = [f"nothing is heard of job {short(job.id)}, and no coordinator answers; to find out why: broker-jobs doctor"]
+    except BrokerJobsError:
+        return
     for text in advice:
         if text not in said:
             said.add(text)
             _log.warning("broker-jobs: %s", text)
+
+
+def _moves(job: Followed) -> bool:
+    return bool(job.view.progress.get("running")) or job.view.ended
+
+
+def _of_workers(cluster: Cluster, job: Followed, placements: Iterable[Placement], *, embedded: bool) -> list[str]:
+    """Why those workers do not run the job."""
+    workers = [worker for worker in cluster.workers if worker.state not in {"lost", "gone"}]
+    if not workers:
+        return [] if embedded else ["no worker has been seen, so nothing runs yet; start one with: broker-jobs worker start"]
+    pools = [Pool(worker.resources) for worker in workers]
+    return [
+        f"no worker seen so far could meet the request {placement.resource_class} of job {short(job.id)}; it waits"
+        for placement in placements
+        if not any(pool.could_ever_fit(placement.options.resources) for pool in pools)
+    ]
