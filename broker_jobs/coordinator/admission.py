@@ -29,13 +29,13 @@ from broker_jobs.wire.messages import (
     Task,
     Token,
 )
-from broker_jobs.wire.topology import Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from broker_jobs.wire.messages import ReplyItem
     from broker_jobs.wire.signing import Opened
+    from broker_jobs.wire.topology import Topology
 
 LedgerMessage = Chunk | Reply | Hello | Heartbeat | Goodbye | Token | Request
 
@@ -69,7 +69,9 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
                 _require(opened, Role.submitter)
                 _at(exchange, topology.tasks)
                 _check_names(message)
-                wanted = topology.task_key(message.resource_class, message.lane, partition) if message.direct else topology.ledger_key(partition)
+                wanted = (
+                    topology.task_key(message.resource_class, message.lane, partition) if message.direct else topology.ledger_key(partition)
+                )
                 if key != wanted:
                     raise SecurityError(f"a chunk for {wanted!r} was published with the key {key!r}")
                 _check_submitted(message)

@@ -19,12 +19,10 @@ from broker_jobs.coordinator.window import Turns
 from broker_jobs.core.job import (
     AttemptEnded,
     AttemptReturned,
-    CancelRequested,
     Changed,
     Delay,
     Duplicate,
     Finished,
-    JobVoided,
     Queue,
     Recorded,
     RetryDue,
@@ -159,16 +157,16 @@ class Jobs:
                     case Changed(number):
                         self._changed(batch, job, number, ended)
                     case Recorded(number, outcome):
-                        self._recorded(batch, job, number, outcome, ended, host)
+                        printed = ended if ended is not None and ended.task == number else None
+                        batch.writes.outcomes.append(_outcome_row(job, number, outcome, printed, host))
                     case Duplicate():
                         batch.effects.counted.duplicates.append(self.class_of(job, command.task))
                     case Finished():
                         job.facts.ended_ms = batch.now_ms
                     case _:
                         assert_never(command)
-        if len(revoked) >= _WHOLE_JOB_FROM and isinstance(event, JobVoided | CancelRequested | AttemptEnded) and job.machine.closed:
-            if all(record.ended or record.state is TaskState.canceling for record in job.machine.tasks.values()):
-                revoked = [Revocation(job.facts.id, reason=revoked[0].reason)]
+        if len(revoked) >= _WHOLE_JOB_FROM and job.machine.closed and _nothing_goes_on(job):
+            revoked = [Revocation(job.facts.id, reason=revoked[0].reason)]
         batch.effects.revocations.extend(revoked)
 
     def lose(self, batch: Batch, worker: str, boot: str) -> None:
@@ -251,12 +249,6 @@ class Jobs:
             if task.ended_ms is None:
                 task.ended_ms = batch.now_ms
             batch.effects.counted.ended.append((self.class_of(job, number), task.ended_ms - job.facts.submitted_ms))
-
-    def _recorded(self, batch: Batch, job: LiveJob, number: int, outcome: Outcome, ended: Ended | None, host: str) -> None:
-        mine = ended is not None and ended.task == number
-        stdout = encode_part(ended.stdout) if mine and ended is not None else _NO_OUTPUT
-        stderr = encode_part(ended.stderr) if mine and ended is not None else _NO_OUTPUT
-        batch.writes.outcomes.append(OutcomeRow(job.facts.key, number, dump_outcome(outcome), stdout, stderr, clean(host)))
 
     @staticmethod
     def class_of(job: LiveJob, number: int) -> str:
@@ -358,3 +350,14 @@ class Jobs:
             self._mailer.news(batch, job_info(facts), facts.submitter)
         if facts.state in JOB_ENDED:
             self.drop(facts.id)
+
+
+def _nothing_goes_on(job: LiveJob) -> bool:
+    """Whether every task has ended, or was told to."""
+    return all(record.ended or record.state is TaskState.canceling for record in job.machine.tasks.values())
+
+
+def _outcome_row(job: LiveJob, number: int, outcome: Outcome, printed: Ended | None, host: str) -> OutcomeRow:
+    stdout = _NO_OUTPUT if printed is None else encode_part(printed.stdout)
+    stderr = _NO_OUTPUT if printed is None else encode_part(printed.stderr)
+    return OutcomeRow(job.facts.key, number, dump_outcome(outcome), stdout, stderr, clean(host))

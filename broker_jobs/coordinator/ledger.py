@@ -263,9 +263,7 @@ class Ledger:
 
 
 def _worker(row: WorkerRow, now: float) -> Worker:
-    return Worker(
-        row.name, row.boot, WorkerState(row.state), now, row.seen_ms, row.host, row.pid, row.version, row.resources, row.free
-    )
+    return Worker(row.name, row.boot, WorkerState(row.state), now, row.seen_ms, row.host, row.pid, row.version, row.resources, row.free)
 
 
 def _row(worker: Worker) -> WorkerRow:

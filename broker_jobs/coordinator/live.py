@@ -15,7 +15,6 @@ from broker_jobs.core.states import TaskState
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from broker_jobs.coordinator.store import OptionsRow
     from broker_jobs.core.job import TaskRecord
     from broker_jobs.core.spec import TaskOptions
 

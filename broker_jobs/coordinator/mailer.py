@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Final
 
 from broker_jobs.broker.port import Outgoing
 from broker_jobs.coordinator.store import OutboxRow
+from broker_jobs.core.states import JOB_ENDED, JobState
 from broker_jobs.wire.messages import (
     Chunk,
     ClassOpened,
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.effects import Batch
     from broker_jobs.wire.messages import Answer, JobInfo, Message, ResourceClass
     from broker_jobs.wire.signing import Signer
+
+UNSUCCESSFUL: Final = JOB_ENDED - {JobState.succeeded}
 
 MOST_REVOCATIONS: Final = 1000
 """In one message."""
@@ -47,7 +50,12 @@ class Mailer:
         self._keep(batch, self._topology.ready, key, chunk, mandatory=True)
 
     def news(self, batch: Batch, info: JobInfo, submitter: str) -> None:
-        """To the submitter, and to those who follow events; jobs of ``call`` and ``map`` concern their submitter alone."""
+        """To the submitter, and to those who follow events.
+
+        Jobs of ``call`` and ``map`` concern their submitter alone, who hears of successes from the worker: what is told is how else they end.
+        """
+        if info.ephemeral and info.state not in UNSUCCESSFUL:
+            return
         news = JobNews(info)
         if submitter:
             self._keep(batch, self._topology.replies, Topology.answer_key(submitter), news, mandatory=False)

@@ -140,7 +140,9 @@ def fitting(values: Mapping[str, Value], store: str | None, job: str) -> dict[st
                 problem = str(error)
     if size <= INLINE_LIMIT_WITHOUT_STORE:
         return dict(values)
-    raise ValueTooLarge(f"the arguments of the task are {size} bytes together, over the limit of {INLINE_LIMIT_WITHOUT_STORE}, and {problem}")
+    raise ValueTooLarge(
+        f"the arguments of the task are {size} bytes together, over the limit of {INLINE_LIMIT_WITHOUT_STORE}, and {problem}"
+    )
 
 
 def inline_size(value: Value) -> int:

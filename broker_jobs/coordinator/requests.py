@@ -177,7 +177,9 @@ class Requests:
                     continue
                 return facts
             if facts.id in self._jobs.live and not facts.ephemeral:
-                return Refused(Refusal.job_active, f"job {short(facts.id)} has not ended: cancel it, or wait for its end, before forgetting it")
+                return Refused(
+                    Refusal.job_active, f"job {short(facts.id)} has not ended: cancel it, or wait for its end, before forgetting it"
+                )
             found.append(facts)
         for facts in found:
             live = self._jobs.live.get(facts.id)

@@ -122,9 +122,10 @@ def test_failures_are_tried_again_and_then_final(ground: Ground) -> None:
 
     async def story() -> None:
         options = TaskOptions(retry=Retry(3, 0.01, 1.0, jitter=0.0))
-        async with playing(
-            FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)
-        ) as (client, _):
+        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)) as (
+            client,
+            _,
+        ):
             job = await client.submit(job_chunks([call(0), call(1), call(2, 1)], options=options))
             changes = await client.ended(job)
             assert changes.info.state is JobState.failed
@@ -147,9 +148,10 @@ def test_a_redelivered_chunk_comes_back_isolated_and_crashes_are_counted(ground:
 
     async def story() -> None:
         options = TaskOptions(crash_limit=2)
-        async with playing(
-            FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)
-        ) as (client, worker):
+        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)) as (
+            client,
+            worker,
+        ):
             job = await client.submit(job_chunks([call(0), call(1)], options=options))
             changes = await client.ended(job)
             assert states(changes) == {0: TaskState.failed, 1: TaskState.succeeded}
@@ -230,9 +232,10 @@ def test_cancel_stops_what_runs_and_what_does_not(ground: Ground) -> None:
         return [m.Started(work.task.number, work.task.attempt, "e.1", 1), m.Taken(work.task.number, work.task.attempt, "e.1")]
 
     async def story() -> None:
-        async with playing(
-            FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)
-        ) as (client, worker):
+        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)) as (
+            client,
+            worker,
+        ):
             job = await client.submit(job_chunks([call(0), call(1, 0)]))
             await client.until(job, lambda info: info.counts.get("running") == 1)
             answer = await client.ask(m.CancelTasks(job, reason="wrong input"))
@@ -328,9 +331,10 @@ def test_output_and_changes_tell_what_happened(ground: Ground) -> None:
         return [m.Started(0, 1, "e.1", 5), m.Progress(0, 1, 0.5, "half"), ended]
 
     async def story() -> None:
-        async with playing(
-            FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)
-        ) as (client, _):
+        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)) as (
+            client,
+            _,
+        ):
             job = await client.submit(job_chunks([program(0, "sort")]))
             changes = await client.ended(job)
             task = changes.tasks[0]
@@ -373,9 +377,10 @@ def test_large_sums_of_values_go_to_the_store(ground: Ground) -> None:
     async def story() -> None:
         store = ground.folder / "values"
         store.mkdir()
-        async with playing(
-            FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)
-        ) as (client, worker):
+        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)) as (
+            client,
+            worker,
+        ):
             tasks = [*(call(number) for number in range(40)), call(99, *range(40))]
             job = await client.submit(job_chunks(tasks, store=str(store)))
             await client.ended(job)
@@ -404,9 +409,10 @@ def test_values_over_the_limit_fail_their_task(ground: Ground) -> None:
         def behave(work: Work) -> Outcome:
             return Succeeded(large)
 
-        async with playing(
-            FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)
-        ) as (client, _):
+        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave)) as (
+            client,
+            _,
+        ):
             job = await client.submit(job_chunks([call(0), call(1), call(2), call(3, 0, 1, 2)]))
             await client.until(job, lambda info: info.ended_ms is not None)
             found = await client.changes(job, tasks=(3,), values=True)
@@ -422,9 +428,10 @@ def test_values_over_the_limit_fail_their_task(ground: Ground) -> None:
 def test_too_many_classes_are_rejected(ground: Ground) -> None:
     async def story() -> None:
         resources = Request((("cpus", 1000 * UNIT),))
-        async with playing(
-            FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, resources=resources)
-        ) as (client, _):
+        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, resources=resources)) as (
+            client,
+            _,
+        ):
             jobs = []
             for number in range(1, 202):
                 options = TaskOptions(Request((("cpus", number * UNIT),)))
@@ -442,7 +449,7 @@ def test_too_many_classes_are_rejected(ground: Ground) -> None:
 
 def test_what_does_not_belong_into_the_ledger_is_a_dead_letter(ground: Ground) -> None:
     async def story() -> None:
-        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer)) as (client, worker):
+        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer)) as (client, _):
             names = client.names
             stranger = Signer("t", SigningKey.parse(new_key()))
             chunk = job_chunks([call(0)])[0]
@@ -490,6 +497,7 @@ def test_a_chunk_that_was_lost_on_its_way_is_published_again(ground: Ground) -> 
             # The broker loses the queue and what was in it.
             await client.broker.delete(queue)
             async with playing(FakeWorker.open(ground.url, ground.signer)) as (worker,):
+
                 async def beat() -> None:
                     while True:
                         await worker.heartbeat()

@@ -30,7 +30,7 @@ HERE = m.Origin("host", "/usr/bin/python3", "3.11.0")
 FUNCTION = "f" * 64
 FUNCTIONS = {FUNCTION: m.Function("work", "tests", b"code")}
 NO_ARGUMENTS = Inline(Encoding.msgpack, pack([[], {}]))
-ONE_CPU = Request()
+FOUR_CPUS = Request((("cpus", 4 * UNIT),))
 
 
 def value(plain: object) -> Inline:
@@ -218,7 +218,7 @@ class FakeWorker:
     actor: Actor
     boot: str
     behave: Callable[[Work], Outcome | Iterable[m.ReplyItem]] = succeed
-    resources: Request = Request((("cpus", 4 * UNIT),))
+    resources: Request = FOUR_CPUS
     seen: list[Work] = field(default_factory=list)
     control: asyncio.Queue[m.Message] = field(default_factory=asyncio.Queue)
     welcomed: asyncio.Event = field(default_factory=asyncio.Event)
@@ -228,7 +228,9 @@ class FakeWorker:
     _executions: int = 0
 
     @classmethod
-    async def open(cls, url: str, signer: Signer, name: str = "worker-1", *, token: bool = False, boot: str = "", **options: object) -> Self:
+    async def open(
+        cls, url: str, signer: Signer, name: str = "worker-1", *, token: bool = False, boot: str = "", **options: object
+    ) -> Self:
         """Connect, say hello, and wait for the welcome."""
         broker = await open_broker(url, name=name, timeout=PATIENCE)
         actor = Actor(signer, broker, m.Role.worker, name)

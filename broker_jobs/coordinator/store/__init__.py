@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from broker_jobs.coordinator.store.lookups import Lookups
 from broker_jobs.coordinator.store.rows import (
     ClassRow,
     EarlyRow,
@@ -17,7 +18,6 @@ from broker_jobs.coordinator.store.rows import (
     WorkerRow,
     job_row,
 )
-from broker_jobs.coordinator.store.lookups import Lookups
 from broker_jobs.coordinator.store.store import LedgerStore
 from broker_jobs.coordinator.store.writes import Writes
 

@@ -86,18 +86,22 @@ class LedgerStore:
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         try:
             schema.metadata.create_all(connection)
-            known = {row.name: row.value for row in connection.execute(sa.select(schema.meta))}
-            wanted = {"schema": str(schema.SCHEMA_VERSION), "namespace": namespace}
-            if not known:
-                connection.execute(schema.meta.insert(), [{"name": name, "value": value} for name, value in wanted.items()])
-            elif known.get("schema") != wanted["schema"]:
-                raise LedgerRefused(f"the ledger {self.path} has the format {known.get('schema')}, and this version reads {wanted['schema']}")
-            elif known.get("namespace") != namespace:
-                raise LedgerRefused(f"the ledger {self.path} belongs to the namespace {known.get('namespace')!r}, not to {namespace!r}")
+            self._claim(connection, namespace)
         except BaseException:
             connection.exec_driver_sql("ROLLBACK")
             raise
         connection.exec_driver_sql("COMMIT")
+
+    def _claim(self, connection: Connection, namespace: str) -> None:
+        """Write down whose ledger it is, or see whether it is ours."""
+        wanted = {"schema": str(schema.SCHEMA_VERSION), "namespace": namespace}
+        known = {row.name: row.value for row in connection.execute(sa.select(schema.meta))}
+        if not known:
+            connection.execute(schema.meta.insert(), [{"name": name, "value": value} for name, value in wanted.items()])
+        elif known.get("schema") != wanted["schema"]:
+            raise LedgerRefused(f"the ledger {self.path} has the format {known.get('schema')}, and this version reads {wanted['schema']}")
+        elif known.get("namespace") != namespace:
+            raise LedgerRefused(f"the ledger {self.path} belongs to the namespace {known.get('namespace')!r}, not to {namespace!r}")
 
     # --- transactions ---
 

@@ -1,0 +1,148 @@
+"""Bugs that could be in the coordinator; the properties in ``tests/property/test_coordinator_ledger.py``, or the stories in
+``tests/unit/test_coordinator_ledger.py``, must find each.
+
+What the reconciler heals by itself only a story can show.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+TESTS: Final = "tests/property/test_coordinator_ledger.py"
+
+_STORIES: Final = "tests/unit/test_coordinator_ledger.py"
+
+_HERE: Final = "broker_jobs/coordinator"
+
+MUTANTS: Final = (
+    # (what is broken, file, text, text of the mutant[, tests that must find it])
+    (
+        "apply a chunk that comes twice",
+        f"{_HERE}/intake.py",
+        "if job is None or chunk.chunk in job.chunks:",
+        "if job is None:",
+    ),
+    (
+        "do not keep replies that come before their task",
+        f"{_HERE}/replies.py",
+        "        batch.writes.early.append(EarlyRow(self._next_early, reply.job, item.task, alone, batch.now_ms))\n",
+        "",
+        _STORIES,
+    ),
+    (
+        "do not apply them when the task comes",
+        f"{_HERE}/ledger.py",
+        "                    self._replies.catch_up(batch, job, [task.number for task in message.tasks], self._patience)",
+        "                    pass",
+        _STORIES,
+    ),
+    (
+        "forget the outbox at the start",
+        f"{_HERE}/ledger.py",
+        "        batch.effects.outbox = self._outbox\n",
+        "",
+        _STORIES,
+    ),
+    (
+        "take messages out of the outbox before they are confirmed",
+        f"{_HERE}/mailer.py",
+        "        batch.writes.outbox.append(row)\n",
+        "",
+        _STORIES,
+    ),
+    (
+        "do not write down in which chunk a task is",
+        f"{_HERE}/live.py",
+        "            facts.chunk,\n",
+        "            None,\n",
+    ),
+    (
+        "do not note that a task was taken",
+        f"{_HERE}/replies.py",
+        "        job.taken.add(item.task)\n",
+        "",
+        _STORIES,
+    ),
+    (
+        "do not tell the rows what was taken",
+        f"{_HERE}/live.py",
+        "            number in self.taken,\n",
+        "            False,\n",
+    ),
+    (
+        "leave what a lost worker had taken",
+        f"{_HERE}/jobs.py",
+        "        for job, number in self.taken_by(worker, boot):\n            self.lose_task(batch, job, number)\n",
+        "",
+        _STORIES,
+    ),
+    (
+        "do not look for delayed attempts after a start",
+        f"{_HERE}/jobs.py",
+        "                if task.due_ms is not None:\n",
+        "                if False:\n",
+    ),
+    (
+        "do not write down when an attempt is due",
+        f"{_HERE}/jobs.py",
+        "                        job.tasks[number].due_ms = due\n",
+        "",
+    ),
+    (
+        "do not miss what is nowhere",
+        f"{_HERE}/jobs.py",
+        "        for number, attempt in lost.attempts:\n            self.send_again(batch, job, number, attempt)\n",
+        "",
+    ),
+    (
+        "never free the place of a chunk",
+        f"{_HERE}/live.py",
+        "            self.window.land(facts.chunk, number, busy_ms)\n",
+        "",
+    ),
+    (
+        "send tasks without the results of their predecessors",
+        f"{_HERE}/release.py",
+        "        packed |= more\n",
+        "",
+    ),
+    (
+        "read the results before they are written",
+        f"{_HERE}/jobs.py",
+        "            self._store.write_payloads(batch.writes)\n",
+        "",
+    ),
+    (
+        "record an outcome of an older attempt",
+        f"{_HERE}/replies.py",
+        "        event = AttemptEnded(item.task, item.attempt, clean",
+        "        event = AttemptEnded(item.task, job.machine.tasks[item.task].attempt, clean",
+        _STORIES,
+    ),
+    (
+        "do not write down a cancel",
+        f"{_HERE}/jobs.py",
+        "        facts.cancel_reason, facts.void_reason = machine.cancel_reason, machine.void_reason\n",
+        "",
+    ),
+    (
+        "drop late tasks of a job that has ended",
+        f"{_HERE}/intake.py",
+        "return None if chunk.chunk in self._store.look.chunk_names(facts.key) else self._jobs.restore(facts, batch.now)",
+        "return None",
+        _STORIES,
+    ),
+    (
+        "do not write down that a task is isolated",
+        f"{_HERE}/live.py",
+        "            record.isolated,\n",
+        "            False,\n",
+    ),
+    (
+        "do not miss what a worker that says hello has lost",
+        f"{_HERE}/workers.py",
+        "            yield Lose(worker.name, worker.boot)\n        state =",
+        "            pass\n        state =",
+        "tests/unit/test_workers.py",
+    ),
+)

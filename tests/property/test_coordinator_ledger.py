@@ -1,0 +1,208 @@
+"""The ledger under everything that may happen: any order, any number of times, and a crash between any two steps."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
+
+from broker_jobs.coordinator.store.parts import load_outcome
+from broker_jobs.core.job import Return
+from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
+from broker_jobs.core.spec import Retry, TaskOptions
+from broker_jobs.core.states import ENDED, TaskState
+from broker_jobs.ids import uuid7
+from broker_jobs.wire import messages as m
+from tests.support.cast import call, job_chunks, value
+from tests.support.ledger_world import Crash, Running, Standing, World
+
+if TYPE_CHECKING:
+    from broker_jobs.coordinator.store import TaskView
+
+OPTIONS = [
+    TaskOptions(),
+    TaskOptions(retry=Retry(3, 1.0, jitter=0.0), crash_limit=2),
+    TaskOptions(crash_limit=None, priority=3),
+    TaskOptions(crash_limit=1),
+]
+
+
+@st.composite
+def jobs(draw: st.DrawFn) -> list[m.Chunk]:
+    """The chunks of a job; its first ones may be direct."""
+    count = draw(st.integers(1, 8))
+    tasks = []
+    for number in range(count):
+        deps = draw(st.lists(st.integers(0, number - 1), max_size=2, unique=True)) if number else []
+        after = draw(st.lists(st.integers(0, number - 1), max_size=1)) if number else []
+        tasks.append(call(number, *deps, after=after))
+    direct = draw(st.booleans()) and not any(task.deps or task.after for task in tasks)
+    header = {"max_fails": draw(st.none() | st.integers(0, 2)), "ephemeral": draw(st.booleans())}
+    job = uuid7(draw(st.integers(0, 2**40)), draw(st.binary(min_size=10, max_size=10)))
+    return job_chunks(tasks, job=job, size=draw(st.integers(1, 4)), options=draw(st.sampled_from(OPTIONS)), direct=direct, **header)
+
+
+class LedgerStory(RuleBasedStateMachine):
+    """Chunks, replies, crashes, in any order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.world = World()
+        self.jobs: dict[str, list[m.Chunk]] = {}
+        self.to_send: list[m.Chunk] = []
+        self.ends: dict[tuple[str, int], TaskView] = {}
+
+    def teardown(self) -> None:
+        for chunk in self.to_send:
+            self.world.submit(chunk)
+        self.world.settle(self.jobs)
+        self.ends_stay()
+        for job, chunks in self.jobs.items():
+            facts = self.world.store.look.job(job)
+            assert facts is not None
+            assert sum(facts.counts.values()) == sum(len(chunk.tasks) for chunk in chunks), "no task is lost"
+            for chunk in chunks:
+                for task in chunk.tasks:
+                    view = self.world.store.look.task(facts.key, task.number)
+                    assert view is not None
+                    assert TaskState(view.state) in ENDED
+                    outcomes = self.world.store.look.outcomes(facts.key, [task.number])
+                    if view.state in {"succeeded", "failed"}:
+                        outcome = load_outcome(outcomes[task.number])
+                        assert outcome.tag == view.state, "the outcome is the one of the state"
+                        if isinstance(outcome, Succeeded):
+                            assert outcome.value == value([task.number, view.attempt]), "it is the one of the last attempt"
+        assert not self.world.ledger.jobs.live
+        self.world.close()
+
+    # --- what clients do ---
+
+    @initialize(chunks=jobs())
+    def first_job(self, chunks: list[m.Chunk]) -> None:
+        self.jobs[chunks[0].job] = chunks
+        for chunk in chunks:
+            self.world.submit(chunk)
+        self.world.batch(range(len(self.world.inbox)))
+
+    @rule(chunks=jobs())
+    @precondition(lambda self: len(self.jobs) < 3 and not self.to_send)
+    def next_job(self, chunks: list[m.Chunk]) -> None:
+        if chunks[0].job not in self.jobs:
+            self.jobs[chunks[0].job] = chunks
+            self.to_send.extend(chunks)
+
+    @rule(data=st.data(), twice=st.booleans())
+    @precondition(lambda self: self.to_send)
+    def send(self, data: st.DataObject, twice: bool) -> None:
+        position = data.draw(st.integers(0, len(self.to_send) - 1))
+        self.world.submit(self.to_send[position])
+        if not twice:
+            del self.to_send[position]
+
+    # --- what the coordinator does ---
+
+    @rule(data=st.data(), crash=st.sampled_from(Crash), confirms=st.integers(0, 5))
+    @precondition(lambda self: self.world.inbox)
+    def batch(self, data: st.DataObject, crash: Crash, confirms: int) -> None:
+        chosen = data.draw(st.sets(st.integers(0, len(self.world.inbox) - 1), min_size=1, max_size=6))
+        self.world.batch(chosen, crash, confirms)
+
+    @rule(crash=st.sampled_from(Crash))
+    @precondition(lambda self: self.world.inbox)
+    def everything(self, crash: Crash) -> None:
+        self.world.batch(range(len(self.world.inbox)), crash, confirms=len(self.world.unconfirmed))
+
+    # --- what workers and the broker do ---
+
+    def _standing(self, data: st.DataObject) -> tuple[str, Standing]:
+        queue = data.draw(st.sampled_from(sorted(name for name, items in self.world.queues.items() if items)))
+        position = data.draw(st.integers(0, len(self.world.queues[queue]) - 1))
+        return queue, self.world.queues[queue][position]
+
+    @rule(data=st.data())
+    @precondition(lambda self: any(self.world.queues.values()))
+    def work(self, data: st.DataObject) -> None:
+        world = self.world
+        queue, standing = self._standing(data)
+        chunk = standing.chunk
+        items: list[m.ReplyItem] = []
+        for task in chunk.tasks:
+            number, attempt = task.number, task.attempt
+            if standing.redelivered:
+                items.append(m.Returned(number, attempt, Return.redelivered))
+                continue
+            if chunk.isolated:
+                items.append(m.Started(number, attempt, world.execution(), world.now_ms))
+            match data.draw(st.sampled_from(["good", "taken", "taken", "bad", "crash", "unstarted", "canceled", "started"])):
+                case "good":
+                    items.append(world.succeed(chunk, task))
+                case "bad":
+                    items.append(world.ended(task, Failed(Cause.error, "ValueError: no")))
+                case "crash":
+                    items.append(world.ended(task, Crashed("killed by signal 9", 9)))
+                case "canceled":
+                    items.append(world.ended(task, Canceled("told to")))
+                case "unstarted":
+                    items.append(m.Returned(number, attempt, Return.unstarted))
+                case "started":
+                    items.append(m.Started(number, attempt, world.execution(), world.now_ms))
+                    items.append(m.Progress(number, attempt, 0.5, "half"))
+                case _:
+                    execution = world.execution()
+                    items.append(m.Taken(number, attempt, execution))
+                    world.taken.append(Running(chunk.job, task, world.boot, execution))
+        world.reply(chunk.job, *items)
+        if data.draw(st.booleans()):
+            world.queues[queue].remove(standing)
+        else:
+            # The worker died before it could acknowledge.
+            standing.redelivered = True
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.world.taken)
+    def finish_taken(self, data: st.DataObject) -> None:
+        item = data.draw(st.sampled_from(self.world.taken))
+        self.world.taken.remove(item)
+        self.world.reply(item.job, self.world.ended(item.task, Failed(Cause.exit_code, "exit code 1", exit_code=1)))
+
+    @rule(data=st.data(), trouble=st.sampled_from(["lost worker", "lost chunk", "redelivery", "time", "cancel"]))
+    def trouble(self, data: st.DataObject, trouble: str) -> None:
+        world = self.world
+        chunks = any(world.queues.values())
+        match trouble:
+            case "lost worker":
+                world.lose_worker()
+            case "lost chunk" if chunks:
+                queue, standing = self._standing(data)
+                world.queues[queue].remove(standing)
+            case "redelivery" if chunks:
+                self._standing(data)[1].redelivered = True
+            case "cancel":
+                job = data.draw(st.sampled_from(sorted(self.jobs)))
+                tasks = data.draw(st.none() | st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple))
+                world.ask(m.CancelTasks(job, tasks, "enough", unstarted_only=data.draw(st.booleans())))
+            case _:
+                world.now += data.draw(st.sampled_from([0.5, 2.0, 10.0]))
+
+    # --- what must always be true ---
+
+    @invariant()
+    def memory_is_what_the_rows_tell(self) -> None:
+        self.world.check()
+
+    @invariant()
+    def ends_stay(self) -> None:
+        """A task that ended never changes: one outcome is recorded."""
+        for job in self.jobs:
+            facts = self.world.store.look.job(job)
+            if facts is None:
+                continue
+            for view in self.world.store.look.changes(facts.key, 0, 100, None):
+                if TaskState(view.state) in ENDED:
+                    assert self.ends.setdefault((job, view.number), view) == view
+
+
+TestLedgerStory = LedgerStory.TestCase
+TestLedgerStory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)

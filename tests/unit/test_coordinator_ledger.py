@@ -1,0 +1,257 @@
+"""Stories of the ledger, one fault each; queues are lists and the clock is a number."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_jobs.core.job import Return
+from broker_jobs.core.outcome import Cause, Failed, Succeeded
+from broker_jobs.core.spec import Retry, TaskOptions
+from broker_jobs.wire import messages as m
+from tests.support.cast import call, job_chunks, value
+from tests.support.ledger_world import GRACE, Crash, World, of_attempt
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from broker_jobs.coordinator.store import TaskView
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    step(world)
+    yield world
+    world.check()
+    world.close()
+
+
+def step(world: World, crash: Crash = Crash.never) -> None:
+    """The coordinator takes everything that is there."""
+    world.batch(range(len(world.inbox)), crash)
+
+
+def submit(world: World, chunks: list[m.Chunk]) -> str:
+    for chunk in chunks:
+        world.submit(chunk)
+    step(world)
+    return chunks[0].job
+
+
+def task(world: World, job: str, number: int = 0) -> TaskView:
+    facts = world.store.look.job(job)
+    assert facts is not None
+    view = world.store.look.task(facts.key, number)
+    assert view is not None
+    return view
+
+
+def standing(world: World) -> list[m.Chunk]:
+    return [item.chunk for queue in world.queues.values() for item in queue]
+
+
+def take(world: World) -> m.Chunk:
+    """The worker receives the one chunk that there is."""
+    (chunk,) = standing(world)
+    world.queues.clear()
+    return chunk
+
+
+def take_task(world: World) -> m.Chunk:
+    """The worker keeps the one task that there is."""
+    chunk = take(world)
+    world.reply(chunk.job, m.Taken(0, chunk.tasks[0].attempt, "e.1"))
+    step(world)
+    return chunk
+
+
+def restart(world: World) -> None:
+    """A coordinator that owes nothing to the broker dies, and another comes up."""
+    world.batch((), confirms=len(world.unconfirmed))
+    world.restart()
+
+
+def test_a_reply_before_its_chunk_is_applied_when_that_comes(world: World) -> None:
+    (chunk,) = job_chunks([call(0)])
+    world.reply(chunk.job, world.ended(chunk.tasks[0], Succeeded(value("early"))))
+    step(world)
+    world.restart()
+    submit(world, [chunk])
+    assert task(world, chunk.job).state == "succeeded"
+    assert world.ledger.jobs.live == {}
+
+
+@pytest.mark.parametrize("crash", list(Crash))
+def test_a_released_chunk_is_published_whenever_the_coordinator_dies(world: World, crash: Crash) -> None:
+    (chunk,) = job_chunks([call(0)])
+    world.submit(chunk)
+    step(world, crash)
+    if crash is not Crash.never:
+        step(world)
+    assert {item.tasks[0].attempt for item in standing(world)} == {1}
+
+
+def test_what_was_not_confirmed_is_published_again_at_the_next_start(world: World) -> None:
+    submit(world, job_chunks([call(0)]))
+    world.queues.clear()
+    world.restart()
+    assert len(standing(world)) == 1
+    world.batch((), confirms=len(world.unconfirmed))
+    world.queues.clear()
+    world.restart()
+    assert standing(world) == []
+
+
+def test_what_a_lost_worker_had_taken_is_tried_again(world: World) -> None:
+    job = submit(world, job_chunks([call(0)]))
+    take_task(world)
+    restart(world)
+    world.say(m.Token("w", world.boot), "t.returned")
+    step(world)
+    assert task(world, job).state == "running"
+    world.now += GRACE + 1
+    step(world)
+    (again,) = standing(world)
+    assert (again.isolated, again.tasks[0].attempt) == (True, 2)
+
+
+def test_what_a_new_boot_does_not_know_is_tried_again(world: World) -> None:
+    submit(world, job_chunks([call(0)]))
+    take_task(world)
+    world.boots += 1
+    world.hello()
+    step(world)
+    assert [chunk.tasks[0].attempt for chunk in standing(world)] == [2]
+
+
+def test_what_the_same_boot_has_no_more_is_tried_again(world: World) -> None:
+    submit(world, job_chunks([call(0)]))
+    take_task(world)
+    world.hello()
+    step(world)
+    assert [chunk.tasks[0].attempt for chunk in standing(world)] == [2]
+
+
+def test_an_outcome_of_an_older_attempt_is_a_duplicate(world: World) -> None:
+    job = submit(world, job_chunks([call(0)]))
+    first = take(world)
+    world.reply(job, m.Returned(0, 1, Return.unstarted))
+    step(world)
+    world.reply(job, world.ended(first.tasks[0], Succeeded(value("late"))))
+    step(world)
+    assert task(world, job).state == "queued"
+    second = take(world)
+    world.reply(job, world.succeed(second, second.tasks[0]))
+    step(world)
+    assert task(world, job).attempt == 2
+    facts = world.store.look.job(job)
+    assert facts is not None
+    assert of_attempt(second.tasks[0]).data in world.store.look.outcomes(facts.key, [0])[0]
+
+
+def test_a_delayed_attempt_goes_out_when_it_is_due_also_after_a_restart(world: World) -> None:
+    job = submit(world, job_chunks([call(0)], options=TaskOptions(retry=Retry(2, 5.0, jitter=0.0))))
+    chunk = take(world)
+    world.reply(job, world.ended(chunk.tasks[0], Failed(Cause.error, "no")))
+    step(world)
+    restart(world)
+    world.now += 4.9
+    step(world)
+    assert standing(world) == []
+    assert world.ledger.due_in(world.now, world.now_ms) == pytest.approx(0.1)
+    world.now += 0.2
+    step(world)
+    assert [chunk.tasks[0].attempt for chunk in standing(world)] == [2]
+
+
+def test_a_cancel_survives_a_restart_and_reaches_tasks_that_come_later(world: World) -> None:
+    first, second = job_chunks([call(0), call(1)], size=1)
+    submit(world, [first])
+    chunk = take(world)
+    world.reply(chunk.job, m.Started(0, 1, "e.1", world.now_ms))
+    world.ask(m.CancelTasks(first.job, reason="no"))
+    step(world)
+    assert task(world, first.job).state == "canceling"
+    world.restart()
+    submit(world, [second])
+    assert task(world, first.job, 1).state == "canceled"
+    world.reply(chunk.job, m.Returned(0, 1, Return.unstarted))
+    step(world)
+    assert task(world, first.job).state == "canceled"
+    assert world.ledger.jobs.live == {}
+
+
+def test_tasks_that_come_after_the_end_of_their_job_are_recorded(world: World) -> None:
+    first, second, third = job_chunks([call(0), call(1), call(2)], size=1)
+    submit(world, [first])
+    world.ask(m.CancelTasks(first.job, reason="no"))
+    step(world)
+    submit(world, [third, second, third])
+    facts = world.store.look.job(first.job)
+    assert facts is not None
+    assert (facts.total, facts.counts) == (3, {"canceled": 3})
+    assert [task(world, first.job, number).state for number in (1, 2)] == ["canceled", "canceled"]
+
+
+def test_a_forgotten_job_is_not_revived_by_what_comes_twice(world: World) -> None:
+    chunks = job_chunks([call(0)], ephemeral=True)
+    job = submit(world, chunks)
+    chunk = take(world)
+    world.ask(m.ForgetJobs((job,)))
+    world.submit(chunks[0])
+    world.reply(job, world.ended(chunk.tasks[0], Succeeded()))
+    step(world)
+    assert world.store.look.job(job) is None
+    assert world.ledger.jobs.live == {}
+    assert world.store.look.early_jobs()[0] == set()
+
+
+def test_a_chunk_that_a_class_queue_gave_up_goes_out_again(world: World) -> None:
+    job = submit(world, job_chunks([call(0), call(1, 0)]))
+    world.give_up(take(world))
+    step(world)
+    (again,) = standing(world)
+    assert (again.tasks[0].attempt, again.isolated) == (2, False)
+    assert task(world, job).crashes == 0
+
+
+def test_a_direct_chunk_whose_queue_was_missing_goes_out_at_once(world: World) -> None:
+    chunks = job_chunks([call(0)], direct=True)
+    submit(world, chunks)
+    world.queues.clear()
+    queue = "t.task." + chunks[0].resource_class + ".normal"
+    with world.store.transaction():
+        world.ledger.begin(world.now, world.now_ms)
+        world.ledger.opened(chunks[0].resource_class, (queue,))
+        effects = world.ledger.finish()
+    world.publish(effects)
+    assert [(chunk.chunk, chunk.tasks[0].attempt) for chunk in standing(world)] == [("r0", 1)]
+
+
+def test_a_value_of_the_job_may_come_with_a_later_chunk(world: World) -> None:
+    key = "ab" * 32
+    first, second = job_chunks([call(0, key), call(1)], size=1)
+    submit(world, [first])
+    assert standing(world) == []
+    submit(world, [dataclasses.replace(second, values={key: value("shared")})])
+    given = {chunk.tasks[0].number: dict(chunk.values) for chunk in standing(world)}
+    assert given == {0: {key: value("shared")}, 1: {}}
+
+
+def test_a_value_that_never_came_fails_its_task(world: World) -> None:
+    job = submit(world, job_chunks([call(0, "ab" * 32)]))
+    assert task(world, job).state == "failed"
+    assert "did not come" in task(world, job).reason
+
+
+def test_more_tasks_than_the_seal_says_are_not_taken(world: World) -> None:
+    first, second = job_chunks([call(0), call(1)], size=1)
+    sealed = dataclasses.replace(first, seal=m.Seal(1, 1))
+    job = submit(world, [sealed, second])
+    assert [chunk.tasks[0].number for chunk in standing(world)] == [0]
+    facts = world.store.look.job(job)
+    assert facts is not None
+    assert facts.counts == {"queued": 1}

@@ -1,0 +1,62 @@
+"""Which published tasks are nowhere."""
+
+from __future__ import annotations
+
+from broker_jobs.coordinator.reconcile import Inventory, Missing, Published, Reconciler
+
+CHUNK = Published("job", "r0", "q", 0.0, ((0, 1), (1, 1)))
+OTHER = Published("job", "r1", "p", 0.0, ((2, 1),))
+ALL = Missing("job", "r0", ((0, 1), (1, 1)))
+
+
+def idle(at: float) -> list[Inventory]:
+    return [Inventory(at, frozenset())]
+
+
+def test_two_looks_apart_at_an_empty_queue_and_word_of_all_workers() -> None:
+    reconciler = Reconciler(5.0)
+    assert reconciler.suspicious([CHUNK], idle(20.0)) == {"q"}
+    assert reconciler.decide({"q": 0}, [CHUNK], idle(20.0), 20.0) == []
+    assert reconciler.decide({"q": 0}, [CHUNK], idle(23.0), 24.9) == []
+    assert reconciler.decide({"q": 0}, [CHUNK], idle(23.0), 25.0) == [ALL]
+
+
+def test_one_look_proves_nothing_nor_does_a_queue_that_was_not_empty_between() -> None:
+    reconciler = Reconciler(5.0)
+    reconciler.decide({"q": 0}, [CHUNK], idle(20.0), 20.0)
+    reconciler.decide({"q": 1}, [CHUNK], idle(25.0), 25.0)
+    assert reconciler.decide({"q": 0}, [CHUNK], idle(30.0), 30.0) == []
+    reconciler.decide({}, [CHUNK], idle(35.0), 35.0)
+    assert reconciler.decide({"q": 0}, [CHUNK], idle(40.0), 40.0) == [], "a queue that could not be asked starts anew"
+
+
+def test_a_worker_that_has_not_spoken_since_may_hold_it() -> None:
+    reconciler = Reconciler(5.0)
+    workers = [Inventory(19.0, frozenset()), Inventory(30.0, frozenset())]
+    reconciler.decide({"q": 0}, [CHUNK], workers, 20.0)
+    assert reconciler.decide({"q": 0}, [CHUNK], workers, 30.0) == []
+    assert reconciler.decide({"q": 0}, [CHUNK], [], 30.0) == [ALL], "without workers nobody holds it"
+
+
+def test_what_a_worker_holds_is_not_missing() -> None:
+    reconciler = Reconciler(5.0)
+    holds = [Inventory(30.0, frozenset({("job", 0, 1)}))]
+    reconciler.decide({"q": 0}, [CHUNK], holds, 20.0)
+    assert reconciler.decide({"q": 0}, [CHUNK], holds, 30.0) == [Missing("job", "r0", ((1, 1),))]
+    assert reconciler.suspicious([CHUNK], [Inventory(0.0, frozenset({("job", 0, 1), ("job", 1, 1)}))]) == set()
+    older = [Inventory(30.0, frozenset({("job", 0, 0), ("job", 1, 2)}))]
+    assert reconciler.suspicious([CHUNK], older) == {"q"}, "another attempt is another thing"
+
+
+def test_a_chunk_that_was_published_after_the_look_needs_two_of_its_own() -> None:
+    reconciler = Reconciler(5.0)
+    late = Published("job", "r9", "q", 22.0, ((7, 1),))
+    reconciler.decide({"q": 0}, [CHUNK], idle(20.0), 20.0)
+    assert reconciler.decide({"q": 0}, [CHUNK, late], idle(26.0), 26.0) == [ALL]
+    assert reconciler.decide({"q": 0}, [late], idle(32.0), 32.0) == [Missing("job", "r9", ((7, 1),))]
+
+
+def test_queues_are_told_apart() -> None:
+    reconciler = Reconciler(5.0)
+    reconciler.decide({"q": 0, "p": 3}, [CHUNK, OTHER], idle(20.0), 20.0)
+    assert reconciler.decide({"q": 0, "p": 0}, [CHUNK, OTHER], idle(26.0), 26.0) == [ALL]

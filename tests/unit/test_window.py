@@ -1,0 +1,132 @@
+"""Which ready tasks go out as which chunk."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker_jobs.coordinator.window import MOST_TASKS, WINDOW, Draft, Group, Ready, Turns, Window
+from broker_jobs.core.value import CHUNK_LIMIT
+
+GROUP = Group(0, "q", 0)
+
+
+def filled(count: int, *, group: Group = GROUP, size: int = 100, first: int = 0) -> Window:
+    window = Window()
+    for number in range(first, first + count):
+        window.add(group, Ready(number, 1, size))
+    return window
+
+
+def drafts(window: Window, slots: int = 1) -> list[Draft]:
+    """All chunks that go out now."""
+    made = []
+    while draft := window.draft(lambda _: slots, lambda _: True):
+        window.take_off(f"r{len(made)}", draft.group, (task.number for task in draft.tasks), 0.0)
+        made.append(draft)
+    return made
+
+
+def sizes(made: list[Draft]) -> list[int]:
+    return [len(draft.tasks) for draft in made]
+
+
+@pytest.mark.parametrize(
+    ("ready", "slots", "first"),
+    [(1, 1, 1), (8, 2, 1), (9, 2, 2), (100, 1, 25), (400, 1, 100), (10_000, 1, 100), (10_000, 50, 50), (10, 0, 3)],
+)
+def test_each_slot_gets_a_few_chunks(ready: int, slots: int, first: int) -> None:
+    draft = filled(ready).draft(lambda _: slots, lambda _: True)
+    assert draft is not None
+    assert len(draft.tasks) == first
+
+
+def test_a_class_queue_has_room_for_a_window_of_chunks() -> None:
+    window = filled(10_000)
+    assert sizes(drafts(window)) == [MOST_TASKS] * WINDOW
+    assert not window.open()
+    for number in range(MOST_TASKS):
+        assert not window.open()
+        window.land("r0", number)
+    assert window.open()
+    assert window.waiting == 10_000 - WINDOW * MOST_TASKS
+
+
+def test_a_full_class_queue_does_not_hold_up_another() -> None:
+    window = filled(10_000)
+    drafts(window)
+    other = Group(1, "gpu", 0)
+    window.add(other, Ready(20_000, 1, 10))
+    assert window.draft(lambda _: 1, lambda _: True) == Draft(other, (Ready(20_000, 1, 10),))
+    assert window.waiting_queues() == {"q"}
+
+
+def test_the_more_urgent_go_first_then_the_lower_number() -> None:
+    window = Window()
+    urgent = Group(1, "q", 5)
+    for number in (7, 3):
+        window.add(GROUP, Ready(number, 1, 1))
+    window.add(urgent, Ready(9, 1, 1))
+    assert [draft.tasks[0].number for draft in drafts(window, slots=10)] == [9, 3, 7]
+
+
+def test_a_chunk_is_closed_before_it_grows_too_large() -> None:
+    window = filled(10, size=CHUNK_LIMIT // 3)
+    assert sizes(drafts(window, slots=0))[0] == 3
+    assert sizes(drafts(filled(3, size=10 * CHUNK_LIMIT))) == [1, 1, 1]
+
+
+def test_isolated_tasks_travel_alone() -> None:
+    window = filled(50, group=Group(0, "q", 0, isolated=True))
+    assert sizes(drafts(window)) == [1] * WINDOW
+
+
+def test_what_is_not_current_is_dropped() -> None:
+    window = filled(10)
+    draft = window.draft(lambda _: 1, lambda task: task.number >= 8)
+    assert draft is not None
+    assert [task.number for task in draft.tasks] == [8, 9]
+    assert window.draft(lambda _: 1, lambda _: True) is None
+
+
+def test_slow_chunks_make_smaller_ones_and_quick_ones_larger_again() -> None:
+    window = filled(4000)
+    first = window.draft(lambda _: 1, lambda _: True)
+    assert first is not None
+    assert len(first.tasks) == 100
+    window.take_off("r0", first.group, (task.number for task in first.tasks), 0.0)
+    for task in first.tasks[1:]:
+        window.split("r0")
+        window.land("r0", task.number)
+        window.add(GROUP, Ready(task.number, 2, 100))
+    window.land("r0", first.tasks[0].number, busy_ms=800)
+    expected = [25, 50, 100, 100]
+    for name, size in zip("abcd", expected, strict=True):
+        draft = window.draft(lambda _: 1, lambda _: True)
+        assert draft is not None
+        assert len(draft.tasks) == size
+        window.take_off(name, draft.group, (task.number for task in draft.tasks), 0.0)
+        for task in draft.tasks:
+            window.land(name, task.number, busy_ms=1)
+
+
+def test_landing_twice_or_elsewhere_changes_nothing() -> None:
+    window = filled(2)
+    drafts(window)
+    window.land("r0", 0)
+    window.land("r0", 0)
+    window.land("r0", 77)
+    window.land("nowhere", 1)
+    assert set(window.flights) == {"r1"}
+    window.land("r1", 1)
+    assert not window.flights
+
+
+def test_the_job_served_longest_ago_comes_first() -> None:
+    turns = Turns()
+    assert turns.order({"b", "a", "c"}) == ["a", "b", "c"]
+    turns.served("a")
+    turns.served("b")
+    assert turns.order({"b", "a", "c"}) == ["c", "a", "b"]
+    turns.served("a")
+    turns.drop("b")
+    assert turns.order({"b", "a"}) == ["b", "a"]

@@ -1,0 +1,111 @@
+"""When a worker is there, suspect, lost."""
+
+from __future__ import annotations
+
+from broker_jobs.coordinator.workers import KEPT, SILENCE, AskHello, Drop, Greet, Lose, Save, WorkerCommand, Workers, WorkerState
+from broker_jobs.core.spec import UNIT, Request
+from broker_jobs.wire import messages as m
+
+FOUR = Request((("cpus", 4 * UNIT),))
+
+
+def hello(boot: str = "b1", name: str = "w", held: tuple[m.Held, ...] = ()) -> m.Hello:
+    return m.Hello(name, boot, "host", 1, "0", FOUR, FOUR, held)
+
+
+def kinds(commands: list[WorkerCommand]) -> list[object]:
+    """Commands, without the worker in those that save."""
+    return [type(command) if isinstance(command, Save) else command for command in commands]
+
+
+def known(grace: float = 3.0) -> Workers:
+    workers = Workers(grace)
+    list(workers.hear(hello(), 0.0, 0))
+    return workers
+
+
+def test_a_hello_is_greeted_and_gives_slots() -> None:
+    workers = Workers(3.0)
+    assert kinds(list(workers.hear(hello(), 0.0, 5))) == [Save, Greet(hello())]
+    assert workers.known["w"].state is WorkerState.active
+    assert workers.slots(Request()) == 4
+    assert workers.slots(Request((("gpus", UNIT),))) == 0
+    list(workers.hear(m.Heartbeat("w", "b1", FOUR, draining=True), 1.0, 6))
+    assert workers.slots(Request()) == 0
+    assert [worker.name for worker in workers.present()] == ["w"]
+
+
+def test_a_token_makes_it_suspect_and_silence_loses_it() -> None:
+    workers = known()
+    assert kinds(list(workers.hear(m.Token("w", "b1"), 10.0, 0))) == [Save, AskHello("w")]
+    assert workers.due() == 13.0
+    assert list(workers.tick(12.9)) == []
+    assert kinds(list(workers.tick(13.0))) == [Lose("w", "b1"), Save]
+    assert workers.due() is None
+    assert list(workers.tick(20.0)) == []
+    assert list(workers.tick(13.0 + KEPT)) == [Drop("w")]
+
+
+def test_a_hello_within_the_grace_keeps_it() -> None:
+    workers = known()
+    list(workers.hear(m.Token("w", "b1"), 10.0, 0))
+    assert kinds(list(workers.hear(hello(), 12.0, 0))) == [Save, Greet(hello())]
+    assert list(workers.tick(14.0)) == []
+    list(workers.hear(m.Token("w", "b1"), 20.0, 0))
+    assert kinds(list(workers.hear(m.Heartbeat("w", "b1", FOUR), 21.0, 0))) == [Save]
+    assert list(workers.tick(24.0)) == []
+
+
+def test_the_coordinators_own_absence_lengthens_the_grace() -> None:
+    workers = known()
+    list(workers.hear(m.Token("w", "b1"), 10.0, 0, patience=40.0))
+    assert workers.due() == 40.0
+
+
+def test_a_token_of_an_older_boot_is_no_news() -> None:
+    workers = known()
+    assert kinds(list(workers.hear(hello("b2"), 1.0, 0))) == [Lose("w", "b1"), Save, Greet(hello("b2"))]
+    assert list(workers.hear(m.Token("w", "b1"), 2.0, 0)) == []
+    assert list(workers.hear(m.Token("stranger", "b1"), 2.0, 0)) == []
+    assert kinds(list(workers.hear(m.Heartbeat("w", "b1", FOUR), 2.0, 0))) == [AskHello("w")]
+
+
+def test_a_goodbye_ends_it_at_once() -> None:
+    workers = known()
+    assert kinds(list(workers.hear(m.Goodbye("w", "b1"), 1.0, 0))) == [Lose("w", "b1"), Save]
+    assert workers.present() == []
+    assert list(workers.hear(m.Token("w", "b1"), 2.0, 0)) == []
+    assert list(workers.hear(m.Goodbye("w", "b1"), 2.0, 0)) == []
+
+
+def test_a_silent_worker_is_asked_before_it_is_lost() -> None:
+    workers = known()
+    assert kinds(list(workers.tick(SILENCE))) == [Save, AskHello("w")]
+    assert kinds(list(workers.tick(SILENCE + 3.0))) == [Lose("w", "b1"), Save]
+
+
+def test_workers_of_the_ledger_must_say_hello_after_a_start() -> None:
+    workers = known()
+    again = Workers(3.0)
+    again.restore(workers.known.values(), until=30.0)
+    assert again.due() == 30.0
+    list(again.hear(hello(), 5.0, 0))
+    assert list(again.tick(31.0)) == []
+
+
+def test_what_an_unknown_or_absent_worker_takes_is_not_kept_for_ever() -> None:
+    workers = Workers(3.0)
+    assert kinds(list(workers.mention("w", "b1", 0.0, 0, patience=30.0))) == [Save, AskHello("w")]
+    assert list(workers.mention("w", "b1", 0.0, 0, patience=30.0)) == []
+    assert kinds(list(workers.tick(30.0))) == [Lose("w", "b1"), Save]
+    assert list(workers.mention("w", "b1", 31.0, 0, patience=0.0)) == [Lose("w", "b1")]
+    workers = known()
+    assert list(workers.mention("w", "b0", 0.0, 0, patience=0.0)) == [Lose("w", "b0")]
+
+
+def test_a_late_hello_of_a_lost_worker_is_greeted() -> None:
+    workers = known()
+    list(workers.hear(m.Token("w", "b1"), 10.0, 0))
+    list(workers.tick(13.0))
+    assert kinds(list(workers.hear(hello(), 14.0, 0))) == [Save, Greet(hello())]
+    assert workers.known["w"].state is WorkerState.active
