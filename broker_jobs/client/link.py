@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from broker_jobs.config import Settings
     from broker_jobs.core.spec import Lane
     from broker_jobs.wire.messages import Answer, Chunk, JobInfo, Question
+    from broker_jobs.wire.topology import Queue
 
 PATIENCE: Final = 10.0
 """Seconds after which a coordinator that does not answer is taken for absent."""
@@ -161,15 +162,18 @@ class BrokerLink:
             broker = await open_broker(settings.url, name=client, timeout=timeout)
             undo.push_async_callback(broker.close)
             self = cls(broker, settings, client, node)
-            ledgers = [self._topology.ledger(partition) for partition in range(PARTITIONS)]
-            replies = self._topology.reply_queue(client)
-            await broker.declare(self._topology.exchanges(), [*ledgers, self._topology.dead_letters(), replies])
-            broker.watch(self._up, self._down)
-            await broker.consume(replies.name, _CREDIT, self._receive)
+            await self.begin()
             if node:
                 await asyncio.to_thread(node.ensure)
             undo.pop_all()
         return self
+
+    async def begin(self) -> None:
+        """Declare what is needed, and listen."""
+        replies = self._topology.reply_queue(self._client)
+        await self._broker.declare(self._topology.exchanges(), [*self._ledgers(), self._topology.dead_letters(), replies])
+        self._broker.watch(self._up, self._down)
+        await self._broker.consume(replies.name, _CREDIT, self._receive)
 
     @property
     def client(self) -> str:
@@ -271,11 +275,12 @@ class BrokerLink:
                 return
             if Receipt.unroutable in receipts:
                 # Somebody has deleted the ledger's queue.
-                await self._broker.declare(
-                    self._topology.exchanges(), [self._topology.ledger(partition) for partition in range(PARTITIONS)]
-                )
+                await self._broker.declare(self._topology.exchanges(), self._ledgers())
             await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
             attempt += 1
+
+    def _ledgers(self) -> list[Queue]:
+        return [self._topology.ledger(partition) for partition in range(PARTITIONS)]
 
     def _receive(self, delivery: Delivery) -> None:
         try:

@@ -1,0 +1,289 @@
+"""The client's connection and core against a broker that does what the test says."""
+
+from __future__ import annotations
+
+import asyncio
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from broker_jobs.broker.port import Delivery, Depth, Outgoing, Receipt, Tag
+from broker_jobs.client.core import Core
+from broker_jobs.client.jobview import Layout, Row
+from broker_jobs.client.link import BrokerLink, Frame
+from broker_jobs.config import Settings
+from broker_jobs.core.outcome import Succeeded
+from broker_jobs.core.spec import Lane
+from broker_jobs.core.states import JobState, TaskState
+from broker_jobs.core.value import Encoding, Inline
+from broker_jobs.errors import BrokerBlocked, BrokerUnavailable, CoordinatorUnavailable, JobNotFound, SubmitUnknown
+from broker_jobs.wire.messages import (
+    Changes,
+    Ended,
+    FindJob,
+    GetChanges,
+    JobInfo,
+    JobNews,
+    Refusal,
+    Refused,
+    Reply,
+    Request,
+    Response,
+    Role,
+    TaskInfo,
+)
+from broker_jobs.wire.signing import Signer, SigningKey
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from broker_jobs.broker.port import Broker
+    from broker_jobs.wire.messages import Answer, Message
+    from broker_jobs.wire.topology import Exchange, Queue
+
+KEY = SigningKey.parse("ab" * 32)
+SIGNER = Signer("bj", KEY)
+JOB = f"{7:032x}"
+LAYOUT = Layout((Row(0, 2, "one", array=True, program=False, retry=None),), 2, flat=True)
+VALUE = Inline(Encoding.msgpack, b"\x07")
+
+
+class Subscription:
+    """Of the reply queue."""
+
+    queue, credit = "q", 1
+
+    async def cancel(self, *, requeue: bool = False) -> None:
+        pass
+
+
+class ScriptedBroker:
+    """Keeps what is published, and answers as told."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.generation = 1
+        self.blocked: str | None = None
+        self.published: list[Outgoing] = []
+        self.dead: list[str] = []
+        self.declared = 0
+        self.receipt: Callable[[Outgoing], Receipt] = lambda _: Receipt.confirmed
+        self.on_publish: Callable[[Outgoing], None] = lambda _: None
+        self.receive: Callable[[Delivery], None] = lambda _: None
+        self._tags = 0
+
+    def watch(self, up: Callable[[int], None], down: Callable[[str], None]) -> None:
+        self.up, self.down = up, down
+
+    async def declare(self, exchanges: Sequence[Exchange], queues: Sequence[Queue]) -> None:
+        self.declared += 1
+
+    async def depth(self, queue: str) -> Depth | None:
+        return Depth(0, 0) if queue.endswith("open.normal") else None
+
+    async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
+        self.published += messages
+        for message in messages:
+            self.on_publish(message)
+        await asyncio.sleep(0)
+        return [self.receipt(message) for message in messages]
+
+    async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None]) -> Subscription:
+        self.receive = receive
+        return Subscription()
+
+    def done(self, delivery: Delivery) -> bool:
+        return True
+
+    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str) -> bool:
+        self.dead.append(reason)
+        return True
+
+    async def close(self) -> None:
+        pass
+
+    def hear(self, message: Message, role: Role, signer: Signer = SIGNER) -> None:
+        self.hear_bytes(signer.seal(message, role))
+
+    def hear_bytes(self, body: bytes) -> None:
+        self._tags += 1
+        self.receive(Delivery("q", "x", "k", body, Tag(1, self._tags)))
+
+    def requests(self) -> list[Request]:
+        found = [SIGNER.open(message.body).message for message in self.published if message.body.startswith(b"BJ")]
+        return [message for message in found if isinstance(message, Request)]
+
+    def answer_with(self, answer: Callable[[Request], Answer | None]) -> None:
+        """Answer questions from now on; None keeps silent."""
+
+        def on_publish(message: Outgoing) -> None:
+            opened = SIGNER.open(message.body).message if message.body.startswith(b"BJ") else None
+            found = answer(opened) if isinstance(opened, Request) else None
+            if found and isinstance(opened, Request):
+                asyncio.get_running_loop().call_soon(self.hear, Response(opened.request, found), Role.coordinator)
+
+        self.on_publish = on_publish
+
+
+def _settings(key: SigningKey | None = KEY) -> Settings:
+    return Settings("amqp://nowhere/", "bj", key, Path("/nowhere"), None, embedded=False)
+
+
+def _play(story: Callable[[ScriptedBroker, Core], Coroutine[None, None, None]]) -> ScriptedBroker:
+    broker = ScriptedBroker()
+
+    async def run() -> None:
+        link = BrokerLink(cast("Broker", broker), _settings(), "client-1", None)
+        await link.begin()
+        core = Core(link)
+        async with asyncio.timeout(20):
+            await story(broker, core)
+            await core.close()
+
+    asyncio.run(run())
+    return broker
+
+
+def _info(state: JobState, version: int, **counts: int) -> JobInfo:
+    return JobInfo(JOB, "job", state, version, 0, counts, 2)
+
+
+def _ended(task: int, attempt: int = 1) -> Reply:
+    return Reply(JOB, "w", "b", (Ended(task, attempt, "e", Succeeded(VALUE), 0, 0),))
+
+
+def test_what_is_not_confirmed_is_sent_again_until_it_is() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        answers = iter([Receipt.unknown, Receipt.refused])
+        broker.receipt = lambda _: next(answers, Receipt.confirmed)
+        await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 10)
+
+    broker = _play(story)
+    assert [message.body for message in broker.published] == [b"one"] * 3
+
+
+def test_what_was_never_confirmed_is_unknown() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.receipt = lambda message: Receipt.unknown if message.body == b"two" else Receipt.confirmed
+        with pytest.raises(SubmitUnknown, match="idempotency_key") as caught:
+            await core.submit(JOB, LAYOUT, [Frame("key", b"one"), Frame("key", b"two")], 0.2)
+        assert caught.value.job_id == JOB
+
+    broker = _play(story)
+    bodies = [message.body for message in broker.published]
+    assert (bodies.count(b"one"), bodies.count(b"two") > 1) == (1, True)
+
+
+def test_a_broker_without_memory_takes_nothing() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.blocked = "memory"
+        with pytest.raises(BrokerBlocked, match=r"memory.*nothing was sent"):
+            await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 1)
+
+    assert _play(story).published == []
+
+
+def test_without_a_connection_nothing_is_sent() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.down("gone")
+        with pytest.raises(BrokerUnavailable, match="nothing was sent"):
+            await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 0.1)
+
+    assert _play(story).published == []
+
+
+def test_a_ledger_queue_that_was_deleted_is_made_again() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        answers = iter([Receipt.unroutable])
+        broker.receipt = lambda _: next(answers, Receipt.confirmed)
+        await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 10)
+
+    assert _play(story).declared == 2
+
+
+def test_classes_that_are_open_are_remembered() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        wanted = frozenset({("open", Lane.normal), ("closed", Lane.normal)})
+        assert core.opened(wanted) == frozenset()
+        assert await core.open_classes(wanted) == {("open", Lane.normal)}
+        assert core.opened(wanted) == {("open", Lane.normal)}
+
+    _play(story)
+
+
+def test_replies_alone_bring_flat_work_to_its_end() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        job = await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 1)
+        asyncio.get_running_loop().call_soon(broker.hear, _ended(0), Role.worker)
+        assert (await core.ending(job, 0)).outcome == Succeeded(VALUE)
+        assert core.unfinished == {JOB}
+        broker.hear(_ended(1), Role.worker)
+        await core.ended(job)
+        assert len(await core.endings(job)) == 2
+        assert core.unfinished == set()
+
+    assert _play(story).requests() == []
+
+
+def test_a_question_without_an_answer() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        with pytest.raises(CoordinatorUnavailable, match="broker-jobs coordinator start"):
+            await core.ask(FindJob("last"), JobInfo, 0.1)
+        broker.answer_with(lambda _: Refused(Refusal.job_not_found, "there is no job yet"))
+        with pytest.raises(JobNotFound, match="no job yet"):
+            await core.find("last")
+        broker.answer_with(lambda _: Changes(_info(JobState.running, 1), 1))
+        with pytest.raises(CoordinatorUnavailable, match="of another version"):
+            await core.find("last")
+
+    _play(story)
+
+
+def test_after_a_reconnect_questions_are_asked_again_and_the_ledger_is_asked_for_what_was_missed() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        job = await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 1)
+        waiting = asyncio.ensure_future(core.ended(job))
+        asking = asyncio.ensure_future(core.find("last"))
+        await asyncio.sleep(0.01)
+        broker.down("gone")
+        assert [type(request.question) for request in broker.requests()] == [FindJob]
+
+        def answer(request: Request) -> Answer:
+            info = _info(JobState.succeeded, 5, succeeded=2)
+            return info if isinstance(request.question, FindJob) else Changes(info, 5)
+
+        broker.answer_with(answer)
+        broker.up(2)
+        assert (await asking).version == 5
+        await waiting
+        assert [type(request.question) for request in broker.requests()] == [FindJob, FindJob, GetChanges]
+
+    _play(story)
+
+
+def test_news_of_an_end_bring_the_outcomes_that_no_worker_tells() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        job = await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 1)
+        tasks = (TaskInfo(0, TaskState.succeeded, outcome=Succeeded(VALUE)), TaskInfo(1, TaskState.aborted, reason="task 0 failed"))
+        broker.answer_with(lambda _: Changes(_info(JobState.aborted, 9), 9, tasks))
+        asyncio.get_running_loop().call_soon(broker.hear, JobNews(_info(JobState.aborted, 9)), Role.coordinator)
+        assert (await core.ending(job, 1)).reason == "task 0 failed"
+
+    (request,) = _play(story).requests()
+    assert request.question == GetChanges(JOB, values=True, tasks=(1,))
+
+
+def test_what_does_not_belong_here_is_a_dead_letter_with_a_reason() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        job = await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 1)
+        broker.hear_bytes(b"garbage")
+        broker.hear(_ended(0), Role.submitter)
+        broker.hear(_ended(0), Role.worker, Signer("bj", SigningKey.parse("cd" * 32)))
+        broker.hear(_ended(0), Role.worker, Signer("other", KEY))
+        broker.hear(JobNews(_info(JobState.succeeded, 3)), Role.worker)
+        await asyncio.sleep(0.01)
+        assert not job.view.ended
+        assert job.view.ending(0) is None
+
+    assert [reason.partition(":")[0] for reason in _play(story).dead] == ["decode", "security", "security", "security", "security"]
