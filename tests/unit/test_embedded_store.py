@@ -198,7 +198,7 @@ def test_a_ledger_has_one_active_consumer(connect: Callable[[], Store]) -> None:
     with writing(first):
         first.unsubscribe(one)
         assert first.touched == {ledger}
-        assert first.directory.listeners(first.touched) == {"address 0"}
+        assert first.directory.listeners(first.touched) == ["address 0"]
     second.refresh()
     assert second.directory.active(ledger, two)
 

@@ -54,7 +54,7 @@ class Connection:
 
     def ring(self) -> None:
         """Tell others what the last transaction may have brought them."""
-        self._doorbell.ring(self.store.directory.listeners(self.store.touched) - {self._doorbell.address})
+        self._doorbell.ring(each for each in self.store.directory.listeners(self.store.touched) if each != self._doorbell.address)
 
     def close(self) -> None:
         """End it; peers notice by its lock, and give back what it held."""

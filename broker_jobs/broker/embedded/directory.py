@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from broker_jobs.broker.embedded.routes import Routes
 from broker_jobs.wire.topology import QueueKind
@@ -12,6 +12,10 @@ from broker_jobs.wire.topology import QueueKind
 if TYPE_CHECKING:
     import sqlite3
     from collections.abc import Iterable, Mapping
+
+
+_URGENCY: Final = (QueueKind.tasks, QueueKind.private, QueueKind.ledger, QueueKind.lease, QueueKind.dead)
+"""Who is woken first: a task can start, somebody waits for an answer, the ledger keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +101,11 @@ class Directory:
             return False
         return self._kinds[queue] is not QueueKind.ledger or consumers[0][0] == consumer
 
-    def listeners(self, queues: Iterable[int]) -> set[str]:
-        """Addresses of the connections that consume any of these queues."""
-        owners = {owner for queue in queues for _, owner in self._consumers.get(queue, ())}
-        return {self._addresses[owner] for owner in owners if owner in self._addresses}
+    def listeners(self, queues: Iterable[int]) -> list[str]:
+        """Addresses of the connections that consume any of these queues, the most urgent first."""
+        urgent = sorted(queues, key=lambda queue: _URGENCY.index(self._kinds[queue]))
+        owners = dict.fromkeys(owner for queue in urgent for _, owner in self._consumers.get(queue, ()))
+        return [self._addresses[owner] for owner in owners if owner in self._addresses]
 
     def everybody(self) -> set[str]:
         """Addresses of the other connections."""
