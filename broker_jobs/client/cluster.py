@@ -50,7 +50,7 @@ class LocalCluster:
         self.folder = Path(self._folder.name)
         self.url = url or config.sqlite_url(self.folder / "queue.db")
         self.namespace = new_name("cluster") if url else config.DEFAULT_NAMESPACE
-        self._key = new_key()
+        self.key = new_key()
         self._steps = tuple(steps)
         self._cpus = cpus if cpus is not None else max(1, len(os.sched_getaffinity(0)) // workers)
         self._clients: list[Client] = []
@@ -91,7 +91,7 @@ class LocalCluster:
         """
         given = {
             "namespace": self.namespace,
-            "signing_key": self._key,
+            "signing_key": self.key,
             **{name: value for name, value in options.items() if value is not None},
         }
         client = Client(self.url, **given)
@@ -143,7 +143,7 @@ class LocalCluster:
             **environ,
             "BROKER_JOBS_URL": self.url,
             "BROKER_JOBS_NAMESPACE": self.namespace,
-            "BROKER_JOBS_SIGNING_KEY": self._key,
+            "BROKER_JOBS_SIGNING_KEY": self.key,
             "BROKER_JOBS_HOME": str(self.folder),
             "BROKER_JOBS_VALUE_STORE": str(self.folder / "values"),
         }
@@ -151,7 +151,7 @@ class LocalCluster:
     def _wait_for_workers(self, workers: int) -> None:
         """Return when all have said hello to the coordinator."""
         deadline = time.monotonic() + START_TIMEOUT
-        with Client(self.url, namespace=self.namespace, signing_key=self._key) as client:
+        with Client(self.url, namespace=self.namespace, signing_key=self.key) as client:
             client.runtime.reports_left_work = False
             while _active(client) < workers:
                 ended = [name for pid, name in self.processes.items() if self._ask({"poll": pid})["code"] is not None]
