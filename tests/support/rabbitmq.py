@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
 GIVEN: Final = "BROKER_JOBS_TEST_AMQP_URL"
+MANAGEMENT: Final = "BROKER_JOBS_TEST_MANAGEMENT_URL"
 
 _PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
 """Of the distribution's package; the wrappers in /usr/sbin change to the system's user and settings."""
@@ -230,24 +231,25 @@ class RabbitMQNode:
 
 
 class GivenBroker:
-    """The broker of `BROKER_JOBS_TEST_AMQP_URL`: new virtual hosts where its HTTP interface is at the usual port, else the given one.
-
-    Tests draw fresh namespaces too, so that they get on in a virtual host that is not new.
-    """
+    """The broker of `BROKER_JOBS_TEST_AMQP_URL`, and virtual hosts of our own on it, made through its HTTP interface."""
 
     def __init__(self, url: str) -> None:
         self._url = url
         parts = urlsplit(url)
         login = parts.netloc.rpartition("@")[0] or "guest:guest"
-        self._management = Management(f"http://{login}@{parts.hostname}:15672")
+        self._management = Management(os.environ.get(MANAGEMENT) or f"http://{login}@{parts.hostname}:15672")
         self._made: list[str] = []
 
     def fresh_vhost(self) -> str:
-        """Address of a virtual host."""
+        """Address of a virtual host that nobody has used."""
         try:
             name = self._management.make_vhost()
-        except urllib.error.URLError:
-            return self._url
+        except urllib.error.URLError as error:
+            pytest.fail(
+                f"cannot make virtual hosts on the broker of {GIVEN}: {error}. Enable its plugin rabbitmq_management, give the user "
+                f"the tag administrator, and set {MANAGEMENT} where it is not at http://user:password@host:15672.",
+                pytrace=False,
+            )
         self._made.append(name)
         return urlunsplit(urlsplit(self._url)._replace(path=f"/{name}"))
 

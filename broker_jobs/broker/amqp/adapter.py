@@ -312,6 +312,8 @@ class AmqpBroker:
         self._session = None
         self._publisher.detach()
         self._unsettled.forget_all()
+        for consumer in self._consumers:
+            consumer.detach()
         if self._token is not None:
             self._token.stop()
 

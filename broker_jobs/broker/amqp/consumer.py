@@ -79,13 +79,14 @@ class Unsettled:
 
     def owns(self, tag: Tag) -> bool:
         """Whether it can be settled now."""
-        return tag.generation == self._ledger.generation and tag.number in self._feeds
+        return tag.number in self._feeds and tag.generation == self._ledger.generation
 
     def settle(self, tag: Tag, how: Callable[[Channel, int], None]) -> bool:
         """Settle a delivery on its channel; False where it is stale or settled already."""
-        if not self._ledger.settle(tag):
+        feed = self._feeds.get(tag.number)
+        if feed is None or not feed.channel.is_open or not self._ledger.settle(tag):
             return False
-        feed = self._feeds.pop(tag.number)
+        del self._feeds[tag.number]
         how(feed.channel, feed.unsettled.pop(tag.number))
         feed.settled()
         return True
@@ -146,12 +147,16 @@ class Consumer:
         """Try until it can be consumed, as long as this link is up."""
         self._retrying = asyncio.ensure_future(self._attach_again(link))
 
+    def detach(self) -> None:
+        """The link is gone: wait for the next one."""
+        if self._retrying is not None:
+            self._retrying.cancel()
+
     async def cancel(self, *, requeue: bool = False) -> None:
         """Stop deliveries. What is unsettled stays ours; with `requeue`, it goes back to the head of the queue in order."""
         first, self._canceled = not self._canceled, True
         self._forget(self)
-        if self._retrying is not None:
-            self._retrying.cancel()
+        self.detach()
         feed = self._feed
         if feed is None or feed.channel.closed.done():
             return

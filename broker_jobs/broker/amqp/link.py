@@ -88,6 +88,11 @@ class Channel:
         await channel._wait(opened)
         return channel
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything can be asked of it: it is neither closed nor closing."""
+        return bool(self._raw.is_open)
+
     async def declare_exchange(self, name: str) -> None:
         """Make a durable topic exchange."""
         await self._call(self._raw.exchange_declare, name, "topic", durable=True)
@@ -151,7 +156,7 @@ class Channel:
 
     def discard(self) -> None:
         """Close it without waiting; the broker takes back what is unsettled on it."""
-        if self._raw.is_open:
+        if self.is_open:
             self._raw.close()
 
     async def close(self) -> None:

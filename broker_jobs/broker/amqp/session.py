@@ -62,3 +62,4 @@ class Session:
         finally:
             working.cancel()
             end.cancel()
+            await asyncio.gather(working, end, return_exceptions=True)

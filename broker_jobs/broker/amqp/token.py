@@ -70,7 +70,7 @@ class TokenHolder:
         """Settle it, and delete the queue."""
         self.stop()
         channel = self._channel
-        if channel is not None and not channel.closed.done():
+        if channel is not None and channel.is_open:
             channel.ack(self._held)
             await channel.delete_queue(self.lease.name)
             channel.discard()
