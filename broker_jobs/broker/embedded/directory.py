@@ -11,7 +11,7 @@ from broker_jobs.wire.topology import QueueKind
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Mapping, Set
 
 
 _URGENCY: Final = (QueueKind.tasks, QueueKind.private, QueueKind.ledger, QueueKind.lease, QueueKind.dead)
@@ -101,9 +101,10 @@ class Directory:
             return False
         return self._kinds[queue] is not QueueKind.ledger or consumers[0][0] == consumer
 
-    def listeners(self, queues: Iterable[int]) -> list[str]:
+    def listeners(self, queues: Set[int]) -> list[str]:
         """Addresses of the connections that consume any of these queues, the most urgent first."""
-        urgent = sorted(queues, key=lambda queue: _URGENCY.index(self._kinds[queue]))
+        # A queue that the transaction has dropped has no kind any more, and no consumers.
+        urgent = sorted(self._kinds.keys() & queues, key=lambda queue: _URGENCY.index(self._kinds[queue]))
         owners = dict.fromkeys(owner for queue in urgent for _, owner in self._consumers.get(queue, ()))
         return [self._addresses[owner] for owner in owners if owner in self._addresses]
 
