@@ -346,7 +346,7 @@ class Jobs:
         facts.cancel_reason, facts.void_reason = machine.cancel_reason, machine.void_reason
         (batch.writes.new_jobs if job.fresh else batch.writes.jobs).append(job_row(facts))
         job.fresh = False
-        if facts.state is not before and (not facts.ephemeral or facts.state in JOB_ENDED):
+        if facts.state is not before:
             self._mailer.news(batch, job_info(facts), facts.submitter)
         if facts.state in JOB_ENDED:
             self.drop(facts.id)

@@ -52,7 +52,7 @@ class Mailer:
     def news(self, batch: Batch, info: JobInfo, submitter: str) -> None:
         """To the submitter, and to those who follow events.
 
-        Jobs of ``call`` and ``map`` concern their submitter alone, who hears of successes from the worker: what is told is how else they end.
+        Jobs of ``call`` and ``map`` concern their submitter alone, who hears of successes from the workers: it is told how else they end.
         """
         if info.ephemeral and info.state not in UNSUCCESSFUL:
             return

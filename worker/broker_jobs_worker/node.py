@@ -27,7 +27,7 @@ from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.coordinator.service import Coordinator
 from broker_jobs.errors import BrokerError, BrokerJobsError, LedgerRefused
 from broker_jobs_worker.config import WorkerConfig, fresh_worker_name
-from broker_jobs_worker.daemon import BUG, WorkerDaemon
+from broker_jobs_worker.daemon import WorkerDaemon
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -172,7 +172,7 @@ class _Node:
 
 
 def main() -> int:
-    """Run the node; the exit code: 0 in order, 2 misuse, 3 the broker cannot be reached, 70 a bug of ours."""
+    """Run the node; the exit code: 0 in order, 2 misuse, 3 the broker cannot be reached, 70 a bug of the worker."""
     parser = argparse.ArgumentParser(prog="broker-jobs up", description="A coordinator and a worker in one program.")
     parser.add_argument("--home", type=Path, help="state folder")
     parser.add_argument("--url", help="address of the broker; by default a file in the state folder")
@@ -184,21 +184,18 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
-        settings = resolve(arguments.url, arguments.namespace, home=arguments.home)
-        make_private(settings.home)
-        lock = _Held(settings.home / LOCK_FILE)
-        if not lock.try_exclusive():
-            raise LedgerRefused(f"a node of {settings.home} runs already; end it with: broker-jobs down")
-        return asyncio.run(_run(settings, arguments))
+        return asyncio.run(_run(arguments))
     except BrokerJobsError as error:
-        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        sys.stderr.write(f"{type(error).__name__}: {error}\n")
         return UNREACHABLE if isinstance(error, BrokerError) else MISUSE
-    except Exception:
-        _log.exception("the node stops")
-        return BUG
 
 
-async def _run(settings: Settings, arguments: argparse.Namespace) -> int:
+async def _run(arguments: argparse.Namespace) -> int:
+    settings = resolve(arguments.url, arguments.namespace, home=arguments.home)
+    make_private(settings.home)
+    lock = _Held(settings.home / LOCK_FILE)
+    if not lock.try_exclusive():
+        raise LedgerRefused(f"a node of {settings.home} runs already; end it with: broker-jobs down")
     return await _Node(settings, arguments).run()
 
 

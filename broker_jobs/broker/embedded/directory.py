@@ -11,7 +11,8 @@ from broker_jobs.wire.topology import QueueKind
 
 if TYPE_CHECKING:
     import sqlite3
-    from collections.abc import Mapping, Set
+    from collections.abc import Mapping
+    from collections.abc import Set as AbstractSet
 
 
 _URGENCY: Final = (QueueKind.tasks, QueueKind.private, QueueKind.ledger, QueueKind.lease, QueueKind.dead)
@@ -101,7 +102,7 @@ class Directory:
             return False
         return self._kinds[queue] is not QueueKind.ledger or consumers[0][0] == consumer
 
-    def listeners(self, queues: Set[int]) -> list[str]:
+    def listeners(self, queues: AbstractSet[int]) -> list[str]:
         """Addresses of the connections that consume any of these queues, the most urgent first."""
         # A queue that the transaction has dropped has no kind any more, and no consumers.
         urgent = sorted(self._kinds.keys() & queues, key=lambda queue: _URGENCY.index(self._kinds[queue]))
