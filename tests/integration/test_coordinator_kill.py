@@ -42,12 +42,18 @@ def test_killed_again_and_again_it_records_one_outcome_for_each_task(tmp_path: P
     chance = random.Random(7)
     tasks = graph()
     wrong: list[str] = []
+    kills = 0
+    started_until_kill = 0
+    enough = asyncio.Event()
 
     def behave(work: Work) -> Outcome:
+        nonlocal started_until_kill
+        started_until_kill -= 1
+        if started_until_kill <= 0:
+            enough.set()
         assert isinstance(work.task.work, m.Call)
-        for key in work.task.work.inputs:
-            if work.chunk.values.get(key) != value(int(key)):
-                wrong.append(f"task {work.task.number} was given {work.chunk.values.get(key)} for {key}")
+        given = {key: work.chunk.values.get(key) for key in work.task.work.inputs}
+        wrong.extend(f"task {work.task.number} was given {item} for {key}" for key, item in given.items() if item != value(int(key)))
         lot = chance.random()
         if lot < 0.02:
             return Crashed("killed by signal 9", 9)
@@ -55,14 +61,15 @@ def test_killed_again_and_again_it_records_one_outcome_for_each_task(tmp_path: P
             return Failed(Cause.error, "ValueError: tried too early")
         return Succeeded(value(work.task.number))
 
-    kills = 0
-
     async def kill(first: Process) -> None:
-        nonlocal kills
+        nonlocal kills, started_until_kill
         coordinator = first
         try:
             while True:
-                await asyncio.sleep(chance.uniform(0.2, 1.2))
+                started_until_kill = chance.randint(5, 40)
+                enough.clear()
+                await enough.wait()
+                await asyncio.sleep(chance.choice([0.0, 0.001, 0.003, 0.01, 0.03]))
                 coordinator.kill()
                 kills += 1
                 coordinator = Process(ground)
@@ -92,7 +99,7 @@ def test_killed_again_and_again_it_records_one_outcome_for_each_task(tmp_path: P
                 await asyncio.gather(killing, return_exceptions=True)
                 assert workers[0].seen
         assert not wrong
-        print(f"killed {kills} times")
+        assert kills > 5
         assert {number: task.outcome for number, task in ended.items()} == {task.number: Succeeded(value(task.number)) for task in tasks}
 
     run(story())
