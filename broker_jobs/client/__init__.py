@@ -1,21 +1,55 @@
-"""The publisher library: jobs, clients, a cluster on this machine. The names are those of `broker_jobs`, which loads them as needed."""
+"""The publisher library: jobs, clients, a cluster on this machine, and what they answer with. Names load where they are first used."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import importlib
+from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
-    from broker_jobs import AsyncClient, AsyncSubmittedJob, Client, Job, LocalCluster, SubmittedJob, Task, TaskArray
+    from broker_jobs.client.aio import AsyncClient, AsyncSubmittedJob
+    from broker_jobs.client.authoring import Job, Task, TaskArray, TaskOutput
+    from broker_jobs.client.client import Client
+    from broker_jobs.client.cluster import LocalCluster
+    from broker_jobs.client.inquiry import JobChanged, TaskChanged
+    from broker_jobs.client.results import TaskError
+    from broker_jobs.client.submitted import SubmittedJob
 
-__all__ = ["AsyncClient", "AsyncSubmittedJob", "Client", "Job", "LocalCluster", "SubmittedJob", "Task", "TaskArray"]
+__all__ = [
+    "AsyncClient",
+    "AsyncSubmittedJob",
+    "Client",
+    "Job",
+    "JobChanged",
+    "LocalCluster",
+    "SubmittedJob",
+    "Task",
+    "TaskArray",
+    "TaskChanged",
+    "TaskError",
+    "TaskOutput",
+]
+
+_HOME: Final = {
+    "AsyncClient": "aio",
+    "AsyncSubmittedJob": "aio",
+    "Client": "client",
+    "Job": "authoring",
+    "JobChanged": "inquiry",
+    "LocalCluster": "cluster",
+    "SubmittedJob": "submitted",
+    "Task": "authoring",
+    "TaskArray": "authoring",
+    "TaskChanged": "inquiry",
+    "TaskError": "results",
+    "TaskOutput": "authoring",
+}
 
 
 def __getattr__(name: str) -> object:
     """A public name, loaded now."""
-    if name not in __all__:
+    module = _HOME.get(name)
+    if module is None:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    import broker_jobs
-
-    value: object = getattr(broker_jobs, name)
+    value: object = getattr(importlib.import_module(f"{__name__}.{module}"), name)
     globals()[name] = value
     return value

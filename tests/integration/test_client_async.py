@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import AsyncClient, FailedJobsError, Job, JobState, TaskCanceled, TaskFailed
-from broker_jobs.errors import ClientClosed, ValidationError
+from broker_jobs import AsyncClient, Job
+from broker_jobs.core.states import JobState
+from broker_jobs.errors import ClientClosed, FailedJobsError, TaskCanceled, TaskFailed, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine

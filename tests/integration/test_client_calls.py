@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Retry, TaskFailed
-from broker_jobs.errors import ClientClosed, UnpicklableError, ValidationError
+from broker_jobs import Retry
+from broker_jobs.errors import ClientClosed, TaskFailed, UnpicklableError, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -10,20 +10,21 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import (
-    Client,
+from broker_jobs import Client, Job, Retry
+from broker_jobs.client import JobChanged, TaskChanged
+from broker_jobs.core.states import JobState, TaskState
+from broker_jobs.errors import (
+    AmbiguousId,
     FailedJobsError,
-    Job,
-    JobChanged,
-    JobState,
-    Retry,
+    JobActive,
+    JobNotFound,
+    SigningKeyMissing,
     TaskAborted,
     TaskCanceled,
-    TaskChanged,
     TaskFailed,
-    TaskState,
+    TaskNotFound,
+    ValidationError,
 )
-from broker_jobs.errors import AmbiguousId, JobActive, JobNotFound, SigningKeyMissing, TaskNotFound, ValidationError
 from broker_jobs.ids import short
 
 if TYPE_CHECKING:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import FailedJobsError, Job, JobState, Retry, TaskAborted, TaskFailed, TaskState, current
-from broker_jobs.errors import JobNotFound, TaskNotFound, UnpicklableError, ValidationError
+from broker_jobs import Job, Retry, current
+from broker_jobs.core.states import JobState, TaskState
+from broker_jobs.errors import FailedJobsError, JobNotFound, TaskAborted, TaskFailed, TaskNotFound, UnpicklableError, ValidationError
 from broker_jobs.testing import InMemoryClient
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import assert_type
 
-from broker_jobs import AsyncClient, Client, Job, LocalCluster, ResourceRequest, Retry, SubmittedJob, Task, TaskArray, TaskError, current
-from broker_jobs.client.aio import AsyncSubmittedJob
+from broker_jobs import AsyncClient, Client, Job, LocalCluster, ResourceRequest, Retry, SubmittedJob, Task, TaskArray, current
+from broker_jobs.client import AsyncSubmittedJob, TaskError
 from broker_jobs.core.states import JobState
 
 
