@@ -7,7 +7,6 @@ where every user of the host could read it.
 from __future__ import annotations
 
 import argparse
-import logging
 import platform
 import signal
 import sys
@@ -17,6 +16,7 @@ from broker_jobs.config import resolve, scheme, sqlite_url
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.core.spec import milliseconds
 from broker_jobs.errors import AddressError, BrokerError, BrokerJobsError, LedgerRefused
+from broker_jobs.logs import start_logging
 from broker_jobs.metrics import parse_port
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal; the exit code."""
     from broker_jobs.coordinator.service import Coordinator
 
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    start_logging()
     try:
         coordinator = Coordinator(configuration(arguments))
         for number in (signal.SIGTERM, signal.SIGINT):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Final
@@ -56,11 +55,12 @@ def run(
     """
     # The help needs neither broker nor numbers.
     from broker_jobs.config import resolve
+    from broker_jobs.logs import start_logging
     from broker_jobs.metrics import parse_port
     from broker_jobs_worker.config import WorkerConfig
     from broker_jobs_worker.daemon import serve
 
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging()
     settings = resolve(url, namespace)
     config = WorkerConfig(
         settings.url,

@@ -26,6 +26,7 @@ from broker_jobs.config import make_private, resolve, scheme
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.coordinator.service import Coordinator
 from broker_jobs.errors import BrokerError, BrokerJobsError, LedgerRefused
+from broker_jobs.logs import start_logging
 from broker_jobs_worker.config import WorkerConfig, fresh_worker_name
 from broker_jobs_worker.daemon import WorkerDaemon
 
@@ -181,7 +182,7 @@ def main() -> int:
     parser.add_argument("--linger", type=float, default=LINGER, help="seconds without client and work after which it ends")
     parser.add_argument("--foreground", action="store_true", help="go on without clients and without work")
     arguments = parser.parse_args()
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    start_logging()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         return asyncio.run(_run(arguments))
