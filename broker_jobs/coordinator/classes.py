@@ -22,10 +22,11 @@ _NOTED_MS: Final = 3_600_000
 
 
 class Classes:
-    """What is known of the classes."""
+    """What is known of the classes. Their queues are there once they were `opened` by this coordinator."""
 
     def __init__(self, rows: Iterable[ClassRow]) -> None:
         self.known = {row.name: row for row in rows}
+        self._opened: set[str] = set()
 
     def use(self, batch: Batch, name: str, needs: Request) -> str:
         """A task needs this class: opens it where it is new. Why it cannot be, or an empty text."""
@@ -48,9 +49,18 @@ class Classes:
         for row in list(self.known.values()):
             if row.name not in needed and row.used_ms + UNUSED_MS <= batch.now_ms:
                 del self.known[row.name]
+                self._opened.discard(row.name)
                 batch.writes.classes_done.append(row.name)
                 batch.effects.close_classes.append(row.name)
 
-    def all(self) -> tuple[ResourceClass, ...]:
-        """All that have queues, or will have in a moment."""
-        return tuple(ResourceClass(row.name, row.needs) for row in self.known.values())
+    def opened(self, name: str) -> ResourceClass | None:
+        """The queues of a class are there; None where it was retired meanwhile."""
+        row = self.known.get(name)
+        if row is None:
+            return None
+        self._opened.add(name)
+        return ResourceClass(row.name, row.needs)
+
+    def open(self) -> tuple[ResourceClass, ...]:
+        """All that have queues."""
+        return tuple(ResourceClass(row.name, row.needs) for row in self.known.values() if row.name in self._opened)

@@ -248,7 +248,7 @@ class Jobs:
             task.due_ms = None
             if task.ended_ms is None:
                 task.ended_ms = batch.now_ms
-            batch.effects.counted.ended.append((self.class_of(job, number), task.ended_ms - job.facts.submitted_ms))
+            batch.effects.counted.ended.append((self.class_of(job, number), max(0, task.ended_ms - job.facts.submitted_ms)))
 
     @staticmethod
     def class_of(job: LiveJob, number: int) -> str:

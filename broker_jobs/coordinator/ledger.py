@@ -29,7 +29,6 @@ from broker_jobs.wire.messages import (
     Hello,
     Reply,
     Request,
-    ResourceClass,
     Revocation,
     Token,
     Welcome,
@@ -150,9 +149,9 @@ class Ledger:
         Args:
             missing: those that were not there before
         """
-        row = self._classes.known.get(name)
-        if row is not None:
-            self._mailer.class_opened(self._batch, ResourceClass(row.name, row.needs))
+        resource_class = self._classes.opened(name)
+        if resource_class is not None:
+            self._mailer.class_opened(self._batch, resource_class)
         self.jobs.unopened(self._batch, set(missing))
 
     def reconnected(self) -> None:
@@ -245,7 +244,7 @@ class Ledger:
             if (job.facts.id, number, job.machine.tasks[number].attempt) not in held:
                 self.jobs.lose_task(batch, job, number)
         revoked = tuple(revocation for item in sorted(held) if (revocation := self._revoked(*item)) is not None)
-        self._mailer.welcome(batch, Welcome(hello.worker, hello.boot, self._classes.all(), revoked))
+        self._mailer.welcome(batch, Welcome(hello.worker, hello.boot, self._classes.open(), revoked))
 
     def _revoked(self, job_id: str, number: int, attempt: int) -> Revocation | None:
         """Why an attempt must stop, or None: what is not known here may just not have come yet."""

@@ -6,6 +6,7 @@ The ledger's thread hands over what a batch brought about, and takes from the in
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -211,22 +212,30 @@ class Post:
 
     async def _publish(self, rows: Sequence[OutboxRow], sends: Sequence[Outgoing] = ()) -> None:
         """Publish rows of the outbox until they are confirmed, and the others once."""
-        messages = [*(Outgoing(row.exchange, row.key, row.body, mandatory=row.mandatory) for row in rows), *sends]
-        receipts = await self._there.publish(messages)
-        left: list[OutboxRow] = []
-        confirmed: list[int] = []
-        for row, receipt in zip(rows, receipts, strict=False):
-            if receipt is Receipt.confirmed or (receipt is Receipt.unroutable and not row.mandatory):
-                confirmed.append(row.id)
-            else:
-                left.append(row)
-                if receipt is Receipt.unroutable and self._class_of(row):
-                    await self._declare(self._class_of(row))
-        if confirmed:
-            self._put(Confirmed(tuple(confirmed)))
-        if left:
-            await asyncio.sleep(AGAIN)
-            await self._publish(left)
+        left = list(rows)
+        once = list(sends)
+        while left or once:
+            messages = [Outgoing(row.exchange, row.key, row.body, mandatory=row.mandatory) for row in left]
+            receipts = await self._there.publish(messages + once)
+            once.clear()
+            answers = list(zip(left, receipts, strict=False))
+            confirmed = tuple([row.id for row, receipt in answers if self._settled(row, receipt)])
+            if confirmed:
+                self._put(Confirmed(confirmed))
+            left = [row for row, receipt in answers if not self._settled(row, receipt)]
+            if left:
+                await self._repair({self._class_of(row) for row, receipt in answers if receipt is Receipt.unroutable and row.mandatory})
+                await asyncio.sleep(AGAIN)
+
+    @staticmethod
+    def _settled(row: OutboxRow, receipt: Receipt) -> bool:
+        return receipt is Receipt.confirmed or (receipt is Receipt.unroutable and not row.mandatory)
+
+    async def _repair(self, classes: set[str]) -> None:
+        """Declare the queues of classes again that should be there."""
+        for name in sorted(classes):
+            with contextlib.suppress(BrokerUnavailable):
+                await self._declare(name)
 
     async def _publish_after(self, opened: asyncio.Event, row: OutboxRow) -> None:
         await opened.wait()

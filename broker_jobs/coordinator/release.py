@@ -1,7 +1,7 @@
 """A ready chunk, from a draft and the rows of its tasks.
 
 Results of predecessors are put in here, once for each chunk. Where those that one task needs are too large together for a message,
-the larger ones go to the value store of the job, if that is a folder here; docs/decisions/values-of-predecessors.md says why.
+the larger ones go to the value store of the job, if that is a folder here; docs/decisions/0001 says why.
 """
 
 from __future__ import annotations

@@ -142,7 +142,7 @@ class Requests:
             )
             for worker in self._workers.known.values()
         )
-        return Cluster(self._name, self._version, now_ms, workers, self._classes.all(), len(self._jobs.live))
+        return Cluster(self._name, self._version, now_ms, workers, self._classes.open(), len(self._jobs.live))
 
     def _cancel(self, batch: Batch, wish: CancelTasks) -> Answer:
         job = self._jobs.live.get(wish.job)

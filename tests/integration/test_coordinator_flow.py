@@ -164,10 +164,11 @@ def test_a_redelivered_chunk_comes_back_isolated_and_crashes_are_counted(ground:
 
 
 def test_unstarted_tasks_come_back_in_smaller_chunks(ground: Ground) -> None:
-    def behave(work: Work) -> list[m.ReplyItem] | Outcome:
-        if len(work.chunk.tasks) > 10 and work.task.number != work.chunk.tasks[0].number:
-            return [m.Returned(work.task.number, work.task.attempt, Return.unstarted)]
-        return succeed(work)
+    def behave(work: Work) -> list[m.ReplyItem]:
+        number, attempt = work.task.number, work.task.attempt
+        if len(work.chunk.tasks) > 10 and number != work.chunk.tasks[0].number:
+            return [m.Returned(number, attempt, Return.unstarted)]
+        return [m.Ended(number, attempt, f"e.{number}", Succeeded(), 1000, 2000)]
 
     async def story() -> None:
         one_slot = Request((("cpus", UNIT),))

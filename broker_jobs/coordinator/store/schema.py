@@ -53,6 +53,8 @@ jobs: Final = Table(
     Column("ended_ms", BigInteger),
 )
 Index("jobs_by_state", jobs.c.state)
+Index("jobs_by_submission", jobs.c.submitted_ms, jobs.c.key)
+Index("jobs_by_end", jobs.c.ended_ms)
 
 tasks: Final = Table(
     "tasks",
