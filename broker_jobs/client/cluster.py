@@ -2,21 +2,27 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import json
 import os
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Self
 
 from broker_jobs import config
+from broker_jobs.broker import open_broker
 from broker_jobs.client.client import Client
 from broker_jobs.client.node import command, python_environment
-from broker_jobs.errors import BrokerJobsError, CoordinatorUnavailable, ValidationError
+from broker_jobs.core.spec import Lane
+from broker_jobs.errors import BrokerError, BrokerJobsError, CoordinatorUnavailable, ValidationError
 from broker_jobs.ids import new_name
 from broker_jobs.wire.messages import Cluster, GetWorkers
 from broker_jobs.wire.signing import new_key
+from broker_jobs.wire.topology import PARTITIONS, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -49,6 +55,7 @@ class LocalCluster:
         self._folder = tempfile.TemporaryDirectory(prefix="broker-jobs-cluster-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
         self.url = url or config.sqlite_url(self.folder / "queue.db")
+        self._network = url is not None and config.scheme(url) != "sqlite"
         self.namespace = new_name("cluster") if url else config.DEFAULT_NAMESPACE
         self.key = new_key()
         self._steps = tuple(steps)
@@ -106,8 +113,12 @@ class LocalCluster:
             return
         for client in self._clients:
             client.close()
+        left = self._queues() if self._network else ()
         # The guard ends its processes, and then itself, when its standard input ends.
         guard.communicate()
+        if left:
+            with ThreadPoolExecutor(1) as thread:  # the caller may have an event loop
+                thread.submit(asyncio.run, _delete(self.url, left)).result()
         self._folder.cleanup()
 
     def logs(self) -> str:
@@ -160,6 +171,19 @@ class LocalCluster:
                     raise BrokerJobsError(f"the local cluster did not come up: {problem}\n{self.logs()}")
                 time.sleep(_PAUSE)
 
+    def _queues(self) -> tuple[str, ...]:
+        """The queues of this cluster on a broker that stays."""
+        names = Topology(self.namespace)
+        found = [*(names.ledger_name(partition) for partition in range(PARTITIONS)), names.dead]
+        try:
+            with Client(self.url, namespace=self.namespace, signing_key=self.key) as client:
+                known = client.runtime.run(lambda core: core.ask(GetWorkers(), Cluster, _SHORT))
+        except BrokerJobsError:
+            return tuple(found)  # nobody is there any more to tell of the others
+        found += [names.class_name(one.name, lane) for one in known.classes for lane in Lane]
+        found += [names.lease_queue(worker.worker).name for worker in known.workers]
+        return tuple(found)
+
     def _ask(self, request: Mapping[str, object]) -> dict[str, Any]:
         guard = self._guard
         if guard is None or guard.stdin is None or guard.stdout is None:
@@ -168,6 +192,17 @@ class LocalCluster:
         guard.stdin.flush()
         answer: dict[str, Any] = json.loads(guard.stdout.readline())
         return answer
+
+
+async def _delete(url: str, queues: Iterable[str]) -> None:
+    """Delete queues that nobody needs any more; a broker that is gone keeps them."""
+    with contextlib.suppress(BrokerError):
+        broker = await open_broker(url, name=new_name("cluster"), timeout=_SHORT)
+        try:
+            for queue in queues:
+                await broker.delete(queue)
+        finally:
+            await broker.close()
 
 
 def _active(client: Client) -> int:

@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs import Client, Job, LocalCluster
+from broker_jobs.broker import open_broker
+from broker_jobs.core.spec import Lane
 from broker_jobs.errors import AccessRefused, CoordinatorUnavailable, SigningKeyMissing, VirtualHostNotFound
 from broker_jobs.wire.signing import new_key
+from broker_jobs.wire.topology import Topology
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
@@ -41,6 +44,25 @@ def test_jobs_and_calls(rabbitmq: RabbitMQ) -> None:
             assert list(pool.map(add, range(50))) == list(range(50))
         with cluster.client() as other:
             assert other.job(submitted.id).result(total.number) == sum(range(200))
+
+
+def test_a_cluster_leaves_no_queue_behind(rabbitmq: RabbitMQ) -> None:
+    url = rabbitmq.fresh_vhost()
+    with LocalCluster(cpus=1, url=url) as cluster, cluster.client() as client:
+        assert client.call(add, 1) == 1
+        names = Topology(cluster.namespace)
+        (known,) = client.cluster().classes
+        (worker,) = client.cluster().workers
+    queues = [names.ledger_name(0), names.dead, names.class_name(known.name, Lane.normal), names.lease_queue(worker.worker).name]
+
+    async def depths() -> list[object]:
+        broker = await open_broker(url, name="look", timeout=PATIENCE)
+        try:
+            return [await broker.depth(queue) for queue in queues]
+        finally:
+            await broker.close()
+
+    assert asyncio.run(depths()) == [None] * 4
 
 
 def test_a_connection_that_is_cut_again_and_again_loses_nothing(rabbitmq: RabbitMQ) -> None:
