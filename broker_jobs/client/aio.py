@@ -95,7 +95,7 @@ class AsyncClient:
         except asyncio.CancelledError:
             caller.withdraw(job, _CANCELED)
             raise
-        return value_of(ending, job)
+        return caller.read(ending, job)
 
     async def map(self, fn: Callable[..., _Result], *iterables: Iterable[Any]) -> AsyncIterator[_Result]:
         """Call a function for each row of the iterables: the values, in order. The first failure ends it."""
@@ -109,9 +109,9 @@ class AsyncClient:
                     rows.send_ahead(await _open_classes(caller))
                     if rows.done:
                         return
-                    while not (found := rows.take()):
+                    while not rows.ready:
                         rows.note(await news.get())
-                    yield cast("_Result", value_of(*found))
+                    yield cast("_Result", rows.take())
         finally:
             rows.close()
 

@@ -15,6 +15,7 @@ from broker_jobs.client.chunking import Chunker, cut
 from broker_jobs.client.encoding import Encoder
 from broker_jobs.client.followed import Batch
 from broker_jobs.client.jobview import Layout, Row
+from broker_jobs.client.results import value_of
 from broker_jobs.data.store import ValueStore
 from broker_jobs.host import host_identity
 from broker_jobs.wire.messages import JobHeader, Origin
@@ -123,6 +124,17 @@ class Caller:
     def withdraw(self, job: str, reason: str) -> None:
         """Cancel it: nobody wants its results any more."""
         self.runtime.post(self.runtime.connect().withdraw, job, reason)
+
+    def forget(self, job: str) -> None:
+        """Drop it: its values were read."""
+        self.runtime.post(self.runtime.connect().forget, job)
+
+    def read(self, ending: Ending, job: str) -> object:
+        """The value of the only call of a job, which is dropped."""
+        try:
+            return value_of(ending, job)
+        finally:
+            self.forget(job)
 
 
 def header_of(

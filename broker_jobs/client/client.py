@@ -18,7 +18,6 @@ from broker_jobs.client.link import BrokerLink
 from broker_jobs.client.mapping import MappedResults
 from broker_jobs.client.node import OwnNode
 from broker_jobs.client.options import CallDefaults, RunOptions
-from broker_jobs.client.results import value_of
 from broker_jobs.client.runtime import Runtime
 from broker_jobs.client.submission import Submission
 from broker_jobs.client.submitted import SubmittedJob
@@ -133,7 +132,7 @@ class Client:
         except KeyboardInterrupt:
             caller.withdraw(job, _CANCELED)
             raise
-        return value_of(ending, job)
+        return caller.read(ending, job)
 
     @overload
     def map(self, fn: Callable[..., Coroutine[Any, Any, _Result]], *iterables: Iterable[Any]) -> MappedResults[_Result]: ...

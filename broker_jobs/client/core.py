@@ -251,12 +251,21 @@ class Core:
         return state is not None and state.value not in {"waiting", "queued"}
 
     def withdraw(self, job: str, reason: str) -> None:
-        """Cancel calls whose results nobody wants any more."""
+        """Cancel and forget calls whose results nobody wants any more."""
         batch, _ = self._batches.pop(job, (None, None))
         if batch:
             if batch.minder:
                 batch.minder.cancel()
             self._spawn(self._tell(CancelTasks(job, None, reason)))
+        self.forget(job)
+
+    def forget(self, job: str) -> None:
+        """Forget calls whose values were read: the ledger and the value store keep them until then."""
+        self._forget.append(job)
+        if len(self._forget) >= _FORGET_AT:
+            self._forget_now()
+        elif self._forgetting is None:
+            self._forgetting = asyncio.get_running_loop().call_later(_FORGET_AFTER, self._forget_now)
 
     async def close(self) -> None:
         """Cancel calls that have not started, forget those that were delivered, and end the connection."""
@@ -346,11 +355,6 @@ class Core:
             del self._batches[batch.job]
             if batch.minder:
                 batch.minder.cancel()
-            self._forget.append(batch.job)
-            if len(self._forget) >= _FORGET_AT:
-                self._forget_now()
-            elif self._forgetting is None:
-                self._forgetting = asyncio.get_running_loop().call_later(_FORGET_AFTER, self._forget_now)
 
     def _give_up(self, batch: Batch, error: BrokerJobsError) -> None:
         if self._batches.pop(batch.job, None):
@@ -380,10 +384,11 @@ class Core:
             self._give_up(batch, error)
 
     def _forget_now(self) -> None:
-        self._forgetting = None
+        if self._forgetting:
+            self._forgetting.cancel()
+            self._forgetting = None
         jobs, self._forget = tuple(self._forget), []
-        if jobs:
-            self._spawn(self._tell(ForgetJobs(jobs)))
+        self._spawn(self._tell(ForgetJobs(jobs)))
 
     async def _tell(self, question: Question) -> None:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
 from concurrent.futures import Executor, Future
@@ -13,7 +14,7 @@ from broker_jobs.client.results import failure, value_of
 from broker_jobs.core.outcome import Failed
 from broker_jobs.core.states import TaskState
 from broker_jobs.core.value import Stored
-from broker_jobs.errors import BrokerJobsError, TaskFailed
+from broker_jobs.errors import BrokerJobsError, ClientClosed, TaskFailed
 from broker_jobs.ids import new_job_id
 from broker_jobs.wire.messages import Call
 
@@ -72,6 +73,7 @@ class CallExecutor(Executor):
         self._lock = threading.Lock()
         self._pending: _Pending | None = None
         self._open: set[CallFuture] = set()
+        self._unread: dict[str, int] = {}
         self._shut = False
         self._deliveries: queue.SimpleQueue[tuple[CallFuture, Ending | BrokerJobsError] | None] = queue.SimpleQueue()
         self._deliverer: threading.Thread | None = None
@@ -157,11 +159,12 @@ class CallExecutor(Executor):
             futures = [future for _, future in pending.calls]
             for number, future in enumerate(futures):
                 future.job, future.number = pending.job, number
+            self._unread[pending.job] = len(futures)
         put = self._deliveries.put
 
         def fail(error: BrokerJobsError) -> None:
-            for future in futures:
-                put((future, error))
+            for number in batch.open:
+                put((futures[number], error))
 
         calls = [encoded for encoded, _ in pending.calls]
         try:
@@ -169,7 +172,8 @@ class CallExecutor(Executor):
                 pending.job, calls, pending.is_open, lambda ending: put((futures[ending.number], ending)), fail, most=most
             )
         except BrokerJobsError as error:
-            fail(error)
+            for future in futures:
+                put((future, error))
         else:
             self._caller.runtime.connect().launch(batch)
 
@@ -180,6 +184,17 @@ class CallExecutor(Executor):
             _settle(future, ending)
             with self._lock:
                 self._discard(future)
+            self._count_read(future)
+
+    def _count_read(self, future: CallFuture) -> None:
+        """Drop a job when the last of its values was read."""
+        job = future.job
+        if job is not None:
+            self._unread[job] -= 1
+            if not self._unread[job]:
+                del self._unread[job]
+                with contextlib.suppress(ClientClosed):  # then the coordinator drops it after an hour
+                    self._caller.forget(job)
 
     def _discard(self, future: CallFuture) -> None:
         self._open.discard(future)

@@ -78,7 +78,7 @@ class Followed:
 
 @dataclass(slots=True)
 class Batch:
-    """Calls that belong to their client: one job, forgotten when it is delivered.
+    """Calls that belong to their client: one job, to be forgotten when its values were read.
 
     Attributes:
         layout: of the job

@@ -75,16 +75,21 @@ class Rows:
         number, ending = news
         self._known[number] = ending
 
-    def take(self) -> tuple[Ending, str] | None:
-        """The next ending with its job, or None where it is not there yet."""
-        ending = self._known.pop(self.taken, None)
-        if ending is None:
-            return None
-        self.taken += 1
+    @property
+    def ready(self) -> bool:
+        """Whether the next result is there."""
+        return self.taken in self._known
+
+    def take(self) -> object:
+        """The next result, which is ready; raises what `value_of` does."""
+        ending = self._known.pop(self.taken)
         job, end = self._jobs[0]
+        value = value_of(ending, job)
+        self.taken += 1
         if self.taken == end:
             self._jobs.popleft()
-        return ending, job
+            self._caller.forget(job)
+        return value
 
     def close(self) -> None:
         """Cancel what was sent and not taken."""
@@ -135,24 +140,22 @@ class MappedResults(Generic[_Result]):
     def __next__(self) -> _Result:
         try:
             self._rows.send_ahead(self._caller.open_classes())
-            found = None if self._rows.done else self._next()
-            value = value_of(*found) if found else None
+            if not self._rows.done:
+                self._await_next()
+                return cast("_Result", self._rows.take())
         except BaseException:
             self.close()
             raise
-        if found is None:
-            raise StopIteration
-        return cast("_Result", value)
+        raise StopIteration
 
     def close(self) -> None:
         """Cancel what was sent and not taken."""
         self._rows.close()
 
-    def _next(self) -> tuple[Ending, str]:
-        while not (found := self._rows.take()):
+    def _await_next(self) -> None:
+        while not self._rows.ready:
             remaining = None if self._deadline is None else max(0.0, self._deadline - time.monotonic())
             try:
                 self._rows.note(self._news.get(timeout=remaining))
             except queue.Empty:
                 raise TimeoutError(f"call {self._rows.taken} of this map was not done within {self._timeout:g} s") from None
-        return found

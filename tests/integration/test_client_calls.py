@@ -9,17 +9,20 @@ import os
 import threading
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import pytest
 
 from broker_jobs import Retry
 from broker_jobs.errors import ClientClosed, TaskFailed, UnpicklableError, ValidationError
+from broker_jobs.wire.messages import JobList, ListJobs
+from tests.support.daemons import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from broker_jobs import Client, LocalCluster
+    from broker_jobs.client.executor import CallFuture
 
 PATIENCE = 30.0
 
@@ -242,11 +245,18 @@ def test_calls_end_with_their_client(cluster: LocalCluster, tmp_path: Path) -> N
             future.result(PATIENCE)
     with pytest.raises(ClientClosed):
         client.call(power, 2)
-    (tmp_path / "go").touch()
     with cluster.client() as other:
+        question = ListJobs(limit=100, ephemeral=True)
+
+        def canceled() -> int:
+            found = other.runtime.run(lambda core: core.ask(question, JobList))
+            mine = {cast("CallFuture", future).job for future in futures}
+            return sum(info.counts.get("canceled", 0) for info in found.jobs if info.job in mine)
+
+        until(canceled, "what had not started was canceled")
+        (tmp_path / "go").touch()
         assert other.call(power, 2) == 4
-        started = len(list(tmp_path.glob("started-*")))
-        assert started < 12
+        assert canceled() < 12
 
 
 def test_large_arguments_and_values(client: Client) -> None:
@@ -255,3 +265,11 @@ def test_large_arguments_and_values(client: Client) -> None:
     with client.executor() as pool:
         futures = [pool.submit(len, b"x" * 100_000) for _ in range(20)]
         assert {future.result(PATIENCE) for future in futures} == {100_000}
+
+
+def test_values_are_kept_until_they_were_read(client: Client, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker_jobs.client.core._FORGET_AFTER", 0.01)
+    results = client.map(bytes, [200_000] * 4)
+    first = next(results)
+    time.sleep(0.5)  # a slow reader: everything is done, and nothing may be dropped
+    assert [first, *results] == [bytes(200_000)] * 4
