@@ -114,10 +114,14 @@ class Workers:
 
     Args:
         grace: seconds that a suspect worker has
+
+    Attributes:
+        back: when the coordinator itself came back the last time; workers that were heard since are known to have come back too
     """
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
+        self.back = 0.0
         self.known: dict[str, Worker] = {}
         self._slots: dict[Request, int] = {}
 
@@ -159,7 +163,8 @@ class Workers:
                     yield Save(worker)
             case Token():
                 if worker is not None and worker.boot == message.boot and worker.state in PRESENT:
-                    yield from self._suspect(worker, max(now + self.grace, patience))
+                    until = now + self.grace
+                    yield from self._suspect(worker, until if worker.heard > self.back else max(until, patience))
             case _:
                 assert_never(message)
 

@@ -58,8 +58,17 @@ def test_a_hello_within_the_grace_keeps_it() -> None:
 
 def test_the_coordinators_own_absence_lengthens_the_grace() -> None:
     workers = known()
+    workers.back = 10.0
     list(workers.hear(m.Token("w", "b1"), 10.0, 0, patience=40.0))
     assert workers.due() == 40.0
+
+
+def test_it_does_not_lengthen_the_grace_of_a_worker_that_has_come_back_since() -> None:
+    workers = known()
+    workers.back = 10.0
+    list(workers.hear(hello(), 11.0, 0, patience=40.0))
+    list(workers.hear(m.Token("w", "b1"), 12.0, 0, patience=40.0))
+    assert workers.due() == 12.0 + workers.grace
 
 
 def test_a_token_of_an_older_boot_is_no_news() -> None:
