@@ -10,6 +10,7 @@ _CONFIRMS, _CONFIRMS_TESTS = "broker_jobs/core/confirms.py", "tests/property/tes
 _DELIVERIES, _DELIVERIES_TESTS = "broker_jobs/core/deliveries.py", "tests/property/test_deliveries.py"
 _GRAPH, _GRAPH_TESTS = "broker_jobs/core/graph.py", "tests/property/test_graph.py"
 _RESOURCES, _RESOURCES_TESTS = "broker_jobs/core/resources.py", "tests/property/test_resources.py"
+_NAMES_TESTS = "tests/property/test_class_names.py"
 _RETRY, _RETRY_TESTS = "broker_jobs/core/retry.py", "tests/property/test_retry.py"
 _SPEC, _SPEC_TESTS = "broker_jobs/core/spec.py", "tests/property/test_spec.py"
 _STATES, _STATES_TESTS = "broker_jobs/core/states.py", "tests/unit/test_states.py"
@@ -125,22 +126,22 @@ MUTANTS: Final = (
     ),
     ("count shares of what is whole twice", _RESOURCES, "_ceiling(max(0, times - shares), UNIT // rest)", "0", _RESOURCES_TESTS),
     ("count what no request of this kind can have", _RESOURCES, "if left < UNIT)", "if left <= UNIT)", _RESOURCES_TESTS),
-    ("round memory down", _RESOURCES, "return -(-amount // step)", "return amount // step", _RESOURCES_TESTS),
+    ("round memory down", _RESOURCES, "return -(-amount // step)", "return amount // step", _NAMES_TESTS),
     (
         "name classes by what people read alone",
         _RESOURCES,
         'exact = ";".join(f"{name}={amount}" for name, amount in amounts)',
         'exact = readable.replace("/", "_")',
-        _RESOURCES_TESTS,
+        _NAMES_TESTS,
     ),
     (
         "name classes before rounding",
         _RESOURCES,
         "    amounts = rounded(request).amounts\n    if not amounts",
         "    amounts = request.amounts\n    if not amounts",
-        _RESOURCES_TESTS,
+        _NAMES_TESTS,
     ),
-    ("let a name have any character", _RESOURCES, "re.sub('[^A-Za-z0-9_-]', '_', readable)", "readable", _RESOURCES_TESTS),
+    ("let a name have any character", _RESOURCES, "re.sub('[^A-Za-z0-9_-]', '_', readable)", "readable", _NAMES_TESTS),
     ("rename every class", _RESOURCES, 'f"{name}={amount}"', 'f"{name}:{amount}"', "tests/unit/test_resources.py"),
     ("grant one attempt too many", _RETRY, "failures >= policy.max_attempts", "failures > policy.max_attempts", _RETRY_TESTS),
     (

@@ -1,0 +1,50 @@
+"""The names of resource classes."""
+
+from __future__ import annotations
+
+import re
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker_jobs.core.resources import class_name, rounded
+from broker_jobs.core.spec import UNIT, Request
+
+shares = st.sampled_from([UNIT // 10, UNIT // 4, UNIT // 2, UNIT, 2 * UNIT, 5 * UNIT // 2])
+names = st.sampled_from(["cpus", "gpus", "memory", "lab/fpga", "lab_fpga", "lab-fpga", "x"])
+requests = st.dictionaries(names, st.integers(1, 2**40) | shares, min_size=1).map(lambda amounts: Request(tuple(sorted(amounts.items()))))
+
+
+@given(requests)
+def test_a_class_name_has_the_characters_of_a_routing_key_word(request: Request) -> None:
+    assert re.fullmatch(r"[A-Za-z0-9_-]{1,80}", class_name(request))
+
+
+@given(requests, requests)
+def test_classes_are_distinct_where_rounded_requests_are(one: Request, other: Request) -> None:
+    assert (class_name(one) == class_name(other)) is (rounded(one) == rounded(other))
+
+
+@given(st.sampled_from(["cpus", "lab/fpga"]), st.sampled_from(["cpus", "lab_fpga"]), st.integers(10**11, 10**12), st.integers(0, 3))
+def test_requests_that_read_alike_are_told_apart(name: str, other: str, amount: int, more: int) -> None:
+    one, two = Request(((name, amount),)), Request(((other, amount + more),))
+    assert (class_name(one) == class_name(two)) is (one == two)
+
+
+@given(requests)
+def test_a_class_is_named_for_its_rounded_request(request: Request) -> None:
+    assert class_name(request) == class_name(rounded(request))
+
+
+@given(st.integers(1, 2**62))
+def test_memory_is_rounded_up_by_an_eighth_at_most(size: int) -> None:
+    request = Request((("memory", size),))
+    ((_, more),) = rounded(request).amounts
+    assert size <= more <= size + (1 << size.bit_length() - 1) // 8
+    assert rounded(rounded(request)) == rounded(request)
+    assert more < 16 or more % (1 << more.bit_length() - 4) == 0, "an eighth of its power of two"
+
+
+@given(requests)
+def test_only_memory_is_rounded(request: Request) -> None:
+    assert [pair for pair in rounded(request).amounts if pair[0] != "memory"] == [pair for pair in request.amounts if pair[0] != "memory"]
