@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from broker_jobs.client.chunking import OpenClasses
-    from broker_jobs.client.encoding import Encoded
+    from broker_jobs.client.encoding import Encoded, Placement
     from broker_jobs.client.jobview import Ending
     from broker_jobs.client.runtime import Runtime
     from broker_jobs.core.spec import TaskOptions
@@ -81,10 +81,14 @@ class Caller:
         return encoder.call(0, encoder.function(fn), args, kwargs, self.options)
 
     @property
+    def placement(self) -> Placement:
+        """Where these calls may run."""
+        return self.encoder("").place(self.options)
+
+    @property
     def wanted(self) -> OpenClasses:
         """The class of these calls."""
-        placement = self.encoder("").place(self.options)
-        return frozenset({(placement.resource_class, placement.options.lane)})
+        return frozenset({(self.placement.resource_class, self.options.lane)})
 
     def known_open(self) -> OpenClasses:
         """The class of these calls, where it is known to have a queue."""

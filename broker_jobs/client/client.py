@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.client.authoring import Job
     from broker_jobs.client.core import Core
+    from broker_jobs.client.encoding import Placement
     from broker_jobs.client.followed import Followed
     from broker_jobs.client.jobview import Ending
     from broker_jobs.client.link import Link
@@ -89,6 +90,7 @@ class Client:
         self.defaults = CallDefaults()
         self._ids: weakref.WeakKeyDictionary[Job, str] = weakref.WeakKeyDictionary()
         self._said: set[str] = set()
+        self._advised: set[Placement] = set()
 
     # --- calls ---
 
@@ -184,8 +186,7 @@ class Client:
         finally:
             spool.close()
         self._ids[job] = submission.id
-        embedded = self.settings.embedded
-        self.runtime.start(lambda core: advise(core, followed, submission.placements, self._said, embedded=embedded))
+        self._advise(lambda _core: lambda: followed.stuck, submission.placements)
         return SubmittedJob(self, followed)
 
     def wait_for_jobs(
@@ -307,7 +308,16 @@ class Client:
 
     def caller(self) -> Caller:
         """What sends calls with the defaults of this client."""
-        return Caller(self.runtime, self.defaults.task_options(), self.settings.value_store, self._by_value, self._timeout)
+        caller = Caller(self.runtime, self.defaults.task_options(), self.settings.value_store, self._by_value, self._timeout)
+        if caller.placement not in self._advised:
+            self._advised.add(caller.placement)
+            self._advise(lambda core: lambda: core.calls_are_stuck, [caller.placement])
+        return caller
+
+    def _advise(self, stuck: Callable[[Core], Callable[[], bool]], placements: Iterable[Placement]) -> None:
+        """Look in the background whether somebody could do this."""
+        embedded = self.settings.embedded
+        self.runtime.start(lambda core: advise(core, stuck(core), placements, self._said, embedded=embedded))
 
     def _submitted(self, job: str) -> SubmittedJob:
         async def follow(core: Core) -> Followed:

@@ -244,6 +244,13 @@ class Core:
         elif self._minding is None:
             self._minding = asyncio.get_running_loop().call_later(_GRACE_CALLED, self._mind_old)
 
+    @property
+    def calls_are_stuck(self) -> bool:
+        """Whether calls are open, and none of them is known to have started."""
+        return bool(self._batches) and not any(
+            self.started(job, number) for job, (batch, _) in self._batches.items() for number in batch.open
+        )
+
     def started(self, job: str, number: int) -> bool:
         """Whether a call is known to have started."""
         followed = self._followed.get(job)

@@ -8,6 +8,8 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from broker_jobs.core.states import JobState
+
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
@@ -45,6 +47,11 @@ class Followed:
     def flat(self) -> bool:
         """Whether it gets along without a coordinator."""
         return self.fed and self.view.layout is not None and self.view.layout.flat
+
+    @property
+    def stuck(self) -> bool:
+        """Whether nothing of it has begun, as far as is known."""
+        return self.view.state is JobState.waiting
 
     def changed(self) -> asyncio.Future[None]:
         """Done at the next news."""
