@@ -112,6 +112,21 @@ def test_a_worker_that_starts_again_holds_its_token_again(broker_url: str) -> No
     run(story())
 
 
+def test_what_others_put_into_a_lease_queue_does_not_take_the_place_of_the_token(broker_url: str) -> None:
+    async def story() -> None:
+        async with connected(broker_url) as broker:
+            inbox = Inbox()
+            await broker.consume(LEDGER.name, 10, inbox)
+            async with await Holder.start(broker_url) as holder:
+                await holder.hold_token(NAMES.lease_queue("w1"), token("w1"))
+                await put(broker, [Outgoing(NAMES.lease, NAMES.token_key("w1", 0), b"garbage")])
+                await holder.kill()
+                came = await inbox.take(2)
+                assert {(each.exchange, each.body) for each in came} == {(NAMES.returned, b"garbage"), (NAMES.returned, b"token of w1")}
+
+    run(story())
+
+
 def test_a_token_waits_for_a_ledger(broker_url: str) -> None:
     async def story() -> None:
         async with connected(broker_url) as broker:

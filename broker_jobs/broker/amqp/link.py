@@ -139,6 +139,10 @@ class Channel:
         """Put a delivery back."""
         self._raw.basic_nack(tag, requeue=True)
 
+    def reject(self, tag: int) -> None:
+        """Let a delivery go to the dead-letter exchange of its queue."""
+        self._raw.basic_nack(tag, requeue=False)
+
     async def confirm(self, answered: Callable[[int, bool, bool], None], returned: Callable[[str], None]) -> None:
         """Let the broker answer for each message.
 

@@ -84,6 +84,10 @@ class TokenHolder:
         await self._came.wait()
 
     def _on_arrival(self, channel: Channel, arrival: Arrival) -> None:
+        if arrival.body != self._token.body:
+            # Anybody may publish here; what is held instead of the token would hide that this process has gone.
+            channel.reject(arrival.tag)
+            return
         if self._held:
             channel.ack(self._held)
         self._held = arrival.tag
