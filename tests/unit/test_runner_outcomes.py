@@ -85,3 +85,12 @@ def test_exceptions_that_misbehave_are_told_all_the_same() -> None:
     assert failed_by(UnlikelyError("a")).exception is None
     assert failed_by(ValueError("y" * TEXT_LIMIT * 2)).exception is None
     assert described(KeyboardInterrupt()) == "KeyboardInterrupt"
+
+
+def test_of_a_long_text_the_type_and_the_tail_are_told() -> None:
+    told = failed_by(ValueError("y" * TEXT_LIMIT * 2 + "the end")).message
+    assert told.startswith("ValueError: … ")
+    assert told.endswith("ythe end")
+    assert len(told) < TEXT_LIMIT + 100
+    long_name = type("N" * 10_000, (Exception,), {})
+    assert len(described(long_name("text"))) < 300

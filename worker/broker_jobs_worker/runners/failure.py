@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 TEXT_LIMIT: Final = 64 * 1024
 """Of longer texts the tail is kept, in characters."""
 
+_LONGEST_NAME: Final = 200
+
 _OURS: Final = (
     str(Path(__file__).parent) + os.sep,
     str(Path(payload.__file__).parent) + os.sep,
@@ -36,19 +38,20 @@ def tail(text: str, limit: int = TEXT_LIMIT) -> str:
 
 
 def described(error: BaseException) -> str:
-    """Type and text of an exception, such as ``ZeroDivisionError: division by zero``."""
+    """Type and text of an exception, such as ``ZeroDivisionError: division by zero``; of a long text the tail."""
     try:
         text = str(error)
     except Exception as second:  # noqa: BLE001 (`__str__` is the user's code)
         text = f"(its text cannot be made: {type(second).__name__})"
-    return f"{type(error).__qualname__}: {text}" if text else type(error).__qualname__
+    name = type(error).__qualname__[:_LONGEST_NAME]
+    return f"{name}: {tail(text)}" if text else name
 
 
 def failed_by(error: BaseException) -> Failed:
     """The failure that an exception of the user's code is."""
     return Failed(
         Cause.error,
-        tail(described(error)),
+        described(error),
         traceback=_traceback(error),
         exception=_picklable(error),
         exception_types=types_of(type(error)),
@@ -62,7 +65,7 @@ def types_of(kind: type[BaseException]) -> tuple[str, ...]:
 
 def cannot_send(error: BaseException, what: str) -> Failed:
     """The failure of a task whose result, or one of whose inputs, does not travel."""
-    return Failed(Cause.error, tail(f"{what}: {described(error)}"), exception_types=types_of(type(error)))
+    return Failed(Cause.error, f"{what}: {described(error)}", exception_types=types_of(type(error)))
 
 
 def cannot_load(error: BaseException, what: str, function: Function, version: str) -> Failed:
@@ -76,7 +79,7 @@ def cannot_load(error: BaseException, what: str, function: Function, version: st
         f"Install {missing!r} on that host, start the worker with `broker-jobs worker start --path DIR` where DIR holds it, "
         f"or send it along with `Client(by_value=[{missing}])`."
     )
-    return Failed(Cause.error, tail(message), traceback=_traceback(error), exception_types=types_of(type(error)))
+    return Failed(Cause.error, message, traceback=_traceback(error), exception_types=types_of(type(error)))
 
 
 def _traceback(error: BaseException) -> str:
