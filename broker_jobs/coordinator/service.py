@@ -129,6 +129,7 @@ class Coordinator:
             items = self._receive(0.0 if more else self._patience(ledger))
             if any(isinstance(item, Stop) for item in items):
                 # What else has arrived goes back to the queue.
+                self._confirm(items, ledger)
                 return
             if self._only_confirms(items, ledger):
                 more = False
@@ -162,14 +163,18 @@ class Coordinator:
         """Whether nothing has to be written now: confirms wait for the next transaction, a moment at most."""
         if not items or not all(isinstance(item, Confirmed) for item in items):
             return False
-        for item in items:
-            if isinstance(item, Confirmed):
-                ledger.confirmed(item.numbers)
+        self._confirm(items, ledger)
         if ledger.unconfirmed_deletions > BATCH:
             return False
         if self._tidy_at is None:
             self._tidy_at = time.monotonic() + TIDY
         return True
+
+    @staticmethod
+    def _confirm(items: list[Item], ledger: Ledger) -> None:
+        for item in items:
+            if isinstance(item, Confirmed):
+                ledger.confirmed(item.numbers)
 
     def _batch(self, items: list[Item], store: LedgerStore, ledger: Ledger, post: Post) -> bool:
         """One transaction, and what follows from it; whether there is work left."""
@@ -242,9 +247,7 @@ class Coordinator:
         """Take what was confirmed in the end out of the outbox."""
         with store.transaction():
             ledger.begin(time.monotonic(), _now_ms())
-            for item in self._receive(0.0):
-                if isinstance(item, Confirmed):
-                    ledger.confirmed(item.numbers)
+            self._confirm(self._receive(0.0), ledger)
             ledger.tidy()
 
     # --- what people see ---

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from broker_jobs.coordinator.store.parts import clean
@@ -219,7 +220,7 @@ def job_row(job: JobFacts) -> JobRow:
         None if job.idempotency_key is None else clean(job.idempotency_key),
         job.ephemeral,
         job.headed,
-        encode_part(job.origin),
+        _origin(job.origin),
         None if job.store is None else clean(job.store),
         job.total,
         job.chunks,
@@ -234,3 +235,9 @@ def job_row(job: JobFacts) -> JobRow:
         job.started_ms,
         job.ended_ms,
     )
+
+
+@lru_cache(maxsize=64)
+def _origin(origin: Origin) -> bytes:
+    """Written with each change of a job, and the same for most."""
+    return encode_part(origin)
