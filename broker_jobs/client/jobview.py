@@ -251,8 +251,10 @@ class JobView:
                 continue  # written before the reply came that we have heard
             self._move(task.number, task.state)
             kept = self._endings.get(task.number)
-            told = values or task.state in _WITHOUT_OUTCOME
-            if task.state in ENDED and told and (kept is None or kept.state is not task.state):
+            if kept and kept.state is not task.state:
+                self.drop(task.number)  # of an attempt that the ledger did not count
+                kept = None
+            if task.state in ENDED and kept is None and (values or task.state in _WITHOUT_OUTCOME):
                 ending = ending_of(task)
                 self._keep(ending)
                 found.append(ending)

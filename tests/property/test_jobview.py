@@ -172,4 +172,4 @@ class Ledger(RuleBasedStateMachine):
 
 
 TestJobView = Ledger.TestCase
-TestJobView.settings = settings(max_examples=60, stateful_step_count=25, deadline=None)
+TestJobView.settings = settings(stateful_step_count=25)
