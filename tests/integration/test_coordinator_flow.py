@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs.broker.port import Outgoing
+from broker_jobs.coordinator.ledger import Ledger
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.resources import class_name
@@ -16,7 +17,7 @@ from broker_jobs.core.spec import NEVER_START_TWICE, UNIT, Lane, Request, Retry,
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.core.value import Encoding, Inline, Stored
 from broker_jobs.data.store import fetch
-from broker_jobs.errors import LedgerRefused
+from broker_jobs.errors import IllegalTransition, LedgerRefused
 from broker_jobs.ids import new_job_id
 from broker_jobs.wire import messages as m
 from broker_jobs.wire.signing import Signer, SigningKey, new_key
@@ -547,3 +548,31 @@ def test_a_second_coordinator_is_refused_and_so_is_another_namespace(ground: Gro
     other = dataclasses.replace(ground.config(), namespace="other")
     with pytest.raises(LedgerRefused, match="belongs to the namespace 't'"), in_a_thread(other):
         pass
+
+
+def test_a_bug_stops_it_loudly_and_nothing_is_acknowledged(
+    ground: Ground, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise IllegalTransition("a task that is succeeded cannot be released")
+
+    async def story() -> None:
+        async with playing(FakeClient.open(ground.url, ground.signer)) as (client,):
+            await client.submit(job_chunks([call(0)]))
+            async with asyncio.timeout(PATIENCE):
+                while "nothing of the last batch was acknowledged" not in caplog.text:
+                    await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(Ledger, "take", fail)
+    with pytest.raises(IllegalTransition), in_a_thread(ground.config()):
+        run(story())
+    assert "'chunk'" in caplog.text, "the story is told"
+    monkeypatch.undo()
+
+    async def again() -> None:
+        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer)) as (client, _):
+            answer = await client.ask(m.FindJob("last"))
+            assert isinstance(answer, m.JobInfo)
+            assert (await client.ended(answer.job)).info.state is JobState.succeeded
+
+    play(ground, again())
