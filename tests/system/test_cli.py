@@ -336,6 +336,10 @@ def test_doctor_says_what_to_do(deployment: Daemons) -> None:
     assert "rabbitmqctl add_vhost" in missing["text"]
     mismatch = _doctor(deployment, f"{url}?queues=classic", 1)["queue arguments"]
     assert "use the same ?queues= everywhere" in mismatch["remedy"]
+    waiting = subprocess.Popen(
+        [sys.executable, "-P", "-m", "broker_jobs", "submit", "--wait", "--", "true"],
+        env=deployment.env | {"BROKER_JOBS_SIGNING_KEY": new_key()}, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
     with ThreadPoolExecutor() as side_by_side:  # each is patient with a coordinator that does not answer
         elsewhere = side_by_side.submit(_doctor, deployment, url, 1, BROKER_JOBS_NAMESPACE="elsewhere")
         other_key = side_by_side.submit(_doctor, deployment, url, 1, BROKER_JOBS_SIGNING_KEY=new_key())
@@ -343,6 +347,12 @@ def test_doctor_says_what_to_do(deployment: Daemons) -> None:
     assert elsewhere.result()["dead letters"]["verdict"] == "ok"
     assert "the same address, namespace and key" in other_key.result()["coordinator"]["remedy"]
     assert "perhaps with another key" in other_key.result()["dead letters"]["remedy"]
+    with waiting:
+        assert waiting.stderr is not None
+        assert "submitted" in waiting.stderr.readline()
+        assert "no coordinator answers; to find out why: broker-jobs doctor" in waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.wait(30) == 130
 
 
 def test_doctor_finds_that_nobody_works(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
