@@ -94,8 +94,8 @@ MUTANTS: Final = (
     (
         "say goodbye once, whatever comes after it",
         f"{_MACHINE}/worker.py",
-        "if not self._have.attempts and self._replies.empty:",
-        "if True:",
+        "                if not self._have.attempts and self._replies.empty:\n                    self.exited = True\n                    yield Exit(0",
+        "                if True:\n                    self.exited = True\n                    yield Exit(0",
         _STORIES,
     ),
     (
