@@ -17,7 +17,7 @@ from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.core.spec import Lane
 from broker_jobs.data.store import ValueStore
-from broker_jobs.errors import BrokerError, BrokerUnavailable
+from broker_jobs.errors import BrokerError, BrokerUnavailable, LedgerRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -33,6 +33,9 @@ CREDIT: Final = 1000
 
 AGAIN: Final = 0.25
 """Seconds until something that the broker did not take is tried again."""
+
+PREDECESSOR: Final = 15.0
+"""Seconds after which the broker has noticed that a coordinator is gone, its host included."""
 
 LAST_WORDS: Final = 5.0
 """Seconds that unconfirmed messages have at the end."""
@@ -121,7 +124,11 @@ class Post:
         self._wait(self._connect())
 
     def consume(self) -> None:
-        """Let messages arrive."""
+        """Let messages arrive.
+
+        Raises:
+            LedgerRefused: another coordinator receives them
+        """
         self._wait(self._consume())
 
     def perform(self, effects: Effects, done: Sequence[Delivery] = (), dead: Iterable[tuple[Delivery, str]] = ()) -> None:
@@ -166,7 +173,20 @@ class Post:
         self._broker.watch(lambda _: self._put(Reconnected()), lambda reason: _LOG.warning("the connection is gone: %s", reason))
 
     async def _consume(self) -> None:
+        await self._be_alone()
         self._subscription = await self._there.consume(self._topology.ledger_name(self._partition), CREDIT, self._receive)
+
+    async def _be_alone(self) -> None:
+        """Wait until the connection of a predecessor that was killed is gone; whoever stays keeps another ledger of this namespace."""
+        name = self._topology.ledger_name(self._partition)
+        deadline = self._loop.time() + PREDECESSOR
+        while (depth := await self._there.depth(name)) is not None and depth.consumers:
+            if self._loop.time() > deadline:
+                raise LedgerRefused(
+                    f"another coordinator, with another store than {self._config.store}, keeps the ledger of the namespace "
+                    f"{self._topology.namespace!r} at this broker: stop it, or use its store"
+                )
+            await asyncio.sleep(AGAIN)
 
     def _receive(self, delivery: Delivery) -> None:
         self._put(Arrived(delivery, time.monotonic()))

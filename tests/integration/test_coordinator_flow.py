@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs.broker.port import Outgoing
+from broker_jobs.config import sqlite_url
+from broker_jobs.coordinator import post
 from broker_jobs.coordinator.ledger import Ledger
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Crashed, Failed, Succeeded
@@ -542,8 +544,13 @@ def test_an_unsealed_job_of_a_vanished_submitter_is_void(ground: Ground) -> None
     play(ground, story(), incomplete_after=1.0)
 
 
-def test_a_second_coordinator_is_refused_and_so_is_another_namespace(ground: Ground) -> None:
+def test_a_second_coordinator_is_refused_and_so_is_another_namespace(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
     with in_a_thread(ground.config()), pytest.raises(LedgerRefused, match="process"), in_a_thread(ground.config()):
+        pass
+    # Another store at the same broker would be another ledger of the same namespace.
+    monkeypatch.setattr(post, "PREDECESSOR", 0.3)
+    elsewhere = dataclasses.replace(ground.config(), store=sqlite_url(ground.folder / "elsewhere.db"))
+    with in_a_thread(ground.config()), pytest.raises(LedgerRefused, match="use its store"), in_a_thread(elsewhere):
         pass
     other = dataclasses.replace(ground.config(), namespace="other")
     with pytest.raises(LedgerRefused, match="belongs to the namespace 't'"), in_a_thread(other):

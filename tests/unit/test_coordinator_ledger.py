@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from broker_jobs.coordinator.ledger import KEEP_HOUSE
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
-from broker_jobs.core.spec import Retry, TaskOptions
+from broker_jobs.core.resources import class_name
+from broker_jobs.core.spec import Request, Retry, TaskOptions
 from broker_jobs.wire import messages as m
 from tests.support.cast import call, job_chunks, value
-from tests.support.ledger_world import GRACE, Crash, World, of_attempt
+from tests.support.ledger_world import GRACE, SIGNER, Crash, World, of_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -255,3 +257,31 @@ def test_more_tasks_than_the_seal_says_are_not_taken(world: World) -> None:
     facts = world.store.look.job(job)
     assert facts is not None
     assert facts.counts == {"queued": 1}
+
+
+def test_what_is_old_is_forgotten_and_what_nobody_uses_is_closed(world: World) -> None:
+    kept = submit(world, job_chunks([call(0)], ephemeral=False))
+    dropped = submit(world, job_chunks([call(0)], ephemeral=True))
+    world.settle([kept, dropped])
+    world.now += 3600 + KEEP_HOUSE
+    step(world)
+    assert world.store.look.job(dropped) is None
+    assert world.store.look.job(kept) is not None
+    world.now += 86_400
+    with world.store.transaction():
+        world.ledger.begin(world.now, world.now_ms)
+        effects = world.ledger.finish()
+    assert effects.close_classes == [class_name(Request())]
+    assert world.store.look.classes() == []
+
+
+def test_questions_that_nobody_waits_for_are_not_answered(world: World) -> None:
+    world.ask(m.GetWorkers())
+    world.now += 100
+    with world.store.transaction():
+        world.ledger.begin(world.now, world.now_ms)
+        opened = SIGNER.open(world.inbox.pop()[2]).message
+        assert isinstance(opened, m.Request)
+        world.ledger.take(opened)
+        effects = world.ledger.finish()
+    assert [message for message in effects.sends if message.key == "client-1.direct"] == []
