@@ -210,8 +210,10 @@ class BrokerLink:
         except TimeoutError:
             if not begun:
                 raise BrokerUnavailable(f"no connection to the broker within {timeout:g} s; nothing was sent") from None
+            # A broker says that it is short of memory or disk only to those who have published something.
+            why = f" ({self._broker.blocked})" if self._broker.blocked else ""
             raise SubmitUnknown(
-                f"the broker did not confirm all of job {job} within {timeout:g} s: it may or may not run. "
+                f"the broker did not confirm all of job {job} within {timeout:g} s{why}: it may or may not run. "
                 "Submit it again with the same idempotency_key, which goes on with it",
                 job_id=job,
             ) from None

@@ -184,6 +184,16 @@ def test_a_broker_without_memory_takes_nothing() -> None:
     assert _play(story).published == []
 
 
+def test_a_broker_that_runs_out_of_memory_meanwhile_is_the_reason() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.receipt = lambda _: Receipt.unknown
+        broker.on_publish = lambda _: setattr(broker, "blocked", "low on memory")
+        with pytest.raises(SubmitUnknown, match=r"within 0.2 s \(low on memory\): it may or may not run"):
+            await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 0.2)
+
+    _play(story)
+
+
 def test_without_a_connection_nothing_is_sent() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
         broker.down("gone")
