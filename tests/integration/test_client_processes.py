@@ -250,6 +250,7 @@ def test_nobody_answers_at_this_address() -> None:
 
 
 def test_without_a_coordinator_the_ledger_cannot_be_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker_jobs.client.core.PATIENCE", 1.0)
     with Client(f"sqlite:///{tmp_path}/queue.db") as client:
         client.runtime.reports_left_work = False
         with pytest.raises(CoordinatorUnavailable, match="broker-jobs coordinator start"):

@@ -126,7 +126,8 @@ def test_without_a_key_submitting_is_refused(rabbitmq: RabbitMQ, monkeypatch: py
             client.job("last")
 
 
-def test_without_a_coordinator_what_is_sent_is_kept(rabbitmq: RabbitMQ) -> None:
+def test_without_a_coordinator_what_is_sent_is_kept(rabbitmq: RabbitMQ, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker_jobs.client.core.PATIENCE", 1.0)
     job = Job()
     job.program(["true"])
     with Client(rabbitmq.fresh_vhost(), signing_key=new_key()) as client:
