@@ -6,7 +6,9 @@ Bytes go through the real codec and the real admission, rows through the real st
 from __future__ import annotations
 
 import dataclasses
+import shutil
 import tempfile
+import weakref
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import Path
@@ -106,6 +108,8 @@ class World:
     opened: list[str] = field(default_factory=list)
 
     def __post_init__(self) -> None:
+        # A story that hypothesis gives up has no end.
+        weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.config = CoordinatorConfig(
             "sqlite:////none", KEY, sqlite_url(self.folder / "ledger.db"), "t", grace=GRACE, reconnect_grace=GRACE
         )
@@ -322,6 +326,4 @@ class World:
     def close(self) -> None:
         """End."""
         self.store.close()
-        for path in self.folder.iterdir():
-            path.unlink()
-        self.folder.rmdir()
+        shutil.rmtree(self.folder)
