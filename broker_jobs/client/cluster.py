@@ -42,14 +42,13 @@ class LocalCluster:
         workers: number of worker processes
         cpus: processors of each (default: all of this machine, shared out)
         url: ``amqp://…`` for a broker that is there; default: a temporary embedded one
-        steps: modules with steps that the workers load
 
     Raises:
         ValidationError: a number is wrong
         BrokerJobsError: a process did not come up; the text has the end of its log
     """
 
-    def __init__(self, workers: int = 1, cpus: float | None = None, url: str | None = None, steps: Iterable[str] = ()) -> None:
+    def __init__(self, workers: int = 1, cpus: float | None = None, url: str | None = None) -> None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
             raise ValidationError(f"workers must be a positive integer, not {workers!r}")
         self._folder = tempfile.TemporaryDirectory(prefix="broker-jobs-cluster-", ignore_cleanup_errors=True)
@@ -58,7 +57,6 @@ class LocalCluster:
         self._network = url is not None and config.scheme(url) != "sqlite"
         self.namespace = new_name("cluster") if url else config.DEFAULT_NAMESPACE
         self.key = new_key()
-        self._steps = tuple(steps)
         self._cpus = cpus if cpus is not None else max(1, len(os.sched_getaffinity(0)) // workers)
         self._clients: list[Client] = []
         self._guard: subprocess.Popen[str] | None = None
@@ -87,8 +85,7 @@ class LocalCluster:
 
     def start_worker(self) -> int:
         """Start one more worker; its process id."""
-        steps = [argument for step in self._steps for argument in ("--steps", step)]
-        return self._start("worker", "--cpus", str(self._cpus), *steps)
+        return self._start("worker", "--cpus", str(self._cpus))
 
     def client(self, **options: Any) -> Client:
         """A client of this cluster, closed with it at the latest.
