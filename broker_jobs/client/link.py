@@ -191,9 +191,13 @@ class BrokerLink:
         return Frame(key, self._required_signer().seal(chunk, Role.submitter))
 
     async def open_classes(self, wanted: Iterable[tuple[str, Lane]]) -> OpenClasses:
-        """Those of these classes and lanes that have a queue."""
-        depths = [(one, await self._broker.depth(self._topology.class_name(*one))) for one in set(wanted)]
-        return frozenset(one for one, depth in depths if depth is not None)
+        """Those of these classes and lanes that are known to have a queue: none while there is no connection; the ledger opens the rest."""
+        found = set()
+        with contextlib.suppress(BrokerUnavailable):
+            for one in set(wanted):
+                if await self._broker.depth(self._topology.class_name(*one)) is not None:
+                    found.add(one)
+        return frozenset(found)
 
     async def send(self, job: str, frames: Iterable[Frame], timeout: float) -> None:
         """Publish chunks until each is confirmed."""

@@ -80,6 +80,8 @@ class ScriptedBroker:
         self.declared += 1
 
     async def depth(self, queue: str) -> Depth | None:
+        if not self.connected:
+            raise BrokerUnavailable
         return Depth(0, 0) if queue.endswith("open.normal") else None
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
@@ -218,6 +220,14 @@ def test_classes_that_are_open_are_remembered() -> None:
         assert core.opened(wanted) == frozenset()
         assert await core.open_classes(wanted) == {("open", Lane.normal)}
         assert core.opened(wanted) == {("open", Lane.normal)}
+
+    _play(story)
+
+
+def test_without_a_connection_no_class_is_known_to_be_open() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.connected = False
+        assert await core.open_classes(frozenset({("open", Lane.normal)})) == frozenset()
 
     _play(story)
 
