@@ -182,23 +182,34 @@ def test_keys_are_fresh() -> None:
 
 
 @pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (("job", "list", "--limit", "0"), "--limit"),
+        (("job", "list", "--namespace", "a b"), "a namespace is"),
+        (("job", "list", "--url", "http://here"), "AddressError: 'http://here' is no address: use amqp://"),
+        (("submit", "--cpus", "many", "--", "true"), "cpus must be a number, not 'many'"),
+        (("submit", "--env", "x", "--", "true"), "--env takes NAME=VALUE, not 'x'"),
+        (("submit", "--time-limit", "-1", "--", "true"), "time_limit"),
+        (("submit",), "PROGRAM"),
+        (("worker", "start", "--resource", "x"), "NAME=AMOUNT"),
+        (("nonsense",), "nonsense"),
+    ],
+)
+def test_misuse_is_told_before_anybody_is_asked(arguments: tuple[str, ...], told: str) -> None:
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
         (("job", "info", "12345678"), 2, "JobNotFound: there is no job whose id ends with '12345678'"),
         (("job", "info", "zz"), 2, "give 'last', a whole id, or at least its last 4 digits"),
         (("task", "info", "last", "7"), 2, "has no task 7"),
         (("job", "cat", "last", "7"), 2, "has no task 7"),
-        (("job", "list", "--limit", "0"), 2, "--limit"),
-        (("job", "list", "--namespace", "a b"), 2, "a namespace is"),
-        (("job", "list", "--url", "http://here"), 2, "AddressError: 'http://here' is no address: use amqp://"),
         (("job", "list", "--url", "amqp://nobody.invalid/"), 3, "there is no host of this name"),
-        (("submit", "--cpus", "many", "--", "true"), 2, "cpus must be a number, not 'many'"),
-        (("submit", "--env", "x", "--", "true"), 2, "--env takes NAME=VALUE, not 'x'"),
-        (("submit", "--time-limit", "-1", "--", "true"), 2, "time_limit"),
-        (("submit",), 2, "PROGRAM"),
-        (("worker", "start", "--resource", "x"), 2, "NAME=AMOUNT"),
         (("coordinator", "start", "--retain", "soon"), 2, "--retain"),
-        (("nonsense",), 2, "nonsense"),
     ],
 )
 def test_mistakes_are_told_in_words(own: Daemons, arguments: tuple[str, ...], code: int, told: str) -> None:
