@@ -6,10 +6,10 @@ See `bare_amqp`; here the three processes talk through the broker port, since th
 from __future__ import annotations
 
 import asyncio
-import multiprocessing
 import time
 from typing import TYPE_CHECKING
 
+from benchmarks.roles import play
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing
 from broker_jobs.wire.topology import Binding, Exchange, Queue, QueueKind
@@ -90,24 +90,4 @@ def _submitter(url: str, up: Connection, calls: int) -> None:
 
 def measure(url: str, *, calls: int, steps: int) -> tuple[list[float], list[float]]:
     """Seconds of each call, and of each step of a chain."""
-    context = multiprocessing.get_context("spawn")
-    pipes = [context.Pipe() for _ in range(3)]
-    roles = ((_worker, (url, pipes[0][1])), (_ledger, (url, pipes[1][1], steps)), (_submitter, (url, pipes[2][1], calls)))
-    processes = []
-    try:
-        for (target, args), (receiver, _) in zip(roles, pipes, strict=True):
-            process = context.Process(target=target, args=args, daemon=True)
-            process.start()
-            processes.append(process)
-            if target is not _submitter and not receiver.poll(30):
-                raise TimeoutError("the bare flow does not start")
-            if target is not _submitter:
-                receiver.recv()
-        for receiver in (pipes[2][0], pipes[1][0]):
-            if not receiver.poll(120):
-                raise TimeoutError("the bare flow does not end")
-        return pipes[2][0].recv(), pipes[1][0].recv()
-    finally:
-        for process in processes:
-            process.kill()
-            process.join()
+    return play(url, _worker, _ledger, _submitter, calls=calls, steps=steps)
