@@ -120,7 +120,8 @@ class World:
         for command in commands:
             self._perform(command)
         self.machine.check()
-        assert self.machine.running == len(self.executions)
+        # A machine that has given up waiting for a stubborn task hears nothing any more; the daemon ends the task with its executor.
+        assert self.exit or self.machine.running == len(self.executions)
         assert self.machine.subscribed == self.subscribed or not self.connected
         return commands
 
