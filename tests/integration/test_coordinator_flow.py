@@ -274,7 +274,7 @@ def test_late_chunks_of_a_canceled_job_end_as_they_come(ground: Ground) -> None:
 
 def test_jobs_are_found_listed_and_forgotten(ground: Ground) -> None:
     async def story() -> None:
-        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer)) as (client, _):
+        async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer)) as (client, worker):
             ids = [new_job_id()[:-8] + ending for ending in ("0000abcd", "1111abcd", "22222222")]
             for job in ids:
                 await client.submit(job_chunks([call(0)], job=job, tags=("a=b", job[-8:]), idempotency_key=f"key {job[-8:]}"))
@@ -304,13 +304,14 @@ def test_jobs_are_found_listed_and_forgotten(ground: Ground) -> None:
             assert ([info.job for info in listed.jobs], listed.more) == ([ids[2], ids[1]], True)
             assert await client.ask(m.ForgetJobs((ids[0],))) == m.Forgotten(1)
             assert await found("abcd") == ids[1]
+            worker.behave = lambda _: ()  # it says no more
             waiting = await client.submit(job_chunks([call(0)], options=TaskOptions(Request((("cpus", 1000 * UNIT),)))))
             refused = await client.ask(m.ForgetJobs((waiting,)))
             assert isinstance(refused, m.Refused)
             assert refused.kind is m.Refusal.job_active
             info = await client.ask(m.FindJob(waiting))
             assert isinstance(info, m.JobInfo)
-            assert any("no worker seen so far could meet" in note for note in info.notes)
+            assert any("no worker seen so far could meet" in note for note in info.notes), info
 
     play(ground, story())
 
