@@ -275,7 +275,9 @@ class World:
                 if in_order:
                     assert not self.unacked, "what was delivered is settled"
                     assert not self.executions, "nothing runs"
-                    assert not self.published, "everything is confirmed"
+                    # A start that was announced and taken back by the drain is not waited for: what followed it is confirmed.
+                    left = [item for publish in self.published.values() for item in getattr(publish.message, "items", (publish,))]
+                    assert all(isinstance(item, Started) for item in left), "everything else is confirmed"
 
     def _store(self, publish: Publish) -> None:
         match publish.message:
