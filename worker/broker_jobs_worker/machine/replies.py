@@ -56,12 +56,13 @@ class ReplyBook:
         self._buffers: dict[Group, _Buffer] = {}
         self._sent: dict[int, Publish] = {}
         self._again_at: dict[int, float] = {}
+        self._withdrawn: set[int] = set()
         self._number = 0
 
     @property
     def empty(self) -> bool:
-        """Whether everything is confirmed."""
-        return not self._buffers and not self._sent
+        """Whether everything is confirmed, and of what was withdrawn nothing is on its way."""
+        return not self._buffers and not self._sent and not self._withdrawn
 
     def add(self, group: Group, item: ReplyItem, now: float, *, urgent: bool = False) -> None:
         """Say something with the next reply of the group."""
@@ -106,18 +107,23 @@ class ReplyBook:
 
     def confirmed(self, number: int) -> Publish | None:
         """Note that a message is safe; which one, or None where it was withdrawn."""
+        self._withdrawn.discard(number)
         self._again_at.pop(number, None)
         return self._sent.pop(number, None)
 
     def failed(self, number: int, now: float) -> Publish | None:
         """Note that a message must go out again; which one, or None where it was withdrawn."""
+        self._withdrawn.discard(number)
         if number in self._sent:
             self._again_at[number] = now + self._again
         return self._sent.get(number)
 
     def withdraw(self, number: int) -> None:
         """Do not send this again, whatever became of it."""
+        on_its_way = number in self._sent and number not in self._again_at
         self.confirmed(number)
+        if on_its_way:
+            self._withdrawn.add(number)
 
     def unconfirmed(self) -> Iterator[tuple[str, ReplyItem]]:
         """Everything with its job."""
