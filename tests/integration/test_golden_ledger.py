@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
+import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -17,6 +18,7 @@ import pytest
 
 from broker_jobs import Client, Job, ResourceRequest
 from broker_jobs.client.node import stop_node
+from broker_jobs.config import sqlite_url
 from broker_jobs.wire.codec import encode_part
 from broker_jobs.wire.messages import Origin
 
@@ -46,6 +48,15 @@ def test_the_ledger_of_0_1_0_opens(home: Path) -> None:
         assert {number: error.cause for number, error in ended.errors().items()} == {3: "exit code", 4: "error"}
         assert later.name == "later"
         assert later.info().counts == {"queued": 1, "waiting": 1}
+
+
+def test_an_up_to_date_ledger_does_not_wait_for_alembic(tmp_path: Path) -> None:
+    program = (
+        "import sys; from broker_jobs.coordinator.store import LedgerStore;"
+        " [LedgerStore(sys.argv[1], 't').close() for _ in range(2)]; print('alembic' in sys.modules)"
+    )
+    command = [sys.executable, "-c", program, sqlite_url(tmp_path / "ledger.db")]
+    assert subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout == "False\n"
 
 
 def _write(version: str) -> None:

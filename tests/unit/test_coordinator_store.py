@@ -53,7 +53,7 @@ def test_a_ledger_of_others_is_refused(ledger: Path) -> None:
     with sqlite3.connect(ledger) as connection:
         connection.execute("UPDATE meta SET value = '99' WHERE name = 'schema'")
     connection.close()
-    with pytest.raises(LedgerRefused, match="has the format 99, and this version reads 1"):
+    with pytest.raises(LedgerRefused, match="has the format 99, and this version of broker-jobs reads 1 to 2: use"):
         LedgerStore(sqlite_url(ledger), "t")
 
 

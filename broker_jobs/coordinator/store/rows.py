@@ -49,6 +49,7 @@ class JobFacts:
     counts: dict[TaskState, int] = field(default_factory=dict)
     cancel_reason: str | None = None
     void_reason: str | None = None
+    pause_reason: str | None = None
     released: int = 0
     started_ms: int | None = None
     ended_ms: int | None = None
@@ -76,6 +77,7 @@ class JobRow(NamedTuple):
     counts: str
     cancel_reason: str | None
     void_reason: str | None
+    pause_reason: str | None
     released: int
     submitted_ms: int
     heard_ms: int
@@ -229,6 +231,7 @@ def job_row(job: JobFacts) -> JobRow:
         json.dumps({state.value: count for state, count in job.counts.items() if count}),
         None if job.cancel_reason is None else clean(job.cancel_reason),
         None if job.void_reason is None else clean(job.void_reason),
+        None if job.pause_reason is None else clean(job.pause_reason),
         job.released,
         job.submitted_ms,
         job.heard_ms,

@@ -1,4 +1,4 @@
-"""The tables of a ledger, version 1.
+"""The tables of a ledger, version 2. What changes here is brought to older ledgers by `migrations/versions`.
 
 A job has a small integer key, because every row of its tasks repeats it. Payloads (`specs`, `outcomes`, `blobs`) stand apart
 from the rows of `tasks`, which are written again with each change of state.
@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, Table, Text
+from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, LargeBinary, MetaData, String, Table, Text
 
-SCHEMA_VERSION: Final = 1
+SCHEMA_VERSION: Final = 2
 
 metadata: Final = MetaData()
 
 meta: Final = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
+
+# The same version, as Alembic writes it down.
+alembic_version: Final = Table("alembic_version", metadata, Column("version_num", String(32), primary_key=True))
 
 epochs: Final = Table(
     "epochs",
@@ -46,6 +49,7 @@ jobs: Final = Table(
     Column("counts", Text, nullable=False),  # a JSON map of task states
     Column("cancel_reason", Text),
     Column("void_reason", Text),
+    Column("pause_reason", Text),
     Column("released", Integer, nullable=False),  # number of the next ready chunk
     Column("submitted_ms", BigInteger, nullable=False),
     Column("heard_ms", BigInteger, nullable=False),  # when its last chunk came

@@ -5,9 +5,10 @@ Every transaction holds only while nobody else has taken the partition: it start
 
 from __future__ import annotations
 
+import logging
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Final, cast
 
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
     from sqlalchemy.engine import Connection
 
     from broker_jobs.coordinator.store.statement import Cursor
+
+_LOG: Final = logging.getLogger(__name__)
 
 
 class LedgerStore:
@@ -85,23 +88,33 @@ class LedgerStore:
             connection.exec_driver_sql(f"PRAGMA {pragma}")
         connection.exec_driver_sql("BEGIN IMMEDIATE")
         try:
-            schema.metadata.create_all(connection)
-            self._claim(connection, namespace)
+            if sa.inspect(connection).has_table(schema.meta.name):
+                self._claim(connection, namespace)
+            else:
+                _create(connection, namespace)
         except BaseException:
             connection.exec_driver_sql("ROLLBACK")
             raise
         connection.exec_driver_sql("COMMIT")
 
     def _claim(self, connection: Connection, namespace: str) -> None:
-        """Write down whose ledger it is, or see whether it is ours."""
-        wanted = {"schema": str(schema.SCHEMA_VERSION), "namespace": namespace}
+        """See whether it is ours, and bring it to our version."""
         known = {row.name: row.value for row in connection.execute(sa.select(schema.meta))}
-        if not known:
-            connection.execute(schema.meta.insert(), [{"name": name, "value": value} for name, value in wanted.items()])
-        elif known.get("schema") != wanted["schema"]:
-            raise LedgerRefused(f"the ledger {self.path} has the format {known.get('schema')}, and this version reads {wanted['schema']}")
-        elif known.get("namespace") != namespace:
+        found, ours = known.get("schema", "none"), schema.SCHEMA_VERSION
+        if known.get("namespace") != namespace:
             raise LedgerRefused(f"the ledger {self.path} belongs to the namespace {known.get('namespace')!r}, not to {namespace!r}")
+        if not found.isdecimal() or not 0 < int(found) <= ours:
+            raise LedgerRefused(
+                f"the ledger {self.path} has the format {found}, and this version of broker-jobs reads 1 to {ours}:"
+                " use the version that wrote it, or a newer one"
+            )
+        if int(found) < ours:
+            # Alembic takes a tenth of a second to load: an up-to-date ledger does not wait for it.
+            from broker_jobs.coordinator.store.migrations import migrate
+
+            _LOG.info("the ledger %s is brought from format %s to %d", self.path, found, ours)
+            migrate(connection)
+            connection.execute(schema.meta.update().where(schema.meta.c.name == "schema").values(value=str(ours)))
 
     # --- transactions ---
 
@@ -146,3 +159,11 @@ class LedgerStore:
     def write(self, writes: Writes) -> None:
         """Write everything."""
         self._writer.all(self._cursor, writes)
+
+
+def _create(connection: Connection, namespace: str) -> None:
+    """An empty ledger of our version."""
+    schema.metadata.create_all(connection)
+    known = {"schema": str(schema.SCHEMA_VERSION), "namespace": namespace}
+    connection.execute(schema.meta.insert(), [{"name": name, "value": value} for name, value in known.items()])
+    connection.execute(schema.alembic_version.insert().values(version_num=str(schema.SCHEMA_VERSION)))

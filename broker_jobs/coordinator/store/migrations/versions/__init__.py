@@ -1,0 +1,1 @@
+"""One module for each version; those of released versions are never edited."""
