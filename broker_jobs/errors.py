@@ -22,7 +22,8 @@
     ├── LookupFailed (LookupError)
     │   ├── JobNotFound                  no such job
     │   ├── TaskNotFound                 the job has no such task
-    │   └── AmbiguousId                  a short id that fits several jobs
+    │   ├── WorkerNotFound               no such worker
+    │   └── AmbiguousId                  a short id that fits several jobs, or a short name several workers
     ├── JobActive                        the job still runs, so it cannot be forgotten
     ├── ClientClosed                     the client was closed
     ├── ValueStoreError                  a large value cannot be written, or not be read
@@ -86,6 +87,7 @@ __all__ = [
     "ValueStoreError",
     "ValueTooLarge",
     "VirtualHostNotFound",
+    "WorkerNotFound",
 ]
 
 
@@ -178,6 +180,10 @@ class JobNotFound(LookupFailed):
 
 class TaskNotFound(LookupFailed):
     """The job has no such task."""
+
+
+class WorkerNotFound(LookupFailed):
+    """No such worker."""
 
 
 class AmbiguousId(LookupFailed):

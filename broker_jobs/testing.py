@@ -56,6 +56,8 @@ from broker_jobs.wire.messages import (
     Changes,
     Chunk,
     Cluster,
+    EndingWorkers,
+    EndWorkers,
     FindJob,
     ForgetJobs,
     Forgotten,
@@ -236,6 +238,8 @@ class InMemoryLink:
                 return Forgotten(sum(self._jobs.pop(name, None) is not None for name in names))
             case GetWorkers():
                 return Cluster(WORKER)
+            case EndWorkers():
+                return EndingWorkers()
             case GetChanges(job=name) | GetOutput(job=name) | CancelTasks(job=name):
                 return self._about(self._jobs[name], question) if name in self._jobs else _missing(name)
             case _:

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.spec import Duration
     from broker_jobs.core.states import JobState
     from broker_jobs.errors import BrokerJobsError
-    from broker_jobs.wire.messages import CancelResult, Cluster, JobInfo, TaskInfo
+    from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, JobInfo, TaskInfo
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
@@ -155,9 +155,13 @@ class AsyncClient:
         wanted = job.submitted if isinstance(job, AsyncSubmittedJob) else job
         await asyncio.to_thread((await self._sync()).forget, wanted)
 
-    async def cluster(self) -> Cluster:
-        """The workers and resource classes that the coordinator knows."""
-        return await asyncio.to_thread((await self._sync()).cluster)
+    async def cluster(self, *workers: str, group: str | None = None, held: bool = False) -> Cluster:
+        """The workers and resource classes that the coordinator knows, as `Client.cluster`."""
+        return await asyncio.to_thread((await self._sync()).cluster, *workers, group=group, held=held)
+
+    async def end_workers(self, *workers: str, group: str | None = None, stop: bool = False, reason: str = "") -> EndingWorkers:
+        """Let workers end, as `Client.end_workers`."""
+        return await asyncio.to_thread((await self._sync()).end_workers, *workers, group=group, stop=stop, reason=reason)
 
     # --- end ---
 

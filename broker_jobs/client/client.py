@@ -24,7 +24,7 @@ from broker_jobs.client.submitted import SubmittedJob
 from broker_jobs.core.states import JobState
 from broker_jobs.errors import FailedJobsError, JobNotFound, ValidationError
 from broker_jobs.ids import new_job_id
-from broker_jobs.wire.messages import Cluster, ForgetJobs, Forgotten, GetWorkers, JobList, ListJobs
+from broker_jobs.wire.messages import Cluster, EndingWorkers, EndWorkers, ForgetJobs, Forgotten, GetWorkers, JobList, ListJobs
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
@@ -285,9 +285,32 @@ class Client:
         found = self.job(job).id if isinstance(job, str) else job.id
         self.runtime.run(lambda core: core.ask(ForgetJobs((found,)), Forgotten))
 
-    def cluster(self) -> Cluster:
-        """The workers and resource classes that the coordinator knows."""
-        return self.runtime.run(lambda core: core.ask(GetWorkers(), Cluster))
+    def cluster(self, *workers: str, group: str | None = None, held: bool = False) -> Cluster:
+        """The workers and resource classes that the coordinator knows.
+
+        Args:
+            workers: only these: names, unique beginnings or ends of names, or ``last``
+            group: only those of this group
+            held: with the attempts that each has
+
+        Raises:
+            WorkerNotFound, AmbiguousId: a name fits no worker, or several
+        """
+        return self.runtime.run(lambda core: core.ask(GetWorkers(workers, group, held), Cluster))
+
+    def end_workers(self, *workers: str, group: str | None = None, stop: bool = False, reason: str = "") -> EndingWorkers:
+        """Let workers take nothing more and end; returns at once. A worker that is away now is told when it comes back.
+
+        Args:
+            workers: names, unique beginnings or ends of names, or ``last``; none means all
+            group: only those of this group
+            stop: at once: what runs is given back and runs again elsewhere, and no crash is counted; else it may finish
+            reason: for people
+
+        Raises:
+            WorkerNotFound, AmbiguousId: a name fits no worker, or several; then nothing is done
+        """
+        return self.runtime.run(lambda core: core.ask(EndWorkers(workers, group, stop, reason), EndingWorkers))
 
     # --- end ---
 

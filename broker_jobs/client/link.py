@@ -25,6 +25,7 @@ from broker_jobs.errors import (
     SubmitUnknown,
     TaskNotFound,
     ValidationError,
+    WorkerNotFound,
 )
 from broker_jobs.ids import new_name, partition_of
 from broker_jobs.wire.messages import JobNews, Refusal, Refused, Reply, Request, Response, Role
@@ -358,6 +359,8 @@ def refusal(refused: Refused) -> BrokerJobsError:
             return JobNotFound(refused.message)
         case Refusal.task_not_found:
             return TaskNotFound(refused.message)
+        case Refusal.worker_not_found:
+            return WorkerNotFound(refused.message)
         case Refusal.ambiguous:
             return AmbiguousId(refused.message, candidates=refused.candidates)
         case Refusal.job_active:

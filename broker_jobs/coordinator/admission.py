@@ -94,6 +94,7 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
             _name(message.boot)
             if isinstance(message, Hello):
                 _numbers((message.pid,), "pid")
+                _numbers((message.started_ms, message.ends_ms or 0), "a time", LATEST_MS)
         case Token():
             _require(opened, Role.worker)
             _at(exchange, topology.returned)

@@ -19,7 +19,7 @@ from broker_jobs.coordinator.reconcile import Inventory, Reconciler
 from broker_jobs.coordinator.replies import Replies
 from broker_jobs.coordinator.requests import Requests
 from broker_jobs.coordinator.store import WorkerRow, Writes
-from broker_jobs.coordinator.workers import AskHello, Drop, Greet, Lose, Save, Worker, Workers, WorkerState
+from broker_jobs.coordinator.workers import AskDrain, AskHello, Drop, Greet, Lose, Save, Worker, Workers, WorkerState
 from broker_jobs.core.job import JobVoided
 from broker_jobs.core.states import TaskState
 from broker_jobs.wire.messages import (
@@ -129,6 +129,8 @@ class Ledger:
                 self._perform(self.workers.hear(message, batch.now, batch.now_ms, self._patience))
             case Request():
                 self._requests.take(batch, message)
+                self._perform(self._requests.wanted)
+                self._requests.wanted.clear()
             case _:
                 assert_never(message)
 
@@ -228,6 +230,8 @@ class Ledger:
                     self._greet(hello)
                 case AskHello(worker):
                     self._mailer.ask_hello(batch, self._config.name, worker)
+                case AskDrain(message):
+                    self._mailer.ask_drain(batch, message)
                 case Lose(worker, boot):
                     self.jobs.lose(batch, worker, boot)
                 case Save(worker):

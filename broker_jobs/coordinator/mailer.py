@@ -10,6 +10,7 @@ from broker_jobs.core.states import JOB_ENDED, JobState
 from broker_jobs.wire.messages import (
     Chunk,
     ClassOpened,
+    DrainAsked,
     HelloAsked,
     JobNews,
     Response,
@@ -73,6 +74,10 @@ class Mailer:
     def ask_hello(self, batch: Batch, coordinator: str, worker: str = EVERYONE) -> None:
         """To a worker, or to all."""
         self._send(batch, self._topology.control, worker, HelloAsked(coordinator))
+
+    def ask_drain(self, batch: Batch, message: DrainAsked) -> None:
+        """To the worker that shall end."""
+        self._send(batch, self._topology.control, message.worker, message)
 
     def class_opened(self, batch: Batch, resource_class: ResourceClass) -> None:
         """To all workers."""

@@ -122,13 +122,13 @@ class Replies:
                 self._taken(batch, job, item, reply, patience, fresh=fresh)
             case Ended():
                 self._ended(batch, job, item, reply, fresh=fresh)
-            case Returned(why=why):
+            case Returned(why=why, reason=reason):
                 task = job.tasks.get(item.task)
                 if why is Return.unstarted and fresh and task is not None and task.chunk is not None:
                     job.window.split(task.chunk)
                 if why is Return.lost and fresh:
                     batch.effects.counted.crashes.append(self._jobs.class_of(job, item.task))
-                self._jobs.apply(batch, job, AttemptReturned(item.task, item.attempt, why))
+                self._jobs.apply(batch, job, AttemptReturned(item.task, item.attempt, why, clean(reason)))
             case Progress(fraction=fraction, text=text):
                 if fresh:
                     job.dirty[item.task] = None

@@ -5,7 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.coordinator import queries
+from broker_jobs.coordinator.choice import choose
 from broker_jobs.coordinator.polls import LONGEST_MS, Poll, Polls
+from broker_jobs.coordinator.workers import ABSENT
 from broker_jobs.core.job import CancelRequested
 from broker_jobs.core.states import TaskState
 from broker_jobs.ids import short
@@ -13,12 +15,15 @@ from broker_jobs.wire.messages import (
     CancelResult,
     CancelTasks,
     Cluster,
+    EndingWorkers,
+    EndWorkers,
     FindJob,
     ForgetJobs,
     Forgotten,
     GetChanges,
     GetOutput,
     GetWorkers,
+    Held,
     ListJobs,
     Refusal,
     Refused,
@@ -33,7 +38,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.jobs import Jobs
     from broker_jobs.coordinator.mailer import Mailer
     from broker_jobs.coordinator.store import JobFacts, LedgerStore
-    from broker_jobs.coordinator.workers import Workers
+    from broker_jobs.coordinator.workers import WorkerCommand, Workers
     from broker_jobs.wire.messages import Answer, Request
 
 LATE_MS: Final = 60_000
@@ -46,12 +51,16 @@ class Requests:
     Args:
         name: of the coordinator
         version: of this program
+
+    Attributes:
+        wanted: what must be done about workers, for the caller to perform
     """
 
     def __init__(
         self, jobs: Jobs, store: LedgerStore, mailer: Mailer, workers: Workers, classes: Classes, *, name: str, version: str
     ) -> None:
         self.polls = Polls()
+        self.wanted: list[WorkerCommand] = []
         self._jobs = jobs
         self._store = store
         self._mailer = mailer
@@ -68,6 +77,8 @@ class Requests:
                 self._answer(batch, request, self._cancel(batch, wish))
             case ForgetJobs() as wish:
                 self._answer(batch, request, self._forget(batch, wish))
+            case EndWorkers() as wish:
+                self._answer(batch, request, self._end_workers(wish))
             case _:
                 if request.deadline_ms + LATE_MS > batch.now_ms:
                     self._asked.append(request)
@@ -109,9 +120,9 @@ class Requests:
             case GetOutput() as question:
                 facts = self._facts(question.job)
                 return facts if isinstance(facts, Refused) else queries.output(self._store.look, facts, question)
-            case GetWorkers():
-                return self._cluster(batch.now_ms)
-            case CancelTasks() | ForgetJobs():
+            case GetWorkers() as question:
+                return self._cluster(question, batch.now_ms)
+            case CancelTasks() | ForgetJobs() | EndWorkers():
                 return None
             case _:
                 assert_never(request.question)
@@ -127,7 +138,10 @@ class Requests:
         live = self._jobs.live.get(facts.id)
         return queries.notes(live, self._workers.present()) if live is not None else ()
 
-    def _cluster(self, now_ms: int) -> Cluster:
+    def _cluster(self, question: GetWorkers, now_ms: int) -> Answer:
+        chosen = choose(self._workers.known.values(), question.workers, question.group)
+        if isinstance(chosen, Refused):
+            return chosen
         workers = tuple(
             WorkerInfo(
                 worker=worker.name,
@@ -139,8 +153,12 @@ class Requests:
                 seen_ms=worker.seen_ms,
                 version=worker.version,
                 held=len(worker.held),
+                group=worker.group,
+                started_ms=worker.started_ms,
+                ends_ms=worker.ends_ms,
+                attempts=tuple(Held(*attempt) for attempt in sorted(worker.held)) if question.held else (),
             )
-            for worker in self._workers.known.values()
+            for worker in chosen
         )
         return Cluster(self._name, self._version, now_ms, workers, self._classes.open(), len(self._jobs.live))
 
@@ -166,6 +184,15 @@ class Requests:
             ended_already=len(known_tasks) - len(before),
             unknown=len(chosen) - len(known_tasks),
         )
+
+    def _end_workers(self, wish: EndWorkers) -> Answer:
+        chosen = choose(self._workers.known.values(), wish.workers, wish.group)
+        if isinstance(chosen, Refused):
+            return chosen
+        there = [worker for worker in chosen if worker.state not in ABSENT]
+        for worker in there:
+            self.wanted.extend(self._workers.end(worker, stop=wish.stop, reason=wish.reason))
+        return EndingWorkers(tuple(worker.name for worker in there), sum(len(worker.held) for worker in there))
 
     def _forget(self, batch: Batch, wish: ForgetJobs) -> Answer:
         found: list[JobFacts] = []

@@ -4,6 +4,7 @@ A worker introduces itself with `Hello` and holds a token; when its connection g
 is *suspect*: it is asked for a hello, and one that says nothing within the grace is *lost*, with what it had taken. A worker that
 is known from the ledger alone (the coordinator has just started), or silent for a minute, is suspect in the same way.
 A worker that comes with a new boot id has lost what its old boot had taken.
+A worker that was asked to end, and did not hear it, is asked again when it says hello.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.resources import Pool
 from broker_jobs.core.spec import Request
-from broker_jobs.wire.messages import Goodbye, Heartbeat, Hello, Token
+from broker_jobs.wire.messages import DEFAULT_GROUP, DrainAsked, Goodbye, Heartbeat, Hello, Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -54,6 +55,8 @@ class Worker:
         heard: when it last said something, in seconds
         seen_ms: the same for people, in milliseconds since 1970
         until: when it is lost, while it is suspect
+        ends_ms: when its time is over, as it said
+        asked: what somebody wants of it
     """
 
     name: str
@@ -68,6 +71,10 @@ class Worker:
     free: Request = Request(())  # noqa: RUF009 (frozen)
     held: frozenset[Attempt] = frozenset()
     until: float = 0.0
+    group: str = DEFAULT_GROUP
+    started_ms: int = 0
+    ends_ms: int | None = None
+    asked: DrainAsked | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +89,13 @@ class AskHello:
     """Ask this worker for a hello."""
 
     worker: str
+
+
+@dataclass(frozen=True, slots=True)
+class AskDrain:
+    """Tell a worker to end."""
+
+    message: DrainAsked
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +120,7 @@ class Drop:
     worker: str
 
 
-WorkerCommand = Greet | AskHello | Lose | Save | Drop
+WorkerCommand = Greet | AskHello | AskDrain | Lose | Save | Drop
 
 
 class Workers:
@@ -148,7 +162,7 @@ class Workers:
                 if worker is None or worker.boot != message.boot or worker.state in ABSENT:
                     yield AskHello(message.worker)
                     return
-                state = WorkerState.draining if message.draining else WorkerState.active
+                state = _state(message, worker.asked)
                 changed = state is not worker.state
                 self._set(worker, state)
                 worker.heard, worker.seen_ms = now, now_ms
@@ -167,6 +181,17 @@ class Workers:
                     yield from self._suspect(worker, until if worker.heard > self.back else max(until, patience))
             case _:
                 assert_never(message)
+
+    def end(self, worker: Worker, *, stop: bool, reason: str) -> Iterator[WorkerCommand]:
+        """Somebody wants this worker to end; one that was told to stop is not told to drain again."""
+        if worker.state in ABSENT:
+            return
+        if worker.asked is None or not worker.asked.stop:
+            worker.asked = DrainAsked(worker.name, worker.boot, stop, reason)
+        if worker.state is WorkerState.active:
+            self._set(worker, WorkerState.draining)
+        yield Save(worker)
+        yield AskDrain(worker.asked)
 
     def mention(self, name: str, boot: str, now: float, now_ms: int, patience: float) -> Iterator[WorkerCommand]:
         """This boot of a worker has taken something: one that is not known must say hello, and one that is gone has lost it."""
@@ -209,11 +234,11 @@ class Workers:
     def _hello(self, hello: Hello, worker: Worker | None, now: float, now_ms: int) -> Iterator[WorkerCommand]:
         if worker is not None and worker.boot != hello.boot and worker.state not in ABSENT:
             yield Lose(worker.name, worker.boot)
-        state = WorkerState.draining if hello.draining else WorkerState.active
+        asked = worker.asked if worker is not None and worker.boot == hello.boot else None
         worker = self.known[hello.worker] = Worker(
             hello.worker,
             hello.boot,
-            state,
+            _state(hello, asked),
             now,
             now_ms,
             hello.host,
@@ -222,10 +247,16 @@ class Workers:
             hello.resources,
             hello.free,
             _held(hello),
+            group=hello.group,
+            started_ms=hello.started_ms,
+            ends_ms=hello.ends_ms,
+            asked=asked,
         )
         self._slots.clear()
         yield Save(worker)
         yield Greet(hello)
+        if asked is not None and (asked.stop or not hello.draining):
+            yield AskDrain(asked)
 
     def _suspect(self, worker: Worker, until: float) -> Iterator[WorkerCommand]:
         self._set(worker, WorkerState.suspect)
@@ -236,6 +267,10 @@ class Workers:
     def _set(self, worker: Worker, state: WorkerState) -> None:
         worker.state = state
         self._slots.clear()
+
+
+def _state(message: Hello | Heartbeat, asked: DrainAsked | None) -> WorkerState:
+    return WorkerState.draining if message.draining or asked is not None else WorkerState.active
 
 
 def _held(message: Hello | Heartbeat) -> frozenset[Attempt]:

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 VERSION: Final = 1
 """Major version of the wire; a process understands its own and the one before."""
 
+DEFAULT_GROUP: Final = "default"
+"""Workers that were not told where they belong."""
+
 
 class Role(StrEnum):
     """What a sender is, signed with the message."""
@@ -248,12 +251,17 @@ class Ended:
 
 @dataclass(frozen=True, slots=True)
 class Returned:
-    """An attempt goes back without an outcome."""
+    """An attempt goes back without an outcome.
+
+    Attributes:
+        reason: for people, where `why` alone does not say it
+    """
 
     tag: ClassVar[str] = "returned"
     task: int
     attempt: int
     why: Return
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +305,12 @@ class Held:
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """A worker introduces itself, at its start and after every reconnect; it consumes when `Welcome` has come."""
+    """A worker introduces itself, at its start and after every reconnect; it consumes when `Welcome` has come.
+
+    Attributes:
+        group: workers that belong together, by what somebody called them
+        ends_ms: when its time is over: it stops then, and what it has not finished goes back
+    """
 
     tag: ClassVar[str] = "hello"
     worker: str
@@ -309,6 +322,9 @@ class Hello:
     free: ResourceNeed
     held: tuple[Held, ...] = ()
     draining: bool = False
+    group: str = DEFAULT_GROUP
+    started_ms: int = 0
+    ends_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -394,6 +410,22 @@ class Revoked:
 
 
 @dataclass(frozen=True, slots=True)
+class DrainAsked:
+    """To one worker: take nothing more, and end.
+
+    Attributes:
+        stop: at once: what runs is given back; else it may finish
+        reason: for people
+    """
+
+    tag: ClassVar[str] = "drain asked"
+    worker: str
+    boot: str
+    stop: bool = False
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HelloAsked:
     """To all workers: a coordinator has come up; say hello again."""
 
@@ -472,12 +504,39 @@ class ForgetJobs:
 
 @dataclass(frozen=True, slots=True)
 class GetWorkers:
-    """The workers, classes and coordinators that are known. Answer: `Cluster`."""
+    """The workers, classes and coordinators that are known. Answer: `Cluster`.
+
+    Attributes:
+        workers: only these: names, unique beginnings or ends of names, or ``last``; empty means all
+        group: only those of this group
+        held: with the attempts that they have
+    """
 
     tag: ClassVar[str] = "get workers"
+    workers: tuple[str, ...] = ()
+    group: str | None = None
+    held: bool = False
 
 
-Question = FindJob | ListJobs | GetChanges | GetOutput | CancelTasks | ForgetJobs | GetWorkers
+@dataclass(frozen=True, slots=True)
+class EndWorkers:
+    """Let workers end. Answer: `EndingWorkers`.
+
+    Attributes:
+        workers: as for `GetWorkers`; empty means all
+        group: only those of this group
+        stop: at once, giving back what runs; else they finish it
+        reason: for people
+    """
+
+    tag: ClassVar[str] = "end workers"
+    workers: tuple[str, ...] = ()
+    group: str | None = None
+    stop: bool = False
+    reason: str = ""
+
+
+Question = FindJob | ListJobs | GetChanges | GetOutput | CancelTasks | ForgetJobs | GetWorkers | EndWorkers
 
 
 @dataclass(frozen=True, slots=True)
@@ -602,7 +661,13 @@ class Forgotten:
 
 @dataclass(frozen=True, slots=True)
 class WorkerInfo:
-    """A worker at a glance; `lost` ones are kept for a day."""
+    """A worker at a glance; `lost` ones are kept for a day.
+
+    Attributes:
+        held: how many attempts it has
+        ends_ms: when its time is over
+        attempts: what it has, where that was asked for
+    """
 
     tag: ClassVar[str] = "worker info"
     worker: str
@@ -613,6 +678,19 @@ class WorkerInfo:
     free: ResourceNeed
     seen_ms: int
     version: str = ""
+    held: int = 0
+    group: str = DEFAULT_GROUP
+    started_ms: int = 0
+    ends_ms: int | None = None
+    attempts: tuple[Held, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EndingWorkers:
+    """Names of the workers that end, and what they have at the moment."""
+
+    tag: ClassVar[str] = "ending workers"
+    workers: tuple[str, ...] = ()
     held: int = 0
 
 
@@ -641,6 +719,7 @@ class Refusal(StrEnum):
     task_not_found = "task not found"
     ambiguous = "ambiguous"
     job_active = "job active"
+    worker_not_found = "worker not found"
     invalid = "invalid"
 
 
@@ -654,7 +733,7 @@ class Refused:
     candidates: tuple[str, ...] = ()
 
 
-Answer = JobInfo | JobList | Changes | TaskOutput | CancelResult | Forgotten | Cluster | Refused
+Answer = JobInfo | JobList | Changes | TaskOutput | CancelResult | Forgotten | Cluster | EndingWorkers | Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -674,4 +753,19 @@ class JobNews:
     info: JobInfo
 
 
-Message = Chunk | Reply | Hello | Heartbeat | Goodbye | Token | Welcome | ClassOpened | Revoked | HelloAsked | Request | Response | JobNews
+Message = (
+    Chunk
+    | Reply
+    | Hello
+    | Heartbeat
+    | Goodbye
+    | Token
+    | Welcome
+    | ClassOpened
+    | Revoked
+    | DrainAsked
+    | HelloAsked
+    | Request
+    | Response
+    | JobNews
+)

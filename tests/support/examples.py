@@ -86,6 +86,7 @@ QUESTIONS: Final[dict[str, m.Question]] = {
     "cancel": m.CancelTasks(JOB, (1,), "wrong", unstarted_only=True),
     "forget": m.ForgetJobs((JOB,)),
     "get-workers": m.GetWorkers(),
+    "end-workers": m.EndWorkers(("worker-1", "last"), "night", stop=True, reason="a new kernel"),
 }
 ANSWERS: Final[dict[str, m.Answer]] = {
     "job-info": INFO,
@@ -95,6 +96,7 @@ ANSWERS: Final[dict[str, m.Answer]] = {
     "cancel-result": m.CancelResult(1, 2, 3, 4),
     "forgotten": m.Forgotten(1),
     "cluster": m.Cluster("coordinator-1", "0.1.0", 9, (WORKER,), (CLASS,), 1),
+    "ending-workers": m.EndingWorkers(("worker-1",), 3),
     "refused": m.Refused(m.Refusal.ambiguous, "which?", ("a", "b")),
 }
 EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
@@ -107,6 +109,7 @@ EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "welcome": (m.Welcome("worker-1", "boot-1", (CLASS,), (REVOCATION,)), m.Role.coordinator),
     "class-opened": (m.ClassOpened(CLASS), m.Role.coordinator),
     "revoked": (m.Revoked((REVOCATION,)), m.Role.coordinator),
+    "drain-asked": (m.DrainAsked("worker-1", "boot-1", stop=True, reason="a new kernel"), m.Role.coordinator),
     "hello-asked": (m.HelloAsked("coordinator-1"), m.Role.coordinator),
     "job-news": (m.JobNews(INFO), m.Role.coordinator),
     **{f"request-{name}": (m.Request("r1", "client-1", question, 99), m.Role.submitter) for name, question in QUESTIONS.items()},

@@ -34,7 +34,7 @@ from broker_jobs.wire.messages import (
 from broker_jobs_worker.executors.port import ExecutionEnded
 from broker_jobs_worker.machine.commands import Command, Exit, Publish, Say, Settle, Start, Stop, Subscribe, Unsubscribe
 from broker_jobs_worker.machine.events import ChunkArrived, Connected, Disconnected, PublishConfirmed, PublishFailed, Tick
-from broker_jobs_worker.machine.state import AttemptKey, Identity, Source, Timing
+from broker_jobs_worker.machine.state import ENDLESS, AttemptKey, Identity, Lifetime, Source, Timing
 from broker_jobs_worker.machine.worker import WorkerMachine
 
 if TYPE_CHECKING:
@@ -89,11 +89,12 @@ class World:
 
     timing: Timing = field(default_factory=Timing)
     total: Request = TOTAL
+    lifetime: Lifetime = ENDLESS
 
     def __post_init__(self) -> None:
         self.now = 1000.0
         self.me = Identity("w", "boot", "host", 1, "0.1.0", self.total)
-        self.machine = WorkerMachine(self.me, self.timing)
+        self.machine = WorkerMachine(self.me, self.timing, self.lifetime)
         self.generation = 0
         self.connected = False
         self.classes: list[ResourceClass] = []

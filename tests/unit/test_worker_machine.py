@@ -13,6 +13,7 @@ from broker_jobs.core.spec import UNIT, Lane, Request
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import (
     ClassOpened,
+    DrainAsked,
     Ended,
     Goodbye,
     Heartbeat,
@@ -30,7 +31,7 @@ from broker_jobs.wire.messages import (
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
 from broker_jobs_worker.machine.commands import Exit, Publish, Say, Settle, Start, Stop, Subscribe, Unsubscribe
 from broker_jobs_worker.machine.events import DrainRequested, PublishFailed, StopRequested, SubscribeFailed
-from broker_jobs_worker.machine.state import Source
+from broker_jobs_worker.machine.state import Lifetime, OnBrokerLost, Source
 from tests.support.worker_world import JOB, MEMORY, ONE_CPU, TOO_MUCH, TOTAL, TWO_CPUS, World, make_chunk, resource_class
 
 ONE = resource_class(ONE_CPU).name
@@ -410,11 +411,11 @@ def test_a_stop_gives_back_what_runs_uncharged(world: World) -> None:
     world.arrive(make_chunk(0))
     world.arrive(make_chunk(1))
     world.tell(DrainRequested())
-    assert world.tell(StopRequested()) == (Stop("boot-1", "the worker stops"), Stop("boot-2", "the worker stops"))
-    world.end("boot-1", Canceled("the worker stops"))
+    assert world.tell(StopRequested()) == (Stop("boot-1", "its worker stops"), Stop("boot-2", "its worker stops"))
+    world.end("boot-1", Canceled("its worker stops"))
     world.end("boot-2", DONE)
     world.confirm_all()
-    assert world.said(0) == [Returned(0, 1, Return.unrouted)]
+    assert world.said(0) == [Returned(0, 1, Return.unrouted, "its worker stops")]
     assert isinstance(world.said(1)[-1], Ended)
     world.confirm_all()
     assert world.exit == Exit(0, in_order=True)
@@ -426,6 +427,82 @@ def test_a_stop_does_not_wait_for_ever(world: World) -> None:
     world.pass_time(9)
     assert world.exit is None
     assert world.pass_time(1)[-1] == Exit(1, in_order=False)
+
+
+def test_a_drain_from_afar_is_that_of_a_signal(world: World) -> None:
+    world.arrive(make_chunk(0))
+    world.tell(DrainAsked("w", "an older boot"))
+    world.tell(DrainAsked("another", "boot"))
+    assert not world.machine.draining
+    world.tell(DrainAsked("w", "boot"))
+    assert world.machine.draining
+    assert world.running_tasks() == [0]
+    world.end("boot-1", DONE)
+    world.confirm_all()
+    world.confirm_all()
+    assert world.exit == Exit(0, in_order=True)
+
+
+def test_a_stop_from_afar_gives_back_what_runs_and_says_why(world: World) -> None:
+    world.arrive(make_chunk(0))
+    world.tell(DrainAsked("w", "boot"))
+    assert world.tell(DrainAsked("w", "boot", stop=True, reason="a new kernel")) == (
+        Stop("boot-1", "its worker was stopped: a new kernel"),
+    )
+    world.end("boot-1", Canceled("stopped"))
+    world.confirm_all()
+    assert world.said(0) == [Returned(0, 1, Return.unrouted, "its worker was stopped: a new kernel")]
+
+
+def test_an_idle_worker_ends_after_its_idle_timeout() -> None:
+    world = World(lifetime=Lifetime(idle_timeout=60))
+    world.begin(ONE_CPU)
+    world.pass_time(1)
+    world.pass_time(59)
+    world.arrive(make_chunk(0))
+    world.pass_time(600)
+    world.end("boot-1", DONE)
+    world.pass_time(0.2)
+    world.confirm_all()
+    world.pass_time(59)
+    assert not world.machine.draining
+    world.pass_time(2)
+    assert world.machine.draining
+    world.confirm_all()
+    assert world.exit == Exit(0, in_order=True)
+
+
+def test_a_worker_whose_time_is_over_gives_back_what_runs() -> None:
+    world = World(lifetime=Lifetime(ends_at=1100.0))
+    world.begin(ONE_CPU)
+    world.arrive(make_chunk(0))
+    world.pass_time(99)
+    assert world.running_tasks() == [0]
+    assert not world.stopping
+    world.pass_time(1)
+    assert world.stopping == {"boot-1"}
+    world.pass_time(1)
+    world.end("boot-1", Canceled("stopped"))
+    world.confirm_all()
+    assert world.said(0)[-1] == Returned(0, 1, Return.unrouted, "the time of its worker is over")
+    world.confirm_all()
+    assert world.exit == Exit(0, in_order=True)
+
+
+def test_a_worker_that_was_told_so_finishes_long_tasks_without_the_broker() -> None:
+    world = World(lifetime=Lifetime(on_broker_lost=OnBrokerLost.finish))
+    world.begin(ONE_CPU)
+    world.arrive(make_chunk(0))
+    world.pass_time(11)
+    world.confirm_all()
+    world.disconnect()
+    world.pass_time(3600)
+    assert not world.stopping
+    world.end("boot-1", DONE)
+    world.connect()
+    world.pass_time(1)
+    world.confirm_all()
+    assert isinstance(world.said(0)[-1], Ended)
 
 
 def test_a_worker_that_has_nothing_leaves_without_a_connection(world: World) -> None:

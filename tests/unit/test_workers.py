@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from broker_jobs.coordinator.workers import KEPT, SILENCE, AskHello, Drop, Greet, Lose, Save, WorkerCommand, Workers, WorkerState
+from broker_jobs.coordinator.choice import choose
+from broker_jobs.coordinator.workers import KEPT, SILENCE, AskDrain, AskHello, Drop, Greet, Lose, Save, WorkerCommand, Workers, WorkerState
 from broker_jobs.core.spec import UNIT, Request
 from broker_jobs.wire import messages as m
 
@@ -118,3 +119,48 @@ def test_a_late_hello_of_a_lost_worker_is_greeted() -> None:
     list(workers.tick(13.0))
     assert kinds(list(workers.hear(hello(), 14.0, 0))) == [Save, Greet(hello())]
     assert workers.known["w"].state is WorkerState.active
+
+
+def test_a_worker_that_was_asked_to_end_is_asked_again_when_it_says_hello() -> None:
+    workers = known()
+    asked = m.DrainAsked("w", "b1", reason="a new kernel")
+    [worker] = workers.present()
+    assert kinds(list(workers.end(worker, stop=False, reason="a new kernel"))) == [Save, AskDrain(asked)]
+    assert workers.slots(Request()) == 0
+    list(workers.hear(m.Heartbeat("w", "b1", FOUR), 1.0, 0))
+    assert workers.known["w"].state is WorkerState.draining
+    assert kinds(list(workers.hear(hello(), 2.0, 0))) == [Save, Greet(hello()), AskDrain(asked)]
+    obedient = m.Hello("w", "b1", "host", 1, "0", FOUR, FOUR, draining=True)
+    assert kinds(list(workers.hear(obedient, 3.0, 0))) == [Save, Greet(obedient)]
+    assert AskDrain(asked) not in list(workers.hear(hello("b2"), 4.0, 0)), "the next boot was not meant"
+
+
+def test_a_stop_is_more_than_a_drain() -> None:
+    workers = known()
+    worker = workers.known["w"]
+    list(workers.end(worker, stop=True, reason=""))
+    stop = AskDrain(m.DrainAsked("w", "b1", stop=True))
+    assert kinds(list(workers.end(worker, stop=False, reason="later"))) == [Save, stop]
+    list(workers.hear(m.Goodbye("w", "b1"), 1.0, 0))
+    assert list(workers.end(worker, stop=True, reason="")) == []
+
+
+def test_names_choose_workers() -> None:
+    workers = Workers(3.0)
+    for number, (name, group) in enumerate([("node1-11-aa", "day"), ("node1-12-ab", "night"), ("node2-7-ac", "night")]):
+        list(workers.hear(m.Hello(name, "b", "host", 1, "0", FOUR, FOUR, group=group, started_ms=number), 0.0, 0))
+
+    def names(*wanted: str, group: str | None = None) -> list[str] | m.Refusal:
+        found = choose(workers.known.values(), wanted, group)
+        return found.kind if isinstance(found, m.Refused) else [worker.name for worker in found]
+
+    assert names() == ["node1-11-aa", "node1-12-ab", "node2-7-ac"]
+    assert names(group="night") == ["node1-12-ab", "node2-7-ac"]
+    assert names("last", "node1-11-aa", "ac") == ["node2-7-ac", "node1-11-aa"]
+    assert names("node2") == ["node2-7-ac"]
+    assert names("node1") is m.Refusal.ambiguous
+    assert names("node1", group="night") == ["node1-12-ab"]
+    assert names("node3") is m.Refusal.worker_not_found
+    list(workers.hear(m.Goodbye("node2-7-ac", "b"), 1.0, 0))
+    assert names("last") == ["node1-12-ab"]
+    assert names("node2") == ["node2-7-ac"], "it is known for a while"

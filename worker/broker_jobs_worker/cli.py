@@ -10,13 +10,35 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from broker_jobs.cmdline import conceal
+from broker_jobs.core.spec import milliseconds
 from broker_jobs.errors import BrokerError, BrokerJobsError, ValidationError
+from broker_jobs.wire.messages import DEFAULT_GROUP
+from broker_jobs_worker.machine.state import OnBrokerLost
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
 MISUSE: Final = 2
 UNREACHABLE: Final = 3
+
+GroupOption = Annotated[str, typer.Option(metavar="NAME", help="Workers that belong together: to list, drain and stop them by this name.")]
+IdleOption = Annotated[
+    str | None,
+    typer.Option(metavar="DURATION", help="End in order after so long without any task: seconds, or '10m'.", show_default=False),
+]
+LimitOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="DURATION", help="Stop in order after so long: seconds, or '1h30m'. What still runs is given back.", show_default=False
+    ),
+]
+LostOption = Annotated[
+    OnBrokerLost,
+    typer.Option(
+        help="Long tasks, when the broker stays away for 30 s: end them, since others may run them by now, or let them finish."
+        " The worker tries to come back in any case."
+    ),
+]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -31,6 +53,10 @@ def run(
     gpus: str = "0",
     resources: Mapping[str, str] | None = None,
     path: Sequence[Path] = (),
+    group: str = DEFAULT_GROUP,
+    idle_timeout: str | None = None,
+    time_limit: str | None = None,
+    on_broker_lost: OnBrokerLost = OnBrokerLost.stop,
     metrics_host: str = "127.0.0.1",
     metrics_port: str = "0",
 ) -> int:
@@ -45,6 +71,10 @@ def run(
         gpus: graphics processors to give to tasks
         resources: further ones
         path: folders with modules of users
+        group: workers that belong together
+        idle_timeout: it ends when it has had no task for so long: seconds, or a text such as ``"10m"``
+        time_limit: it stops after so long, and gives back what still runs
+        on_broker_lost: what becomes of long tasks when the broker stays away
         metrics_host: address of ``/metrics`` and ``/healthz``
         metrics_port: their port; 0 for none, ``auto`` for any free one
 
@@ -73,6 +103,10 @@ def run(
         gpus=gpus,
         resources=resources or {},
         path=tuple(str(folder.absolute()) for folder in path),
+        group=group,
+        idle_timeout=None if idle_timeout is None else milliseconds(idle_timeout, "--idle-timeout") / 1000,
+        time_limit=None if time_limit is None else milliseconds(time_limit, "--time-limit") / 1000,
+        on_broker_lost=on_broker_lost,
         metrics_host=metrics_host,
         metrics_port=parse_port(metrics_port),
     )
@@ -112,12 +146,17 @@ def start(
     path: Annotated[
         list[Path] | None, typer.Option(metavar="FOLDER", help="Folder with modules that functions need; may be given several times.")
     ] = None,
+    group: GroupOption = DEFAULT_GROUP,
+    idle_timeout: IdleOption = None,
+    time_limit: LimitOption = None,
+    on_broker_lost: LostOption = OnBrokerLost.stop,
     metrics_host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address of /metrics and /healthz.")] = "127.0.0.1",
     metrics_port: Annotated[str, typer.Option(metavar="PORT", help="Their port; 0 for none, 'auto' for any free one.")] = "0",
 ) -> None:
     """Run a worker in the foreground.
 
     SIGTERM and Ctrl-C drain it: running tasks finish, the rest is given back. A second signal gives back what runs, too.
+    From afar, `broker-jobs worker drain` and `broker-jobs worker stop` do the same.
     """
     try:
         code = run(
@@ -129,6 +168,10 @@ def start(
             gpus=gpus,
             resources=dict(map(_pair, resource or ())),
             path=path or (),
+            group=group,
+            idle_timeout=idle_timeout,
+            time_limit=time_limit,
+            on_broker_lost=on_broker_lost,
             metrics_host=metrics_host,
             metrics_port=metrics_port,
         )

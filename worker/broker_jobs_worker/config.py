@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.spec import ResourceRequest
 from broker_jobs.errors import ValidationError
+from broker_jobs.wire.messages import DEFAULT_GROUP
 from broker_jobs.wire.topology import DIRECT, EVERYONE, NOBODY, Topology
 from broker_jobs_worker.detect import usable_cpus, usable_memory
-from broker_jobs_worker.machine.state import DEFAULT_TIMING, Timing
+from broker_jobs_worker.machine.state import DEFAULT_TIMING, OnBrokerLost, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +51,10 @@ class WorkerConfig:
         path: folders with modules of users
         metrics_host: address of the numbers
         metrics_port: port of the numbers; 0 for none, ``"auto"`` for any free one
+        group: workers that belong together; letters, digits, ``_`` and ``-``
+        idle_timeout: it ends when it has had no task for so many seconds
+        time_limit: it stops after so many seconds, and gives back what still runs
+        on_broker_lost: what becomes of long tasks when the broker stays away
         connect_timeout: seconds to wait for the first connection
         timing: how patient it is
 
@@ -69,6 +74,10 @@ class WorkerConfig:
     path: tuple[str, ...] = ()
     metrics_host: str = "127.0.0.1"
     metrics_port: MetricsPort = 0
+    group: str = DEFAULT_GROUP
+    idle_timeout: float | None = None
+    time_limit: float | None = None
+    on_broker_lost: OnBrokerLost = OnBrokerLost.stop
     connect_timeout: float = 30.0
     timing: Timing = DEFAULT_TIMING
 
@@ -76,6 +85,8 @@ class WorkerConfig:
         Topology(self.namespace)
         if self.name is not None and (not _NAME.fullmatch(self.name) or self.name in _RESERVED):
             raise ValidationError(f"the name of a worker is up to 100 letters, digits, '_' and '-', not {self.name!r}")
+        if not _NAME.fullmatch(self.group):
+            raise ValidationError(f"the group of a worker is up to 100 letters, digits, '_' and '-', not {self.group!r}")
         self.total()
 
     def total(self) -> Request:

@@ -39,7 +39,7 @@ from broker_jobs_worker.machine.events import (
     SubscribeFailed,
     Tick,
 )
-from broker_jobs_worker.machine.state import Identity, Source
+from broker_jobs_worker.machine.state import Identity, Lifetime, Source
 from broker_jobs_worker.machine.worker import WorkerMachine
 from broker_jobs_worker.observer import Observer
 from broker_jobs_worker.story import tell
@@ -83,8 +83,11 @@ class WorkerDaemon:
         self._config = config
         self.name = config.name or fresh_worker_name()
         boot = secrets.token_hex(6)
-        me = Identity(self.name, boot, host_identity(), os.getpid(), version("broker-jobs"), config.total())
-        self._machine = WorkerMachine(me, config.timing)
+        now, now_ms, limit = time.monotonic(), time.time_ns() // 1_000_000, config.time_limit
+        ends_ms = None if limit is None else now_ms + round(limit * 1000)
+        me = Identity(self.name, boot, host_identity(), os.getpid(), version("broker-jobs"), config.total(), config.group, now_ms, ends_ms)
+        lifetime = Lifetime(config.idle_timeout, None if limit is None else now + limit, config.on_broker_lost)
+        self._machine = WorkerMachine(me, config.timing, lifetime)
         self._topology = Topology(config.namespace)
         self._signer = Signer(config.namespace, config.key)
         self._token = Token(self.name, boot)

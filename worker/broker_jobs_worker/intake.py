@@ -9,15 +9,13 @@ from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.resources import class_name
 from broker_jobs.errors import DecodeError, SecurityError, ValidationError
-from broker_jobs.wire.messages import Call, Chunk, ClassOpened, HelloAsked, Program, Revoked, Role, Welcome
+from broker_jobs.wire.messages import Call, Chunk, ClassOpened, DrainAsked, HelloAsked, Program, Revoked, Role, Welcome
 
 if TYPE_CHECKING:
     from broker_jobs.wire.messages import Task
     from broker_jobs.wire.signing import Signer
     from broker_jobs.wire.topology import Topology
-
-Control = Welcome | ClassOpened | Revoked | HelloAsked
-"""What a coordinator says to workers."""
+    from broker_jobs_worker.machine.events import Control
 
 
 def read_chunk(frame: bytes, queue: str, signer: Signer, topology: Topology) -> Chunk:
@@ -50,7 +48,7 @@ def read_control(frame: bytes, signer: Signer) -> Control:
     if opened.role is not Role.coordinator:
         raise SecurityError(f"a {opened.role} may not tell workers what to do")
     match opened.message:
-        case Welcome() | ClassOpened() | Revoked() | HelloAsked():
+        case Welcome() | ClassOpened() | Revoked() | DrainAsked() | HelloAsked():
             return opened.message
         case other:
             raise SecurityError(f"a message {other.tag!r} in a queue of control messages")

@@ -78,11 +78,16 @@ class Return(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class AttemptReturned:
-    """An attempt comes back without an outcome."""
+    """An attempt comes back without an outcome.
+
+    Attributes:
+        reason: for people, where `why` alone does not say it
+    """
 
     task: int
     attempt: int
     why: Return
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

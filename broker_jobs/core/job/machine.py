@@ -263,10 +263,10 @@ class JobMachine:
                 yield from self._crashed(record, _LOST)
             case Return.unstarted | Return.unrouted if record.crash_limit == NEVER_START_TWICE and began:
                 # A worker that stops gives back what it has ended; this one may have no second start.
-                yield from self._crashed(record, "it was stopped with its worker")
+                yield from self._crashed(record, event.reason or "it was stopped with its worker")
             case Return.unstarted | Return.unrouted | Return.redelivered:
                 record.isolated = record.isolated or event.why is Return.redelivered
-                yield from self._came_back(record, _CAME_BACK[event.why])
+                yield from self._came_back(record, event.reason or _CAME_BACK[event.why])
             case _:
                 assert_never(event.why)
 

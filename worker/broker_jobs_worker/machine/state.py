@@ -12,8 +12,10 @@ attempts is confirmed, or the attempt is confirmed as taken.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
+
+from broker_jobs.wire.messages import DEFAULT_GROUP
 
 if TYPE_CHECKING:
     from broker_jobs.broker.port import Delivery
@@ -30,6 +32,8 @@ class Identity:
     Attributes:
         boot: drawn at each start, so that a name can be used again
         total: what it may give to tasks
+        group: workers that belong together
+        ends_ms: when its time is over, in milliseconds since 1970 as `started_ms`
     """
 
     worker: str
@@ -38,6 +42,33 @@ class Identity:
     pid: int
     version: str
     total: Request
+    group: str = DEFAULT_GROUP
+    started_ms: int = 0
+    ends_ms: int | None = None
+
+
+class OnBrokerLost(StrEnum):
+    """What a worker does with long tasks when the broker stays away; it tries to come back in any case."""
+
+    stop = "stop"
+    """End them: others may be running them by now."""
+    finish = "finish"
+    """Let them finish, and report them when the broker is back."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lifetime:
+    """When a worker ends by itself.
+
+    Attributes:
+        idle_timeout: it has had no task for so many seconds; None: never
+        ends_at: its time is over, in seconds of the clock of events; None: never
+        on_broker_lost: what becomes of long tasks without a broker
+    """
+
+    idle_timeout: float | None = None
+    ends_at: float | None = None
+    on_broker_lost: OnBrokerLost = OnBrokerLost.stop
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +103,7 @@ class Timing:
 
 
 DEFAULT_TIMING: Final = Timing()
+ENDLESS: Final = Lifetime()
 
 
 class AttemptKey(NamedTuple):

@@ -25,6 +25,7 @@ from broker_jobs.core.resources import rounded
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import (
     ClassOpened,
+    DrainAsked,
     Ended,
     Goodbye,
     Heartbeat,
@@ -59,6 +60,7 @@ from broker_jobs_worker.machine.memory import KeyMemory, RevocationMemory
 from broker_jobs_worker.machine.replies import ReplyBook
 from broker_jobs_worker.machine.state import (
     DEFAULT_TIMING,
+    ENDLESS,
     Announced,
     Attempt,
     AttemptKey,
@@ -66,6 +68,7 @@ from broker_jobs_worker.machine.state import (
     Closing,
     Ending,
     Group,
+    OnBrokerLost,
     Running,
     Source,
     Taking,
@@ -79,8 +82,8 @@ if TYPE_CHECKING:
     from broker_jobs.core.spec import Request
     from broker_jobs.wire.messages import Chunk, ReplyItem, Revocation
     from broker_jobs_worker.machine.commands import Command
-    from broker_jobs_worker.machine.events import Event
-    from broker_jobs_worker.machine.state import Identity, Timing
+    from broker_jobs_worker.machine.events import Control, Event
+    from broker_jobs_worker.machine.state import Identity, Lifetime, Timing
 
 
 class WorkerMachine:
@@ -89,11 +92,13 @@ class WorkerMachine:
     Args:
         me: who it is, and what it may give to tasks
         timing: how patient it is
+        lifetime: when it ends by itself
     """
 
-    def __init__(self, me: Identity, timing: Timing = DEFAULT_TIMING) -> None:
+    def __init__(self, me: Identity, timing: Timing = DEFAULT_TIMING, lifetime: Lifetime = ENDLESS) -> None:
         self.me = me
         self.timing = timing
+        self.lifetime = lifetime
         self.generation = 0
         self.connected = False
         self.draining = False
@@ -111,6 +116,8 @@ class WorkerMachine:
         self._hello_at: float | None = None
         self._beat_at = 0.0
         self._stop_by: float | None = None
+        self._stop_reason = ""
+        self._idle_since: float | None = None
 
     @property
     def subscribed(self) -> dict[Source, int]:
@@ -169,6 +176,20 @@ class WorkerMachine:
             case Disconnected():
                 self.connected, self._since = False, now
                 yield from self._cut_off()
+            case Welcome() | ClassOpened() | Revoked() | DrainAsked() | HelloAsked():
+                yield from self._told(event, now)
+            case SubscribeFailed(resource_class, lane):
+                self._credit.failed(Source(resource_class, lane), now)
+            case DrainRequested():
+                yield from self._drain(now)
+            case StopRequested():
+                yield from self._stop(now, "its worker stops")
+            case _:
+                assert_never(event)
+
+    def _told(self, message: Control, now: float) -> Iterator[Command]:
+        """A coordinator says this."""
+        match message:
             case Welcome(worker, boot, classes, revoked):
                 if (worker, boot) == (self.me.worker, self.me.boot):
                     self._hello_at = None
@@ -180,18 +201,15 @@ class WorkerMachine:
                 yield from self._adjust(now)
             case Revoked(revocations):
                 yield from self._revoke(revocations, now)
+            case DrainAsked(worker, boot, stop, reason):
+                if (worker, boot) == (self.me.worker, self.me.boot):
+                    why = f"its worker was stopped: {reason}" if reason else "its worker was stopped"
+                    yield from self._stop(now, why) if stop else self._drain(now)
             case HelloAsked():
                 if self.connected:
                     yield from self._greet(now)
-            case SubscribeFailed(resource_class, lane):
-                self._credit.failed(Source(resource_class, lane), now)
-            case DrainRequested():
-                yield from self._drain(now)
-            case StopRequested():
-                yield from self._drain(now)
-                yield from self._stop(now)
             case _:
-                assert_never(event)
+                assert_never(message)
 
     # --- the connection -----------------------------------------------------------------------------------------------
 
@@ -212,7 +230,22 @@ class WorkerMachine:
     def _greet(self, now: float) -> Iterator[Command]:
         self._hello_at = self._beat_at = now
         me = self.me
-        yield Say(Hello(me.worker, me.boot, me.host, me.pid, me.version, me.total, self.free, self._have.inventory(), self.draining))
+        yield Say(
+            Hello(
+                me.worker,
+                me.boot,
+                me.host,
+                me.pid,
+                me.version,
+                me.total,
+                self.free,
+                self._have.inventory(),
+                self.draining,
+                me.group,
+                me.started_ms,
+                me.ends_ms,
+            )
+        )
 
     def _open(self, classes: Iterable[ResourceClass]) -> None:
         for resource_class in classes:
@@ -244,12 +277,23 @@ class WorkerMachine:
             if now - self._beat_at >= timing.heartbeat:
                 self._beat_at = now
                 yield Say(Heartbeat(self.me.worker, self.me.boot, self.free, self._have.inventory(), self.draining))
-        elif self.generation and now - self._since >= timing.grace:
+        elif self.generation and now - self._since >= timing.grace and self.lifetime.on_broker_lost is OnBrokerLost.stop:
             yield from self._abandon()
+        yield from self._expire(now)
         yield from self._adjust(now)
         if self._stop_by is not None and now >= self._stop_by:
             self.exited = True
             yield Exit(1, in_order=False)
+
+    def _expire(self, now: float) -> Iterator[Command]:
+        """End by itself, when its time is over or nothing has come for long."""
+        ends_at, idle_timeout = self.lifetime.ends_at, self.lifetime.idle_timeout
+        if ends_at is not None and now >= ends_at and self._stop_by is None:
+            yield from self._stop(now, "the time of its worker is over")
+        if self._have.attempts or self._idle_since is None:
+            self._idle_since = now
+        elif idle_timeout is not None and now - self._idle_since >= idle_timeout and not self.draining:
+            yield from self._drain(now)
 
     def _announce_and_take(self, now: float) -> None:
         """Tell the ledger what has been running for a while."""
@@ -352,7 +396,8 @@ class WorkerMachine:
         task, number = attempt.key.task, attempt.key.attempt
         match news.outcome, attempt.state.ending:
             case Canceled(), Ending.stopping:
-                word: Ended | Returned = Returned(task, number, Return.unrouted)
+                # Not a kind of its own: coordinators of 0.1.0 would not understand the whole reply.
+                word: Ended | Returned = Returned(task, number, Return.unrouted, self._stop_reason)
             case Canceled(), Ending.abandoned:
                 word = Returned(task, number, Return.lost)
             case _:
@@ -474,14 +519,15 @@ class WorkerMachine:
         for attempt in list(self._have.announced.values()):
             self._return(attempt, Return.unstarted, now)
 
-    def _stop(self, now: float) -> Iterator[Command]:
+    def _stop(self, now: float, reason: str) -> Iterator[Command]:
+        yield from self._drain(now)
         if self._stop_by is None:
-            self._stop_by = now + self.timing.stop_within
+            self._stop_by, self._stop_reason = now + self.timing.stop_within, reason
         for attempt in self._have.running.values():
             match attempt.state:
                 case Running(execution, ending=None) as run:
                     run.ending = Ending.stopping
-                    yield Stop(execution, "the worker stops")
+                    yield Stop(execution, self._stop_reason)
 
     def _leave(self) -> Iterator[Command]:
         """Say goodbye when nothing is left."""
