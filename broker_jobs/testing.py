@@ -335,7 +335,7 @@ def _program(program: Program, options: TaskOptions, folder: str) -> tuple[Outco
             input=program.stdin or b"",
             capture_output=True,
             cwd=folder,
-            env={**os.environ, **dict(options.env)},
+            env={**os.environ, **dict(options.env), **dict(program.env)},
             timeout=limit,
             check=False,
         )

@@ -8,6 +8,7 @@ import typer
 
 from broker_jobs import __version__
 from broker_jobs.cli import coordinator, demo, doctor, job, key, node, submit, task, worker
+from broker_jobs.cli.directives import DirectedCommand
 
 
 def _version(wanted: bool) -> None:
@@ -40,7 +41,7 @@ def _root(
 
 
 app.command("demo", rich_help_panel="Start here")(demo.demo)
-app.command("submit", rich_help_panel="Work", context_settings={"allow_interspersed_args": False})(submit.submit)
+app.command("submit", rich_help_panel="Work", cls=DirectedCommand, context_settings={"allow_interspersed_args": False})(submit.submit)
 app.add_typer(job.app, name="job", rich_help_panel="Work")
 app.add_typer(task.app, name="task", rich_help_panel="Work")
 app.command("up", rich_help_panel="Daemons")(node.up)

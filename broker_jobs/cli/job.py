@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated, Final
+from typing import Annotated, Final
 
 import typer
 
@@ -17,18 +17,14 @@ from broker_jobs.cli.options import (
     OutputOption,
     UrlOption,
     connect,
-    err,
     exit_codes,
     out,
+    show_ended,
+    task_ref,
     wait_for,
 )
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.ids import short
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from broker_jobs import SubmittedJob
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs, wait for them, end them.")
 
@@ -71,7 +67,10 @@ def wait(
     """Wait until jobs have ended; exit code 1 if one did not succeed."""
     with exit_codes(), connect(url, namespace) as client:
         found = [client.job(job) for job in jobs]
-        _ended(found, output, succeeded=wait_for(found, output, timeout=timeout))
+        succeeded = wait_for(found, output, timeout=timeout)
+        show_ended(found, output)
+        if not succeeded:
+            sys.exit(WORK_FAILED)
 
 
 @app.command("progress")
@@ -81,13 +80,19 @@ def progress(
     """Show a progress bar until jobs have ended; exit code 1 if one did not succeed."""
     with exit_codes(), connect(url, namespace) as client:
         found = [client.job(job) for job in jobs]
-        _ended(found, output, succeeded=wait_for(found, output, bar=True))
+        succeeded = wait_for(found, output, bar=True)
+        show_ended(found, output)
+        if not succeeded:
+            sys.exit(WORK_FAILED)
 
 
 @app.command("cat")
 def cat(
     job: JobArgument,
-    task: Annotated[int | None, typer.Argument(metavar="TASK", help="Number of the task; without it, every task in order.")] = None,
+    task: Annotated[
+        str | None,
+        typer.Argument(metavar="TASK", help="Its number, its name, or '[7]' for the array's id 7; without it, every task in order."),
+    ] = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     output: OutputOption = OutputFormat.table,
@@ -96,7 +101,7 @@ def cat(
     """Print what tasks have printed, byte for byte; waits for their end."""
     with exit_codes(), connect(url, namespace) as client:
         found = client.job(job)
-        numbers = [one.number for one in found.tasks()] if task is None else [task]
+        numbers = [one.number for one in found.tasks()] if task is None else [found.number(task_ref(task))]
         texts: dict[str, str] = {}
         for number in numbers:
             data = found.stderr(number) if stderr else found.stdout(number)
@@ -143,14 +148,3 @@ def forget(jobs: JobsArgument, url: UrlOption = None, namespace: NamespaceOption
         elif output is OutputFormat.table:
             for job in found:
                 out.print(f"{short(job.id)}: forgotten")
-
-
-def _ended(jobs: Sequence[SubmittedJob], output: OutputFormat, *, succeeded: bool) -> None:
-    """Show what became of jobs."""
-    infos = [job.info() for job in jobs]
-    show.jobs(infos, output)
-    if not succeeded:
-        if output is OutputFormat.table:
-            bad = next(info for info in infos if info.state is not JobState.succeeded)
-            err.print(f"[dim]why:[/] broker-jobs job info {short(bad.job)}")
-        sys.exit(WORK_FAILED)

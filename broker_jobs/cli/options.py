@@ -17,6 +17,8 @@ from rich.markup import escape
 
 from broker_jobs import errors
 from broker_jobs.cmdline import conceal
+from broker_jobs.core.states import JobState
+from broker_jobs.ids import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,6 +81,14 @@ OutputOption = Annotated[OutputFormat, typer.Option("--output", help="How to wri
 
 JobArgument = Annotated[str, typer.Argument(metavar="JOB", help="'last', a whole id, or the end of one (4 digits or more).")]
 JobsArgument = Annotated[list[str], typer.Argument(metavar="JOB", help="'last', whole ids, or the ends of some (4 digits or more).")]
+TaskArgument = Annotated[
+    str, typer.Argument(metavar="TASK", help="Its number, its name, or '[7]' for the array task with the id 7.", show_default=False)
+]
+
+
+def task_ref(text: str) -> int | str:
+    """A task as a person names it: by number, else by name."""
+    return int(text) if text.isdecimal() else text
 
 
 def connect(url: str | None, namespace: str | None) -> Client:
@@ -94,6 +104,17 @@ def wait_for(jobs: Sequence[SubmittedJob], output: OutputFormat, *, timeout: flo
     """Wait for the end of jobs, with a bar where somebody looks or wants one; whether all succeeded."""
     progress = True if bar else None if output is OutputFormat.table else False
     return jobs[0].client.wait_for_jobs(jobs, timeout=timeout, raise_on_error=False, progress=progress)
+
+
+def show_ended(jobs: Sequence[SubmittedJob], output: OutputFormat) -> None:
+    """Show what became of jobs."""
+    from broker_jobs.cli import show
+
+    infos = [job.info() for job in jobs]
+    show.jobs(infos, output)
+    bad = [info for info in infos if info.state is not JobState.succeeded]
+    if bad and output is OutputFormat.table:
+        err.print(f"[dim]why:[/] broker-jobs job info {short(bad[0].job)}")
 
 
 @contextlib.contextmanager

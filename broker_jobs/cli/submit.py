@@ -1,4 +1,4 @@
-"""``broker-jobs submit``: run a program as a job."""
+"""``broker-jobs submit``: run a program as a job, once or for each entry of an array."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.text import Text
 
+from broker_jobs.cli import show
+from broker_jobs.cli.directives import Directives, interpreted, standard_input
+from broker_jobs.cli.entries import array_of
 from broker_jobs.cli.options import (
     WORK_FAILED,
     NamespaceOption,
@@ -19,15 +22,15 @@ from broker_jobs.cli.options import (
     err,
     exit_codes,
     out,
+    show_ended,
     wait_for,
 )
-from broker_jobs.cli.show import write_json
 from broker_jobs.core.spec import Lane, ResourceRequest, Retry
 from broker_jobs.errors import ValidationError
 from broker_jobs.ids import short
 
 if TYPE_CHECKING:
-    from broker_jobs import SubmittedJob, Task
+    from broker_jobs import SubmittedJob
 
 
 def submit(
@@ -35,6 +38,7 @@ def submit(
         list[str],
         typer.Argument(metavar="PROGRAM", help="The program and its arguments, exactly as they are. Put '--' before them."),
     ],
+    context: typer.Context,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     output: OutputOption = OutputFormat.table,
@@ -55,24 +59,54 @@ def submit(
     ] = None,
     stdout: Annotated[str | None, typer.Option(metavar="FILE", help="Where its standard output goes.")] = None,
     stderr: Annotated[str | None, typer.Option(metavar="FILE", help="Where its standard error goes.")] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", metavar="", help="Hand on the standard input of this command.")] = False,
+    stdin: Annotated[bool, typer.Option("--stdin", metavar="", help="Hand on the standard input of this command, to each task.")] = False,
+    task_dir: Annotated[
+        bool, typer.Option("--task-dir", metavar="", help="Run it in a fresh folder of its own, removed after success.")
+    ] = False,
+    max_fails: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=0, help="More failed tasks than this abort the rest.", show_default=False)
+    ] = None,
+    array: Annotated[
+        str | None,
+        typer.Option(metavar="IDS", help="A task for each id, such as 1-100, 0-10:2 or 1,5,8-10; it is in BROKER_JOBS_ARRAY_ID."),
+    ] = None,
+    each_line: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A task for each line of a file; it is in BROKER_JOBS_ENTRY.", show_default=False)
+    ] = None,
+    from_json: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A task for each item of a JSON list; it is in BROKER_JOBS_ENTRY, as JSON.", show_default=False),
+    ] = None,
+    directives: Annotated[
+        Directives, typer.Option(help="Where to look for lines such as '#BJ --cpus 4': auto is in programs that end with .sh.")
+    ] = Directives.auto,
     wait: Annotated[bool, typer.Option("--wait", metavar="", help="Wait for its end, print its output, exit with 1 if it failed.")] = False,
     progress: Annotated[bool, typer.Option("--progress", metavar="", help="As --wait, with a progress bar in any case.")] = False,
 ) -> None:
-    """Run a program on a worker.
+    """Run a program on a worker, or with --array, --each-line or --from-json as many tasks.
 
     The job goes on when this command ends:  [bold]broker-jobs job wait last[/]
 
-    Example:  broker-jobs submit --wait --time-limit 1m -- sort --unique names.txt
+    Examples of use:
+
+    broker-jobs submit --wait --time-limit 1m -- sort --unique names.txt
+
+    broker-jobs submit --each-line names.txt -- sh -c 'echo "$BROKER_JOBS_ARRAY_ID: $BROKER_JOBS_ENTRY"'
+
+    With --each-line or --from-json, --array picks some of the entries, which are counted from 0.
+    A script may hold options itself, in lines such as [bold]#BJ --cpus 4[/] before its first command; those of the command line win.
     """
     from broker_jobs import Job
+    from broker_jobs.client.authoring import TaskCommon
     from broker_jobs.config import shown
 
     with exit_codes():
-        job = Job(name=name or Path(program[0]).name, tags=tag or (), lane=lane)
-        task = job.program(
-            program,
-            stdin=sys.stdin.buffer.read() if stdin else None,
+        job = Job(name=name or Path(program[0]).name, tags=tag or (), lane=lane, max_fails=max_fails)
+        entries = array_of(array, each_line, from_json)
+        argv = interpreted(program, directives)
+        given = standard_input(context) if stdin else None
+        common = TaskCommon(
+            name=Path(program[0]).name,
             resources=ResourceRequest(cpus=cpus, memory=memory, resources=dict(_pair(text, "--resource") for text in resource or ())),
             time_limit=time_limit,
             retry=Retry(max_attempts=retry) if retry > 1 else None,
@@ -82,6 +116,10 @@ def submit(
             stdout=stdout,
             stderr=stderr,
         )
+        if entries is None:
+            job.program(argv, stdin=given, task_dir=task_dir, **common)
+        else:
+            job.array(argv, entries.ids, entries=entries.entries, stdin=given, task_dir=task_dir, **common)
         with connect(url, namespace) as client:
             submitted = client.submit(job)
             waits = wait or progress
@@ -94,10 +132,12 @@ def submit(
                 _told(submitted, output)
                 return
             succeeded = wait_for([submitted], output, bar=progress)
-            if output is OutputFormat.json:
-                _written(submitted, task)
+            if entries is not None:
+                show_ended([submitted], output)
+            elif output is OutputFormat.json:
+                _written(submitted)
             else:
-                _printed(submitted, task, succeeded=succeeded)
+                _printed(submitted, succeeded=succeeded)
             if not succeeded:
                 sys.exit(WORK_FAILED)
 
@@ -105,27 +145,27 @@ def submit(
 def _told(submitted: SubmittedJob, output: OutputFormat) -> None:
     """The id, where a program asked for it."""
     if output is OutputFormat.json:
-        write_json({"job": submitted.id})
+        show.write_json({"job": submitted.id})
     elif output is OutputFormat.quiet:
         out.out(short(submitted.id))
 
 
-def _written(submitted: SubmittedJob, task: Task) -> None:
+def _written(submitted: SubmittedJob) -> None:
     """How it ended, for programs."""
-    write_json(
+    show.write_json(
         {
             "job": submitted.id,
             "state": submitted.state.value,
-            "stdout": submitted.stdout(task).decode(errors="replace"),
-            "stderr": submitted.stderr(task).decode(errors="replace"),
+            "stdout": submitted.stdout(0).decode(errors="replace"),
+            "stderr": submitted.stderr(0).decode(errors="replace"),
             "errors": [{"cause": error.cause, "message": error.message} for error in submitted.errors().values()],
         }
     )
 
 
-def _printed(submitted: SubmittedJob, task: Task, *, succeeded: bool) -> None:
+def _printed(submitted: SubmittedJob, *, succeeded: bool) -> None:
     """What it printed, where it would have printed it, and why it failed."""
-    for stream, data in ((sys.stdout, submitted.stdout(task)), (sys.stderr, submitted.stderr(task))):
+    for stream, data in ((sys.stdout, submitted.stdout(0)), (sys.stderr, submitted.stderr(0))):
         stream.buffer.write(data)
         stream.buffer.flush()
     if succeeded:

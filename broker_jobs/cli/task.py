@@ -7,7 +7,17 @@ from typing import Annotated
 import typer
 
 from broker_jobs.cli import show
-from broker_jobs.cli.options import JobArgument, NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes
+from broker_jobs.cli.options import (
+    JobArgument,
+    NamespaceOption,
+    OutputFormat,
+    OutputOption,
+    TaskArgument,
+    UrlOption,
+    connect,
+    exit_codes,
+    task_ref,
+)
 from broker_jobs.core.states import TaskState
 from broker_jobs.errors import TaskNotFound
 from broker_jobs.ids import short
@@ -32,7 +42,7 @@ def list_tasks(
 @app.command("info")
 def info(
     job: JobArgument,
-    task: Annotated[int, typer.Argument(metavar="TASK", help="Number of the task.")],
+    task: TaskArgument,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     output: OutputOption = OutputFormat.table,
@@ -40,7 +50,7 @@ def info(
     """Show a task: where it ran, how it ended, its traceback."""
     with exit_codes(), connect(url, namespace) as client:
         found = client.job(job)
-        infos = found.tasks([task])
+        infos = found.tasks([found.number(task_ref(task))])
         if not infos:
             raise TaskNotFound(f"job {short(found.id)} has no task {task}; what it has: broker-jobs task list {short(found.id)}")
         show.task(infos[0], output)

@@ -211,6 +211,10 @@ class AsyncSubmittedJob:
         """Its tasks at a glance; with outcomes where numbers are given."""
         return await self._ask(lambda core, job: inquiry.tasks(core, job, numbers))
 
+    async def number(self, task: TaskRef) -> int:
+        """The number of a task, as `SubmittedJob.number`."""
+        return await self._ask(lambda core, job: inquiry.number_of(core, job, task))
+
     async def wait(self, timeout: float | None = None) -> None:
         """Wait for its end. `TimeoutError` after `timeout` seconds."""
         await self._ask(lambda core, job: inquiry.ended(core, job, timeout))

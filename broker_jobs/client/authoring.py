@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Union, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Union, Unpack, overload
 
 from broker_jobs.client.options import Argument, RunOptions, StrPath, arguments, environment, folder, lane_named, task_options
 from broker_jobs.errors import TaskNotFound, ValidationError
@@ -16,6 +16,12 @@ from broker_jobs.wire.messages import Program
 
 if TYPE_CHECKING:
     from broker_jobs.core.spec import TaskOptions
+
+ARRAY_ID: Final = "BROKER_JOBS_ARRAY_ID"
+"""Variable with the chosen id of a task of an array."""
+
+ENTRY: Final = "BROKER_JOBS_ENTRY"
+"""Variable with the entry of a task of an array."""
 
 Deps = Union["Task", Iterable["Deps"]]
 """Tasks to wait for: a task, a task array, or lists of them, one in another too."""
@@ -53,20 +59,49 @@ class MapWork:
 
 
 @dataclass(frozen=True, slots=True)
+class ArrayWork:
+    """A program, and what tells the tasks of a row apart: their chosen ids, and a text for each."""
+
+    program: Program
+    ids: Sequence[int]
+    entries: Sequence[str] | None
+
+    def of(self, index: int) -> Program:
+        """The program of one task."""
+        env = ((ARRAY_ID, str(self.ids[index])),)
+        return replace(self.program, env=env if self.entries is None else (*env, (ENTRY, self.entries[index])))
+
+
+Work = Program | CallWork | MapWork | ArrayWork
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
-    """Tasks that were added together: one, or the row of a `Job.map`."""
+    """Tasks that were added together: one, or the row of a `Job.map` or a `Job.array`."""
 
     first: int
     count: int
     name: str
-    work: Program | CallWork | MapWork
+    work: Work
     options: TaskOptions
     deps: tuple[int, ...]
     after: tuple[int, ...]
 
+    @property
+    def ids(self) -> Sequence[int] | None:
+        """What its tasks are told apart by, or None where it is one task."""
+        match self.work:
+            case MapWork():
+                return range(self.count)
+            case ArrayWork(ids=ids):
+                return ids
+            case _:
+                return None
+
     def label(self, number: int) -> str:
         """What one of its tasks is called."""
-        return f"{self.name}[{number - self.first}]" if isinstance(self.work, MapWork) else self.name
+        ids = self.ids
+        return self.name if ids is None else f"{self.name}[{ids[number - self.first]}]"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -92,7 +127,7 @@ class Task:
 
 
 class TaskArray(Sequence[Task]):
-    """The tasks of one `Job.map`: a sequence that makes a `Task` when it is asked for one."""
+    """The tasks of one `Job.map` or `Job.array`: a sequence that makes a `Task` when it is asked for one."""
 
     __slots__ = ("_entry", "job")
 
@@ -297,17 +332,8 @@ class Job:
         Raises:
             ValidationError: something is wrong with it; the text says what
         """
-        if not isinstance(argv, str | bytes | os.PathLike):
-            argv = list(argv)
-            for item in argv:
-                if isinstance(item, Placeholder):
-                    raise ValidationError(f"{item!r} cannot be an argument of a program: let a function write a file, and name the file")
-        encoded = arguments(argv)
-        if stdin is not None and not isinstance(stdin, str | bytes):
-            raise ValidationError(f"stdin must be a text or bytes, not {stdin!r}")
-        data = stdin.encode(errors="surrogateescape") if isinstance(stdin, str) else stdin
-        name = os.fsdecode(os.path.basename(encoded[0]))  # noqa: PTH119 (bytes)
-        return self._only(self._add(Program(encoded, data, bool(task_dir)), 1, name, common))
+        program, name = _program(argv, stdin, task_dir)
+        return self._only(self._add(program, 1, name, common))
 
     def map(self, fn: Callable[..., object], *iterables: Iterable[Any], **common: Unpack[TaskCommon]) -> TaskArray:
         """Add one task for each row of the iterables, as `map` does; the shortest decides.
@@ -325,6 +351,46 @@ class Job:
         columns = tuple(iterable if isinstance(iterable, range) else tuple(iterable) for iterable in iterables)
         work = MapWork(_callable(fn), columns)
         return TaskArray(self, self._add(work, min(map(len, columns)), _function_name(fn), common))
+
+    def array(
+        self,
+        argv: Iterable[Argument],
+        ids: Iterable[int],
+        *,
+        entries: Iterable[str] | None = None,
+        stdin: str | bytes | None = None,
+        task_dir: bool = False,
+        **common: Unpack[TaskCommon],
+    ) -> TaskArray:
+        """Add one task for each id, all of which run the same program.
+
+        The program finds its id in ``BROKER_JOBS_ARRAY_ID`` and its entry in ``BROKER_JOBS_ENTRY``. The task is called ``name[id]``.
+
+        Args:
+            argv: as for `program`
+            ids: chosen freely, each once and not negative, such as ``range(1, 101)``
+            entries: a text for each id
+            stdin: what each reads from standard input
+            task_dir: run each in a fresh folder of its own
+            common: see `TaskCommon`
+
+        Raises:
+            ValidationError: something is wrong with it; the text says what
+        """
+        program, name = _program(argv, stdin, task_dir)
+        chosen = ids if isinstance(ids, range) else tuple(ids)
+        if not all(isinstance(one, int) and not isinstance(one, bool) and one >= 0 for one in chosen):
+            raise ValidationError("ids must be integers that are not negative")
+        if not isinstance(chosen, range) and len(set(chosen)) < len(chosen):
+            raise ValidationError("ids must be different from each other")
+        texts = None if entries is None else tuple(entries)
+        if texts is not None:
+            if len(texts) != len(chosen):
+                raise ValidationError(f"there must be one entry for each id: {len(texts)} entries for {len(chosen)} ids")
+            for one, text in zip(chosen, texts, strict=True):
+                if not isinstance(text, str) or "\0" in text:
+                    raise ValidationError(f"the entry of id {one} must be a text without NUL characters, not {text!r:.100}")
+        return TaskArray(self, self._add(ArrayWork(program, chosen, texts), len(chosen), name, common))
 
     def value(self, value: object) -> JobValue:
         """Mark a large object, so that it is sent once for many tasks; use the result as an argument, or inside one."""
@@ -347,17 +413,22 @@ class Job:
         match value:
             case TaskOutput():
                 self._own(value.task, "argument")
-                if isinstance(self.entry(value.task.number).work, Program):
-                    raise ValidationError(
-                        f"task {value.task.number} {value.task.name!r} is a program: its result is its exit code, so its output cannot be "
-                        "an argument. Let it write a file, name that file as an argument, and use deps=[…]"
-                    )
+                self._check_result(value.task.number, value.task.name)
             case ArrayOutput():
                 self._own(value.array, "argument")
+                if len(value.array):
+                    self._check_result(value.array.numbers[0], value.array.name)
             case JobValue() if value.job is not self:
                 raise ValidationError(f"{value!r} belongs to {value.job!r}: make it again with the value() of this job")
             case _:
                 pass
+
+    def _check_result(self, number: int, name: str) -> None:
+        if isinstance(self.entry(number).work, Program | ArrayWork):
+            raise ValidationError(
+                f"task {number} {name!r} is a program: its result is its exit code, so its output cannot be "
+                "an argument. Let it write a file, name that file as an argument, and use deps=[…]"
+            )
 
     def _own(self, task: Task | TaskArray, role: str) -> None:
         if task.job is not self:
@@ -385,7 +456,7 @@ class Job:
             case _:
                 raise ValidationError(f"{what} takes tasks, task arrays and lists of them, not {deps!r}")
 
-    def _add(self, work: Program | CallWork | MapWork, count: int, name: str, common: TaskCommon) -> Entry:
+    def _add(self, work: Work, count: int, name: str, common: TaskCommon) -> Entry:
         given = common.get("name")
         if given is not None and (not isinstance(given, str) or not given):
             raise ValidationError(f"the name of a task must be a text, not {given!r}")
@@ -404,6 +475,21 @@ class Job:
 
     def _only(self, entry: Entry) -> Task:
         return Task(self, entry.first, entry.name)
+
+
+def _program(argv: Iterable[Argument], stdin: object, task_dir: object) -> tuple[Program, str]:
+    """A program as it travels, and what its tasks are called by default."""
+    if not isinstance(argv, str | bytes | os.PathLike):
+        argv = list(argv)
+        for item in argv:
+            if isinstance(item, Placeholder):
+                raise ValidationError(f"{item!r} cannot be an argument of a program: let a function write a file, and name the file")
+    encoded = arguments(argv)
+    if stdin is not None and not isinstance(stdin, str | bytes):
+        raise ValidationError(f"stdin must be a text or bytes, not {stdin!r}")
+    data = stdin.encode(errors="surrogateescape") if isinstance(stdin, str) else stdin
+    name = os.fsdecode(os.path.basename(encoded[0]))  # noqa: PTH119 (bytes)
+    return Program(encoded, data, bool(task_dir)), name
 
 
 def _callable(fn: object) -> Callable[..., object]:

@@ -115,9 +115,7 @@ class Caller:
         chunker = Chunker(job, header, is_open, most=most, store=self.store)
         numbered = (replace(call, task=replace(call.task, number=number)) for number, call in enumerate(calls))
         chunks = list(cut(chunker, numbered))
-        rows = tuple(
-            Row(number, 1, call.task.name, array=False, program=False, retry=self.options.retry) for number, call in enumerate(calls)
-        )
+        rows = tuple(Row(number, 1, call.task.name, None, program=False, retry=self.options.retry) for number, call in enumerate(calls))
         layout = Layout(rows, len(calls), flat=all(chunk.direct for chunk in chunks))
         return Batch(job, layout, [link.seal(chunk) for chunk in chunks], deliver, fail, self.timeout)
 

@@ -9,7 +9,7 @@ import hashlib
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, assert_never
 
-from broker_jobs.client.authoring import ArrayOutput, CallWork, Job, JobValue, MapWork, Placeholder, TaskOutput
+from broker_jobs.client.authoring import ArrayOutput, ArrayWork, CallWork, Job, JobValue, MapWork, Placeholder, TaskOutput
 from broker_jobs.core.graph import check_acyclic
 from broker_jobs.core.resources import class_name, rounded
 from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Value
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 _OVERHEAD = 40
 """Bytes of a task on the wire besides its payload, roughly."""
+
+
+_MOST_STDIN = 256 * 2**20
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,14 +142,11 @@ class Encoder:
         placement = self.place(entry.options)
         match entry.work:
             case Program() as program:
-                size = _OVERHEAD + sum(map(len, program.argv)) + len(program.stdin or b"")
-                if size > INLINE_LIMIT_WITHOUT_STORE:
-                    raise ValueTooLarge(
-                        f"{_label(entry, entry.first)}: its arguments and standard input take {_mebibytes(size)}, and at most "
-                        f"{_mebibytes(INLINE_LIMIT_WITHOUT_STORE)} can be sent: let the program read a file"
-                    )
-                task = Task(entry.first, program, name=entry.name, deps=entry.deps, after=entry.after)
-                yield Encoded(task, placement, size + _links(task))
+                yield _program(entry, entry.first, placement, program)
+            case ArrayWork() as array:
+                _check_stdin(entry, array.program)
+                for index in range(entry.count):
+                    yield _program(entry, entry.first + index, placement, array.of(index))
             case CallWork(function=fn, args=args, kwargs=kwargs):
                 yield self._call(job, entry, entry.first, placement, self.function(fn), args, kwargs)
             case MapWork(function=fn, columns=columns):
@@ -248,6 +248,27 @@ class _Places:
             if dep is not None:
                 self.deps.append(dep)
         return known
+
+
+def _program(entry: Entry, number: int, placement: Placement, program: Program) -> Encoded:
+    size = _OVERHEAD + sum(map(len, program.argv)) + len(program.stdin or b"") + sum(len(name) + len(value) for name, value in program.env)
+    if size > INLINE_LIMIT_WITHOUT_STORE:
+        raise ValueTooLarge(
+            f"{_label(entry, number)}: its arguments and standard input take {_mebibytes(size)}, and at most "
+            f"{_mebibytes(INLINE_LIMIT_WITHOUT_STORE)} can be sent: let the program read a file"
+        )
+    task = Task(number, program, name=entry.label(number), deps=entry.deps, after=entry.after)
+    return Encoded(task, placement, size + _links(task))
+
+
+def _check_stdin(entry: Entry, program: Program) -> None:
+    """Each task of an array carries a copy of its standard input."""
+    size = len(program.stdin or b"") * entry.count
+    if size > _MOST_STDIN:
+        raise ValueTooLarge(
+            f"{entry.name!r}: the standard input of its {entry.count} tasks takes {_mebibytes(size)} together, and at most "
+            f"{_mebibytes(_MOST_STDIN)} are sent: let the program read a file"
+        )
 
 
 def _label(entry: Entry, number: int) -> str:

@@ -177,7 +177,9 @@ async def number_of(core: Core, job: Followed, task: TaskRef) -> int:
             layout = job.view.layout
             if layout:
                 return layout.named(task)
-            return only([info.number for info in await core.tasks(job) if info.name == task], task)
+            # An id in brackets alone is that of an array.
+            found = [info.number for info in await core.tasks(job) if info.name == task or (task[:1] == "[" and info.name.endswith(task))]
+            return only(found, task)
         case _:
             raise ValidationError(f"a task is named by its number, its name or the task itself, not {task!r}")
 

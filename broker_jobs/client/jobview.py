@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
-from broker_jobs.client.authoring import MapWork
+from broker_jobs.client.authoring import ArrayWork
 from broker_jobs.core.outcome import Canceled, Crashed, Failed, Succeeded
 from broker_jobs.core.retry import GiveUp, decide
 from broker_jobs.core.states import ENDED, JOB_ENDED, JobState, TaskState, job_state
@@ -20,7 +20,7 @@ from broker_jobs.errors import TaskNotFound, ValidationError
 from broker_jobs.wire.messages import Ended, Program, Progress, Returned, Started, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from broker_jobs.client.authoring import Job
     from broker_jobs.core.outcome import Outcome
@@ -38,14 +38,22 @@ _CODES: Final = {state: code for code, state in enumerate(_STATES)}
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """Tasks of a job that were added together: what a client must know of them after it has sent them."""
+    """Tasks of a job that were added together: what a client must know of them after it has sent them.
+
+    Attributes:
+        ids: what its tasks are told apart by; None where it is one task
+    """
 
     first: int
     count: int
     name: str
-    array: bool
+    ids: Sequence[int] | None
     program: bool
     retry: Retry | None
+
+    def label(self, number: int) -> str:
+        """What one of its tasks is called."""
+        return self.name if self.ids is None else f"{self.name}[{self.ids[number - self.first]}]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +73,7 @@ class Layout:
     def of(cls, job: Job, *, flat: bool) -> Layout:
         """The layout of a whole job."""
         rows = (
-            Row(entry.first, entry.count, entry.name, isinstance(entry.work, MapWork), isinstance(entry.work, Program), entry.options.retry)
+            Row(entry.first, entry.count, entry.name, entry.ids, isinstance(entry.work, Program | ArrayWork), entry.options.retry)
             for entry in job.entries
         )
         return cls(tuple(rows), len(job), flat, job.name)
@@ -80,16 +88,17 @@ class Layout:
         return row if row and row.first <= number < row.first + row.count else None
 
     def named(self, name: str) -> int:
-        """The number of the task of this name.
+        """The number of the task of this name; ``[7]`` alone is that of the array's id 7.
 
         Raises:
             TaskNotFound: there is none
             ValidationError: there are several
         """
-        base, _, index = name.removesuffix("]").rpartition("[")
-        found = [row.first for row in self.rows if row.name == name and not row.array]
-        if name.endswith("]") and index.isdecimal():
-            found += [row.first + int(index) for row in self.rows if row.array and row.name == base and int(index) < row.count]
+        found = [row.first for row in self.rows if row.name == name and row.ids is None]
+        base, _, digits = name.removesuffix("]").rpartition("[")
+        if name.endswith("]") and digits.isdecimal():
+            chosen = int(digits)
+            found += [row.first + row.ids.index(chosen) for row in self.rows if row.ids and base in {"", row.name} and chosen in row.ids]
         return only(found, name)
 
 
@@ -317,7 +326,7 @@ def ending_of(task: TaskInfo) -> Ending:
 def _name(row: Row | None, number: int) -> str:
     if row is None:
         return ""
-    return f"{row.name}[{number - row.first}]" if row.array else row.name
+    return row.label(number)
 
 
 def _size(ending: Ending) -> int:

@@ -70,6 +70,15 @@ class SubmittedJob:
         """
         return self._ask(lambda core, job: inquiry.tasks(core, job, numbers))
 
+    def number(self, task: TaskRef) -> int:
+        """The number of a task: of a `Task`, of a name that only one has, or of ``"[7]"``, the id 7 of an array.
+
+        Raises:
+            TaskNotFound: the job has none of this name
+            ValidationError: several have it
+        """
+        return self._ask(lambda core, job: inquiry.number_of(core, job, task))
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end; whether it succeeded. `TimeoutError` after `timeout` seconds."""
         return self.client.wait_for_jobs([self], timeout=timeout, raise_on_error=False, progress=False)

@@ -49,12 +49,14 @@ class Program:
 
     Attributes:
         task_dir: run in a fresh folder of its own, removed after success
+        env: variables of this task alone; those that tasks share are options
     """
 
     tag: ClassVar[str] = "program"
     argv: tuple[bytes, ...]
     stdin: bytes | None = None
     task_dir: bool = False
+    env: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

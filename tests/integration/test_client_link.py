@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 KEY = SigningKey.parse("ab" * 32)
 SIGNER = Signer("bj", KEY)
 JOB = f"{7:032x}"
-LAYOUT = Layout((Row(0, 2, "one", array=True, program=False, retry=None),), 2, flat=True)
+LAYOUT = Layout((Row(0, 2, "one", range(2), program=False, retry=None),), 2, flat=True)
 VALUE = Inline(Encoding.msgpack, b"\x07")
 
 

@@ -17,9 +17,7 @@ from broker_jobs.wire.messages import Changes, Ended, JobInfo, Reply, ReplyItem,
 
 JOB = "0" * 32
 TASKS = 4
-LAYOUT = Layout(
-    (Row(0, 3, "many", array=True, program=False, retry=Retry(2)), Row(3, 1, "one", array=False, program=False, retry=None)), TASKS
-)
+LAYOUT = Layout((Row(0, 3, "many", range(3), program=False, retry=Retry(2)), Row(3, 1, "one", None, program=False, retry=None)), TASKS)
 
 SUCCESS = Succeeded(Inline(Encoding.msgpack, b"\x01"))
 FAILURE = Failed(Cause.error, "no")

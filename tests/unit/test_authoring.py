@@ -235,3 +235,37 @@ def test_wrong_jobs_are_refused(wrong: dict[str, Any], text: str) -> None:
 def test_a_task_that_is_not_there() -> None:
     with pytest.raises(TaskNotFound):
         Job().entry(0)
+
+
+# --- arrays ---
+
+
+def test_an_array_has_tasks_with_chosen_ids() -> None:
+    job = Job()
+    job.program(["true"])
+    array = job.array(["echo", "x"], range(30, 33), entries=["a", "b", "c"], name="say")
+    assert [(task.number, task.name) for task in array] == [(1, "say[30]"), (2, "say[31]"), (3, "say[32]")]
+    assert [task.name for task in job.array(["/bin/echo"], [7, 3])] == ["echo[7]", "echo[3]"]
+
+
+@pytest.mark.parametrize(
+    ("ids", "entries", "said"),
+    [
+        ([1, 1], None, "different"),
+        ([-1], None, "not negative"),
+        ([True], None, "integers"),
+        (["a"], None, "integers"),
+        ([1, 2], ["a"], "one entry for each id: 1 entries for 2 ids"),
+        ([1], ["a\0"], "NUL"),
+        ([1], [3], "must be a text"),
+    ],
+)
+def test_wrong_arrays_are_refused(ids: list[Any], entries: list[Any] | None, said: str) -> None:
+    with pytest.raises(ValidationError, match=said):
+        Job().array(["true"], ids, entries=entries)
+
+
+def test_the_output_of_an_array_of_programs_is_no_argument() -> None:
+    job = Job()
+    with pytest.raises(ValidationError, match="is a program"):
+        job.function(len, args=(job.array(["true"], [1]).output,))

@@ -31,7 +31,7 @@ _NOT_FOUND: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 def execute(run: Run, program: Program, stdout: int, stderr: int) -> Outcome:
     """Start a program in the current folder, and wait for its end; what it leaves behind is the caller's."""
-    env = {**os.environb, **{os.fsencode(name): os.fsencode(value) for name, value in variables(run).items()}}
+    env = {**os.environb, **{os.fsencode(name): os.fsencode(value) for name, value in {**variables(run), **dict(program.env)}.items()}}
     if program.task_dir:
         try:
             os.makedirs(run.folder, mode=0o700, exist_ok=True)  # noqa: PTH103
