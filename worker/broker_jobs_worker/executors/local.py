@@ -355,7 +355,10 @@ class LocalExecutor:
             stdout, stderr = self._output(running, child)
             if execution.options.memory_limit is not None:
                 self._children.unwatch(child)
-            self._children.release(child)
+            if running.answer is not None and running.answer.spent:
+                self._children.give_up(child)
+            else:
+                self._children.release(child)
         if isinstance(execution.work, Program):
             outcome = with_last_line(outcome, stderr.tail)
         if not self._running:

@@ -7,6 +7,7 @@ left. What is left is killed by the guardian, before the parent calls the task e
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import os
 import sys
 import threading
@@ -59,6 +60,8 @@ def main(link: socket.socket) -> NoReturn:
     """Serve until the parent closes the stream."""
     os.setsid()
     become_subreaper()
+    # What crashes in C says where it was, to the standard error of its task.
+    faulthandler.enable(2)
     child = Child(link)
     child.send(Ready())
     while (data := receive(link)) is not None:
@@ -84,7 +87,7 @@ class Child:
         self._interrupt = function.Interrupt()
         self._interrupt.install()
         self._surroundings = Surroundings()
-        self._surroundings.note_handlers()
+        self._usable = True
         self._sources = Sources()
         self._job = ""
         self._sending = threading.Lock()
@@ -108,7 +111,7 @@ class Child:
         outcome = self._perform(run)
         leave_folder(run)
         stdout, stderr = self._streams.close()
-        self.send(Done(outcome, _alone(), stdout, stderr))
+        self.send(Done(outcome, _alone(), stdout, stderr, spent=not self._usable))
         return True
 
     def tidy(self) -> None:
@@ -144,7 +147,7 @@ class Child:
         finally:
             current.enter(None)
             self._surroundings.flush()
-            self._surroundings.restore(*self._streams.spool)
+            self._usable = self._surroundings.restore()
             self._sources.note()
 
     def _progress(self, fraction: float, text: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import os
 import signal
 import sys
@@ -18,7 +19,7 @@ from broker_jobs.wire import payload
 from broker_jobs_worker.runners.failure import cannot_load, cannot_send, failed_by
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.wire.messages import Call, Function
@@ -116,9 +117,8 @@ def _call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> O
         return cannot_send(error, f"an argument of the function {described.name!r} cannot be had")
     pid = os.getpid()
     try:
-        result = function(*positional, **keywords)
-        if isinstance(result, types.CoroutineType):
-            result = asyncio.run(result)
+        # Context variables that a task sets are its own.
+        result = contextvars.copy_context().run(_value, function, positional, keywords)
     except SystemExit as leaving:
         _only_here(pid)
         return _exited(leaving)
@@ -128,6 +128,22 @@ def _call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> O
     _only_here(pid)
     interrupt.disarm()
     return returned(result, run.job, run.store)
+
+
+def _value(function: Callable[..., Any], positional: list[Any], keywords: dict[str, Any]) -> Any:
+    """What a call gives in the end: a coroutine is awaited on a loop of its own, a generator is run to its end, into a list."""
+    result = function(*positional, **keywords)
+    if isinstance(result, types.CoroutineType):
+        result = asyncio.run(result)
+    if isinstance(result, types.GeneratorType):
+        return list(result)
+    if isinstance(result, types.AsyncGeneratorType):
+        return asyncio.run(_all(result))
+    return result
+
+
+async def _all(items: AsyncIterator[Any]) -> list[Any]:
+    return [item async for item in items]
 
 
 def _only_here(pid: int) -> None:

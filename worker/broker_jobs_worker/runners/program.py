@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs_worker.runners.surroundings import variables
-from broker_jobs_worker.runners.wording import signal_words
+from broker_jobs_worker.runners.wording import exit_words, signal_words
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -149,5 +149,5 @@ def _ended(program: Program, status: int) -> Outcome:
     if code == 0:
         return Succeeded()
     if code > 0:
-        return Failed(Cause.exit_code, f"the program {name} ended with exit code {code}", exit_code=code)
+        return Failed(Cause.exit_code, f"the program {name} ended with {exit_words(code)}", exit_code=code)
     return Failed(Cause.signal, f"the program {name} was {signal_words(-code)}", signal=-code)

@@ -273,6 +273,7 @@ class Done:
     Attributes:
         clean: the runner has no children left
         stdout: where it went to a file of the user
+        spent: the runner can take no further task: the last one changed it for good
     """
 
     tag: ClassVar[str] = "done"
@@ -280,6 +281,7 @@ class Done:
     clean: bool
     stdout: Output | None = None
     stderr: Output | None = None
+    spent: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import os
+import resource
 import signal
 import site
 import stat
@@ -13,9 +14,11 @@ import sysconfig
 from _signal import getsignal  # type: ignore[import-not-found, unused-ignore]  # ten times as fast as the one that makes enumerations
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, TextIO
+from resource import getrlimit, setrlimit
+from typing import TYPE_CHECKING, Final
 
 from broker_jobs.wire.messages import Output
+from broker_jobs_worker.runners.printing import StandardStreams
 
 if TYPE_CHECKING:
     from broker_jobs_worker.runners.protocol import Run
@@ -24,6 +27,8 @@ TAIL_LIMIT: Final = 64 * 1024
 """Bytes of output that travel with a reply."""
 
 _SIGNALS: Final = tuple(sorted(int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
+_TIMERS: Final = (int(signal.ITIMER_REAL), int(signal.ITIMER_VIRTUAL), int(signal.ITIMER_PROF))
+_LIMITS: Final = tuple(sorted({number for name, number in vars(resource).items() if name.startswith("RLIMIT_")}))
 _raw_environment: Final[dict[bytes, bytes]] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 (compared after each task: decoding takes longer than the task)
 _flush_c: Final = ctypes.CDLL(None).fflush
 
@@ -148,21 +153,29 @@ def written(path: str) -> Output:
 
 
 class Surroundings:
-    """State of this process that a function may change: it is noted once, and put back after each task."""
+    """State of this process that a function may change: it is noted once, and put back after each task.
+
+    What the operating system knows of the process is put back, and so are ``sys.argv``, ``sys.path`` and the standard streams.
+    All other state of Python modules stays: it is what warm children are for.
+    """
 
     def __init__(self) -> None:
+        self._idle = (os.dup(1), os.dup(2))
+        self._streams = StandardStreams()
+        self._argv, self._path = sys.argv, sys.path
+        self.note()
+
+    def note(self) -> None:
+        """Take the state of this moment for the ordinary one."""
         self._environment = dict(_raw_environment)
+        self._arguments, self._folders = list(self._argv), list(self._path)
         self._umask = os.umask(0o022)
         os.umask(self._umask)
-        self._stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 (it stays open as long as the process)
-        self._stdout = _text_stream(1, "strict")
-        self._stderr = _text_stream(2, "backslashreplace")
-        self._handlers: dict[int, Any] = {}
-        self._put_streams()
-
-    def note_handlers(self) -> None:
-        """Take the signal handlers of this moment for the ordinary ones."""
         self._handlers = {number: getsignal(number) for number in _SIGNALS}
+        self._limits = _limits()
+        self._rights = _rights()
+        self._nice = os.getpriority(os.PRIO_PROCESS, 0)
+        self._affinity = os.sched_getaffinity(0)
 
     def apply(self, run: Run, stdout: int, stderr: int) -> None:
         """Let a task begin with its variables and streams."""
@@ -179,37 +192,56 @@ class Surroundings:
                 continue
         _flush_c(None)
 
-    def restore(self, stdout: int, stderr: int) -> None:
-        """Put everything back."""
+    def restore(self) -> bool:
+        """Put everything back; False where that is impossible, so that this process can take no further task.
+
+        What threads that were left behind write from now on goes nowhere.
+        """
         if _raw_environment != self._environment:
             for name in _raw_environment.keys() - self._environment.keys():
                 del os.environb[name]
             for name, value in self._environment.items():
                 if _raw_environment.get(name) != value:
                     os.environb[name] = value
+        sys.argv, sys.path = self._argv, self._path
+        if self._argv != self._arguments:
+            self._argv[:] = self._arguments
+        if self._path != self._folders:
+            self._path[:] = self._folders
         os.umask(self._umask)
         for number, handler in self._handlers.items():
             if getsignal(number) is not handler and handler is not None:
                 signal.signal(number, handler)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        os.dup2(stdout, 1)
-        os.dup2(stderr, 2)
-        self._put_streams()
+        for timer in _TIMERS:
+            signal.setitimer(timer, 0)
+        self._streams.hush_threads()
+        os.dup2(self._idle[0], 1)
+        os.dup2(self._idle[1], 2)
+        self._streams.put()
+        return self._restore_rights()
 
-    def _put_streams(self) -> None:
-        if self._stdin.closed:
-            self._stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115
-        if self._stdout.closed:
-            self._stdout = _text_stream(1, "strict")
-        if self._stderr.closed:
-            self._stderr = _text_stream(2, "backslashreplace")
-        sys.stdin, sys.stdout, sys.stderr = self._stdin, self._stdout, self._stderr
+    def _restore_rights(self) -> bool:
+        """Put back what this process may do; a right that was given up may be gone for good."""
+        try:
+            for kind, noted in zip(_LIMITS, self._limits, strict=True):
+                if getrlimit(kind) != noted:
+                    setrlimit(kind, noted)
+            if os.getpriority(os.PRIO_PROCESS, 0) != self._nice:
+                os.setpriority(os.PRIO_PROCESS, 0, self._nice)
+            if os.sched_getaffinity(0) != self._affinity:
+                os.sched_setaffinity(0, self._affinity)
+        except (OSError, ValueError):
+            return False
+        return _rights() == self._rights
 
 
-def _text_stream(fd: int, errors: str) -> TextIO:
-    # Written line by line: what a task printed before it was killed is what its user wants to see.
-    return open(fd, "w", buffering=1, encoding="utf-8", errors=errors, closefd=False)
+def _limits() -> tuple[tuple[int, int], ...]:
+    return tuple(map(getrlimit, _LIMITS))
+
+
+def _rights() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
+    return os.getresuid(), os.getresgid()
 
 
 @cache

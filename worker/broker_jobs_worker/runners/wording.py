@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import os
 import signal
+from typing import Final
+
+_SHELL_CODES: Final = {126: "found, but not executable", 127: "command not found"}
+_SHELL_SIGNAL: Final = 128
 
 
 def signal_words(number: int) -> str:
@@ -17,6 +21,17 @@ def signal_words(number: int) -> str:
     return f"killed by signal {number} ({name}{': ' + text if text else ''}{hint})"
 
 
+def exit_words(code: int) -> str:
+    """An exit code that is not 0, with what shells mean by it, such as ``exit code 137, by which shells report signal 9 (SIGKILL)``."""
+    if code in _SHELL_CODES:
+        return f"exit code {code}, by which shells say: {_SHELL_CODES[code]}"
+    try:
+        name = signal.Signals(code - _SHELL_SIGNAL).name
+    except ValueError:
+        return f"exit code {code}"
+    return f"exit code {code}, by which shells report signal {code - _SHELL_SIGNAL} ({name})"
+
+
 def vanished_words(what: str, status: int | None) -> str:
     """How a process vanished: with this wait status, or unknown."""
     if status is None:
@@ -24,7 +39,7 @@ def vanished_words(what: str, status: int | None) -> str:
     code = os.waitstatus_to_exitcode(status)
     if code < 0:
         return f"the {what} was {signal_words(-code)}, without an answer"
-    return f"the {what} ended with exit code {code} without an answer, as by os._exit"
+    return f"the {what} ended with {exit_words(code) if code else 'exit code 0'} without an answer, as by os._exit"
 
 
 def seconds_words(ms: int) -> str:
