@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from broker_jobs import __version__
-from broker_jobs.cli import coordinator, demo, doctor, job, key, node, submit, task, worker
+from broker_jobs.cli import coordinator, demo, doctor, job, key, node, submit, submit_file, task, worker
 from broker_jobs.cli.directives import DirectedCommand
 
 
@@ -42,6 +42,7 @@ def _root(
 
 app.command("demo", rich_help_panel="Start here")(demo.demo)
 app.command("submit", rich_help_panel="Work", cls=DirectedCommand, context_settings={"allow_interspersed_args": False})(submit.submit)
+app.command("submit-file", rich_help_panel="Work")(submit_file.submit_file)
 app.add_typer(job.app, name="job", rich_help_panel="Work")
 app.add_typer(task.app, name="task", rich_help_panel="Work")
 app.command("up", rich_help_panel="Daemons")(node.up)

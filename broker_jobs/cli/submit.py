@@ -30,7 +30,7 @@ from broker_jobs.errors import ValidationError
 from broker_jobs.ids import short
 
 if TYPE_CHECKING:
-    from broker_jobs import SubmittedJob
+    from broker_jobs import Job, SubmittedJob
 
 
 def submit(
@@ -96,12 +96,11 @@ def submit(
     With --each-line or --from-json, --array picks some of the entries, which are counted from 0.
     A script may hold options itself, in lines such as [bold]#BJ --cpus 4[/] before its first command; those of the command line win.
     """
-    from broker_jobs import Job
+    import broker_jobs
     from broker_jobs.client.authoring import TaskCommon
-    from broker_jobs.config import shown
 
     with exit_codes():
-        job = Job(name=name or Path(program[0]).name, tags=tag or (), lane=lane, max_fails=max_fails)
+        job = broker_jobs.Job(name=name or Path(program[0]).name, tags=tag or (), lane=lane, max_fails=max_fails)
         entries = array_of(array, each_line, from_json)
         argv = interpreted(program, directives)
         given = standard_input(context) if stdin else None
@@ -120,26 +119,35 @@ def submit(
             job.program(argv, stdin=given, task_dir=task_dir, **common)
         else:
             job.array(argv, entries.ids, entries=entries.entries, stdin=given, task_dir=task_dir, **common)
-        with connect(url, namespace) as client:
-            submitted = client.submit(job)
-            waits = wait or progress
-            if output is OutputFormat.table:
-                follow = (
-                    "" if waits else f"; follow it with: broker-jobs job wait {short(submitted.id)}{f' --url {shown(url)}' if url else ''}"
-                )
-                err.print(Text(f"submitted {short(submitted.id)} {job.name}{follow}"), soft_wrap=True)
-            if not waits:
-                _told(submitted, output)
-                return
-            succeeded = wait_for([submitted], output, bar=progress)
-            if entries is not None:
-                show_ended([submitted], output)
-            elif output is OutputFormat.json:
-                _written(submitted)
-            else:
-                _printed(submitted, succeeded=succeeded)
-            if not succeeded:
-                sys.exit(WORK_FAILED)
+        launch(job, url, namespace, output, wait=wait, progress=progress, single=entries is None)
+
+
+def launch(job: Job, url: str | None, namespace: str | None, output: OutputFormat, *, wait: bool, progress: bool, single: bool) -> None:
+    """Submit a job, and wait for it where that is wanted.
+
+    Args:
+        single: it is one program, whose output is shown as if it had run here
+    """
+    from broker_jobs.config import shown
+
+    with connect(url, namespace) as client:
+        submitted = client.submit(job)
+        waits = wait or progress
+        if output is OutputFormat.table:
+            follow = "" if waits else f"; follow it with: broker-jobs job wait {short(submitted.id)}{f' --url {shown(url)}' if url else ''}"
+            err.print(Text(f"submitted {short(submitted.id)} {job.name}{follow}"), soft_wrap=True)
+        if not waits:
+            _told(submitted, output)
+            return
+        succeeded = wait_for([submitted], output, bar=progress)
+        if not single:
+            show_ended([submitted], output)
+        elif output is OutputFormat.json:
+            _written(submitted)
+        else:
+            _printed(submitted, succeeded=succeeded)
+        if not succeeded:
+            sys.exit(WORK_FAILED)
 
 
 def _told(submitted: SubmittedJob, output: OutputFormat) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -13,7 +14,6 @@ from tests.support.daemons import Daemons, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
 
 def _parsed(done: subprocess.CompletedProcess[str], code: int = 0) -> Any:
@@ -78,3 +78,12 @@ def test_directives_of_the_standard_input(own: Daemons) -> None:
     done = _with_input(own, "#BJ --name piped\necho run\n", "submit", "--wait", "--stdin", "--directives", "stdin", "--", "sh")
     assert (done.returncode, done.stdout) == (0, "run\n")
     assert _parsed(own.run("job", "info", "last", "--output", "json"))["name"] == "piped"
+
+
+def test_the_job_file_of_the_guide_runs(own: Daemons) -> None:
+    guide = (Path(__file__).parents[2] / "docs" / "guide.md").read_text(encoding="utf-8")
+    (own.folder / "job.toml").write_text(guide.split("```toml\n")[1].split("```")[0], encoding="utf-8")
+    done = own.run("submit-file", "job.toml", "--wait", "--output", "json")
+    assert _parsed(done)[0]["counts"] == {"succeeded": 2}
+    assert (own.folder / "sorted.txt").read_text(encoding="utf-8").split() == ["9", "8", "7", "6", "5", "4", "3", "2", "10", "1"]
+    assert own.run("submit-file", "absent.toml").returncode == 2

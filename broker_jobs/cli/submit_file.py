@@ -1,0 +1,29 @@
+"""``broker-jobs submit-file``: submit what a job file describes."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from broker_jobs.cli.jobfile import read_job
+from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, exit_codes
+from broker_jobs.cli.submit import launch
+
+
+def submit_file(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="The job file, in TOML.")],
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = OutputFormat.table,
+    wait: Annotated[bool, typer.Option("--wait", metavar="", help="Wait for its end, exit with 1 if it failed.")] = False,
+    progress: Annotated[bool, typer.Option("--progress", metavar="", help="As --wait, with a progress bar in any case.")] = False,
+) -> None:
+    """Submit a job that a TOML file describes: tasks with ids and dependencies, or one array.
+
+    Keys of a task: id, name, command, env, stdin, stdout, stderr, cwd, task_dir, time_limit, memory_limit, priority, crash_limit,
+    deps, after, request. An example is in docs/guide.md, "Job files".
+    """
+    with exit_codes():
+        launch(read_job(file), url, namespace, output, wait=wait, progress=progress, single=False)
