@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from broker_jobs.client.inquiry import JobChanged, TaskChanged
     from broker_jobs.client.results import TaskError
     from broker_jobs.client.submitted import SubmittedJob
-    from broker_jobs.core.spec import ResourceRequest, Retry
+    from broker_jobs.core.request import ResourceRequest
+    from broker_jobs.core.spec import Retry
     from broker_jobs.core.states import JobState, TaskState
     from broker_jobs.errors import (
         BrokerJobsError,
@@ -69,7 +70,8 @@ _MODULES: Final = {
     "client.inquiry": ("JobChanged", "TaskChanged"),
     "client.results": ("TaskError",),
     "client.submitted": ("SubmittedJob",),
-    "core.spec": ("ResourceRequest", "Retry"),
+    "core.request": ("ResourceRequest",),
+    "core.spec": ("Retry",),
     "core.states": ("JobState", "TaskState"),
     "errors": (
         "BrokerJobsError",

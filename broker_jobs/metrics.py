@@ -46,11 +46,11 @@ from typing import TYPE_CHECKING, Any, ClassVar, Final, Literal
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
-from broker_jobs.core.spec import UNIT
+from broker_jobs.core.quantities import UNIT
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
-    from broker_jobs.core.spec import Request
+    from broker_jobs.core.resources import Resources
 
 MetricsPort = int | Literal["auto"]
 """A port, 0 for none, ``"auto"`` for any free one."""
@@ -93,7 +93,7 @@ class WorkerMetrics(DaemonMetrics):
         total: what it may give to tasks
     """
 
-    def __init__(self, total: Request) -> None:
+    def __init__(self, total: Resources) -> None:
         super().__init__()
         self.tasks = self._counter("tasks", "Executions that ended.", "class", "outcome")
         self.wait = self._histogram("task_wait_seconds", "From the arrival of a message to the start of its task.", "class")
@@ -108,7 +108,7 @@ class WorkerMetrics(DaemonMetrics):
             self._total.labels(name).set(amount)
         self.resources(total)
 
-    def resources(self, free: Request) -> None:
+    def resources(self, free: Resources) -> None:
         """Note what is free now."""
         left = _shown(free)
         for name, amount in self._amounts.items():
@@ -133,9 +133,9 @@ class CoordinatorMetrics(DaemonMetrics):
         self.workers = self._gauge("workers", "Workers that are known.", "state")
 
 
-def _shown(request: Request) -> dict[str, float]:
+def _shown(resources: Resources) -> dict[str, float]:
     """Amounts as people write them: processors whole, memory in bytes."""
-    return {name: amount if name == "memory" else amount / UNIT for name, amount in request.amounts}
+    return {name: amount if name == "memory" else amount / UNIT for name, amount in resources.amounts}
 
 
 @dataclass(slots=True)

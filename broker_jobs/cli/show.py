@@ -13,14 +13,14 @@ from rich.text import Text
 
 from broker_jobs.cli.options import OutputFormat, out
 from broker_jobs.core.outcome import Failed, Succeeded
-from broker_jobs.core.spec import UNIT
+from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.states import TaskState
 from broker_jobs.ids import short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from broker_jobs.core.spec import Request
+    from broker_jobs.core.resources import Resources
     from broker_jobs.wire.messages import JobInfo, TaskInfo, WorkerInfo
 
 MINUTE: Final = 60
@@ -67,9 +67,11 @@ def counts(numbers: Mapping[str, int]) -> Text:
     return Text(", ").join(Text(text, style=style) for text, style in parts)
 
 
-def amounts(request: Request) -> str:
+def amounts(resources: Resources) -> str:
     """Resources for people."""
-    return " ".join(f"{name}={value / 2**30:.3g}GiB" if name == "memory" else f"{name}={value / UNIT:g}" for name, value in request.amounts)
+    return " ".join(
+        f"{name}={value / 2**30:.3g}GiB" if name == "memory" else f"{name}={value / UNIT:g}" for name, value in resources.amounts
+    )
 
 
 def jobs(infos: Sequence[JobInfo], output: OutputFormat) -> None:

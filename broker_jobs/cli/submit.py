@@ -25,7 +25,8 @@ from broker_jobs.cli.options import (
     show_ended,
     wait_for,
 )
-from broker_jobs.core.spec import Lane, ResourceRequest, Retry
+from broker_jobs.core.request import ResourceRequest
+from broker_jobs.core.spec import Lane, Retry
 from broker_jobs.errors import ValidationError
 from broker_jobs.ids import short
 

@@ -53,7 +53,7 @@ def _of_workers(cluster: Cluster, placements: Iterable[Placement], *, embedded: 
         return [] if embedded else ["no worker has been seen, so nothing runs yet; start one with: broker-jobs worker start"]
     pools = [Pool(worker.resources) for worker in workers]
     return [
-        f"no worker seen so far could meet the request {placement.resource_class}; its tasks wait"
+        f"no worker seen so far could meet the request {placement.options.resources}; its tasks wait"
         for placement in placements
         if not any(pool.could_ever_fit(placement.options.resources) for pool in pools)
     ]

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.options import RunOptions
     from broker_jobs.client.results import TaskError
     from broker_jobs.client.submitted import SubmittedJob
-    from broker_jobs.core.spec import Duration
+    from broker_jobs.core.quantities import Duration
     from broker_jobs.core.states import JobState
     from broker_jobs.errors import BrokerJobsError
     from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, JobInfo, TaskInfo

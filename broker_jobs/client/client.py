@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.jobview import Ending
     from broker_jobs.client.link import Link
     from broker_jobs.config import Settings
-    from broker_jobs.core.spec import Duration
+    from broker_jobs.core.quantities import Duration
     from broker_jobs.wire.messages import CancelResult
 
 _Params = ParamSpec("_Params")

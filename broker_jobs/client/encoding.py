@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.client.authoring import ArrayOutput, ArrayWork, CallWork, Job, JobValue, MapWork, Placeholder, TaskOutput
 from broker_jobs.core.graph import check_acyclic
-from broker_jobs.core.resources import class_name, rounded
+from broker_jobs.core.resource_class import class_name, rounded
 from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Value
 from broker_jobs.errors import UnpicklableError, ValidationError, ValueTooLarge
 from broker_jobs.wire import payload

@@ -6,22 +6,15 @@ import os
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
-from broker_jobs.core.spec import (
-    DEFAULT_CRASH_LIMIT,
-    NEVER_START_TWICE,
-    Lane,
-    ResourceRequest,
-    Retry,
-    TaskOptions,
-    milliseconds,
-    size_bytes,
-)
+from broker_jobs.core.quantities import milliseconds, size_bytes
+from broker_jobs.core.request import ResourceRequest
+from broker_jobs.core.spec import DEFAULT_CRASH_LIMIT, NEVER_START_TWICE, Lane, Retry, TaskOptions
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
-    from broker_jobs.core.spec import Duration, Size
+    from broker_jobs.core.quantities import Duration, Size
 
 StrPath = str | os.PathLike[str]
 """A path in a text or a path object."""

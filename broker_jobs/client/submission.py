@@ -11,7 +11,7 @@ from broker_jobs.client.chunking import Chunker, cut, share
 from broker_jobs.client.encoding import Encoder
 from broker_jobs.client.jobview import Layout
 from broker_jobs.client.link import Frame
-from broker_jobs.core.resources import MAX_CLASSES
+from broker_jobs.core.resource_class import MAX_CLASSES
 from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import TooManyClasses, ValidationError
 

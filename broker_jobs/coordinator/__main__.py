@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from broker_jobs.config import resolve, scheme, sqlite_url
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
-from broker_jobs.core.spec import milliseconds
+from broker_jobs.core.quantities import milliseconds
 from broker_jobs.errors import AddressError, BrokerError, BrokerJobsError, LedgerRefused
 from broker_jobs.logs import start_logging
 from broker_jobs.metrics import parse_port

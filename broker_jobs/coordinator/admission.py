@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.core.resources import class_name
+from broker_jobs.core.resource_class import class_name
 from broker_jobs.errors import DecodeError, SecurityError
 from broker_jobs.wire.messages import (
     Call,

@@ -5,14 +5,14 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.coordinator.store import ClassRow
-from broker_jobs.core.resources import MAX_CLASSES, rounded
+from broker_jobs.core.resource_class import MAX_CLASSES, class_of
 from broker_jobs.wire.messages import ResourceClass
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable
 
     from broker_jobs.coordinator.effects import Batch
-    from broker_jobs.core.spec import Request
+    from broker_jobs.core.request import Request
 
 UNUSED_MS: Final = 86_400_000
 """A class that no task needed for so long loses its queues."""
@@ -36,7 +36,7 @@ class Classes:
         if row is None or row.used_ms + _NOTED_MS <= batch.now_ms:
             if row is None:
                 batch.effects.open_classes.append(name)
-            row = self.known[name] = ClassRow(name, rounded(needs), batch.now_ms)
+            row = self.known[name] = ClassRow(name, class_of(needs), batch.now_ms)
             batch.writes.classes.append(row)
         return ""
 

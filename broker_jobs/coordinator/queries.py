@@ -106,12 +106,13 @@ def notes(job: LiveJob, workers: list[Worker]) -> tuple[str, ...]:
 def _queue_notes(job: LiveJob, workers: list[Worker]) -> list[str]:
     if not workers:
         return ["no worker is there: start one with: broker-jobs worker start"]
-    found = []
     queues = job.window.waiting_queues()
     classes = {shared.resource_class: shared.options.resources for shared in job.shared if shared.queue in queues}
-    for name, needs in classes.items():
-        if not any(Pool(worker.resources).could_ever_fit(needs) for worker in workers):
-            found.append(f"no worker seen so far could meet the request {name}")
+    found = [
+        f"no worker seen so far could meet the request {needs}"
+        for needs in classes.values()
+        if not any(Pool(worker.resources).could_ever_fit(needs) for worker in workers)
+    ]
     if job.window.waiting:
         found.append(f"{job.window.waiting} tasks are ready and follow as soon as others of the job are done")
     return found

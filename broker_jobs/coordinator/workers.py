@@ -13,12 +13,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
 
-from broker_jobs.core.resources import Pool
-from broker_jobs.core.spec import Request
+from broker_jobs.core.resources import Pool, Resources
 from broker_jobs.wire.messages import DEFAULT_GROUP, DrainAsked, Goodbye, Heartbeat, Hello, Token
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from broker_jobs.core.request import Request
 
 SILENCE: Final = 60.0
 """Seconds without a heartbeat, which comes every 5, after which a worker is suspect."""
@@ -67,8 +68,8 @@ class Worker:
     host: str = ""
     pid: int = 0
     version: str = ""
-    resources: Request = Request(())  # noqa: RUF009 (frozen)
-    free: Request = Request(())  # noqa: RUF009 (frozen)
+    resources: Resources = Resources(())  # noqa: RUF009 (frozen)
+    free: Resources = Resources(())  # noqa: RUF009 (frozen)
     held: frozenset[Attempt] = frozenset()
     until: float = 0.0
     group: str = DEFAULT_GROUP

@@ -1,32 +1,93 @@
-"""What a worker has, and who holds how much of it: fixed-point amounts, all-or-nothing allocations, canonical classes.
+"""What a worker has, and who holds how much of it: fixed-point amounts, all-or-nothing allocations.
 
-Processors and graphics processors are single things with a number each (*indices*, from 0), so that a task can be told
-which ones are its own. A request of 2.5 gets two whole ones and a share of a third, never three halves; two requests
-of 0.5 share one. Other resources, memory among them, are plain sums.
+Processors and graphics processors, and whatever was described as a list, are single things with a *label* each, in one or
+several groups, so that a task can be told which ones are its own. A request of 2.5 gets two whole ones and a share of a
+third, never three halves; two requests of 0.5 share one. Other resources, memory among them, are plain sums.
+
+A resource may come in *kinds*: who asks for ``gpus`` gets ``gpus``, ``gpus/amd`` or ``gpus/nvidia``, of one kind.
 """
 
 from __future__ import annotations
 
-import hashlib
-import re
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from copy import copy
+from dataclasses import dataclass
+from itertools import product
+from typing import TYPE_CHECKING, ClassVar, Final
 
-from broker_jobs.core.spec import UNIT, Request
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import RESOURCE_NAME, STRICT, Policy
+from broker_jobs.core.singles import Singles
 from broker_jobs.errors import IllegalTransition, ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable
 
-MAX_CLASSES: Final = 200
-"""More live classes than this are a typed error: each is three queues on the broker."""
+    from broker_jobs.core.request import Need, Request, Variant
+
+Groups = tuple[tuple[str, ...], ...]
+"""The labels of single things, in their groups."""
 
 INDEXED: Final = frozenset({"cpus", "gpus"})
-"""Resources of which single ones are allocated."""
+"""Resources of which single ones are allocated in any case; of others where their groups are given."""
 
-_READABLE_DIGITS: Final = 60
-_HASH_DIGITS: Final = 8
-_SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+MOST_COUNTED: Final = 1024
+"""What is counted by trying is not counted further."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resources:
+    """What a worker has, or has free.
+
+    Attributes:
+        amounts: pairs of name and amount, sorted by name, none of them zero; ``memory`` in bytes, everything else in 1/10,000
+        groups: the labels of single things, by name, where they are not simply the numbers from 0 in one group
+
+    Raises:
+        ValidationError: it is not in this form
+    """
+
+    tag: ClassVar[str] = "resources"
+    amounts: tuple[tuple[str, int], ...] = (("cpus", UNIT),)
+    groups: tuple[tuple[str, Groups], ...] = ()
+
+    def __post_init__(self) -> None:
+        before = ""
+        for name, value in self.amounts:
+            if not RESOURCE_NAME.fullmatch(name) or name <= before or value <= 0:
+                raise ValidationError(f"amounts must be positive, each resource once, in the order of their names: {self.amounts!r}")
+            before = name
+        given = dict(self.amounts)
+        for name, groups in self.groups:
+            labels = [label for group in groups for label in group]
+            if given.get(name) != len(labels) * UNIT or len(set(labels)) != len(labels) or not all(groups):
+                raise ValidationError(f"the groups of {name!r} must hold as many different labels as there are single ones: {groups!r}")
+
+    def labels(self, name: str) -> Groups:
+        """The labels of a resource in their groups; none where it is a sum."""
+        for each, groups in self.groups:
+            if each == name:
+                return groups
+        amount = dict(self.amounts).get(name, 0)
+        return (tuple(map(str, range(-(-amount // UNIT)))),) if amount and name.partition("/")[0] in INDEXED else ()
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """One resource of an allocation.
+
+    Attributes:
+        need: what was asked for
+        resource: its name at the worker: a kind of what was asked for, or the same
+        amount: as of the need, except for ``"all"``
+        indices: of single things: the whole ones, ascending, then the one that is shared, where the amount is not whole
+        labels: of these indices
+    """
+
+    need: Need
+    resource: str
+    amount: int
+    indices: tuple[int, ...] = ()
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +96,105 @@ class Allocation:
 
     Attributes:
         number: names it inside its pool
-        indices: for ``cpus`` and ``gpus``: the whole ones, ascending, then the one that is shared, where the amount is not whole
+        variant: which variant of the request was chosen, from 0
     """
 
     number: int
     request: Request
-    indices: Mapping[str, tuple[int, ...]] = field(hash=False)
+    variant: int
+    grants: tuple[Grant, ...]
+
+    def labels(self, resource: str) -> tuple[str, ...]:
+        """The single things of a resource, by its name at the worker."""
+        return next((grant.labels for grant in self.grants if grant.resource == resource), ())
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """One way in which a worker can meet a request.
+
+    Attributes:
+        pieces: what is needed, the resource of the worker that it is taken from, and how much of it
+    """
+
+    variant: int
+    pieces: tuple[tuple[Need, str, int], ...]
+
+
+class _Free:
+    """What is free of each resource.
+
+    Args:
+        total: what there is
+    """
+
+    __slots__ = ("_labels", "_singles", "_sums")
+
+    def __init__(self, total: Resources) -> None:
+        groups = {name: total.labels(name) for name, _ in total.amounts}
+        self._labels = {name: tuple(label for group in each for label in group) for name, each in groups.items()}
+        self._singles = {name: Singles(amount, [len(group) for group in groups[name]]) for name, amount in total.amounts if groups[name]}
+        self._sums = {name: amount for name, amount in total.amounts if not groups[name]}
+
+    def amounts(self) -> dict[str, int]:
+        """What is free of each."""
+        return self._sums | {name: each.free for name, each in self._singles.items()}
+
+    def lefts(self) -> dict[str, list[int]]:
+        """What is free of each single one."""
+        return {name: each.lefts for name, each in self._singles.items()}
+
+    def copy(self) -> _Free:
+        """The same, to try something out."""
+        other = copy(self)
+        other._sums, other._singles = dict(self._sums), {name: each.copy() for name, each in self._singles.items()}  # noqa: SLF001 (ours)
+        return other
+
+    def choose(self, plan: _Plan) -> tuple[Grant, ...] | None:
+        """All that a plan takes, or None where something of it is not free."""
+        grants = []
+        for need, name, amount in plan.pieces:
+            singles = self._singles.get(name)
+            if singles is not None:
+                indices = singles.choose(amount, need.policy)
+                if indices is None:
+                    return None
+                labels = self._labels[name]
+                grants.append(Grant(need, name, amount, indices, tuple([labels[index] for index in indices])))
+            elif self._sums[name] < amount:
+                return None
+            else:
+                grants.append(Grant(need, name, amount))
+        return tuple(grants)
+
+    def take(self, grants: Iterable[Grant]) -> None:
+        """Give out what was chosen."""
+        for grant in grants:
+            if grant.resource in self._singles:
+                self._singles[grant.resource].take(grant.indices, grant.amount)
+            else:
+                self._sums[grant.resource] -= grant.amount
+
+    def put_back(self, grants: Iterable[Grant]) -> None:
+        """Take back what was given out."""
+        for grant in grants:
+            if grant.resource in self._singles:
+                self._singles[grant.resource].put_back(grant.indices, grant.amount)
+            else:
+                self._sums[grant.resource] += grant.amount
+
+    def how_often(self, plan: _Plan) -> int | None:
+        """How often a plan could be met, one after the other; None where that must be tried."""
+        times = []
+        for need, name, amount in plan.pieces:
+            singles = self._singles.get(name)
+            if singles is None:
+                times.append(self._sums[name] // amount)
+            elif len(singles.groups) == 1 or (amount % UNIT == 0 and need.policy not in STRICT):
+                times.append(singles.how_often(amount))
+            else:
+                return None
+        return min(times)
 
 
 class Pool:
@@ -50,17 +204,18 @@ class Pool:
         total: what there is
     """
 
-    def __init__(self, total: Request) -> None:
+    def __init__(self, total: Resources) -> None:
         self.total = total
-        self._sums = {name: amount for name, amount in total.amounts if name not in INDEXED}
-        self._singles = {name: _singles(amount) for name, amount in total.amounts if name in INDEXED}
+        self._left = _Free(total)
         self._held: dict[int, Allocation] = {}
         self._last = 0
+        self._plans: dict[Request, tuple[_Plan, ...]] = {}
+        self._counted: dict[Request, int] = {}
 
     @property
-    def free(self) -> Request:
+    def free(self) -> Resources:
         """What nobody holds."""
-        return _request(self._free())
+        return Resources(tuple(sorted((name, amount) for name, amount in self._left.amounts().items() if amount)))
 
     @property
     def held(self) -> tuple[Allocation, ...]:
@@ -69,40 +224,40 @@ class Pool:
 
     def fits(self, request: Request) -> bool:
         """Whether `try_allocate` would grant it now."""
-        return self._choose(request) is not None
+        return any(self._left.choose(plan) is not None for plan in self._ways(request))
 
     def could_ever_fit(self, request: Request) -> bool:
         """Whether it would be granted if nobody held anything."""
-        total = dict(self.total.amounts)
-        return all(total.get(name, 0) >= amount for name, amount in request.amounts)
+        return bool(self._ways(request))
 
     def how_many(self, request: Request) -> int:
-        """How many such requests would be granted now, one after the other.
+        """How many such requests would be granted now, one after the other; where that must be tried, `MOST_COUNTED` at most.
 
         Raises:
             ValidationError: it asks for nothing
         """
-        if not request.amounts:
+        if not (request.amounts or request.variants):
             raise ValidationError("a request for nothing fits any number of times")
-        return min(
-            _how_often(self._singles.get(name, []), amount) if name in INDEXED else self._sums.get(name, 0) // amount
-            for name, amount in request.amounts
-        )
+        known = self._counted.get(request)
+        if known is None:
+            plans = self._ways(request)
+            known = self._left.how_often(plans[0]) if len(plans) == 1 else None
+            if known is None:
+                known = self._tried(plans)
+            self._counted[request] = known
+        return known
 
     def try_allocate(self, request: Request) -> Allocation | None:
-        """Take all that is asked for, or nothing (None)."""
-        indices = self._choose(request)
-        if indices is None:
-            return None
-        for name, amount in request.amounts:
-            if name in INDEXED:
-                for index, part in _parts(indices[name], amount):
-                    self._singles[name][index] -= part
-            else:
-                self._sums[name] -= amount
-        self._last += 1
-        allocation = self._held[self._last] = Allocation(self._last, request, indices)
-        return allocation
+        """Take all that is asked for, of the first variant of which all is free, or nothing (None)."""
+        for plan in self._ways(request):
+            grants = self._left.choose(plan)
+            if grants is not None:
+                self._left.take(grants)
+                self._counted.clear()
+                self._last += 1
+                allocation = self._held[self._last] = Allocation(self._last, request, plan.variant, grants)
+                return allocation
+        return None
 
     def release(self, allocation: Allocation) -> None:
         """Give an allocation back.
@@ -113,130 +268,58 @@ class Pool:
         if self._held.get(allocation.number) is not allocation:
             raise IllegalTransition(f"allocation {allocation.number} is not held, so it cannot be released")
         del self._held[allocation.number]
-        for name, amount in allocation.request.amounts:
-            if name in INDEXED:
-                for index, part in _parts(allocation.indices[name], amount):
-                    self._singles[name][index] += part
-            else:
-                self._sums[name] += amount
+        self._counted.clear()
+        self._left.put_back(allocation.grants)
 
     def check(self) -> None:
         """What must always be true; `AssertionError` where it is not."""
-        total, free = dict(self.total.amounts), self._free()
+        total, free, again = dict(self.total.amounts), self._left.amounts(), _Free(self.total)
         held = dict.fromkeys(total, 0)
-        singles = {name: list(_singles(total[name])) for name in self._singles}
         for allocation in self._held.values():
-            for name, amount in allocation.request.amounts:
-                held[name] += amount
-                for index, part in _parts(allocation.indices.get(name, ()), amount):
-                    singles[name][index] -= part
+            again.take(allocation.grants)
+            for grant in allocation.grants:
+                held[grant.resource] += grant.amount
         for name, amount in total.items():
             assert 0 <= free[name] <= amount, f"free {name} lie between nothing and all"
             assert free[name] + held[name] == amount, f"{name} are free or held"
-        assert self._singles == singles, "no index is held twice"
-        assert all(0 <= left <= UNIT for lefts in singles.values() for left in lefts), "no index is held twice"
+        assert self._left.lefts() == again.lefts(), "no index is held twice"
+        assert all(0 <= left <= UNIT for lefts in self._left.lefts().values() for left in lefts), "no index is held twice"
 
-    def _choose(self, request: Request) -> dict[str, tuple[int, ...]] | None:
-        """The indices to give, or None where something of the request is not free."""
-        indices: dict[str, tuple[int, ...]] = {}
-        for name, amount in request.amounts:
-            if name in INDEXED:
-                chosen = _take(self._singles.get(name, []), amount)
-                if chosen is None:
-                    return None
-                indices[name] = chosen
-            elif self._sums.get(name, 0) < amount:
-                return None
-        return indices
+    def _ways(self, request: Request) -> tuple[_Plan, ...]:
+        """In which ways this worker could meet a request if nobody held anything, the best first."""
+        plans = self._plans.get(request)
+        if plans is None:
+            if len(self._plans) >= MOST_COUNTED:
+                self._plans.clear()
+            everything = _Free(self.total)
+            plans = self._plans[request] = tuple(
+                plan
+                for number, variant in enumerate(request.alternatives)
+                for plan in self._kinds(number, variant)
+                if everything.choose(plan) is not None
+            )
+        return plans
 
-    def _free(self) -> dict[str, int]:
-        return self._sums | {name: sum(lefts) for name, lefts in self._singles.items()}
+    def _kinds(self, number: int, variant: Variant) -> Iterable[_Plan]:
+        """A variant with each choice of kinds that there is of its resources."""
+        if variant.nodes:
+            return
+        total = dict(self.total.amounts)
+        kinds = [[name for name in total if name == need.name or name.startswith(f"{need.name}/")] for need in variant.needs]
+        for names in product(*kinds):
+            if len(set(names)) == len(names):
+                yield _Plan(
+                    number,
+                    tuple(
+                        (need, name, total[name] if need.policy is Policy.everything else need.amount)
+                        for need, name in zip(variant.needs, names, strict=True)
+                    ),
+                )
 
-
-def _request(amounts: Mapping[str, int]) -> Request:
-    return Request(tuple(sorted((name, amount) for name, amount in amounts.items() if amount)))
-
-
-# --- single things -------------------------------------------------------------------------------------------------
-
-
-def _singles(amount: int) -> list[int]:
-    """What is free of each index when nobody holds anything; a total of 2.5 has a last index that is never whole."""
-    whole, rest = divmod(amount, UNIT)
-    return [UNIT] * whole + ([rest] if rest else [])
-
-
-def _take(lefts: list[int], amount: int) -> tuple[int, ...] | None:
-    """The indices to give: the lowest whole ones, and for the rest the fullest that has it; None where there are none."""
-    whole, rest = divmod(amount, UNIT)
-    chosen = tuple([index for index, left in enumerate(lefts) if left == UNIT][:whole])
-    if len(chosen) < whole:
-        return None
-    if not rest:
-        return chosen
-    shareable = [(left, index) for index, left in enumerate(lefts) if left >= rest and index not in chosen]
-    return (*chosen, min(shareable)[1]) if shareable else None
-
-
-def _parts(indices: tuple[int, ...], amount: int) -> Iterable[tuple[int, int]]:
-    """How much of each of these indices an amount is."""
-    return ((index, min(UNIT, amount - UNIT * place)) for place, index in enumerate(indices))
-
-
-def _how_often(lefts: list[int], amount: int) -> int:
-    """How many times `_take` would find this amount."""
-    whole, rest = divmod(amount, UNIT)
-    untouched = lefts.count(UNIT)
-    if not rest:
-        return untouched // whole
-    shares = sum(left // rest for left in lefts if left < UNIT)
-    if not whole:
-        return shares + untouched * (UNIT // rest)
-    times = untouched // whole
-    # Where the shares of what is touched do not suffice, untouched ones are broken for theirs.
-    while times * whole + _ceiling(max(0, times - shares), UNIT // rest) > untouched:
-        times -= 1
-    return times
-
-
-def _ceiling(amount: int, step: int) -> int:
-    """How many steps cover an amount."""
-    return -(-amount // step)
-
-
-# --- classes -------------------------------------------------------------------------------------------------------
-
-
-def rounded(request: Request) -> Request:
-    """The request of the class: memory is rounded up to an eighth of its power of two, so that classes stay few."""
-    return Request(tuple((name, _rounded_up(amount) if name == "memory" else amount) for name, amount in request.amounts))
-
-
-def class_name(request: Request) -> str:
-    """The canonical name of a resource class, such as ``cpus1-3f2a91c0`` or ``cpus2-mem4GiB-66a1f0d9``.
-
-    It has letters, digits, ``_`` and ``-``, and is the same for requests that are the same when `rounded`.
-
-    Raises:
-        ValidationError: the request asks for nothing
-    """
-    amounts = rounded(request).amounts
-    if not amounts:
-        raise ValidationError("a task must ask for some resource")
-    readable = "-".join(_readable(name, amount) for name, amount in amounts)
-    exact = ";".join(f"{name}={amount}" for name, amount in amounts)
-    digest = hashlib.sha256(exact.encode()).hexdigest()[:_HASH_DIGITS]
-    return f"{re.sub('[^A-Za-z0-9_-]', '_', readable)[:_READABLE_DIGITS]}-{digest}"
-
-
-def _rounded_up(size: int) -> int:
-    step = max(1, (1 << size.bit_length() - 1) // 8)
-    return _ceiling(size, step) * step
-
-
-def _readable(name: str, amount: int) -> str:
-    """A resource with its amount as a person writes it."""
-    if name != "memory":
-        return f"{name}{amount / UNIT:g}"
-    power = min((amount.bit_length() - 1) // 10, len(_SIZES) - 1)
-    return f"mem{amount / (1 << 10 * power):g}{_SIZES[power]}"
+    def _tried(self, plans: tuple[_Plan, ...]) -> int:
+        left, times = self._left.copy(), 0
+        for plan in plans:
+            while times < MOST_COUNTED and (grants := left.choose(plan)) is not None:
+                left.take(grants)
+                times += 1
+        return times

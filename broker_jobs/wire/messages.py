@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, ClassVar, Final
 
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Outcome
+from broker_jobs.core.request import Request as ResourceNeed
+from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane, TaskOptions
-from broker_jobs.core.spec import Request as ResourceNeed
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.core.value import Value
 
@@ -320,8 +321,8 @@ class Hello:
     host: str
     pid: int
     version: str
-    resources: ResourceNeed
-    free: ResourceNeed
+    resources: Resources
+    free: Resources
     held: tuple[Held, ...] = ()
     draining: bool = False
     group: str = DEFAULT_GROUP
@@ -336,7 +337,7 @@ class Heartbeat:
     tag: ClassVar[str] = "heartbeat"
     worker: str
     boot: str
-    free: ResourceNeed
+    free: Resources
     held: tuple[Held, ...] = ()
     draining: bool = False
 
@@ -676,8 +677,8 @@ class WorkerInfo:
     host: str
     pid: int
     state: str
-    resources: ResourceNeed
-    free: ResourceNeed
+    resources: Resources
+    free: Resources
     seen_ms: int
     version: str = ""
     held: int = 0

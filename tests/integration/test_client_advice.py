@@ -29,8 +29,8 @@ def test_a_request_that_nobody_can_meet(client: Client, caplog: pytest.LogCaptur
         job = Job()
         job.program(["true"], resources=ResourceRequest(cpus=5000))
         submitted.append(client.submit(job))
-    until(lambda: _said(caplog, "could meet the request cpus5000"), "the warning")
-    assert any("cpus5000" in note for note in submitted[0].info().notes)
+    until(lambda: _said(caplog, "could meet the request cpus=5000"), "the warning")
+    assert any("cpus=5000" in note for note in submitted[0].info().notes)
     for one in submitted:
         one.cancel()
     assert _said(caplog, "could meet the request") == 1

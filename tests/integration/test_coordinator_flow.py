@@ -14,8 +14,10 @@ from broker_jobs.coordinator import post
 from broker_jobs.coordinator.ledger import Ledger
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Crashed, Failed, Succeeded
-from broker_jobs.core.resources import class_name
-from broker_jobs.core.spec import NEVER_START_TWICE, UNIT, Lane, Request, Retry, TaskOptions
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import Request
+from broker_jobs.core.resource_class import class_name
+from broker_jobs.core.spec import NEVER_START_TWICE, Lane, Retry, TaskOptions
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.core.value import Encoding, Inline, Stored
 from broker_jobs.data.store import fetch

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs.core.spec import Request
+from broker_jobs.core.request import Request
 from broker_jobs.errors import ValidationError
 from broker_jobs.metrics import MetricsServer, Pulse, WorkerMetrics
 

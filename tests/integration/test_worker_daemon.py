@@ -15,7 +15,8 @@ import pytest
 
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
-from broker_jobs.core.spec import Lane, Request
+from broker_jobs.core.request import Request
+from broker_jobs.core.spec import Lane
 from broker_jobs.core.value import Inline
 from broker_jobs.wire.messages import Ended, Goodbye, Heartbeat, Returned, Revocation, Role, Started, Taken, Token
 from broker_jobs.wire.payload import load

@@ -7,8 +7,9 @@ import re
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_jobs.core.resources import class_name, rounded
-from broker_jobs.core.spec import UNIT, Request
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import Request
+from broker_jobs.core.resource_class import class_name, rounded
 
 shares = st.sampled_from([UNIT // 10, UNIT // 4, UNIT // 2, UNIT, 2 * UNIT, 5 * UNIT // 2])
 names = st.sampled_from(["cpus", "gpus", "memory", "lab/fpga", "lab_fpga", "lab-fpga", "x"])

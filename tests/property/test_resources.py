@@ -3,30 +3,68 @@
 from __future__ import annotations
 
 import copy
+from itertools import combinations, product
+from typing import TYPE_CHECKING
 
 import pytest
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from broker_jobs.core.resources import INDEXED, Allocation, Pool
-from broker_jobs.core.spec import UNIT, Request
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import STRICT, Need, Policy, Request, Variant
+from broker_jobs.core.resources import INDEXED, Allocation, Grant, Pool, Resources
 from broker_jobs.errors import IllegalTransition
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 index = st.integers(0, 1_000_000)
-shares = st.sampled_from([UNIT // 10, UNIT // 4, UNIT // 3, UNIT // 2, UNIT, UNIT * 3 // 2, 2 * UNIT, 5 * UNIT // 2])
+shares = st.sampled_from([UNIT // 10, UNIT // 4, UNIT // 3, UNIT // 2, UNIT, UNIT * 3 // 2, 2 * UNIT, 5 * UNIT // 2, 3 * UNIT, 6 * UNIT])
+policies = st.sampled_from([policy for policy in Policy if policy is not Policy.everything])
+
+PARTS = {
+    "cpus": [(), (2, 2), (1, 2, 1), (4, 4, 4), (3, 1, 2)],
+    "gpus": [(), (1, 1)],
+    "gpus/amd": [(), (2, 1)],
+    "slots": [(2,), (2, 1)],
+}
+"""Sizes of the groups of single things that a worker may have; none for one group of plain numbers."""
 
 
-def request_of(amounts: dict[str, int]) -> Request:
-    return Request(tuple(sorted(amounts.items())))
+def resources_of(sizes: dict[str, tuple[int, ...]], amounts: dict[str, int]) -> Resources:
+    groups, given = [], dict(amounts)
+    for name, each in sizes.items():
+        if each:
+            labels = iter(range(100))
+            groups.append((name, tuple(tuple(f"{name}:{next(labels)}" for _ in range(size)) for size in each)))
+            given[name] = sum(each) * UNIT
+    return Resources(tuple(sorted(given.items())), tuple(groups))
 
 
-totals = st.fixed_dictionaries(
-    {"cpus": st.sampled_from([UNIT, 2 * UNIT, 4 * UNIT, 5 * UNIT // 2])},
-    optional={"gpus": st.sampled_from([UNIT, 3 * UNIT]), "memory": st.integers(1, 100), "lab/fpga": st.integers(1, 3 * UNIT)},
-).map(request_of)
-wishes = st.dictionaries(st.sampled_from(["cpus", "gpus", "lab/fpga"]), shares, min_size=1).map(request_of) | st.fixed_dictionaries(
-    {"memory": st.integers(1, 120)}, optional={"cpus": shares, "nonsense": shares}
-).map(request_of)
+totals = st.builds(
+    resources_of,
+    st.fixed_dictionaries(
+        {"cpus": st.sampled_from(PARTS["cpus"])}, optional={name: st.sampled_from(PARTS[name]) for name in list(PARTS)[1:]}
+    ),
+    st.fixed_dictionaries(
+        {"cpus": st.sampled_from([UNIT, 2 * UNIT, 4 * UNIT, 5 * UNIT // 2])},
+        optional={"gpus": st.sampled_from([UNIT, 3 * UNIT]), "memory": st.integers(1, 100), "lab/fpga": st.integers(1, 3 * UNIT)},
+    ),
+)
+
+
+def needs_of(name: str) -> st.SearchStrategy[Need]:
+    everything = st.just(Need(name, 0, Policy.everything))
+    return (
+        st.builds(Need, st.just(name), st.integers(1, 120)) if name == "memory" else st.builds(Need, st.just(name), shares, policies)
+    ) | everything
+
+
+NAMES = ("cpus", "gpus", "gpus/amd", "lab/fpga", "memory", "nonsense", "slots")
+variants = st.sets(st.sampled_from(NAMES), min_size=1, max_size=3).flatmap(
+    lambda names: st.tuples(*map(needs_of, sorted(names))).map(Variant)
+)
+wishes = needs_of("cpus").map(lambda need: Request.of([Variant((need,))])) | st.lists(variants, min_size=1, max_size=3).map(Request.of)
 
 
 class PoolStory(RuleBasedStateMachine):
@@ -34,27 +72,55 @@ class PoolStory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.pool = Pool(Request())
+        self.pool = Pool(Resources())
         self.held: list[Allocation] = []
         self.released: list[Allocation] = []
 
     @initialize(total=totals)
-    def begin(self, total: Request) -> None:
+    def begin(self, total: Resources) -> None:
         self.pool = Pool(total)
 
     @rule(request=wishes)
     def allocate(self, request: Request) -> None:
-        before, possible = copy.deepcopy(self.pool), self.possible(request)
-        assert self.pool.fits(request) is possible
+        before = copy.deepcopy(self.pool)
+        lefts, sums = self.lefts(), self.sums()
+        possible = [number for number, variant in enumerate(request.alternatives) if self.possible(variant, lefts, sums)]
+        assert self.pool.fits(request) is bool(possible)
         allocation = self.pool.try_allocate(request)
-        assert (allocation is not None) is possible
+        assert (allocation is not None) is bool(possible)
         if allocation is None:
             assert (self.pool.free, self.pool.held) == (before.free, before.held), "all or nothing"
             return
         assert self.pool.could_ever_fit(request)
-        assert allocation.request == request
-        assert allocation.indices.keys() == {name for name, _ in request.amounts} & INDEXED
+        assert (allocation.request, allocation.variant) == (request, possible[0]), "the first of its variants that is free"
+        assert tuple(grant.need for grant in allocation.grants) == request.alternatives[allocation.variant].needs
+        for grant in allocation.grants:
+            self.check_grant(grant, lefts.get(grant.resource))
         self.held.append(allocation)
+
+    def check_grant(self, grant: Grant, lefts: list[int] | None) -> None:
+        name, policy = grant.resource, grant.need.policy
+        total = dict(self.pool.total.amounts)[name]
+        assert grant.amount == (total if policy is Policy.everything else grant.need.amount)
+        assert name == grant.need.name or name.startswith(f"{grant.need.name}/")
+        if lefts is None:
+            assert grant.indices == grant.labels == ()
+            return
+        labels = [label for group in self.pool.total.labels(name) for label in group]
+        assert grant.labels == tuple(labels[number] for number in grant.indices)
+        whole, groups = grant.amount // UNIT, self.group_numbers(name)
+        assert list(grant.indices[:whole]) == sorted(grant.indices[:whole])
+        used = [groups[number] for number in grant.indices]
+        wanted = sorted(self.group_counts(name, grant.amount, lefts))
+        if policy is Policy.scatter:
+            assert len(set(used)) == wanted[-1], "as many groups as possible"
+        else:
+            assert len(set(used)) == wanted[0], "as few groups as possible"
+        if policy in {Policy.compact, Policy.strict_compact, Policy.scatter}:
+            free = {group: sum(left == UNIT for left, own in zip(lefts, groups, strict=True) if own == group) for group in set(used)}
+            counts = {group: sum(groups[number] == group for number in grant.indices[:whole]) for group in set(used)}
+            for one, other in product(counts, counts):
+                assert counts[one] <= counts[other] + 2 or counts[other] >= free[other] - 1, "evenly"
 
     @precondition(lambda self: self.held)
     @rule(pick=index)
@@ -92,37 +158,71 @@ class PoolStory(RuleBasedStateMachine):
         assert list(self.pool.held) == self.held
         free = dict(self.pool.free.amounts)
         for name, amount in self.pool.total.amounts:
-            assert free.get(name, 0) + sum(dict(one.request.amounts).get(name, 0) for one in self.held) == amount
-        for name in INDEXED:
-            self.lefts(name)
+            held = sum(grant.amount for one in self.held for grant in one.grants if grant.resource == name)
+            assert free.get(name, 0) + held == amount
+        self.lefts()
 
-    def lefts(self, name: str) -> list[int]:
+    # --- the same, looked at from outside ---
+
+    def group_numbers(self, name: str) -> list[int]:
+        return [number for number, group in enumerate(self.pool.total.labels(name)) for _ in group]
+
+    def lefts(self) -> dict[str, list[int]]:
         """What is left of each index, from what every holder was told."""
-        whole, rest = divmod(dict(self.pool.total.amounts).get(name, 0), UNIT)
-        lefts = [UNIT] * whole + [rest] * bool(rest)
-        for allocation in self.held:
-            amount = dict(allocation.request.amounts).get(name, 0)
-            indices = allocation.indices.get(name, ())
-            assert len(indices) == len(set(indices)) == -(-amount // UNIT)
-            assert list(indices[: amount // UNIT]) == sorted(indices[: amount // UNIT])
-            for place, number in enumerate(indices):
-                lefts[number] -= min(UNIT, amount - UNIT * place)
-        assert all(left >= 0 for left in lefts), "nothing is held twice"
-        return lefts
+        found = {}
+        grouped = {name for name, _ in self.pool.total.groups}
+        for name, amount in self.pool.total.amounts:
+            if name not in grouped and name.partition("/")[0] not in INDEXED:
+                continue
+            whole, rest = divmod(amount, UNIT)
+            lefts = found[name] = [UNIT] * whole + [rest] * bool(rest)
+            for grant in (grant for one in self.held for grant in one.grants if grant.resource == name):
+                assert len(grant.indices) == len(set(grant.indices)) == -(-grant.amount // UNIT)
+                for place, number in enumerate(grant.indices):
+                    lefts[number] -= min(UNIT, grant.amount - UNIT * place)
+            assert all(left >= 0 for left in lefts), "nothing is held twice"
+        return found
 
-    def possible(self, request: Request) -> bool:
-        """Whether it is there at all, looked at one resource after the other."""
-        free = dict(self.pool.free.amounts)
-        for name, amount in request.amounts:
-            if free.get(name, 0) < amount:
-                return False
-            if name in INDEXED:
-                lefts = sorted(self.lefts(name), reverse=True)
-                whole, rest = divmod(amount, UNIT)
-                others = lefts[whole:]
-                if lefts[:whole] != [UNIT] * whole or (rest and not any(left >= rest for left in others)):
-                    return False
-        return True
+    def sums(self) -> dict[str, int]:
+        return dict(self.pool.free.amounts)
+
+    def group_counts(self, name: str, amount: int, lefts: list[int]) -> Iterator[int]:
+        """How many groups an amount may come from: every choice of groups, tried one by one."""
+        whole, rest = divmod(amount, UNIT)
+        groups = self.group_numbers(name)
+        for count in range(1, max(groups) + 2):
+            for some in combinations(range(max(groups) + 1), count):
+                wholes = {group: sum(left == UNIT for left, own in zip(lefts, groups, strict=True) if own == group) for group in some}
+                for share in some if rest else (None,):
+                    broken = {group: wholes[group] - (group == share) for group in some}
+                    shared = any(rest <= left < UNIT and own == share for left, own in zip(lefts, groups, strict=True))
+                    for kept in (wholes, broken) if shared else (broken,):
+                        least = sum(group != share for group in some)
+                        enough = all(free >= (group != share) for group, free in kept.items())
+                        if enough and least <= whole <= sum(kept.values()):
+                            yield count
+
+    def possible(self, variant: Variant, lefts: dict[str, list[int]], sums: dict[str, int]) -> bool:
+        """Whether it is there, with every choice of kinds."""
+        names = [name for name, _ in self.pool.total.amounts]
+        kinds = [[name for name in names if name == need.name or name.startswith(f"{need.name}/")] for need in variant.needs]
+        return any(
+            len(set(chosen)) == len(chosen)
+            and all(self.has(need, name, lefts, sums) for need, name in zip(variant.needs, chosen, strict=True))
+            for chosen in product(*kinds)
+        )
+
+    def has(self, need: Need, name: str, lefts: dict[str, list[int]], sums: dict[str, int]) -> bool:
+        total = dict(self.pool.total.amounts)[name]
+        amount = total if need.policy is Policy.everything else need.amount
+        if name not in lefts:
+            return sums.get(name, 0) >= amount
+        now = list(self.group_counts(name, amount, lefts[name]))
+        if need.policy not in STRICT or not now:
+            return bool(now)
+        whole, rest = divmod(total, UNIT)
+        ever = list(self.group_counts(name, amount, [UNIT] * whole + [rest] * bool(rest)))
+        return min(now) == min(ever)
 
 
 TestPoolStory = PoolStory.TestCase

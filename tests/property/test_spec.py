@@ -10,7 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_jobs.core.spec import MOST, UNIT, Request, ResourceRequest, Retry, amount, milliseconds, size_bytes
+from broker_jobs.core.quantities import MOST, UNIT, amount, milliseconds, size_bytes
+from broker_jobs.core.request import Request, ResourceRequest
+from broker_jobs.core.spec import Retry
 from broker_jobs.errors import ValidationError
 
 UNITS = {"d": 86_400_000, "h": 3_600_000, "m": 60_000, "s": 1000, "ms": 1}

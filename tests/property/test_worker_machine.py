@@ -18,7 +18,7 @@ from tests.support.worker_world import MEMORY, ONE_CPU, TOO_MUCH, TWO_CPUS, Worl
 
 if TYPE_CHECKING:
     from broker_jobs.core.outcome import Outcome
-    from broker_jobs.core.spec import Request
+    from broker_jobs.core.request import Request
 
 JOBS = ("0" * 31 + "1", "0" * 31 + "2")
 OUTCOMES: tuple[Outcome, ...] = (Succeeded(), Failed(Cause.error, "no"), Crashed("gone"))

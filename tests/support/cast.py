@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Self
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.core.outcome import Outcome, Succeeded
-from broker_jobs.core.resources import class_name
-from broker_jobs.core.spec import UNIT, Lane, Request, TaskOptions
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.resource_class import class_name
+from broker_jobs.core.resources import Resources
+from broker_jobs.core.spec import Lane, TaskOptions
 from broker_jobs.core.value import Encoding, Inline
 from broker_jobs.ids import new_job_id, new_name
 from broker_jobs.wire import messages as m
@@ -30,7 +32,7 @@ HERE = m.Origin("host", "/usr/bin/python3", "3.11.0")
 FUNCTION = "f" * 64
 FUNCTIONS = {FUNCTION: m.Function("work", "tests", b"code")}
 NO_ARGUMENTS = Inline(Encoding.msgpack, pack([[], {}]))
-FOUR_CPUS = Request((("cpus", 4 * UNIT),))
+FOUR_CPUS = Resources((("cpus", 4 * UNIT),))
 
 
 def value(plain: object) -> Inline:
@@ -218,7 +220,7 @@ class FakeWorker:
     actor: Actor
     boot: str
     behave: Callable[[Work], Outcome | Iterable[m.ReplyItem]] = succeed
-    resources: Request = FOUR_CPUS
+    resources: Resources = FOUR_CPUS
     seen: list[Work] = field(default_factory=list)
     control: asyncio.Queue[m.Message] = field(default_factory=asyncio.Queue)
     welcomed: asyncio.Event = field(default_factory=asyncio.Event)

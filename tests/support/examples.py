@@ -6,8 +6,9 @@ from typing import Final
 
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
+from broker_jobs.core.request import Request as Need
+from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane, Retry, TaskOptions
-from broker_jobs.core.spec import Request as Need
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.core.value import Encoding, Inline, Stored
 from broker_jobs.wire import messages as m
@@ -17,6 +18,7 @@ VALUE: Final = Inline(Encoding.msgpack, b"\x92\x90\x80")
 STORED: Final = Stored(Encoding.pickle, "/values", f"{JOB}/{'ab' * 32}", b"\xab" * 32, 100_000)
 ORIGIN: Final = m.Origin("machine/host", "/usr/bin/python3", "3.11.7", ("/home/user", "/usr/lib/python3.11"))
 NEED: Final = Need((("cpus", 20_000), ("memory", 2**32)))
+HAS: Final = Resources((("cpus", 20_000), ("memory", 2**32)))
 HEADER: Final = m.JobHeader("train", "client-1", 1_790_000_000_000, ORIGIN, "user", ("a=b", "nightly"), 3, "key-1", ephemeral=True)
 OPTIONS: Final = TaskOptions(
     NEED,
@@ -76,7 +78,7 @@ INFO: Final = m.JobInfo(
 TASK: Final = m.TaskInfo(1, TaskState.failed, "t", 2, 1, "why", "worker-1", "cpus2-00000000", "call", FAILED, 1, 2, 0.5, "half")
 CLASS: Final = m.ResourceClass("cpus2-00000000", NEED)
 REVOCATION: Final = m.Revocation(JOB, 1, 2, "canceled")
-WORKER: Final = m.WorkerInfo("worker-1", "host", 42, "ready", NEED, NEED, 5, "0.1.0", 3)
+WORKER: Final = m.WorkerInfo("worker-1", "host", 42, "ready", HAS, HAS, 5, "0.1.0", 3)
 
 QUESTIONS: Final[dict[str, m.Question]] = {
     "find-job": m.FindJob("last"),
@@ -102,8 +104,8 @@ ANSWERS: Final[dict[str, m.Answer]] = {
 EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "chunk": (CHUNK, m.Role.submitter),
     "reply": (REPLY, m.Role.worker),
-    "hello": (m.Hello("worker-1", "boot-1", "host", 42, "0.1.0", NEED, NEED, (HELD,), draining=True), m.Role.worker),
-    "heartbeat": (m.Heartbeat("worker-1", "boot-1", NEED, (HELD,), draining=True), m.Role.worker),
+    "hello": (m.Hello("worker-1", "boot-1", "host", 42, "0.1.0", HAS, HAS, (HELD,), draining=True), m.Role.worker),
+    "heartbeat": (m.Heartbeat("worker-1", "boot-1", HAS, (HELD,), draining=True), m.Role.worker),
     "goodbye": (m.Goodbye("worker-1", "boot-1"), m.Role.worker),
     "token": (m.Token("worker-1", "boot-1"), m.Role.worker),
     "welcome": (m.Welcome("worker-1", "boot-1", (CLASS,), (REVOCATION,)), m.Role.coordinator),

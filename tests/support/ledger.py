@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Self
 
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
-from broker_jobs.core.resources import class_name, rounded
-from broker_jobs.core.spec import Lane, Request, TaskOptions
+from broker_jobs.core.request import Request
+from broker_jobs.core.resource_class import class_name, rounded
+from broker_jobs.core.spec import Lane, TaskOptions
 from broker_jobs.host import host_identity
 from broker_jobs.ids import new_job_id
 from broker_jobs.wire.messages import (

@@ -21,7 +21,9 @@ from broker_jobs.coordinator.ledger import Ledger
 from broker_jobs.coordinator.store import LedgerStore
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Outcome, Succeeded
-from broker_jobs.core.spec import UNIT, Lane, Request
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.resources import Resources
+from broker_jobs.core.spec import Lane
 from broker_jobs.core.states import JobState
 from broker_jobs.wire import messages as m
 from broker_jobs.wire.signing import Signer, SigningKey
@@ -220,13 +222,13 @@ class World:
 
     def hello(self) -> None:
         """The worker introduces itself."""
-        four = Request((("cpus", 4 * UNIT),))
+        four = Resources((("cpus", 4 * UNIT),))
         held = tuple(m.Held(item.job, item.task.number, item.task.attempt, taken=True) for item in self.taken)
         self.say(m.Hello("w", self.boot, "host", 1, "0", four, four, held))
 
     def heartbeat(self) -> None:
         """The worker says what it holds."""
-        four = Request((("cpus", 4 * UNIT),))
+        four = Resources((("cpus", 4 * UNIT),))
         held = tuple(m.Held(item.job, item.task.number, item.task.attempt, taken=True) for item in self.taken)
         self.say(m.Heartbeat("w", self.boot, four, held))
 

@@ -10,7 +10,10 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
-from broker_jobs.core.spec import Request, Retry
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import Need, Policy, Request, Variant
+from broker_jobs.core.resources import Resources
+from broker_jobs.core.spec import Retry
 from broker_jobs.core.value import Value
 
 _NAMES = {"Mapping": Mapping, "Value": Value}
@@ -34,9 +37,32 @@ _RETRY = st.builds(
     on=st.none() | st.lists(st.text(max_size=5) | st.integers(-300, 300), max_size=3).map(tuple),
 )
 
-_REQUEST = st.dictionaries(st.from_regex(r"[A-Za-z][A-Za-z0-9_/-]{0,8}", fullmatch=True), st.integers(1, 2**64 - 1), max_size=3).map(
-    lambda amounts: Request(tuple(sorted(amounts.items())))
+_RESOURCE = st.from_regex(r"[A-Za-z][A-Za-z0-9_/-]{0,8}", fullmatch=True)
+_AMOUNTS = st.dictionaries(_RESOURCE, st.integers(1, 2**64 - 1), max_size=3).map(lambda amounts: tuple(sorted(amounts.items())))
+_NEED = st.builds(Need, _RESOURCE, st.integers(1, 2**64 - 1), st.sampled_from([each for each in Policy if each is not Policy.everything]))
+_NEEDS = st.lists(_NEED | st.builds(Need, _RESOURCE, st.just(0), st.just(Policy.everything)), max_size=3, unique_by=lambda need: need.name)
+_VARIANT = st.builds(
+    lambda needs, nodes, min_time: Variant(tuple(sorted(needs, key=lambda need: need.name)), nodes or int(not needs), min_time),
+    _NEEDS,
+    st.integers(0, 3),
+    st.integers(0, 2**63),
 )
+_REQUEST = _AMOUNTS.map(Request) | st.lists(_VARIANT, min_size=1, max_size=3).map(Request.of)
+_GROUPS = st.lists(st.lists(st.text(max_size=3), min_size=1, max_size=3), max_size=3).filter(
+    lambda groups: len({label for group in groups for label in group}) == sum(map(len, groups))
+)
+
+
+def _resources(amounts: dict[str, int], groups: dict[str, list[list[str]]]) -> Resources:
+    groups = {name: each for name, each in groups.items() if each}
+    single = {name: sum(map(len, each)) * UNIT for name, each in groups.items()}
+    labels = tuple((name, tuple(tuple(group) for group in each)) for name, each in groups.items())
+    return Resources(tuple(sorted({**amounts, **single}.items())), labels)
+
+
+_RESOURCES = st.builds(_resources, _AMOUNTS.map(dict), st.dictionaries(_RESOURCE, _GROUPS, max_size=2))
+
+_OURS: dict[Any, st.SearchStrategy[Any]] = {Retry: _RETRY, Request: _REQUEST, Resources: _RESOURCES}
 
 
 def from_hint(hint: Any) -> st.SearchStrategy[Any]:
@@ -50,10 +76,8 @@ def from_hint(hint: Any) -> st.SearchStrategy[Any]:
         return st.tuples(*[from_hint(item) for item in arguments])
     if origin is Mapping:
         return st.dictionaries(_LEAVES[str], st.deferred(lambda: from_hint(arguments[1])), max_size=3)
-    if hint is Retry:
-        return _RETRY
-    if hint is Request:
-        return _REQUEST
+    if hint in _OURS:
+        return _OURS[hint]
     if is_dataclass(hint):
         hints = get_type_hints(hint, None, _NAMES)
         return st.builds(hint, **{entry.name: from_hint(hints[entry.name]) for entry in fields(hint)})

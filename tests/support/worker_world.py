@@ -11,8 +11,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from broker_jobs.broker.port import Delivery, Tag
-from broker_jobs.core.resources import class_name, rounded
-from broker_jobs.core.spec import UNIT, Lane, Request, TaskOptions
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import Request
+from broker_jobs.core.resource_class import class_name, rounded
+from broker_jobs.core.resources import Resources
+from broker_jobs.core.spec import Lane, TaskOptions
 from broker_jobs.wire.messages import (
     Chunk,
     Ended,
@@ -47,7 +50,7 @@ ONE_CPU = Request((("cpus", UNIT),))
 TWO_CPUS = Request((("cpus", 2 * UNIT),))
 MEMORY = Request((("cpus", UNIT), ("memory", 1 << 30)))
 TOO_MUCH = Request((("cpus", 64 * UNIT),))
-TOTAL = Request((("cpus", 2 * UNIT), ("memory", 2 << 30)))
+TOTAL = Resources((("cpus", 2 * UNIT), ("memory", 2 << 30)))
 ORIGIN = Origin("host", "/usr/bin/python3", "3.11.7")
 JOB = "0" * 31 + "1"
 START_MS = 1_700_000_000_000
@@ -88,7 +91,7 @@ class World:
     """Everything around one worker."""
 
     timing: Timing = field(default_factory=Timing)
-    total: Request = TOTAL
+    total: Resources = TOTAL
     lifetime: Lifetime = ENDLESS
 
     def __post_init__(self) -> None:

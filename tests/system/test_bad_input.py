@@ -307,7 +307,7 @@ def test_a_request_that_nobody_can_meet_is_told(client: Client, caplog: pytest.L
     job = Job()
     job.program(["true"], resources=ResourceRequest(cpus=500))
     submitted = client.submit(job)
-    until(lambda: "no worker seen so far could meet the request cpus500" in caplog.text, "the client warns")
+    until(lambda: "no worker seen so far could meet the request cpus=500" in caplog.text, "the client warns")
     until(lambda: any("no worker seen so far could meet" in note for note in submitted.info().notes), "the job says why it waits")
     submitted.cancel()
     assert not submitted.wait(PATIENCE)

@@ -10,8 +10,9 @@ import pytest
 from broker_jobs.coordinator.ledger import KEEP_HOUSE
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
-from broker_jobs.core.resources import class_name
-from broker_jobs.core.spec import Request, Retry, TaskOptions
+from broker_jobs.core.request import Request
+from broker_jobs.core.resource_class import class_name
+from broker_jobs.core.spec import Retry, TaskOptions
 from broker_jobs.wire import messages as m
 from tests.support.cast import call, job_chunks, value
 from tests.support.ledger_world import GRACE, SIGNER, Crash, World, of_attempt

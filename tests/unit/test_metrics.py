@@ -9,7 +9,8 @@ from prometheus_client import generate_latest
 
 from broker_jobs import metrics as module
 from broker_jobs.core.outcome import Crashed, Succeeded
-from broker_jobs.core.spec import UNIT, Request
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.resources import Resources
 from broker_jobs.errors import ValidationError
 from broker_jobs.metrics import CoordinatorMetrics, WorkerMetrics, parse_port
 from broker_jobs_worker.machine.events import Connected, Disconnected, DrainRequested
@@ -58,8 +59,8 @@ def test_a_task_is_counted_once_even_when_its_reply_goes_out_twice() -> None:
 
 
 def test_resources_are_shown_as_people_write_them() -> None:
-    metrics = WorkerMetrics(Request((("cpus", 4 * UNIT), ("memory", 1 << 30))))
-    metrics.resources(Request((("cpus", UNIT // 2),)))
+    metrics = WorkerMetrics(Resources((("cpus", 4 * UNIT), ("memory", 1 << 30))))
+    metrics.resources(Resources((("cpus", UNIT // 2),)))
     text = shown(metrics)
     assert 'broker_jobs_resource_total{resource="cpus"} 4.0' in text
     assert 'broker_jobs_resource_free{resource="cpus"} 0.5' in text

@@ -4,11 +4,22 @@ from __future__ import annotations
 
 import pytest
 
-from broker_jobs.core.resources import MAX_CLASSES, Pool, class_name, rounded
-from broker_jobs.core.spec import Request, ResourceRequest
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import Need, Request, ResourceRequest, Variant, canonical
+from broker_jobs.core.resource_class import MAX_CLASSES, class_name, rounded
+from broker_jobs.core.resources import Allocation, Groups, Pool, Resources
 from broker_jobs.errors import IllegalTransition, ValidationError
 
 GIB = 2**30
+
+
+def has(cpus: float = 0, memory: int | None = None, gpus: float = 0, **resources: float) -> Resources:
+    return Resources(ask(cpus, memory, gpus, **resources).amounts)
+
+
+def indices(allocation: Allocation | None) -> dict[str, tuple[int, ...]]:
+    assert allocation is not None
+    return {grant.resource: grant.indices for grant in allocation.grants}
 
 
 def ask(cpus: float = 0, memory: int | None = None, gpus: float = 0, **resources: float) -> Request:
@@ -16,18 +27,18 @@ def ask(cpus: float = 0, memory: int | None = None, gpus: float = 0, **resources
 
 
 def test_whole_ones_come_first_and_a_rest_is_shared() -> None:
-    pool = Pool(ask(4, gpus=2))
+    pool = Pool(has(4, gpus=2))
     first, second = pool.try_allocate(ask(1.5, gpus=0.5)), pool.try_allocate(ask(0.5, gpus=0.25))
     assert first is not None
     assert second is not None
-    assert first.indices == {"cpus": (0, 1), "gpus": (0,)}
-    assert second.indices == {"cpus": (1,), "gpus": (0,)}
-    assert pool.free == ask(2, gpus=1.25)
+    assert indices(first) == {"cpus": (0, 1), "gpus": (0,)}
+    assert indices(second) == {"cpus": (1,), "gpus": (0,)}
+    assert pool.free == has(2, gpus=1.25)
     assert pool.held == (first, second)
     third = pool.try_allocate(ask(2, gpus=1))
     assert third is not None
-    assert third.indices == {"cpus": (2, 3), "gpus": (1,)}
-    assert pool.free == ask(gpus=0.25)
+    assert indices(third) == {"cpus": (2, 3), "gpus": (1,)}
+    assert pool.free == has(gpus=0.25)
     pool.release(second)
     pool.release(first)
     assert pool.try_allocate(ask(2)) is not None
@@ -35,26 +46,26 @@ def test_whole_ones_come_first_and_a_rest_is_shared() -> None:
 
 
 def test_halves_of_two_are_not_one_whole() -> None:
-    pool = Pool(ask(gpus=2))
+    pool = Pool(has(gpus=2))
     held = [pool.try_allocate(ask(gpus=0.6)) for _ in range(2)]
-    assert [one.indices for one in held if one] == [{"gpus": (0,)}, {"gpus": (1,)}]
-    assert pool.free == ask(gpus=0.8)
+    assert [indices(one) for one in held] == [{"gpus": (0,)}, {"gpus": (1,)}]
+    assert pool.free == has(gpus=0.8)
     assert not pool.fits(ask(gpus=0.8))
     assert pool.try_allocate(ask(gpus=0.5)) is None
     assert pool.fits(ask(gpus=0.4))
 
 
 def test_a_rest_goes_where_the_least_is_left() -> None:
-    pool = Pool(ask(3))
+    pool = Pool(has(3))
     for cpus in (0.5, 0.75):
         pool.try_allocate(ask(cpus))
     third = pool.try_allocate(ask(0.25))
     assert third is not None
-    assert third.indices == {"cpus": (1,)}
+    assert indices(third) == {"cpus": (1,)}
 
 
 def test_all_or_nothing() -> None:
-    pool = Pool(ask(2, memory=100, fpga=1))
+    pool = Pool(has(2, memory=100, fpga=1))
     assert pool.try_allocate(ask(1, memory=101)) is None
     assert pool.try_allocate(ask(1, fpga=1, other=1)) is None
     assert pool.try_allocate(ask(1, gpus=1)) is None
@@ -78,17 +89,114 @@ def test_all_or_nothing() -> None:
     ],
 )
 def test_how_many(request_: Request, times: int) -> None:
-    assert Pool(ask(4, memory=100)).how_many(request_) == times
+    assert Pool(has(4, memory=100)).how_many(request_) == times
 
 
 def test_how_many_of_nothing() -> None:
     with pytest.raises(ValidationError, match="a request for nothing"):
-        Pool(ask(4)).how_many(Request(()))
+        Pool(has(4)).how_many(Request(()))
+
+
+THREE_BY_FOUR = Resources((("cpus", 12 * UNIT),), (("cpus", tuple(tuple(f"{group}{place}" for place in "abcd") for group in "xyz")),))
+
+
+def split(cpus: str, *before: str) -> str:
+    """How many of each of three groups of four a request gets, after others."""
+    pool = Pool(THREE_BY_FOUR)
+    for other in before:
+        assert pool.try_allocate(ResourceRequest(other).canonical()) is not None
+    allocation = pool.try_allocate(ResourceRequest(cpus).canonical())
+    pool.check()
+    if allocation is None:
+        return "waits"
+    labels = allocation.labels("cpus")
+    return " ".join(str(sum(label.startswith(group) for label in labels)) for group in "xyz")
+
+
+@pytest.mark.parametrize(
+    ("cpus", "before", "counts"),
+    [
+        ("4", (), "4 0 0"),
+        ("6", (), "3 3 0"),
+        ("6 compact!", (), "3 3 0"),
+        ("6 tight", (), "4 2 0"),
+        ("6 tight!", (), "4 2 0"),
+        ("6 scatter", (), "2 2 2"),
+        ("2 scatter", (), "1 1 0"),
+        ("2 scatter", ("4",), "0 1 1"),
+        ("all", (), "4 4 4"),
+        ("all", ("0.5",), "waits"),
+        ("12 scatter", (), "4 4 4"),
+        ("13", (), "waits"),
+        ("4", ("3 scatter",), "2 2 0"),
+        ("4 compact!", ("3 scatter",), "waits"),
+        ("4 tight", ("3 scatter",), "3 1 0"),
+        ("4 tight!", ("3 scatter",), "waits"),
+        ("3 compact!", ("3 scatter",), "3 0 0"),
+        ("1", ("3",), "1 0 0"),
+        ("2", ("3",), "0 2 0"),
+        ("3.5", (), "4 0 0"),
+        ("4.5 compact!", (), "3 2 0"),
+        ("3.5 compact!", ("3.5",), "0 4 0"),
+        ("0.5", ("3.5", "3.5"), "1 0 0"),
+        ("1.5 scatter", ("3.5",), "1 1 0"),
+        ("0.5 scatter", ("3.5",), "1 0 0"),
+    ],
+)
+def test_the_groups_of_each_policy(cpus: str, before: tuple[str, ...], counts: str) -> None:
+    assert split(cpus, *before) == counts
+
+
+def test_a_share_comes_last_and_from_one_that_is_shared_already() -> None:
+    pool = Pool(THREE_BY_FOUR)
+    first, second = (pool.try_allocate(ask(cpus)) for cpus in (2.5, 0.5))
+    assert indices(first) == {"cpus": (0, 1, 2)}
+    assert indices(second) == {"cpus": (2,)}
+
+
+def test_the_first_variant_that_is_free_is_chosen() -> None:
+    pool = Pool(has(4, gpus=1))
+    either = canonical([ResourceRequest(1, gpus=1), ResourceRequest(3)])
+    found = [pool.try_allocate(either) for _ in range(3)]
+    assert [one.variant for one in found if one is not None] == [0, 1]
+    assert Pool(has(4, gpus=1)).how_many(either) == 2
+    assert Pool(has(2)).could_ever_fit(either) is False
+
+
+def test_who_asks_for_graphics_processors_gets_those_of_one_kind() -> None:
+    pool = Pool(Resources((("cpus", 8 * UNIT), ("gpus/amd", UNIT), ("gpus/nvidia", 2 * UNIT)), (("gpus/nvidia", (("GPU-1", "GPU-2"),)),)))
+    assert pool.how_many(ask(1, gpus=1)) == 3
+    assert not pool.could_ever_fit(ask(1, gpus=3))
+    first = pool.try_allocate(ask(1, gpus=1))
+    second = pool.try_allocate(ask(1, gpus=2))
+    assert first is not None
+    assert second is not None
+    assert first.labels("gpus/amd") == ("0",)
+    assert second.labels("gpus/nvidia") == ("GPU-1", "GPU-2")
+    assert pool.try_allocate(ResourceRequest(1, resources={"gpus/nvidia": 1}).canonical()) is None
+
+
+def test_all_of_a_sum() -> None:
+    pool = Pool(has(2, memory=100, fairy=10))
+    everything = ResourceRequest(memory="all", resources={"fairy": "all"}).canonical()
+    assert pool.how_many(everything) == 1
+    allocation = pool.try_allocate(everything)
+    assert allocation is not None
+    assert pool.free == has(1)
+    assert not pool.could_ever_fit(ResourceRequest(gpus="all").canonical())
+
+
+@pytest.mark.parametrize(
+    ("groups", "amount"), [((("a", "a"),), 2 * UNIT), ((("a",), ("a",)), 2 * UNIT), ((("a",),), 2 * UNIT), (((), ("a",)), UNIT)]
+)
+def test_groups_that_do_not_agree_with_their_amount_are_refused(groups: Groups, amount: int) -> None:
+    with pytest.raises(ValidationError, match="as many different labels as there are single ones"):
+        Resources((("slots", amount),), (("slots", groups),))
 
 
 def test_a_release_counts_once() -> None:
-    pool = Pool(ask(2))
-    allocation, other = pool.try_allocate(ask(1)), Pool(ask(2)).try_allocate(ask(1))
+    pool = Pool(has(2))
+    allocation, other = pool.try_allocate(ask(1)), Pool(has(2)).try_allocate(ask(1))
     assert allocation is not None
     assert other is not None
     with pytest.raises(IllegalTransition, match="allocation 1 is not held"):
@@ -96,7 +204,7 @@ def test_a_release_counts_once() -> None:
     pool.release(allocation)
     with pytest.raises(IllegalTransition, match="allocation 1 is not held"):
         pool.release(allocation)
-    assert pool.free == ask(2)
+    assert pool.free == has(2)
 
 
 @pytest.mark.parametrize(
@@ -110,6 +218,12 @@ def test_a_release_counts_once() -> None:
         (ask(1, memory=int(4.3 * GIB)), "cpus1-mem4_5GiB-"),
         (ask(1, memory=100), "cpus1-mem104B-"),
         (ResourceRequest(1, resources={"lab/fpga": 2}).canonical(), "cpus1-lab_fpga2-"),
+        (ResourceRequest("4 scatter").canonical(), "cpus4_scatter-"),
+        (ResourceRequest("8 compact!", memory="all").canonical(), "cpus8_compact_-memory_all-"),
+        (canonical([ResourceRequest(1, gpus=1), ResourceRequest(4)]), "cpus1-gpus1-or-cpus4-"),
+        (canonical([ResourceRequest(1), ResourceRequest(1)]), "cpus1-f14cc283"),
+        (Request.of([Variant((Need("cpus", UNIT),), min_time=42_000)]), "cpus1-f14cc283"),
+        (Request.of([Variant((), nodes=3)]), "3nodes-"),
     ],
 )
 def test_class_names(request_: Request, name: str) -> None:

@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 
 from broker_jobs.core.outcome import Cause
-from broker_jobs.core.spec import Request, ResourceRequest, Retry, amount, milliseconds, size_bytes
+from broker_jobs.core.quantities import amount, milliseconds, size_bytes
+from broker_jobs.core.request import Request, ResourceRequest
+from broker_jobs.core.spec import Retry
 from broker_jobs.errors import ValidationError
 
 

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_jobs.core.spec import Lane, Request
+from broker_jobs.core.request import Request
+from broker_jobs.core.spec import Lane
 from broker_jobs.core.value import Encoding, Inline
 from broker_jobs.errors import DecodeError, SecurityError
 from broker_jobs.wire.messages import Call, Function, HelloAsked, Program, Role, Task

@@ -9,7 +9,10 @@ import pytest
 
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Crashed, Succeeded
-from broker_jobs.core.spec import UNIT, Lane, Request
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import Request
+from broker_jobs.core.resources import Resources
+from broker_jobs.core.spec import Lane
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import (
     ClassOpened,
@@ -533,7 +536,7 @@ def test_the_end_of_what_does_not_run_is_a_bug(world: World) -> None:
 
 
 def test_a_task_without_graphics_processors_sees_none() -> None:
-    world = World(total=Request((("cpus", UNIT), ("gpus", 2 * UNIT))))
+    world = World(total=Resources((("cpus", UNIT), ("gpus", 2 * UNIT))))
     world.begin(ONE_CPU)
     [start] = world.arrive(make_chunk(0))
     assert isinstance(start, Start)

@@ -9,7 +9,7 @@ import psutil
 import pytest
 
 from broker_jobs.core.outcome import Succeeded
-from broker_jobs.core.spec import UNIT
+from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.value import Encoding, Inline
 from broker_jobs.errors import ValidationError
 from broker_jobs.wire.messages import Output

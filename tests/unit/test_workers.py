@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from broker_jobs.coordinator.choice import choose
 from broker_jobs.coordinator.workers import KEPT, SILENCE, AskDrain, AskHello, Drop, Greet, Lose, Save, WorkerCommand, Workers, WorkerState
-from broker_jobs.core.spec import UNIT, Request
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import Request
+from broker_jobs.core.resources import Resources
 from broker_jobs.wire import messages as m
 
-FOUR = Request((("cpus", 4 * UNIT),))
+FOUR = Resources((("cpus", 4 * UNIT),))
 
 
 def hello(boot: str = "b1", name: str = "w", held: tuple[m.Held, ...] = ()) -> m.Hello:

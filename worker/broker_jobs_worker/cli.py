@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from broker_jobs.cmdline import conceal
-from broker_jobs.core.spec import milliseconds
+from broker_jobs.core.quantities import milliseconds
 from broker_jobs.errors import BrokerError, BrokerJobsError, ValidationError
 from broker_jobs.wire.messages import DEFAULT_GROUP
 from broker_jobs_worker.machine.state import OnBrokerLost

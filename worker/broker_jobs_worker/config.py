@@ -9,7 +9,8 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.core.spec import ResourceRequest
+from broker_jobs.core.request import ResourceRequest
+from broker_jobs.core.resources import Resources
 from broker_jobs.errors import ValidationError
 from broker_jobs.wire.messages import DEFAULT_GROUP
 from broker_jobs.wire.topology import DIRECT, EVERYONE, NOBODY, Topology
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from broker_jobs.core.spec import Request, Size
+    from broker_jobs.core.quantities import Size
     from broker_jobs.metrics import MetricsPort
     from broker_jobs.wire.signing import SigningKey
 
@@ -89,11 +90,12 @@ class WorkerConfig:
             raise ValidationError(f"the group of a worker is up to 100 letters, digits, '_' and '-', not {self.group!r}")
         self.total()
 
-    def total(self) -> Request:
+    def total(self) -> Resources:
         """What the worker may give to tasks; what is not given is found out."""
-        return ResourceRequest(
+        given = ResourceRequest(
             cpus=usable_cpus() if self.cpus is None else self.cpus,
             memory=usable_memory() if self.memory is None else self.memory,
             gpus=self.gpus,
             resources=self.resources,
-        ).canonical()
+        )
+        return Resources(given.canonical().amounts)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
-from broker_jobs.core.resources import class_name
+from broker_jobs.core.resource_class import class_name
 from broker_jobs.errors import DecodeError, SecurityError, ValidationError
 from broker_jobs.wire.messages import Call, Chunk, ClassOpened, DrainAsked, HelloAsked, Program, Revoked, Role, Welcome
 

@@ -22,7 +22,9 @@ from broker_jobs.coordinator.store.rows import (
 )
 from broker_jobs.coordinator.store.statement import Query
 from broker_jobs.core.job import TaskRecord
-from broker_jobs.core.spec import Request, TaskOptions
+from broker_jobs.core.request import Request
+from broker_jobs.core.resources import Resources
+from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.states import JOB_ENDED, JobState, TaskState
 from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import Origin
@@ -152,7 +154,7 @@ class Lookups:
     def workers(self) -> list[WorkerRow]:
         """All workers."""
         rows = map(WorkerRow._make, self._workers.all(self._cursor))
-        return [row._replace(resources=decode_part(Request, row.resources), free=decode_part(Request, row.free)) for row in rows]
+        return [row._replace(resources=decode_part(Resources, row.resources), free=decode_part(Resources, row.free)) for row in rows]
 
     def classes(self) -> list[ClassRow]:
         """All resource classes that have queues."""

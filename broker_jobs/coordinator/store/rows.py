@@ -196,7 +196,7 @@ class WorkerRow(NamedTuple):
     host: str
     pid: int
     version: str
-    resources: Any  # Request; bytes in the database, `free` too
+    resources: Any  # Resources; bytes in the database, `free` too
     free: Any
     seen_ms: int
 

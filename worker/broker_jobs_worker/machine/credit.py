@@ -21,7 +21,7 @@ from broker_jobs_worker.machine.state import Source
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from broker_jobs.core.spec import Request
+    from broker_jobs.core.request import Request
     from broker_jobs_worker.machine.commands import Command
     from broker_jobs_worker.machine.state import Timing
 

@@ -8,14 +8,11 @@ from broker_jobs.wire.messages import Call
 from broker_jobs_worker.executors.port import Execution
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from broker_jobs.core.resources import Allocation
-    from broker_jobs.core.spec import Request
+    from broker_jobs.core.resources import Allocation, Resources
     from broker_jobs.wire.messages import Chunk, Task
 
 
-def make_execution(name: str, chunk: Chunk, task: Task, allocation: Allocation, total: Request) -> Execution:
+def make_execution(name: str, chunk: Chunk, task: Task, allocation: Allocation, total: Resources) -> Execution:
     """The execution of a task; the chunk was checked, so what the task refers to is there.
 
     Args:
@@ -31,11 +28,11 @@ def make_execution(name: str, chunk: Chunk, task: Task, allocation: Allocation, 
         "BROKER_JOBS_TASK": str(task.number),
         "BROKER_JOBS_ATTEMPT": str(task.attempt),
         "BROKER_JOBS_EXECUTION": name,
-        "BROKER_JOBS_CPUS": _listed(allocation.indices.get("cpus", ())),
+        "BROKER_JOBS_CPUS": ",".join(allocation.labels("cpus")),
     }
     if any(resource == "gpus" for resource, _ in total.amounts):
         # Where the worker gives out graphics processors, a task without any shall see none.
-        env["CUDA_VISIBLE_DEVICES"] = _listed(allocation.indices.get("gpus", ()))
+        env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.labels("gpus"))
     return Execution(
         execution=name,
         job=chunk.job,
@@ -50,7 +47,3 @@ def make_execution(name: str, chunk: Chunk, task: Task, allocation: Allocation, 
         store=chunk.store,
         env=env,
     )
-
-
-def _listed(indices: Iterable[int]) -> str:
-    return ",".join(map(str, indices))

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from broker_jobs.broker.port import Delivery
-    from broker_jobs.core.resources import Allocation
-    from broker_jobs.core.spec import Request
+    from broker_jobs.core.request import Request
+    from broker_jobs.core.resources import Allocation, Resources
     from broker_jobs.wire.messages import Ended, Returned, Task
     from broker_jobs_worker.machine.state import Bundle, Group, Source
 
@@ -40,7 +40,7 @@ class Holdings:
         announced: attempts by the number of their notice
     """
 
-    def __init__(self, total: Request) -> None:
+    def __init__(self, total: Resources) -> None:
         self.pool = Pool(total)
         self.attempts: dict[AttemptKey, Attempt] = {}
         self.dues: dict[Delivery, Due] = {}

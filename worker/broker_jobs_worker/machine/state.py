@@ -19,8 +19,9 @@ from broker_jobs.wire.messages import DEFAULT_GROUP
 
 if TYPE_CHECKING:
     from broker_jobs.broker.port import Delivery
-    from broker_jobs.core.resources import Allocation
-    from broker_jobs.core.spec import Lane, Request
+    from broker_jobs.core.request import Request
+    from broker_jobs.core.resources import Allocation, Resources
+    from broker_jobs.core.spec import Lane
     from broker_jobs.wire.messages import Chunk, Ended, Returned, Task
     from broker_jobs_worker.executors.port import Execution
 
@@ -41,7 +42,7 @@ class Identity:
     host: str
     pid: int
     version: str
-    total: Request
+    total: Resources
     group: str = DEFAULT_GROUP
     started_ms: int = 0
     ends_ms: int | None = None

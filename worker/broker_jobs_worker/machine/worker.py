@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled
-from broker_jobs.core.resources import rounded
+from broker_jobs.core.resource_class import class_of
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import (
     ClassOpened,
@@ -79,7 +79,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from broker_jobs.broker.port import Delivery
-    from broker_jobs.core.spec import Request
+    from broker_jobs.core.resources import Resources
     from broker_jobs.wire.messages import Chunk, ReplyItem, Revocation
     from broker_jobs_worker.machine.commands import Command
     from broker_jobs_worker.machine.events import Control, Event
@@ -130,7 +130,7 @@ class WorkerMachine:
         return len(self._have.running)
 
     @property
-    def free(self) -> Request:
+    def free(self) -> Resources:
         """What no task holds."""
         return self._have.pool.free
 
@@ -249,7 +249,7 @@ class WorkerMachine:
 
     def _open(self, classes: Iterable[ResourceClass]) -> None:
         for resource_class in classes:
-            if resource_class.needs.amounts and self._have.pool.could_ever_fit(resource_class.needs):
+            if self._have.pool.could_ever_fit(resource_class.needs):
                 self._credit.open(resource_class.name, resource_class.needs)
 
     def _work(self, now: float) -> Iterator[Command]:
@@ -332,7 +332,7 @@ class WorkerMachine:
         yield from self._reached(delivery.tag.generation, now)
         group = Group(chunk.job, chunk.submitter, chunk.resource_class)
         source = Source(chunk.resource_class, chunk.lane)
-        bundle = Bundle(chunk, source, rounded(chunk.options[chunk.tasks[0].options].resources), now)
+        bundle = Bundle(chunk, source, class_of(chunk.options[chunk.tasks[0].options].resources), now)
         self._have.receive(delivery, group)
         for task in chunk.tasks:
             key = AttemptKey(chunk.job, task.number, task.attempt)
