@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
 from broker_jobs.core.graph import order
+from broker_jobs.core.request import ResourceRequest
 from broker_jobs.core.selection import selected
-from broker_jobs.core.spec import ResourceRequest
 from broker_jobs.errors import CycleError, ValidationError
 
 if TYPE_CHECKING:
