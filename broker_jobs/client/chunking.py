@@ -75,6 +75,7 @@ class Chunker:
         is_open: classes and lanes whose queues exist
         most: tasks of a chunk for a class queue (see `share`)
         store: folder of the value store
+        ordered: its tasks differ in priority: the coordinator sends them out, the most urgent first
     """
 
     def __init__(
@@ -85,10 +86,11 @@ class Chunker:
         *,
         most: int = MOST_READY,
         store: str | None = None,
+        ordered: bool = False,
     ) -> None:
         self._job = job
         self._header = header
-        self._open = is_open
+        self._open = frozenset() if ordered else is_open
         self._most = most
         self._store = store
         self._group: _Group | None = None
@@ -99,7 +101,7 @@ class Chunker:
         placement, task = encoded.placement, encoded.task
         options = placement.options
         eligible = (
-            not (task.deps or task.after or options.priority or options.crash_limit == NEVER_START_TWICE)
+            not (task.deps or task.after or options.crash_limit == NEVER_START_TWICE)
             and (
                 placement.resource_class,
                 options.lane,

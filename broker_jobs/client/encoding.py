@@ -102,7 +102,7 @@ class Encoder:
         return digest, function
 
     def tasks(self, job: Job) -> Iterator[Encoded]:
-        """All tasks of a job in order.
+        """All tasks of a job, the most urgent first, else in order.
 
         Raises:
             ValidationError: there is none, one cannot be sent, or they wait for each other in a circle; the text says which
@@ -110,7 +110,7 @@ class Encoder:
         if not len(job):
             raise ValidationError(f"{job!r} is empty: add a task with function(), program() or map()")
         forward = False
-        for entry in job.entries:
+        for entry in sorted(job.entries, key=lambda entry: -entry.options.priority):
             for encoded in self._entry(job, entry):
                 task = encoded.task
                 forward = forward or any(number >= task.number for number in (*task.deps, *task.after))

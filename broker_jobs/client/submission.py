@@ -79,7 +79,8 @@ class Submission:
         if idempotency_key is not None and (not isinstance(idempotency_key, str) or not idempotency_key):
             raise ValidationError(f"idempotency_key must be a text, not {idempotency_key!r}")
         header = header_of(link.client, job.name, tags=job.tags, max_fails=job.max_fails, idempotency_key=idempotency_key)
-        chunker = Chunker(self.id, header, is_open, most=share(len(job)), store=self._store)
+        ordered = len({placement.options.priority for placement in self.placements}) > 1
+        chunker = Chunker(self.id, header, is_open, most=share(len(job)), store=self._store, ordered=ordered)
         spool, flat = Spool(), True
         try:
             for chunk in cut(chunker, self._encoder.tasks(job)):

@@ -15,6 +15,7 @@ from broker_jobs.coordinator.queries import job_info
 from broker_jobs.coordinator.release import build
 from broker_jobs.coordinator.store import OutcomeRow, job_row
 from broker_jobs.coordinator.store.parts import clean, dump_outcome
+from broker_jobs.coordinator.urgency import Fleet, choose
 from broker_jobs.coordinator.window import Turns
 from broker_jobs.core.job import (
     AttemptEnded,
@@ -41,10 +42,11 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.mailer import Mailer
     from broker_jobs.coordinator.reconcile import Missing, Published
     from broker_jobs.coordinator.store import JobFacts, LedgerStore
-    from broker_jobs.coordinator.window import Group, Ready
+    from broker_jobs.coordinator.window import Draft, Group, Ready
     from broker_jobs.coordinator.workers import Workers
     from broker_jobs.core.job import JobEvent
     from broker_jobs.core.outcome import Outcome
+    from broker_jobs.core.spec import Request
     from broker_jobs.wire.topology import Topology
 
 MOST_CHUNKS: Final = 64
@@ -77,6 +79,7 @@ class Jobs:
         self._topology = topology
         self._hungry: set[str] = set()
         self._turns = Turns()
+        self._fleet = 0
         self._due: list[tuple[int, str, int, int]] = []
         self._forgotten: dict[str, None] = {}
 
@@ -241,7 +244,10 @@ class Jobs:
         job.dirty[number] = None
         record, task = job.machine.tasks[number], job.tasks[number]
         if record.ended or record.state is TaskState.retrying:
-            busy = ended.ended_ms - ended.started_ms if ended is not None and ended.task == number else 0
+            ran = ended is not None and ended.task == number
+            busy = ended.ended_ms - ended.started_ms if ended is not None and ran else 0
+            if ran and job.ordered:
+                job.pace.ran(job.shared[task.options].queue, busy)
             job.land(number, busy)
             job.taken.discard(number)
         if record.ended:
@@ -264,6 +270,10 @@ class Jobs:
         for job_id, job in self.changed.items():
             if job.window.open():
                 self._hungry.add(job_id)
+        if self._fleet != self._workers.changes:
+            # There may be room that no task has made.
+            self._fleet = self._workers.changes
+            self._hungry.update(job_id for job_id, job in self.live.items() if job.ordered and job.window.waiting)
         if self._hungry:
             self._store.write_payloads(batch.writes)
             self._release(batch)
@@ -289,23 +299,35 @@ class Jobs:
         made = 0
         while turn and made < MOST_CHUNKS:
             job = self.live[turn.popleft()]
-            if self._release_one(batch, job):
+            draft = self._draft(job)
+            if draft is None:
+                self._hungry.discard(job.facts.id)
+                continue
+            if self._send(batch, job, draft):
                 made += 1
                 self._turns.served(job.facts.id)
-            if job.window.open():
-                turn.append(job.facts.id)
-            else:
-                self._hungry.discard(job.facts.id)
+            turn.append(job.facts.id)
 
-    def _release_one(self, batch: Batch, job: LiveJob) -> bool:
-        """One chunk of a job; False where none went out."""
+    def _draft(self, job: LiveJob) -> Draft | None:
+        """The tasks of the next chunk of a job; None where no more can go out now."""
 
         def slots(group: Group) -> int:
-            return self._workers.slots(job.shared[group.options].options.resources)
+            return self._workers.slots(needs(group))
 
-        draft = job.window.draft(slots, job.current)
-        if draft is None:
-            return False
+        def needs(group: Group) -> Request:
+            return job.shared[group.options].options.resources
+
+        if not job.ordered:
+            return job.window.draft(slots, job.current)
+        fleet = Fleet(self._workers.total(), slots, lambda group: dict(needs(group).amounts))
+        while chosen := choose(job.window.tops(), job.out(), fleet, job.pace):
+            draft = job.window.fill(*chosen, job.current)
+            if draft is not None:
+                return draft
+        return None
+
+    def _send(self, batch: Batch, job: LiveJob, draft: Draft) -> bool:
+        """A chunk of a job; False where none went out."""
         self.changed[job.facts.id] = job
         name = f"r{job.facts.released}"
         built = build(self._store.look, job, draft, name)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Self
 from broker_jobs.coordinator.reconcile import Published
 from broker_jobs.coordinator.store import JobFacts, NewTaskRow, TaskRow
 from broker_jobs.coordinator.store.parts import clean
+from broker_jobs.coordinator.urgency import Pace
 from broker_jobs.coordinator.window import Group, Ready, Window
 from broker_jobs.core.job import JobMachine
 from broker_jobs.core.states import TaskState
 
 if TYPE_CHECKING:
+    from collections import Counter
     from collections.abc import Iterable
 
     from broker_jobs.core.job import TaskRecord
@@ -67,6 +69,7 @@ class LiveJob:
         stalled: ready tasks that need a value which has not come yet
         taken: tasks that a worker keeps although their chunk was acknowledged
         fresh: the job has no row yet
+        ordered: its tasks differ in priority, so that `urgency` says which go out
     """
 
     facts: JobFacts
@@ -80,6 +83,8 @@ class LiveJob:
     stalled: list[Ready] = field(default_factory=list)
     taken: set[int] = field(default_factory=set)
     fresh: bool = False
+    ordered: bool = False
+    pace: Pace = field(default_factory=Pace)
     _indices: dict[TaskOptions, int] = field(default_factory=dict)
 
     @classmethod
@@ -130,6 +135,7 @@ class LiveJob:
         """Add options; their index."""
         self._indices[shared.options] = len(self.shared)
         self.shared.append(shared)
+        self.ordered = self.ordered or shared.options.priority != self.shared[0].options.priority
         return len(self.shared) - 1
 
     def group(self, number: int) -> Group:
@@ -153,6 +159,12 @@ class LiveJob:
         if facts is not None and facts.chunk is not None:
             self.window.land(facts.chunk, number, busy_ms)
             facts.chunk = None
+
+    def out(self) -> Counter[Group]:
+        """Tasks that have left the ledger and have not ended."""
+        out = self.window.under_way.copy()
+        out.update(self.group(number) for number in self.taken)
+        return out
 
     def published(self, before: float) -> list[Published]:
         """Chunks that stand in class queues since before a time, with their unfinished attempts."""

@@ -6,6 +6,8 @@ so a job of a million tasks delays another by a chunk, not by itself.
 
 How many tasks a chunk gets: as many as give each known worker slot a few chunks, `MOST_TASKS` at most, and fewer where
 workers gave tasks back because the chunk was slow: a quarter of that chunk, which doubles again with each chunk that was quick.
+
+A job whose tasks differ in priority keeps them back much longer: `urgency` says which of its tasks go out.
 """
 
 from __future__ import annotations
@@ -40,7 +42,7 @@ class Ready:
     size: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class Group:
     """Tasks that may share a chunk: those with the same options; isolated ones travel alone.
 
@@ -85,16 +87,25 @@ class Flight:
 
 @dataclass(slots=True)
 class Window:
-    """The ready tasks and unfinished chunks of one job."""
+    """The ready tasks and unfinished chunks of one job.
+
+    Attributes:
+        under_way: unfinished tasks in chunks, by group
+    """
 
     flights: dict[str, Flight] = field(default_factory=dict)
+    under_way: Counter[Group] = field(default_factory=Counter)
     _ready: dict[Group, list[Ready]] = field(default_factory=dict)
+    _tops: dict[str, list[tuple[int, Ready, Group]]] = field(default_factory=dict)
     _flying: Counter[str] = field(default_factory=Counter)
     _most: dict[int, int] = field(default_factory=dict)
 
     def add(self, group: Group, task: Ready) -> None:
         """A task has become ready."""
-        heapq.heappush(self._ready.setdefault(group, []), task)
+        heap = self._ready.setdefault(group, [])
+        heapq.heappush(heap, task)
+        if heap[0] is task:
+            self._note(group, task)
 
     def take_off(self, chunk: str, group: Group, tasks: Iterable[int], now: float) -> None:
         """A chunk with these tasks goes to its class queue."""
@@ -102,6 +113,7 @@ class Window:
         if numbers:
             self.flights[chunk] = Flight(group, len(numbers), numbers, now)
             self._flying[group.queue] += 1
+            self.under_way[group] += len(numbers)
 
     def land(self, chunk: str, task: int, busy_ms: int = 0) -> None:
         """A task of a chunk has ended, has come back, or was taken: when it was the last one, the chunk's place is free."""
@@ -110,6 +122,9 @@ class Window:
             return
         flight.open.discard(task)
         flight.busy_ms += busy_ms
+        self.under_way[flight.group] -= 1
+        if not self.under_way[flight.group]:
+            del self.under_way[flight.group]
         if not flight.open:
             del self.flights[chunk]
             self._flying[flight.group.queue] -= 1
@@ -135,7 +150,12 @@ class Window:
 
     def open(self, room: int = WINDOW) -> bool:
         """Whether a chunk could go out."""
-        return any(tasks and self._flying[group.queue] < room for group, tasks in self._ready.items())
+        return any(self._flying[queue] < room and self._top(queue) for queue in list(self._tops))
+
+    def tops(self) -> list[Group]:
+        """The most urgent group of each class queue, the most urgent first."""
+        tops = [self._top(queue) for queue in list(self._tops)]
+        return [group for *_, group in sorted(top for top in tops if top)]
 
     def draft(self, slots: Callable[[Group], int], current: Callable[[Ready], bool], room: int = WINDOW) -> Draft | None:
         """The next chunk, or None where no class queue has room for one. Its tasks are no longer ready.
@@ -145,23 +165,45 @@ class Window:
             current: whether a ready attempt still waits for its start (it may have been canceled)
         """
         while True:
-            groups = [group for group, tasks in self._ready.items() if tasks and self._flying[group.queue] < room]
-            if not groups:
+            tops = [top for queue in list(self._tops) if self._flying[queue] < room and (top := self._top(queue))]
+            if not tops:
                 return None
-            group = min(groups, key=lambda group: (-group.priority, self._ready[group][0]))
-            heap = self._ready[group]
-            most = self._size(group, len(heap), slots(group))
-            tasks: list[Ready] = []
-            size = 0
-            while heap and len(tasks) < most and (not tasks or size + heap[0].size <= CHUNK_LIMIT):
-                task = heapq.heappop(heap)
-                if current(task):
-                    tasks.append(task)
-                    size += task.size
-            if not heap:
-                del self._ready[group]
-            if tasks:
-                return Draft(group, tuple(tasks))
+            *_, group = min(tops)
+            draft = self.fill(group, self._size(group, len(self._ready[group]), slots(group)), current)
+            if draft is not None:
+                return draft
+
+    def fill(self, group: Group, most: int, current: Callable[[Ready], bool]) -> Draft | None:
+        """A chunk of so many ready tasks of a group, at most; None where none of these is current any more."""
+        heap = self._ready[group]
+        tasks: list[Ready] = []
+        size = 0
+        while heap and len(tasks) < most and (not tasks or size + heap[0].size <= CHUNK_LIMIT):
+            task = heapq.heappop(heap)
+            if current(task):
+                tasks.append(task)
+                size += task.size
+        if heap:
+            self._note(group, heap[0])
+        else:
+            del self._ready[group]
+        return Draft(group, tuple(tasks)) if tasks else None
+
+    def _note(self, group: Group, first: Ready) -> None:
+        """This task is the first of its group now."""
+        heapq.heappush(self._tops.setdefault(group.queue, []), (-group.priority, first, group))
+
+    def _top(self, queue: str) -> tuple[int, Ready, Group] | None:
+        """The most urgent group of a class queue, with its first task."""
+        tops = self._tops.get(queue, [])
+        while tops:
+            _, first, group = tops[0]
+            heap = self._ready.get(group)
+            if heap and heap[0] == first:
+                return tops[0]
+            heapq.heappop(tops)
+        self._tops.pop(queue, None)
+        return None
 
     def _size(self, group: Group, ready: int, slots: int) -> int:
         if group.isolated:

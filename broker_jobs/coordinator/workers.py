@@ -9,6 +9,7 @@ A worker that was asked to end, and did not hear it, is asked again when it says
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
@@ -132,11 +133,13 @@ class Workers:
 
     Attributes:
         back: when the coordinator itself came back the last time; workers that were heard since are known to have come back too
+        changes: grows whenever what the workers have in all may have changed
     """
 
     def __init__(self, grace: float) -> None:
         self.grace = grace
         self.back = 0.0
+        self.changes = 0
         self.known: dict[str, Worker] = {}
         self._slots: dict[Request, int] = {}
 
@@ -228,9 +231,22 @@ class Workers:
     def slots(self, needs: Request) -> int:
         """How many tasks with these needs the workers that are there can run at once."""
         if needs not in self._slots:
-            there = [worker for worker in self.known.values() if worker.state is WorkerState.active]
-            self._slots[needs] = sum(Pool(worker.resources).how_many(needs) for worker in there)
+            self._slots[needs] = sum(Pool(worker.resources).how_many(needs) for worker in self._active())
         return self._slots[needs]
+
+    def total(self) -> Counter[str]:
+        """What the workers that are there have together."""
+        total: Counter[str] = Counter()
+        for worker in self._active():
+            total.update(dict(worker.resources.amounts))
+        return total
+
+    def _active(self) -> list[Worker]:
+        return [worker for worker in self.known.values() if worker.state is WorkerState.active]
+
+    def _changed(self) -> None:
+        self._slots.clear()
+        self.changes += 1
 
     def _hello(self, hello: Hello, worker: Worker | None, now: float, now_ms: int) -> Iterator[WorkerCommand]:
         if worker is not None and worker.boot != hello.boot and worker.state not in ABSENT:
@@ -253,7 +269,7 @@ class Workers:
             ends_ms=hello.ends_ms,
             asked=asked,
         )
-        self._slots.clear()
+        self._changed()
         yield Save(worker)
         yield Greet(hello)
         if asked is not None and (asked.stop or not hello.draining):
@@ -266,8 +282,9 @@ class Workers:
         yield AskHello(worker.name)
 
     def _set(self, worker: Worker, state: WorkerState) -> None:
-        worker.state = state
-        self._slots.clear()
+        if worker.state is not state:
+            worker.state = state
+            self._changed()
 
 
 def _state(message: Hello | Heartbeat, asked: DrainAsked | None) -> WorkerState:

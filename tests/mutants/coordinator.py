@@ -12,6 +12,8 @@ TESTS: Final = "tests/property/test_coordinator_ledger.py"
 
 _STORIES: Final = "tests/unit/test_coordinator_ledger.py"
 
+_URGENCY: Final = "tests/property/test_urgency.py"
+
 _HERE: Final = "broker_jobs/coordinator"
 
 MUTANTS: Final = (
@@ -144,5 +146,40 @@ MUTANTS: Final = (
         "            yield Lose(worker.name, worker.boot)\n        state =",
         "            pass\n        state =",
         "tests/unit/test_workers.py",
+    ),
+    (
+        "priorities: send out more than can run",
+        f"{_HERE}/urgency.py",
+        "room = min(int(slots * more) - standing[group.queue], _room(group, out, fleet, more))",
+        "room = int(slots * more) - standing[group.queue]",
+        _URGENCY,
+    ),
+    (
+        "priorities: let less urgent tasks take what an urgent one waits for",
+        f"{_HERE}/urgency.py",
+        "        held_back.append(group)\n",
+        "",
+        _URGENCY,
+    ),
+    (
+        "priorities: hold everything back behind an urgent task",
+        f"{_HERE}/urgency.py",
+        "for other, count in out.items() if other.priority < urgent.priority}",
+        "for other, count in out.items()}",
+        _URGENCY,
+    ),
+    (
+        "priorities: forget which group of a queue is the most urgent",
+        f"{_HERE}/window.py",
+        "            self._note(group, heap[0])\n",
+        "            pass\n",
+        "tests/unit/test_window.py " + _URGENCY,
+    ),
+    (
+        "priorities: look ahead before anything is known of the tasks",
+        f"{_HERE}/urgency.py",
+        "return 0.0 if ms is None",
+        "return float(MOST_AHEAD) if ms is None",
+        _URGENCY,
     ),
 )

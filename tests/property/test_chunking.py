@@ -50,9 +50,9 @@ def _tasks(draw: st.DrawFn) -> list[Encoded]:
     return found
 
 
-def _cut(tasks: list[Encoded], opened: bool) -> list[Chunk]:
+def _cut(tasks: list[Encoded], opened: bool, *, ordered: bool = False) -> list[Chunk]:
     classes = frozenset((name, lane) for name in "ab" for lane in Lane) if opened else frozenset()
-    return list(cut(Chunker(JOB, HEADER, classes, most=share(len(tasks))), tasks))
+    return list(cut(Chunker(JOB, HEADER, classes, most=share(len(tasks)), ordered=ordered), tasks))
 
 
 @given(_tasks(), st.booleans())
@@ -71,7 +71,6 @@ def test_every_task_travels_once_with_what_it_needs(tasks: list[Encoded], opened
         if chunk.direct:
             assert opened
             assert not task.deps
-            assert not options.priority
             assert options.crash_limit != 1
 
 
@@ -105,6 +104,11 @@ def test_chunks_are_bounded_and_shared_out(tasks: list[Encoded], opened: bool) -
 def test_chunks_survive_the_wire(tasks: list[Encoded]) -> None:
     for chunk in _cut(tasks[:5], True):
         assert decode(encode(chunk)) == chunk
+
+
+@given(_tasks())
+def test_a_job_with_priorities_is_the_coordinators_to_send(tasks: list[Encoded]) -> None:
+    assert not any(chunk.direct for chunk in _cut(tasks, True, ordered=True))
 
 
 def test_shares() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import TYPE_CHECKING
 
 from hypothesis import settings
@@ -41,7 +42,16 @@ def jobs(draw: st.DrawFn) -> list[m.Chunk]:
     direct = draw(st.booleans()) and not any(task.deps or task.after for task in tasks)
     header = {"max_fails": draw(st.none() | st.integers(0, 2)), "ephemeral": draw(st.booleans())}
     job = uuid7(draw(st.integers(0, 2**40)), draw(st.binary(min_size=10, max_size=10)))
-    return job_chunks(tasks, job=job, size=draw(st.integers(1, 4)), options=draw(st.sampled_from(OPTIONS)), direct=direct, **header)
+    chunks = job_chunks(tasks, job=job, size=draw(st.integers(1, 4)), options=draw(st.sampled_from(OPTIONS)), direct=direct, **header)
+    return chunks if direct else [draw(_with_priorities(chunk)) for chunk in chunks]
+
+
+@st.composite
+def _with_priorities(draw: st.DrawFn, chunk: m.Chunk) -> m.Chunk:
+    """Some of its tasks are more urgent than others."""
+    urgent = dataclasses.replace(chunk.options[0], priority=9)
+    tasks = tuple(dataclasses.replace(task, options=draw(st.sampled_from([0, 0, 1]))) for task in chunk.tasks)
+    return dataclasses.replace(chunk, tasks=tasks, options=(*chunk.options, urgent))
 
 
 class LedgerStory(RuleBasedStateMachine):

@@ -1,0 +1,104 @@
+"""Which task starts first: by priority inside a job, by lane across jobs; with several workers, on both brokers."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_jobs import Job, LocalCluster
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.rabbitmq import RabbitMQ
+
+NOTE = 'echo "$1" >> "$2"; sleep "$3"'
+
+
+def note(name: str, path: str, seconds: float) -> None:
+    """Write down that it has begun; functions and programs share the file."""
+    import time
+
+    with open(path, "a", encoding="utf-8") as file:  # noqa: PTH123
+        file.write(f"{name}\n")
+    time.sleep(seconds)
+
+
+def begun(path: Path) -> list[str]:
+    """The names in the file, in the order in which they came."""
+    return path.read_text(encoding="utf-8").split()
+
+
+@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
+def url(request: pytest.FixtureRequest) -> str | None:
+    """A broker of either kind, for this file."""
+    if request.param == "embedded":
+        return None
+    node: RabbitMQ = request.getfixturevalue("rabbitmq")
+    return node.fresh_vhost()
+
+
+@pytest.fixture(scope="module")
+def one_core(url: str | None) -> Iterator[LocalCluster]:
+    with LocalCluster(cpus=1, url=url) as found:
+        yield found
+
+
+def test_forty_shuffled_priorities_start_in_descending_order(one_core: LocalCluster, tmp_path: Path) -> None:
+    path = tmp_path / "begun"
+    priorities = list(range(-20, 20))
+    random.Random(7).shuffle(priorities)
+    job = Job()
+    for position, priority in enumerate(priorities):
+        if position % 2:
+            job.function(note, args=(str(priority), str(path), 0.0), priority=priority)
+        else:
+            job.program(["sh", "-c", NOTE, "sh", str(priority), str(path), "0"], priority=priority)
+    with one_core.client() as client:
+        client.wait_for_jobs([client.submit(job)])
+    assert begun(path) == [str(priority) for priority in sorted(priorities, reverse=True)]
+
+
+def test_what_becomes_ready_late_overtakes_what_waits(one_core: LocalCluster, tmp_path: Path) -> None:
+    path = tmp_path / "begun"
+
+    def program(job: Job, name: str, **options: object) -> object:
+        return job.program(["sh", "-c", NOTE, "sh", name, str(path), "0.3"], **options)  # type: ignore[arg-type]
+
+    job = Job()
+    root = program(job, "root", priority=5)
+    for name, priority, deps in (("d", 0, []), ("c", 1, []), ("a", 3, [root]), ("b", 3, [root])):
+        program(job, name, priority=priority, deps=deps)
+    with one_core.client() as client:
+        client.wait_for_jobs([client.submit(job)])
+    assert begun(path) == ["root", "a", "b", "c", "d"]
+
+
+def test_quick_tasks_with_priorities_are_sent_ahead_and_all_run(one_core: LocalCluster) -> None:
+    job = Job()
+    for priority in range(3):
+        job.map(abs, range(-300, 0), priority=priority)
+    with one_core.client() as client:
+        submitted = client.submit(job)
+        client.wait_for_jobs([submitted])
+        assert len(submitted.results()) == 900
+
+
+def test_several_workers_start_the_most_urgent(url: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "begun"
+    priorities = list(range(30))
+    random.Random(8).shuffle(priorities)
+    job = Job()
+    gate = job.program(["true"], priority=100)
+    for priority in priorities:
+        job.program(["sh", "-c", NOTE, "sh", str(priority), str(path), "0.15"], priority=priority, deps=[gate])
+    with LocalCluster(workers=3, cpus=1, url=url) as cluster, cluster.client() as client:
+        client.wait_for_jobs([client.submit(job)])
+    order = [int(name) for name in begun(path)]
+    assert sorted(order) == list(range(30))
+    for position, priority in enumerate(order):
+        overtaken = sum(later > priority for later in order[position:])
+        assert overtaken <= 3, f"at most what the others may start at the same moment: {order}"
