@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.workers import Workers
     from broker_jobs.core.job import JobEvent
     from broker_jobs.core.outcome import Outcome
-    from broker_jobs.core.spec import Request
+    from broker_jobs.core.request import Request
     from broker_jobs.wire.topology import Topology
 
 MOST_CHUNKS: Final = 64
@@ -319,7 +319,7 @@ class Jobs:
 
         if not job.ordered:
             return job.window.draft(slots, job.current)
-        fleet = Fleet(self._workers.total(), slots, lambda group: dict(needs(group).amounts))
+        fleet = Fleet(self._workers.total(), slots, lambda group: self._workers.takes(needs(group)))
         while chosen := choose(job.window.tops(), job.out(), fleet, job.pace):
             draft = job.window.fill(*chosen, job.current)
             if draft is not None:

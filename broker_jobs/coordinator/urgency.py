@@ -51,7 +51,7 @@ class Fleet:
     Attributes:
         total: what they have together
         slots: how many tasks of a group they can run at once
-        needs: what one task of a group takes
+        needs: what one task of a group takes of it
     """
 
     total: Mapping[str, int]
@@ -91,7 +91,7 @@ def choose(tops: Iterable[Group], out: Mapping[Group, int], fleet: Fleet, pace: 
 def _room(group: Group, out: Mapping[Group, int], fleet: Fleet, more: float) -> int:
     """How many tasks of a group all workers have room for, beside what is out."""
     taken = _taken(out, fleet)
-    return min(int(fleet.total.get(name, 0) * more - taken[name]) // amount for name, amount in fleet.needs(group).items())
+    return min((int(fleet.total[name] * more - taken[name]) // amount for name, amount in fleet.needs(group).items()), default=1)
 
 
 def _spared(group: Group, urgent: Group, out: Mapping[Group, int], fleet: Fleet) -> int:
@@ -99,7 +99,7 @@ def _spared(group: Group, urgent: Group, out: Mapping[Group, int], fleet: Fleet)
     taken = _taken({other: count for other, count in out.items() if other.priority < urgent.priority}, fleet)
     wanted = fleet.needs(urgent)
     shared = ((name, amount) for name, amount in fleet.needs(group).items() if name in wanted)
-    return min(((fleet.total.get(name, 0) - taken[name] - wanted[name]) // amount for name, amount in shared), default=1)
+    return min(((fleet.total[name] - taken[name] - wanted[name]) // amount for name, amount in shared), default=1)
 
 
 def _taken(out: Mapping[Group, int], fleet: Fleet) -> Counter[str]:

@@ -14,13 +14,13 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
 
+from broker_jobs.core.request import Request
 from broker_jobs.core.resources import Pool, Resources
 from broker_jobs.wire.messages import DEFAULT_GROUP, DrainAsked, Goodbye, Heartbeat, Hello, Token
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
 
-    from broker_jobs.core.request import Request
 
 SILENCE: Final = 60.0
 """Seconds without a heartbeat, which comes every 5, after which a worker is suspect."""
@@ -142,6 +142,7 @@ class Workers:
         self.changes = 0
         self.known: dict[str, Worker] = {}
         self._slots: dict[Request, int] = {}
+        self._takes: dict[Request, Mapping[str, int]] = {}
 
     def restore(self, workers: Iterable[Worker], until: float) -> None:
         """Workers from the ledger: those that were there must say hello until then."""
@@ -235,17 +236,32 @@ class Workers:
         return self._slots[needs]
 
     def total(self) -> Counter[str]:
-        """What the workers that are there have together."""
+        """What the workers that are there have together; of a resource that comes in kinds, also the sum of all kinds."""
         total: Counter[str] = Counter()
         for worker in self._active():
-            total.update(dict(worker.resources.amounts))
+            for name, amount in _with_sums(worker.resources).items():
+                total[name] += amount
         return total
+
+    def takes(self, needs: Request) -> Mapping[str, int]:
+        """What a task with these needs takes of `total`: as the first of its variants that a worker that is there can meet says."""
+        if needs not in self._takes:
+            there = [worker.resources for worker in self._active()]
+            fitting = [one for one in needs.alternatives if any(Pool(each).could_ever_fit(Request.of((one,))) for each in there)]
+            shares = [_with_sums(each) for each in there]
+            self._takes[needs] = {
+                need.name: need.amount or min(share[need.name] for share in shares if need.name in share)
+                for variant in fitting[:1]
+                for need in variant.needs
+            }
+        return self._takes[needs]
 
     def _active(self) -> list[Worker]:
         return [worker for worker in self.known.values() if worker.state is WorkerState.active]
 
     def _changed(self) -> None:
         self._slots.clear()
+        self._takes.clear()
         self.changes += 1
 
     def _hello(self, hello: Hello, worker: Worker | None, now: float, now_ms: int) -> Iterator[WorkerCommand]:
@@ -293,3 +309,13 @@ def _state(message: Hello | Heartbeat, asked: DrainAsked | None) -> WorkerState:
 
 def _held(message: Hello | Heartbeat) -> frozenset[Attempt]:
     return frozenset((held.job, held.task, held.attempt) for held in message.held)
+
+
+def _with_sums(resources: Resources) -> Counter[str]:
+    """Amounts by name, and of what comes in kinds (``gpus/amd``) their sum (``gpus``)."""
+    amounts = Counter(dict(resources.amounts))
+    for name, amount in resources.amounts:
+        kind, slash, _ = name.partition("/")
+        if slash:
+            amounts[kind] += amount
+    return amounts

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from broker_jobs.coordinator.urgency import AHEAD_MS, MOST_AHEAD, Fleet, Pace, choose
 from broker_jobs.coordinator.window import Group, Ready, Window
-from broker_jobs.core.resources import Pool
-from broker_jobs.core.spec import UNIT, Request
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import Request
+from broker_jobs.core.resources import Pool, Resources
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -26,7 +27,7 @@ NEEDS = {
     "gpu": Request((("cpus", UNIT), ("gpus", UNIT))),
     "never": Request((("cpus", 9 * UNIT),)),
 }
-WORKER = Request((("cpus", 4 * UNIT), ("gpus", UNIT)))
+WORKER = Resources((("cpus", 4 * UNIT), ("gpus", UNIT)))
 
 
 @dataclass

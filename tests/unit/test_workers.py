@@ -5,7 +5,7 @@ from __future__ import annotations
 from broker_jobs.coordinator.choice import choose
 from broker_jobs.coordinator.workers import KEPT, SILENCE, AskDrain, AskHello, Drop, Greet, Lose, Save, WorkerCommand, Workers, WorkerState
 from broker_jobs.core.quantities import UNIT
-from broker_jobs.core.request import Request
+from broker_jobs.core.request import Request, ResourceRequest
 from broker_jobs.core.resources import Resources
 from broker_jobs.wire import messages as m
 
@@ -36,6 +36,21 @@ def test_a_hello_is_greeted_and_gives_slots() -> None:
     list(workers.hear(m.Heartbeat("w", "b1", FOUR, draining=True), 1.0, 6))
     assert workers.slots(Request()) == 0
     assert [worker.name for worker in workers.present()] == ["w"]
+
+
+def test_what_a_task_takes_of_the_workers_is_told_for_kinds_variants_and_all() -> None:
+    workers = Workers(3.0)
+    for name, amounts in (("a", (("cpus", 4 * UNIT), ("gpus/amd", UNIT))), ("b", (("cpus", 2 * UNIT),))):
+        has = Resources(amounts)
+        list(workers.hear(m.Hello(name, "b1", "host", 1, "0", has, has), 0.0, 0))
+    assert workers.total() == {"cpus": 6 * UNIT, "gpus/amd": UNIT, "gpus": UNIT}
+    gpu, everything, nowhere = (ResourceRequest(gpus=1), ResourceRequest(cpus="all"), ResourceRequest(gpus=2))
+    assert workers.takes(gpu.canonical()) == {"cpus": UNIT, "gpus": UNIT}
+    assert workers.takes(everything.canonical()) == {"cpus": 2 * UNIT}
+    assert workers.takes(nowhere.canonical()) == {}
+    either = Request.of((*nowhere.canonical().alternatives, *everything.canonical().alternatives))
+    assert workers.takes(either) == {"cpus": 2 * UNIT}
+    assert workers.slots(everything.canonical()) == 2
 
 
 def test_a_token_makes_it_suspect_and_silence_loses_it() -> None:
