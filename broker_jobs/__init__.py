@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.client import Client
     from broker_jobs.client.cluster import LocalCluster
     from broker_jobs.client.inquiry import JobChanged, TaskChanged
+    from broker_jobs.client.options import Stdio
     from broker_jobs.client.results import TaskError
     from broker_jobs.client.submitted import SubmittedJob
     from broker_jobs.core.request import ResourceRequest
@@ -46,6 +47,7 @@ __all__ = [
     "LocalCluster",
     "ResourceRequest",
     "Retry",
+    "Stdio",
     "SubmittedJob",
     "Task",
     "TaskAborted",
@@ -67,6 +69,7 @@ _MODULES: Final = {
     "client.authoring": ("Job", "Task", "TaskArray", "TaskOutput"),
     "client.client": ("Client",),
     "client.cluster": ("LocalCluster",),
+    "client.options": ("Stdio",),
     "client.inquiry": ("JobChanged", "TaskChanged"),
     "client.results": ("TaskError",),
     "client.submitted": ("SubmittedJob",),

@@ -51,6 +51,11 @@ def submit(
         list[str] | None, typer.Option(metavar="NAME=AMOUNT", help="Another resource that it needs; may be given several times.")
     ] = None,
     time_limit: Annotated[str | None, typer.Option(metavar="DURATION", help="Wall-clock limit, such as 90 or 1h30m.")] = None,
+    grace: Annotated[
+        str | None,
+        typer.Option(metavar="DURATION", help="Time between SIGTERM and SIGKILL at a limit or a cancel; 0 kills at once. By default 2 s."),
+    ] = None,
+    memory_limit: Annotated[str | None, typer.Option(metavar="SIZE", help="Limit on the memory of all its processes together.")] = None,
     retry: Annotated[int, typer.Option(metavar="NUMBER", min=1, help="Attempts in all.")] = 1,
     lane: Annotated[Lane, typer.Option(help="Workers prefer a higher lane.")] = Lane.normal,
     priority: Annotated[int, typer.Option(metavar="NUMBER", help="Among the tasks of a job, the highest starts first.")] = 0,
@@ -58,12 +63,15 @@ def submit(
     env: Annotated[
         list[str] | None, typer.Option(metavar="NAME=VALUE", help="An environment variable; may be given several times.")
     ] = None,
-    stdout: Annotated[str | None, typer.Option(metavar="FILE", help="Where its standard output goes.")] = None,
-    stderr: Annotated[str | None, typer.Option(metavar="FILE", help="Where its standard error goes.")] = None,
-    stdin: Annotated[bool, typer.Option("--stdin", metavar="", help="Hand on the standard input of this command, to each task.")] = False,
+    stdout: Annotated[
+        str | None,
+        typer.Option(metavar="FILE", help="Where its standard output goes: a path, with ':rm-if-finished' removed on success, or 'none'."),
+    ] = None,
+    stderr: Annotated[str | None, typer.Option(metavar="FILE", help="The same for its standard error.")] = None,
     task_dir: Annotated[
-        bool, typer.Option("--task-dir", metavar="", help="Run it in a fresh folder of its own, removed after success.")
+        bool, typer.Option("--task-dir", metavar="", help="Run it in a fresh folder of its own, which is removed at the end.")
     ] = False,
+    stdin: Annotated[bool, typer.Option("--stdin", metavar="", help="Hand on the standard input of this command, to each task.")] = False,
     max_fails: Annotated[
         int | None, typer.Option(metavar="NUMBER", min=0, help="More failed tasks than this abort the rest.", show_default=False)
     ] = None,
@@ -109,12 +117,14 @@ def submit(
             name=Path(program[0]).name,
             resources=ResourceRequest(cpus=cpus, memory=memory, resources=dict(_pair(text, "--resource") for text in resource or ())),
             time_limit=time_limit,
+            grace=grace,
+            memory_limit=memory_limit,
             retry=Retry(max_attempts=retry) if retry > 1 else None,
             priority=priority,
             cwd=cwd,
             env=dict(_pair(text, "--env") for text in env or ()),
-            stdout=stdout,
-            stderr=stderr,
+            stdout=None if stdout is None else broker_jobs.Stdio.parse(stdout),
+            stderr=None if stderr is None else broker_jobs.Stdio.parse(stderr),
         )
         if entries is None:
             job.program(argv, stdin=given, task_dir=task_dir, **common)

@@ -10,15 +10,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final, Union, Unpack, overload
 
-from broker_jobs.client.options import Argument, RunOptions, StrPath, arguments, environment, folder, lane_named, task_options
+from broker_jobs.client.options import (
+    Argument,
+    RunOptions,
+    StrPath,
+    arguments,
+    environment,
+    folder,
+    lane_named,
+    task_options,
+    warn_of_shared_files,
+)
+from broker_jobs.core.placeholders import ARRAY_ID
 from broker_jobs.errors import TaskNotFound, ValidationError
 from broker_jobs.wire.messages import Program
 
 if TYPE_CHECKING:
     from broker_jobs.core.spec import TaskOptions
-
-ARRAY_ID: Final = "BROKER_JOBS_ARRAY_ID"
-"""Variable with the chosen id of a task of an array."""
 
 ENTRY: Final = "BROKER_JOBS_ENTRY"
 """Variable with the entry of a task of an array."""
@@ -326,7 +334,8 @@ class Job:
         Args:
             argv: the program and its arguments: texts, bytes, numbers, paths
             stdin: what it reads from standard input (default: nothing)
-            task_dir: run it in a fresh folder of its own, which is removed after success
+            task_dir: make a fresh folder for it, named by ``BROKER_JOBS_TASK_DIR`` and removed when it has ended, however; it runs there
+                unless `cwd` says where
             common: see `TaskCommon`
 
         Raises:
@@ -467,6 +476,8 @@ class Job:
         options = replace(options, cwd=options.cwd or self.cwd, env=tuple({**self.env, **dict(options.env)}.items()))
         deps = tuple(dict.fromkeys(self._numbers(common.get("deps", ()), "deps")))
         after = tuple(dict.fromkeys(self._numbers(common.get("after", ()), "after")))
+        if count > 1:
+            warn_of_shared_files(options)
         entry = Entry(self._tasks, count, given or name, work, options, deps, after)
         self._tasks += count
         if count:

@@ -82,8 +82,7 @@ class Encoder:
         known = self._placements.get(options)
         if known is None:
             resources = rounded(options.resources)
-            home = None if options.cwd else self._home
-            known = self._placements[options] = Placement(replace(options, resources=resources, home=home), class_name(resources))
+            known = self._placements[options] = Placement(replace(options, resources=resources, home=self._home), class_name(resources))
         return known
 
     def function(self, fn: Callable[..., object]) -> tuple[str, Function]:

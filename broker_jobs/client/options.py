@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import datetime
 import os
+import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from broker_jobs.core import placeholders
 from broker_jobs.core.quantities import milliseconds, size_bytes
 from broker_jobs.core.request import ResourceRequest
-from broker_jobs.core.spec import DEFAULT_CRASH_LIMIT, NEVER_START_TWICE, Lane, Retry, TaskOptions
+from broker_jobs.core.spec import DEFAULT_CRASH_LIMIT, NEVER_START_TWICE, Keep, Lane, Retry, TaskOptions
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -25,30 +28,64 @@ Argument = str | bytes | int | float | os.PathLike[str] | os.PathLike[bytes]
 _MOST_PRIORITY = 2**31
 
 
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """Where a standard stream of a task goes, and whether it stays there.
+
+    Args:
+        path: file, relative to the task's folder, with placeholders; None is the worker's spool, of which the end goes into the ledger
+        keep: ``"always"``; ``"on_failure"``: removed when the task has succeeded; ``"never"``: it goes nowhere, so there is no path
+
+    Raises:
+        ValidationError: the path is none, `keep` is another word, or both exclude each other
+    """
+
+    path: StrPath | None = None
+    keep: Literal["always", "on_failure", "never"] = "always"
+
+    def __post_init__(self) -> None:
+        path(self.path, "the path of a Stdio")
+        if self.keep not in set(Keep):
+            raise ValidationError(f"keep must be one of {', '.join(Keep)}, not {self.keep!r}")
+        if self.keep == Keep.never and self.path is not None:
+            raise ValidationError(f"a stream that goes nowhere has no file: leave out the path {self.path!r} or keep='never'")
+
+    @classmethod
+    def parse(cls, text: str) -> Stdio:
+        """As on the command line: a path, ``path:rm-if-finished``, ``:rm-if-finished`` (the spool), or ``none``."""
+        if text == "none":
+            return cls(keep="never")
+        name, colon, mode = text.rpartition(":")
+        return cls(name or None, "on_failure") if colon and mode == "rm-if-finished" else cls(text)
+
+
 class RunOptions(TypedDict, total=False):
     """How a task runs.
 
     Attributes:
         env: further environment variables
-        cwd: folder to run in, made where it is missing (default: the submitter's where it exists, else a folder for the task)
-        stdout: file for standard output, relative to the folder (default: the worker's spool)
+        cwd: folder to run in, made where it is missing (default: the submitter's where it exists, else a folder for the task);
+            it and the files below may hold placeholders, such as ``%{TASK_ID}``
+        stdout: file for standard output, relative to the folder, or a `Stdio` (default: the worker's spool)
         stderr: the same for standard error
         priority: of two ready tasks of a job, the one with the higher number starts first (default 0)
         resources: what it needs of a worker (default: one cpu)
         retry: when and how often it is tried again after a failure (default: not)
-        time_limit: wall-clock time of its whole process tree: seconds, a timedelta, or a text such as ``"1h30m"``
+        time_limit: wall-clock time of its whole process tree: seconds, a timedelta, or a text such as ``"1h30m"``; then it is asked to end
+        grace: time between asking it to end, because of a limit or a cancel, and killing it; 0 kills at once (default: 2 seconds)
         memory_limit: memory of its whole process tree: bytes or a text such as ``"4 GiB"``
         crash_limit: it fails when it has crashed this often: a number, ``"never"`` (start twice) or ``"unlimited"`` (default 5)
     """
 
     env: Mapping[str, str | float | StrPath] | None
     cwd: StrPath | None
-    stdout: StrPath | None
-    stderr: StrPath | None
+    stdout: StrPath | Stdio | None
+    stderr: StrPath | Stdio | None
     priority: int
     resources: ResourceRequest | None
     retry: Retry | None
     time_limit: Duration | None
+    grace: Duration | None
     memory_limit: Size | None
     crash_limit: int | Literal["never", "unlimited"]
 
@@ -61,6 +98,7 @@ def task_options(given: RunOptions, lane: Lane = Lane.normal) -> TaskOptions:
     if retry is not None and not isinstance(retry, Retry):
         raise ValidationError(f"retry must be a Retry, such as Retry(max_attempts=3), not {retry!r}")
     time_limit, memory_limit = given.get("time_limit"), given.get("memory_limit")
+    stdout, stderr = _stream(given.get("stdout"), "stdout"), _stream(given.get("stderr"), "stderr")
     return TaskOptions(
         resources=(resources or ResourceRequest()).canonical(),
         lane=lane,
@@ -71,8 +109,11 @@ def task_options(given: RunOptions, lane: Lane = Lane.normal) -> TaskOptions:
         crash_limit=_crash_limit(given.get("crash_limit", DEFAULT_CRASH_LIMIT)),
         env=environment(given.get("env")),
         cwd=folder(given.get("cwd")),
-        stdout=path(given.get("stdout"), "stdout"),
-        stderr=path(given.get("stderr"), "stderr"),
+        stdout=_path_with_placeholders(stdout.path, "stdout"),
+        stderr=_path_with_placeholders(stderr.path, "stderr"),
+        grace=_grace(given.get("grace")),
+        keep_stdout=Keep(stdout.keep),
+        keep_stderr=Keep(stderr.keep),
     )
 
 
@@ -128,7 +169,9 @@ def environment(env: Mapping[str, str | float | StrPath] | None) -> tuple[tuple[
 
 def folder(given: StrPath | None) -> str | None:
     """A folder as an absolute path, seen from the current one."""
-    text = path(given, "cwd")
+    text = _path_with_placeholders(given, "cwd")
+    if text is not None and placeholders.CWD in placeholders.names(text):
+        raise ValidationError(f"cwd={given!r} cannot name itself: %{{CWD}} may stand in stdout and stderr")
     return None if text is None else os.path.abspath(text)  # noqa: PTH100 (`Path.absolute` keeps the dots)
 
 
@@ -142,6 +185,28 @@ def path(given: StrPath | None, what: str) -> str | None:
     if not isinstance(text, str) or not text or "\0" in text:
         raise ValidationError(f"{what} cannot be {given!r}")
     return text
+
+
+def _path_with_placeholders(given: StrPath | None, what: str) -> str | None:
+    """A path with the submitter's folder put in; a warning names the placeholders that no worker will know."""
+    text = path(given, what)
+    if text is None or "%{" not in text:
+        return text
+    for name in placeholders.names(text):
+        if name not in placeholders.KNOWN:
+            known = ", ".join(f"%{{{each}}}" for each in placeholders.KNOWN)
+            warnings.warn(f"%{{{name}}} in {what}={text!r} is no placeholder and stays as it is; there are {known}", stacklevel=2)
+    return placeholders.expand(text, {placeholders.SUBMIT_DIR: os.getcwd()})  # noqa: PTH109 (a text is needed)
+
+
+def warn_of_shared_files(options: TaskOptions) -> None:
+    """Warn where the tasks of an array write their output to one file, each over that of the others."""
+    for what, name in (("stdout", options.stdout), ("stderr", options.stderr)):
+        if name is None or placeholders.TASK_ID in placeholders.names(name):
+            continue
+        apart = options.cwd is not None and placeholders.TASK_ID in placeholders.names(options.cwd)
+        if not apart or os.path.isabs(name):  # noqa: PTH117 (it is a text)
+            warnings.warn(f"all tasks of this array write to one file, {what}={name!r}; use %{{TASK_ID}} in its name", stacklevel=2)
 
 
 def arguments(argv: Iterable[Argument]) -> tuple[bytes, ...]:
@@ -165,6 +230,17 @@ def _priority(value: object) -> int:
     if isinstance(value, bool) or not isinstance(value, int) or not -_MOST_PRIORITY <= value < _MOST_PRIORITY:
         raise ValidationError(f"priority must be an integer of 32 bits, not {value!r}")
     return value
+
+
+def _stream(given: StrPath | Stdio | None, what: str) -> Stdio:
+    return given if isinstance(given, Stdio) else Stdio(path(given, what))
+
+
+def _grace(value: Duration | None) -> int | None:
+    if value is None:
+        return None
+    nothing = not isinstance(value, bool) and value in (0, "0", datetime.timedelta())
+    return 0 if nothing else milliseconds(value, "grace")
 
 
 def _crash_limit(value: object) -> int | None:

@@ -27,6 +27,16 @@ class Lane(StrEnum):
     low = "low"
 
 
+class Keep(StrEnum):
+    """Whether what a task has written to a standard stream is kept."""
+
+    always = "always"
+    on_failure = "on_failure"
+    """It is removed when the task has succeeded."""
+    never = "never"
+    """It goes nowhere."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """When and how often a failed task is tried again.
@@ -96,9 +106,11 @@ class TaskOptions:
         memory_limit: bytes, for the whole process tree
         crash_limit: the task fails at this many crashes; None is unlimited; 1 is ``"never"``: it is never started twice
         env: further environment variables
-        cwd: folder to run in; it is made where it is missing
+        cwd: folder to run in; it is made where it is missing; may hold placeholders
         home: the submitter's folder, used where it exists and `cwd` is not given
-        stdout: file for standard output instead of the spool
+        stdout: file for standard output instead of the spool; may hold placeholders
+        grace: milliseconds between asking it to end and killing it; None is the worker's
+        keep_stdout: whether standard output is kept
     """
 
     tag: ClassVar[str] = "options"
@@ -114,3 +126,6 @@ class TaskOptions:
     home: str | None = None
     stdout: str | None = None
     stderr: str | None = None
+    grace: int | None = None
+    keep_stdout: Keep = Keep.always
+    keep_stderr: Keep = Keep.always

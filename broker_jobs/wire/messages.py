@@ -49,7 +49,7 @@ class Program:
     """An external program: its arguments exactly as execve takes them, no shell.
 
     Attributes:
-        task_dir: run in a fresh folder of its own, removed after success
+        task_dir: make a fresh folder for it, removed at its end, and run there unless a folder is given
         env: variables of this task alone; those that tasks share are options
     """
 

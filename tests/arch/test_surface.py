@@ -22,6 +22,7 @@ NAMES = {
     "LocalCluster",
     "ResourceRequest",
     "Retry",
+    "Stdio",
     "SubmittedJob",
     "Task",
     "TaskAborted",

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import re
-import signal
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from broker_jobs import TimeLimitReached, current
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from tests.support import stubborn
 from tests.support.executions import appears, bench, call, program
@@ -21,7 +21,7 @@ from tests.support.executions import appears, bench, call, program
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
 
-    from broker_jobs_worker.executors.port import ExecutionEnded
+    from broker_jobs_worker.executors.port import Execution, ExecutionEnded
     from tests.support.executions import Bench
 
 GRACE = 0.3
@@ -96,6 +96,50 @@ def test_a_program_may_end_in_order(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", ["program", "function"])
+def test_the_grace_of_a_task(tmp_path: Path, kind: str) -> None:
+    def one(**options: Any) -> Execution:
+        script = "trap 'echo asked' TERM; while :; do sleep 0.01; done"
+        return program("bash", "-c", script, **options) if kind == "program" else call(say_and_swallow, **options)
+
+    async def story(b: Bench) -> None:
+        ends = await b.run(one(time_limit=500, grace=0), one(time_limit=500, grace=600), one(time_limit=500))
+        assert [ended.stdout.tail for ended in ends] == [b"", b"asked\n", b"asked\n"]
+        assert {failure_of(ended).cause for ended in ends} == {Cause.time_limit}
+        lasted = [ended.ended_ms - ended.started_ms for ended in ends]
+        assert lasted[0] < lasted[1]
+        assert lasted[1] >= 1100
+
+    told(tmp_path, story)
+
+
+def say_and_swallow() -> None:
+    while True:
+        try:
+            time.sleep(60)
+        except TimeLimitReached:
+            print("asked")
+
+
+def tidy_up(folder: str) -> str:
+    try:
+        time.sleep(60)
+    except TimeLimitReached as reached:
+        Path(folder, "tidy").write_text(str(current.stop_requested))
+        raise ValueError("gave up") from reached
+    return "never"
+
+
+def test_a_function_may_catch_the_limit(tmp_path: Path) -> None:
+    async def story(b: Bench) -> None:
+        failed = failure_of(await b.run_one(call(tidy_up, str(tmp_path), time_limit=200)))
+        assert failed.cause is Cause.time_limit
+        assert "gave up" in failed.traceback
+        assert (tmp_path / "tidy").read_text() == "True"
+
+    told(tmp_path / "spool", story)
+
+
+@pytest.mark.parametrize("kind", ["program", "function"])
 @pytest.mark.parametrize("mode", ["daemon", "hop"])
 def test_a_limit_holds_for_the_whole_tree(tmp_path: Path, kind: str, mode: str) -> None:
     left = tmp_path / "left"
@@ -165,48 +209,5 @@ def test_stop_before_the_start(tmp_path: Path) -> None:
         b.executor.start(one)
         b.executor.stop(one.execution, "early")
         assert (await b.finish(one))[0].outcome == Canceled("early")
-
-    told(tmp_path, story)
-
-
-def hoard(megabytes: int, children: int) -> int:
-    held = b"x" * (megabytes << 20)
-    kids = []
-    for _ in range(children):
-        pid = os.fork()
-        if pid == 0:
-            time.sleep(60)
-            os._exit(len(held) & 0)
-        kids.append(pid)
-    time.sleep(1)
-    for pid in kids:
-        os.kill(pid, signal.SIGKILL)
-    return len(held)
-
-
-def test_memory_of_the_tree_is_limited(tmp_path: Path) -> None:
-    script = "x = b'x' * (200 << 20); import time; time.sleep(60)"
-    through_a_shell = f'{sys.executable} -c "{script}" & wait'
-
-    async def story(b: Bench) -> None:
-        small, function, tree = await b.run(
-            call(hoard, 10, 0, memory_limit=100 << 20),
-            call(hoard, 200, 0, memory_limit=100 << 20),
-            program("bash", "-c", through_a_shell, memory_limit=100 << 20),
-        )
-        assert isinstance(small.outcome, Succeeded)
-        for ended in (function, tree):
-            failed = failure_of(ended)
-            assert failed.cause is Cause.memory_limit
-            assert "the memory limit of 100 MiB was exceeded" in failed.message
-
-    told(tmp_path, story)
-
-
-def test_memory_that_processes_share_counts_once(tmp_path: Path) -> None:
-    async def story(b: Bench) -> None:
-        # 60 MiB, shared by four processes
-        ended = await b.run_one(call(hoard, 60, 3, memory_limit=150 << 20))
-        assert isinstance(ended.outcome, Succeeded)
 
     told(tmp_path, story)

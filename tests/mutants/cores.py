@@ -9,6 +9,7 @@ TESTS: Final = "tests/property"
 _CONFIRMS, _CONFIRMS_TESTS = "broker_jobs/core/confirms.py", "tests/property/test_confirms.py"
 _DELIVERIES, _DELIVERIES_TESTS = "broker_jobs/core/deliveries.py", "tests/property/test_deliveries.py"
 _GRAPH, _GRAPH_TESTS = "broker_jobs/core/graph.py", "tests/property/test_graph.py"
+_PLACEHOLDERS, _PLACEHOLDERS_TESTS = "broker_jobs/core/placeholders.py", "tests/property/test_placeholders.py"
 _RESOURCES, _RESOURCES_TESTS = "broker_jobs/core/resources.py", "tests/property/test_resources.py"
 _NAMES_TESTS = "tests/property/test_class_names.py"
 _RETRY, _RETRY_TESTS = "broker_jobs/core/retry.py", "tests/property/test_retry.py"
@@ -200,4 +201,6 @@ MUTANTS: Final = (
         "            (TaskState.canceled, JobState.canceled),\n            (TaskState.failed, JobState.failed),\n",
         _STATES_TESTS,
     ),
+    ("drop a placeholder that nobody knows", _PLACEHOLDERS, "found[1], found[0]", 'found[1], ""', _PLACEHOLDERS_TESTS),
+    ("let a placeholder begin inside another", _PLACEHOLDERS, "([^{}]*)", "(.*)", _PLACEHOLDERS_TESTS),
 )

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from broker_jobs import Job, ResourceRequest, Retry
+from broker_jobs import Job, ResourceRequest, Retry, Stdio
 from broker_jobs.client.authoring import MapWork
-from broker_jobs.core.spec import Lane
+from broker_jobs.core.spec import Keep, Lane
 from broker_jobs.errors import TaskNotFound, ValidationError
 from broker_jobs.wire.messages import Program
 
@@ -61,6 +61,56 @@ def test_folders_are_absolute_seen_from_here(tmp_path: Path, monkeypatch: pytest
     job = Job()
     job.program(["ls"], cwd="sub/../data")
     assert _options(job).cwd == str(tmp_path / "data")
+
+
+def test_placeholders_are_for_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    job = Job()
+    job.program(["echo", "%{TASK_ID}"], cwd="%{SUBMIT_DIR}/%{TASK_ID}", stdout="%{CWD}/%{SUBMIT_DIR}.out")
+    options = _options(job)
+    assert options.cwd == f"{tmp_path}/%{{TASK_ID}}"
+    assert options.stdout == f"%{{CWD}}/{tmp_path}.out"
+    with pytest.raises(ValidationError, match="cannot name itself"):
+        job.program(["ls"], cwd="%{CWD}/a")
+    with pytest.warns(UserWarning, match=r"%\{ENTRY\} in stderr='%\{ENTRY\}.err' is no placeholder .* there are %\{JOB_ID\}"):
+        job.program(["ls"], stderr="%{ENTRY}.err")
+
+
+def test_arrays_that_write_to_one_file_are_warned_of(recwarn: pytest.WarningsRecorder) -> None:
+    job = Job()
+    job.map(work, range(2), stdout="%{TASK_ID}.out", stderr=Stdio("%{TASK_ID}.err", keep="on_failure"))
+    job.map(work, range(2), stdout="out", cwd="/data/%{TASK_ID}")
+    job.map(work, range(1), stdout="out")
+    job.program(["ls"], stdout="out")
+    assert not recwarn.list
+    for options in ({"stdout": "out"}, {"stdout": "/out", "cwd": "/data/%{TASK_ID}"}):
+        with pytest.warns(UserWarning, match="all tasks of this array write to one file, stdout='/?out'"):
+            job.map(work, range(2), **options)
+
+
+def test_where_streams_go() -> None:
+    job = Job()
+    job.program(["ls"], stdout=Stdio("out", keep="on_failure"), stderr=Stdio(keep="never"))
+    options = _options(job)
+    assert (options.stdout, options.keep_stdout, options.stderr, options.keep_stderr) == ("out", Keep.on_failure, None, Keep.never)
+    assert Stdio.parse("a:b") == Stdio("a:b")
+    assert Stdio.parse("a:b:rm-if-finished") == Stdio("a:b", keep="on_failure")
+    assert Stdio.parse(":rm-if-finished") == Stdio(keep="on_failure")
+    assert Stdio.parse("none") == Stdio(keep="never")
+    for wrong, text in (
+        ({"path": ""}, "path of a Stdio"),
+        ({"keep": "no"}, "keep must be one of"),
+        ({"path": "a", "keep": "never"}, "no file"),
+    ):
+        with pytest.raises(ValidationError, match=text):
+            Stdio(**wrong)
+
+
+@pytest.mark.parametrize(("given", "kept"), [(None, None), (0, 0), ("0", 0), (datetime.timedelta(), 0), ("1m", 60_000), (0.5, 500)])
+def test_graces(given: Any, kept: int | None) -> None:
+    job = Job()
+    job.function(work, grace=given)
+    assert _options(job).grace == kept
 
 
 @pytest.mark.parametrize(("given", "kept"), [("never", 1), ("unlimited", None), (3, 3)])
@@ -171,6 +221,9 @@ def test_tasks_of_another_job_are_refused() -> None:
         ({"env": {"A": "a\0b"}}, "the environment variable A cannot be"),
         ({"cwd": "a\0b"}, "cwd cannot be"),
         ({"cwd": 3}, "cwd must be a path"),
+        ({"grace": -1}, "grace must be"),
+        ({"grace": False}, "grace must be seconds"),
+        ({"stdout": 3}, "stdout must be a path"),
         ({"stdout": ""}, "stdout cannot be"),
         ({"name": ""}, "the name of a task"),
         ({"deps": "abc"}, "deps takes tasks"),

@@ -172,9 +172,9 @@ def test_memory_is_rounded_to_its_class() -> None:
     assert first.placement == second.placement
 
 
-def test_the_folder_of_the_submitter_goes_along_unless_another_is_given() -> None:
+def test_the_folder_of_the_submitter_goes_along() -> None:
     job = Job()
     job.function(work)
     job.function(work, cwd="/data")
     here, there = Encoder(new_job_id(), home="/home/me").tasks(job)
-    assert (here.placement.options.home, there.placement.options.home) == ("/home/me", None)
+    assert (here.placement.options.home, there.placement.options.home) == ("/home/me", "/home/me")

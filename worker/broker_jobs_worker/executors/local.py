@@ -10,15 +10,17 @@ from __future__ import annotations
 import asyncio
 import logging
 import os
+import shutil
 import time
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.outcome import Cause, Failed
 from broker_jobs.host import host_identity
 from broker_jobs.wire.messages import Call, Output, Program
+from broker_jobs_worker.executors import groups
 from broker_jobs_worker.executors.children import Children
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
+from broker_jobs_worker.executors.running import Running, remains
 from broker_jobs_worker.executors.server import Environment
 from broker_jobs_worker.executors.spool import clear_leftovers, file_name
 from broker_jobs_worker.executors.verdicts import MemoryUp, Stopped, TimeUp, Verdict, condemned, vanished, with_last_line
@@ -45,6 +47,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.wire.messages import Function
     from broker_jobs_worker.executors.port import Execution, ExecutionNews
+    from broker_jobs_worker.executors.running import Remains
     from broker_jobs_worker.executors.server import Child
 
 _log = logging.getLogger(__name__)
@@ -55,30 +58,10 @@ MOST_FUNCTIONS: Final = 256
 """A child that knows so many functions forgets them."""
 TRIM_INTERVAL: Final = 1.0
 """Seconds between two looks at the size of what running tasks have printed."""
+MEMORY_INTERVAL: Final = 0.2
+"""Seconds between two looks at whether the kernel has killed a part of a task."""
 _CLOSING_PATIENCE: Final = 10.0
-_TO_SPOOL: Final = Redirected(None, None)
 _PROGRAMS: Final = Environment(programs=True)
-
-
-@dataclass(slots=True, eq=False)
-class _Running:
-    """An execution that has not ended.
-
-    Attributes:
-        child: None while it waits for one
-        condemned_at: on the loop's clock
-        answer: what the child said at the end; its tree may still have to go
-    """
-
-    execution: Execution
-    started_ms: int
-    child: Child | None = None
-    verdict: Verdict | None = None
-    condemned_at: float = 0.0
-    answer: Done | None = None
-    redirected: Redirected = _TO_SPOOL
-    progress_at: float = float("-inf")
-    timers: list[asyncio.TimerHandle] = field(default_factory=list)
 
 
 class LocalExecutor:
@@ -88,16 +71,28 @@ class LocalExecutor:
         report: is called on the event loop with the news
         spool: folder for output, private to this worker; it is made where it is missing
         path: folders with modules of users, in front of the import path, for functions that come from other hosts
-        grace: seconds between asking a task to end and killing it
+        grace: seconds between asking a task to end and killing it, where the task does not say
+        root: of the file system in which control groups are looked for
     """
 
-    def __init__(self, report: Callable[[ExecutionNews], None], *, spool: Path, path: Sequence[str] = (), grace: float = GRACE) -> None:
+    def __init__(
+        self,
+        report: Callable[[ExecutionNews], None],
+        *,
+        spool: Path,
+        path: Sequence[str] = (),
+        grace: float = GRACE,
+        root: Path = groups.ROOT,
+    ) -> None:
         self._report = report
         self._spool = spool
         self._folders = spool / "tasks"
         self._own = Environment(front=tuple(path))
         self._grace = grace
-        self._running: dict[str, _Running] = {}
+        self._root = root
+        self._groups: groups.ControlGroups | None = None
+        self._removals: set[asyncio.Task[None]] = set()
+        self._running: dict[str, Running] = {}
         self._idle = asyncio.Event()
         self._trimming: asyncio.TimerHandle | None = None
         self._children: Children
@@ -112,14 +107,17 @@ class LocalExecutor:
             OSError: the spool cannot be made
         """
         self._loop = asyncio.get_running_loop()
-        self._folders.mkdir(mode=0o700, parents=True, exist_ok=True)
+        shutil.rmtree(self._folders, ignore_errors=True)
+        self._folders.mkdir(mode=0o700, parents=True)
         clear_leftovers(self._spool)
+        self._groups, held_by = groups.find(self._root)
+        _log.info("memory limits are held by %s", held_by)
         self._children = Children(self._loop, self, self._spool)
         await self._children.open()
 
     def start(self, execution: Execution) -> None:
         """Run it; `ExecutionEnded` follows, never before this returns."""
-        running = self._running[execution.execution] = _Running(execution, _now_ms())
+        running = self._running[execution.execution] = Running(execution, _now_ms(), f"{self._folders}/{file_name(execution.execution)}")
         self._idle.clear()
         if self._trimming is None:
             self._trimming = self._loop.call_later(TRIM_INTERVAL, self._trim)
@@ -147,6 +145,11 @@ class LocalExecutor:
         for running in list(self._running.values()):
             self._end(running, condemned(running.verdict or Stopped("the worker stops"), None))
         await self._children.close()
+        if self._removals:
+            await asyncio.wait(self._removals)
+        if self._groups is not None:
+            self._groups.close()
+        await asyncio.to_thread(shutil.rmtree, self._folders, ignore_errors=True)
         if self._trimming is not None:
             self._trimming.cancel()
 
@@ -185,6 +188,7 @@ class LocalExecutor:
         running.child = child
         running.started_ms = _now_ms()
         spool = child.capture.begin()
+        self._limit_memory(running, child)
         function, forget = self._unknown(child, execution)
         child.send(
             Run(
@@ -194,7 +198,7 @@ class LocalExecutor:
                 attempt=execution.attempt,
                 work=execution.work,
                 options=execution.options,
-                folder=f"{self._folders}/{file_name(execution.execution)}",
+                folder=running.folder,
                 name=execution.task_name,
                 allocation=execution.env,
                 values={key: execution.values[key] for key in execution.work.inputs} if isinstance(execution.work, Call) else {},
@@ -203,13 +207,39 @@ class LocalExecutor:
                 forget=forget,
                 version=execution.origin.version if function is not None else "",
                 spool=spool,
+                groups=None if running.group is None else (running.group.entry, running.group.exit),
             )
         )
         options = execution.options
         if options.time_limit is not None:
             running.timers.append(self._loop.call_later(options.time_limit / 1000, self._condemn, running, TimeUp(options.time_limit)))
-        if options.memory_limit is not None:
-            self._children.watch(child, options.memory_limit, whole=isinstance(execution.work, Call))
+
+    def _limit_memory(self, running: Running, child: Child) -> None:
+        """Put a limit on the memory of what is about to run: by a control group, else by watching."""
+        limit = running.execution.options.memory_limit
+        if limit is None:
+            return
+        if self._groups is not None and running.group is None:
+            try:
+                running.group = self._groups.make(limit)
+            except OSError as error:
+                _log.warning("no control group for %s, whose memory is watched instead: %s", running.execution.execution, error)
+        if running.group is None:
+            self._children.watch(child, limit, whole=isinstance(running.execution.work, Call))
+        else:
+            running.looking = self._loop.call_later(MEMORY_INTERVAL, self._look_at_memory, running)
+
+    def _look_at_memory(self, running: Running) -> None:
+        """End it all when the kernel has killed a part of it."""
+        if not self._is_over(running):
+            running.looking = self._loop.call_later(MEMORY_INTERVAL, self._look_at_memory, running)
+
+    def _is_over(self, running: Running) -> bool:
+        """Whether the kernel has killed something of it for its memory; it is condemned then."""
+        if running.group is None or not running.group.exceeded():
+            return False
+        self._condemn(running, MemoryUp(running.execution.options.memory_limit or 0), grace=0)
+        return True
 
     def _unknown(self, child: Child, execution: Execution) -> tuple[Function | None, bool]:
         """The function, if the child has to be told it, and whether it has to forget others."""
@@ -247,6 +277,7 @@ class LocalExecutor:
             case Stale():
                 self._start_over(running, child)
             case Done():
+                self._is_over(running)
                 running.answer = news
                 if running.verdict is not None:
                     # It was sent signals that may still be on their way, so nothing else may run in this child.
@@ -260,7 +291,7 @@ class LocalExecutor:
             case _:
                 assert_never(news)
 
-    def _on_progress(self, running: _Running, fraction: float, text: str) -> None:
+    def _on_progress(self, running: Running, fraction: float, text: str) -> None:
         """Pass progress on, if it is some; the child limits its rate, but what runs in it may not."""
         now = self._loop.time()
         if 0 <= fraction <= 1 and now - running.progress_at >= PROGRESS_INTERVAL / 2:
@@ -272,7 +303,7 @@ class LocalExecutor:
         if self._of(child) is not None:
             child.send(Tidy())
 
-    def _on_tidied(self, running: _Running, child: Child, *, clean: bool) -> None:
+    def _on_tidied(self, running: Running, child: Child, *, clean: bool) -> None:
         """End what had answered and left processes behind."""
         if running.answer is None or running.verdict is not None:
             return
@@ -292,15 +323,16 @@ class LocalExecutor:
         running = self._of(child)
         if running is None:
             return
+        self._is_over(running)
         answer = None if running.answer is None else running.answer.outcome
         if running.verdict is not None:
             self._end(running, condemned(running.verdict, answer))
         else:
             self._end(running, answer or vanished(running.execution.work, status))
 
-    def _start_over(self, running: _Running, child: Child) -> None:
+    def _start_over(self, running: Running, child: Child) -> None:
         """Run it in a fresh child, since this one has old modules."""
-        self._forget_timers(running)
+        running.forget_timers()
         running.child = None
         self._children.give_up(child)
         if running.verdict is not None:
@@ -308,11 +340,11 @@ class LocalExecutor:
         else:
             self._children.want(self._environment(running.execution), running.execution.execution)
 
-    def _of(self, child: Child) -> _Running | None:
+    def _of(self, child: Child) -> Running | None:
         running = self._running.get(child.ticket)
         return running if running is not None and running.child is child else None
 
-    def _condemn(self, running: _Running, verdict: Verdict, *, grace: float | None = None) -> None:
+    def _condemn(self, running: Running, verdict: Verdict, *, grace: float | None = None) -> None:
         """Decide its end, if that is not decided yet; a grace of 0 kills at once."""
         if running.answer is not None:
             return
@@ -323,9 +355,12 @@ class LocalExecutor:
             self._children.withdraw(running.execution.execution)
             self._end(running, condemned(running.verdict, None))
         else:
-            self._climb(running, running.child, self._grace if grace is None else grace)
+            if grace is None:
+                own = running.execution.options.grace
+                grace = self._grace if own is None else own / 1000
+            self._climb(running, running.child, grace)
 
-    def _climb(self, running: _Running, child: Child, grace: float) -> None:
+    def _climb(self, running: Running, child: Child, grace: float) -> None:
         """Take the step of the kill ladder that is due, and come back for the next."""
         elapsed = self._loop.time() - running.condemned_at
         due = step(elapsed, grace, alive=running.execution.execution in self._running)
@@ -343,29 +378,41 @@ class LocalExecutor:
             case _:
                 assert_never(due)
 
-    def _end(self, running: _Running, outcome: Outcome) -> None:
+    def _end(self, running: Running, outcome: Outcome) -> None:
         """Report the end, once."""
         execution = running.execution
         if self._running.pop(execution.execution, None) is None:
             return
-        self._forget_timers(running)
+        running.forget_timers()
         stdout, stderr = Output(), Output()
         child = running.child
         if child is not None:
             stdout, stderr = self._output(running, child)
-            if execution.options.memory_limit is not None:
+            if execution.options.memory_limit is not None and running.group is None:
                 self._children.unwatch(child)
             if running.answer is not None and running.answer.spent:
                 self._children.give_up(child)
             else:
                 self._children.release(child)
-        if isinstance(execution.work, Program):
+        if isinstance(execution.work, Program) and not (running.answer is not None and running.answer.explained):
             outcome = with_last_line(outcome, stderr.tail)
         if not self._running:
             self._idle.set()
-        self._report(ExecutionEnded(execution.execution, outcome, running.started_ms, _now_ms(), stdout, stderr))
+        leftovers, stdout, stderr = remains(running, outcome, stdout, stderr)
+        ended = ExecutionEnded(execution.execution, outcome, running.started_ms, _now_ms(), stdout, stderr)
+        if leftovers:
+            removal = self._loop.create_task(self._remove(leftovers, ended))
+            self._removals.add(removal)
+            removal.add_done_callback(self._removals.discard)
+        else:
+            self._report(ended)
 
-    def _output(self, running: _Running, child: Child) -> tuple[Output, Output]:
+    async def _remove(self, leftovers: Remains, ended: ExecutionEnded) -> None:
+        """Report an end when what is not to be kept has been removed."""
+        await asyncio.to_thread(leftovers.remove)
+        self._report(ended)
+
+    def _output(self, running: Running, child: Child) -> tuple[Output, Output]:
         """What it has written: in the spool, or in its own files, of which a child that is dead told only the path."""
         stdout, stderr = child.capture.end(running.execution.execution)
         answer, redirected = running.answer, running.redirected
@@ -374,11 +421,6 @@ class LocalExecutor:
         if redirected.stderr is not None:
             stderr = answer.stderr if answer is not None and answer.stderr is not None else Output(path=redirected.stderr)
         return stdout, stderr
-
-    def _forget_timers(self, running: _Running) -> None:
-        for timer in running.timers:
-            timer.cancel()
-        running.timers.clear()
 
 
 def _now_ms() -> int:

@@ -31,10 +31,15 @@ class TimeUp:
 
 @dataclass(frozen=True, slots=True)
 class MemoryUp:
-    """The tree takes more memory than allowed (bytes)."""
+    """The tree takes more memory than allowed.
+
+    Attributes:
+        limit: bytes
+        used: bytes that were seen; None where the kernel let it have no more
+    """
 
     limit: int
-    used: int
+    used: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +61,8 @@ def condemned(verdict: Verdict, answer: Outcome | None) -> Outcome:
             types = tuple(qualified(kind) for kind in TimeLimitReached.__mro__ if kind is not object)
             return Failed(Cause.time_limit, message, traceback, exception_types=types)
         case MemoryUp(limit, used):
-            message = f"the memory limit of {bytes_words(limit)} was exceeded ({bytes_words(used)}), and the task was killed"
+            seen = "" if used is None else f" ({bytes_words(used)})"
+            message = f"the memory limit of {bytes_words(limit)} was exceeded{seen}, and the task was killed"
             return Failed(Cause.memory_limit, message, traceback)
         case Stopped(reason):
             return Canceled(reason)

@@ -20,6 +20,7 @@ from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import Call, Program
 from broker_jobs_worker.processes import become_subreaper
 from broker_jobs_worker.runners import function, program
+from broker_jobs_worker.runners.program import Ending
 from broker_jobs_worker.runners.protocol import (
     PROGRESS_INTERVAL,
     PROGRESS_TEXT,
@@ -42,6 +43,7 @@ from broker_jobs_worker.runners.surroundings import (
     UnwritableError,
     enter_folder,
     leave_folder,
+    move,
     signature,
     source_files,
 )
@@ -108,10 +110,16 @@ class Child:
             self._job = run.job
         if run.spool is not None:
             self._streams.use_spool(*run.spool)
-        outcome = self._perform(run)
+        if run.groups is None:
+            ending = self._perform(run)
+        else:
+            entry, way_out = run.groups
+            move(entry)
+            ending = self._perform(run)
+            move(way_out)
         leave_folder(run)
         stdout, stderr = self._streams.close()
-        self.send(Done(outcome, _alone(), stdout, stderr, spent=not self._usable))
+        self.send(Done(ending.outcome, _alone(), stdout, stderr, spent=not self._usable, explained=ending.explained))
         return True
 
     def tidy(self) -> None:
@@ -119,22 +127,22 @@ class Child:
         _reap()
         self.send(Tidied(_alone()))
 
-    def _perform(self, run: Run) -> Outcome:
+    def _perform(self, run: Run) -> Ending:
         try:
             folder = enter_folder(run)
         except OSError as error:
-            return Failed(Cause.error, f"the task cannot run in {error.filename or run.options.cwd}: {error.strerror}")
+            return Ending(Failed(Cause.error, f"the task cannot run in {error.filename or run.options.cwd}: {error.strerror}"))
         try:
             stdout, stderr = self._streams.open(run, folder)
         except UnwritableError as error:
-            return Failed(Cause.error, str(error))
+            return Ending(Failed(Cause.error, str(error)))
         if self._streams.paths != (None, None):
             self.send(Redirected(*self._streams.paths))
         match run.work:
             case Program() as work:
                 return program.execute(run, work, stdout, stderr)
             case Call() as work:
-                return self._call(run, work, stdout, stderr)
+                return Ending(self._call(run, work, stdout, stderr))
             case _:
                 assert_never(run.work)
 

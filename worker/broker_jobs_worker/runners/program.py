@@ -5,9 +5,9 @@ from __future__ import annotations
 import errno
 import os
 import shlex
-import shutil
 import signal
 import socket
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -16,7 +16,7 @@ from broker_jobs_worker.runners.surroundings import variables
 from broker_jobs_worker.runners.wording import exit_words, signal_words
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.wire.messages import Program
@@ -25,24 +25,63 @@ if TYPE_CHECKING:
 TERMINATE_SIGNAL: Final = int(signal.SIGTERM)
 """Asks a program to end."""
 
+ERROR_LIMIT: Final = 16 * 1024
+"""Bytes of an error file that become the message; of more, the end."""
+
 _SIGNALS: Final = signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}
 _NOT_FOUND: Final = frozenset({errno.ENOENT, errno.ENOTDIR})
 
 
-def execute(run: Run, program: Program, stdout: int, stderr: int) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a program ended.
+
+    Attributes:
+        explained: the message is the program's own
+    """
+
+    outcome: Outcome
+    explained: bool = False
+
+
+def execute(run: Run, program: Program, stdout: int, stderr: int) -> Ending:
     """Start a program in the current folder, and wait for its end; what it leaves behind is the caller's."""
-    env = {**os.environb, **{os.fsencode(name): os.fsencode(value) for name, value in {**variables(run), **dict(program.env)}.items()}}
+    own = {"BROKER_JOBS_ERROR_FILE": error_file(run.folder)}
     if program.task_dir:
+        own["BROKER_JOBS_TASK_DIR"] = run.folder
         try:
             os.makedirs(run.folder, mode=0o700, exist_ok=True)  # noqa: PTH103
-            os.chdir(run.folder)
+            if run.options.cwd is None:
+                os.chdir(run.folder)
         except OSError as error:
-            return Failed(Cause.error, f"the task folder {run.folder} cannot be made: {error.strerror}")
+            return Ending(Failed(Cause.error, f"the task folder {run.folder} cannot be made: {error.strerror}"))
+    env = {
+        **os.environb,
+        **{os.fsencode(name): os.fsencode(value) for name, value in {**own, **variables(run), **dict(program.env)}.items()},
+    }
     outcome = _execute(program, env, stdout, stderr)
-    if program.task_dir and isinstance(outcome, Succeeded):
-        os.chdir("/")
-        shutil.rmtree(run.folder, ignore_errors=True)
-    return outcome
+    text = _own_words(error_file(run.folder))
+    if text is None or not isinstance(outcome, Failed) or outcome.cause not in {Cause.exit_code, Cause.signal}:
+        return Ending(outcome)
+    return Ending(replace(outcome, message=text or f"{outcome.message}, and wrote an empty error file"), explained=bool(text))
+
+
+def error_file(folder: str) -> str:
+    """Where a program may write why it failed, from the name of its task folder."""
+    return f"{folder}.error"
+
+
+def _own_words(path: str) -> str | None:
+    """What a program has written into its error file, which is removed; None where it has not."""
+    try:
+        with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
+            size = os.fstat(file.fileno()).st_size
+            file.seek(max(0, size - ERROR_LIMIT))
+            text = file.read(ERROR_LIMIT).decode(errors="replace").strip()
+        os.unlink(path)  # noqa: PTH108 (as above)
+    except OSError:
+        return None
+    return f"… {size - ERROR_LIMIT} bytes left out …\n{text}" if size > ERROR_LIMIT else text
 
 
 def _execute(program: Program, env: Mapping[bytes, bytes], stdout: int, stderr: int) -> Outcome:
@@ -57,14 +96,33 @@ def _execute(program: Program, env: Mapping[bytes, bytes], stdout: int, stderr: 
         if program.stdin is not None:
             source = _memory_file(program.stdin)
             actions.append((os.POSIX_SPAWN_DUP2, source, 0))
-        # Python ignores SIGPIPE, and whatever started the worker may have ignored others: the program gets them as they should be.
-        main = os.posix_spawn(path, program.argv, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_SIGNALS)
+        main = _spawn(path, program.argv, env, actions)
     except (OSError, ValueError) as error:
         return Failed(Cause.error, _unstartable(path, error), exception_types=(f"builtins.{type(error).__name__}",))
     finally:
         if source is not None:
             os.close(source)
     return _ended(program, _wait(main))
+
+
+def _spawn(path: bytes, argv: tuple[bytes, ...], env: Mapping[bytes, bytes], actions: Sequence[tuple[int, int, int]]) -> int:
+    """Start it; a script that may be read but not executed is given to what its first line names.
+
+    Raises:
+        OSError, ValueError: it cannot be started
+    """
+
+    def start(file: bytes, arguments: tuple[bytes, ...]) -> int:
+        # Python ignores SIGPIPE, and whatever started the worker may have ignored others: the program gets them as they should be.
+        return os.posix_spawn(file, arguments, env, file_actions=actions, setsid=True, setsigmask=(), setsigdef=_SIGNALS)
+
+    try:
+        return start(path, argv)
+    except PermissionError:
+        interpreter = _first_line(path) if os.path.isfile(path) else ()  # noqa: PTH113 (bytes)
+        if not interpreter:
+            raise
+        return start(interpreter[0], (*interpreter, path, *argv[1:]))
 
 
 def _wait(main: int) -> int:
@@ -104,10 +162,11 @@ def shown(argument: bytes) -> str:
 
 
 def _missing(name: bytes, env: Mapping[bytes, bytes]) -> str:
-    return (
-        f"program not found: {shown(name)} (looked up on worker host {socket.gethostname()} in PATH={os.fsdecode(_path(env))}). "
-        "Install it on that host, give its absolute path, or set PATH with env="
-    )
+    here = f"(looked up on worker host {socket.gethostname()} in PATH={os.fsdecode(_path(env))})"
+    if os.path.isfile(name):  # noqa: PTH113 (bytes)
+        local = f"There is a file of this name in {Path.cwd()}: to run that one, write {shown(b'./' + name)}"
+        return f"program not found: {shown(name)} {here}. {local}"
+    return f"program not found: {shown(name)} {here}. Install it on that host, give its absolute path, or set PATH with env="
 
 
 def _unstartable(path: bytes, error: OSError | ValueError) -> str:
@@ -123,7 +182,8 @@ def _unstartable(path: bytes, error: OSError | ValueError) -> str:
     if os.path.isdir(path):  # noqa: PTH112 (bytes)
         return f"the program {name} {here} cannot be started: it is a folder"
     if error.errno == errno.EACCES:
-        return f"the program {name} {here} is not executable: allow it with chmod +x, or start its interpreter, as in ['python3', {name!r}]"
+        remedy = f"allow it with chmod +x, or start its interpreter, as in ['python3', {name!r}]"
+        return f"the program {name} {here} is not executable, and no script with a first line such as #!/bin/sh: {remedy}"
     if error.errno == errno.ENOEXEC:
         return f"the program {name} {here} is no binary of this machine, and has no first line such as #!/bin/sh that says what runs it"
     if error.errno == errno.E2BIG:
@@ -131,16 +191,20 @@ def _unstartable(path: bytes, error: OSError | ValueError) -> str:
     return f"the program {name} {here} cannot be started: {error.strerror}"
 
 
-def _interpreter(path: bytes) -> str:
-    """What the first line of a script names, else the loader of the binary."""
+def _first_line(path: bytes) -> tuple[bytes, ...]:
+    """The interpreter that a script names, and the one argument that may follow it, as the kernel reads them; empty where there is none."""
     try:
         with open(path, "rb") as file:  # noqa: PTH123 (bytes)
             line = file.readline(256)
     except OSError:
-        line = b""
-    if line.startswith(b"#!"):
-        return f"{line[2:].strip().decode(errors='backslashreplace')!r}, the interpreter of its first line,"
-    return "the loader that it needs"
+        return ()
+    return tuple(line[2:].strip().split(maxsplit=1)) if line.startswith(b"#!") else ()
+
+
+def _interpreter(path: bytes) -> str:
+    """What the first line of a script names, else the loader of the binary."""
+    named = _first_line(path)
+    return f"{os.fsdecode(named[0])!r}, the interpreter of its first line," if named else "the loader that it needs"
 
 
 def _ended(program: Program, status: int) -> Outcome:

@@ -207,6 +207,7 @@ class Run:
         forget: drop the functions known so far
         version: of the submitter's interpreter
         spool: files for standard output and error, when they are new
+        groups: where to enter the control group of this task, and where to leave it
     """
 
     tag: ClassVar[str] = "run"
@@ -225,6 +226,7 @@ class Run:
     forget: bool = False
     version: str = ""
     spool: tuple[str, str] | None = None
+    groups: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,6 +276,7 @@ class Done:
         clean: the runner has no children left
         stdout: where it went to a file of the user
         spent: the runner can take no further task: the last one changed it for good
+        explained: the message of the failure is the program's own
     """
 
     tag: ClassVar[str] = "done"
@@ -282,6 +285,7 @@ class Done:
     stdout: Output | None = None
     stderr: Output | None = None
     spent: bool = False
+    explained: bool = False
 
 
 @dataclass(frozen=True, slots=True)

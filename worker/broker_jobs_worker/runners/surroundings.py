@@ -17,10 +17,14 @@ from pathlib import Path
 from resource import getrlimit, setrlimit
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.wire.messages import Output
+from broker_jobs.core.placeholders import ARRAY_ID, CWD, SUBMIT_DIR, TASK_ID, expand
+from broker_jobs.core.spec import Keep
+from broker_jobs.wire.messages import Output, Program
 from broker_jobs_worker.runners.printing import StandardStreams
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from broker_jobs_worker.runners.protocol import Run
 
 TAIL_LIMIT: Final = 64 * 1024
@@ -35,11 +39,13 @@ _flush_c: Final = ctypes.CDLL(None).fflush
 
 def variables(run: Run) -> dict[str, str]:
     """What a task finds in its environment besides what the worker has."""
+    home = run.options.home
     return {
         "BROKER_JOBS_JOB": run.job,
         "BROKER_JOBS_TASK": str(run.task),
         "BROKER_JOBS_ATTEMPT": str(run.attempt),
         "BROKER_JOBS_EXECUTION": run.execution,
+        **({} if home is None else {"BROKER_JOBS_SUBMIT_DIR": home}),
         **run.allocation,
         **dict(run.options.env),
     }
@@ -54,7 +60,7 @@ def enter_folder(run: Run) -> str:
     wanted, home = run.options.cwd, run.options.home
     if wanted is not None:
         base = home if home is not None and os.path.isdir(home) else run.folder  # noqa: PTH112
-        folder = os.path.join(base, wanted)  # noqa: PTH118 (an absolute `wanted` replaces the rest)
+        folder = os.path.join(base, _filled_in(wanted, run, {}))  # noqa: PTH118 (an absolute `wanted` replaces the rest)
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
         os.chdir(folder)
         return folder
@@ -76,6 +82,26 @@ def leave_folder(run: Run) -> None:
     if os.path.isdir(run.folder):  # noqa: PTH112
         with contextlib.suppress(OSError):
             os.rmdir(run.folder)  # noqa: PTH106
+
+
+def move(group: str) -> None:
+    """Enter a control group: this process, and what it starts from now on."""
+    fd = os.open(group, os.O_WRONLY)
+    try:
+        os.write(fd, b"%d" % os.getpid())
+    finally:
+        os.close(fd)
+
+
+def _filled_in(text: str, run: Run, more: Mapping[str, str]) -> str:
+    """A path of the options with its placeholders put in."""
+    if "%{" not in text:
+        return text
+    chosen = dict(run.work.env).get(ARRAY_ID) if isinstance(run.work, Program) else None
+    values = {"JOB_ID": run.job, TASK_ID: chosen or str(run.task), "INSTANCE_ID": str(run.attempt), **more}
+    if run.options.home is not None:
+        values[SUBMIT_DIR] = run.options.home
+    return expand(text, values)
 
 
 class UnwritableError(Exception):
@@ -104,12 +130,21 @@ class Streams:
         Raises:
             UnwritableError: a file of the user cannot be written
         """
-        wanted = (run.options.stdout, run.options.stderr)
+        options = run.options
+        wanted = (options.stdout, options.stderr)
+        kept = (options.keep_stdout, options.keep_stderr)
         self.paths = (None, None)
-        if wanted == (None, None):
+        if wanted == (None, None) and Keep.never not in kept:
             return self._spool
-        paths = tuple(None if name is None else os.path.abspath(os.path.join(folder, name)) for name in wanted)  # noqa: PTH100, PTH118
+        places = {CWD: folder}
+        paths = tuple(
+            None if name is None else os.path.abspath(os.path.join(folder, _filled_in(name, run, places)))  # noqa: PTH100, PTH118
+            for name in wanted
+        )
         fds = list(self._spool)
+        for index, keep in enumerate(kept):
+            if keep is Keep.never and paths[index] is None:
+                fds[index] = self._own[index] = os.open(os.devnull, os.O_WRONLY)
         # Appending, so that both streams may go to one file.
         flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND
         for index, path in enumerate(paths):
