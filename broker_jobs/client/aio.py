@@ -133,7 +133,7 @@ class AsyncClient:
             client.wait_for_jobs, [job.submitted for job in waited], raise_on_error=raise_on_error, progress=False
         )
 
-    async def job(self, text: str) -> AsyncSubmittedJob:
+    async def job(self, text: str | int) -> AsyncSubmittedJob:
         """A job of this or another process: ``"last"``, a whole id, or the end of one."""
         return AsyncSubmittedJob(await asyncio.to_thread((await self._sync()).job, text))
 

@@ -233,17 +233,18 @@ class Client:
             raise FailedJobsError("\n".join(stories), jobs=failed)
         return not failed
 
-    def job(self, text: str) -> SubmittedJob:
+    def job(self, text: str | int) -> SubmittedJob:
         """A job of this or another process.
 
         Args:
-            text: ``"last"``, a whole id, or the end of one, 4 digits at least
+            text: ``"last"``, a whole id, or the end of one, 4 digits at least; an integer is a whole id, as ``int(job.id, 16)``
 
         Raises:
             JobNotFound: there is none
             AmbiguousId: there are several; they are named
         """
-        info = self.runtime.run(lambda core: core.find(text))
+        wanted = f"{text:032x}" if isinstance(text, int) else text
+        info = self.runtime.run(lambda core: core.find(wanted))
         return self._submitted(info.job)
 
     def jobs(

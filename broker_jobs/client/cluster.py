@@ -39,7 +39,7 @@ class LocalCluster:
     It is ready when it is made, and everything of it is gone after `close` or when this process ends, however it ends.
 
     Args:
-        workers: number of worker processes
+        workers: number of worker processes to begin with
         cpus: processors of each (default: all of this machine, shared out)
         url: ``amqp://…`` for a broker that is there; default: a temporary embedded one
 
@@ -49,15 +49,15 @@ class LocalCluster:
     """
 
     def __init__(self, workers: int = 1, cpus: float | None = None, url: str | None = None) -> None:
-        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 1:
-            raise ValidationError(f"workers must be a positive integer, not {workers!r}")
+        if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
+            raise ValidationError(f"workers must be an integer that is not negative, not {workers!r}")
         self._folder = tempfile.TemporaryDirectory(prefix="broker-jobs-cluster-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
         self.url = url or config.sqlite_url(self.folder / "queue.db")
         self._network = url is not None and config.scheme(url) != "sqlite"
         self.namespace = new_name("cluster") if url else config.DEFAULT_NAMESPACE
         self.key = new_key()
-        self._cpus = cpus if cpus is not None else max(1, len(os.sched_getaffinity(0)) // workers)
+        self._cpus = cpus if cpus is not None else max(1, len(os.sched_getaffinity(0)) // max(workers, 1))
         self._clients: list[Client] = []
         self._guard: subprocess.Popen[str] | None = None
         self._started = 0
@@ -83,9 +83,13 @@ class LocalCluster:
         """Start a coordinator; its process id."""
         return self._start("coordinator", "--store", f"sqlite:///{self.folder / 'ledger.db'}")
 
-    def start_worker(self) -> int:
-        """Start one more worker; its process id."""
-        return self._start("worker", "--cpus", str(self._cpus))
+    def start_worker(self, cpus: float | None = None) -> int:
+        """Start one more worker; its process id.
+
+        Args:
+            cpus: its processors (default: as many as the others have)
+        """
+        return self._start("worker", "--cpus", str(self._cpus if cpus is None else cpus))
 
     def client(self, **options: Any) -> Client:
         """A client of this cluster, closed with it at the latest.

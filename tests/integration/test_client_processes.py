@@ -241,7 +241,7 @@ def test_a_cluster_of_several_workers_is_gone_when_it_is_closed() -> None:
     assert not any(map(_alive, pids))
     cluster.close()
     with pytest.raises(ValidationError):
-        LocalCluster(workers=0)
+        LocalCluster(workers=-1)
 
 
 def test_nobody_answers_at_this_address() -> None:

@@ -1,0 +1,62 @@
+"""Python functions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from broker_jobs.compat.hyperqueue.task.task import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    import broker_jobs
+    from broker_jobs.compat.hyperqueue.ffi import TaskId
+
+
+class PythonEnv:
+    """The interpreter of functions.
+
+    Args:
+        python_bin: the interpreter
+        prologue: shell commands that run before it, and whose environment it gets
+        shell: what runs the prologue
+    """
+
+    def __init__(self, python_bin: str = "python3", prologue: str | None = None, shell: str = "bash") -> None:
+        self.python_bin = python_bin
+        self.prologue = prologue
+        self.shell = shell
+
+
+class PythonFunction(Task):
+    """A task that calls a function; it is called ``name/number`` unless it is told.
+
+    Args:
+        fn: any callable
+        common: of `Task`
+    """
+
+    def __init__(
+        self,
+        task_id: TaskId,
+        fn: Callable[..., object],
+        *,
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        **common: Any,
+    ) -> None:
+        own = getattr(fn, "__name__", None)
+        super().__init__(task_id, name=name if name is not None or own is None else f"{own}/{task_id}", **common)
+        self.fn = fn
+        self.args = args
+        self.kwargs = kwargs
+
+    def add_to(self, job: broker_jobs.Job, deps: Sequence[broker_jobs.Task], python_env: PythonEnv) -> broker_jobs.Task:
+        """Add it to a job of broker-jobs."""
+        if python_env.prologue is not None or python_env.python_bin != "python3":
+            raise NotImplementedError("functions run under the interpreter of the worker; PythonEnv is not supported yet")
+        return job.function(self.fn, args=tuple(self.args), kwargs=self.kwargs, **self.common(deps))
+
+    def __repr__(self) -> str:
+        return f"<PyFunction fn={getattr(self.fn, '__name__', self.fn)}>"
