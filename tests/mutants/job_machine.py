@@ -42,6 +42,30 @@ MUTANTS: Final = (
         "            if dep and dep.ended and dep.state is not TaskState.succeeded:",
         "            if dep and dep.state is TaskState.canceling:",
     ),
+    (
+        "start a task before what it waits for in another job",
+        _MACHINE,
+        "        missing = len(record.outside)\n",
+        "        missing = 0\n",
+    ),
+    (
+        "count the same end in another job twice",
+        _MACHINE,
+        "        record.outside -= {event.need}\n",
+        "",
+    ),
+    (
+        "start what needs a failed task of another job",
+        _MACHINE,
+        "        if event.problem:\n",
+        "        if event.problem and record.missing:\n",
+    ),
+    (
+        "leave a task waiting when the last of its needs was in another job",
+        _MACHINE,
+        "        elif not record.missing:\n            yield from self._release(record)\n",
+        "",
+    ),
     ("queue a direct task again", _MACHINE, "        if not direct:\n", "        if True:\n"),
     (
         "do not queue what is released later",

@@ -24,6 +24,7 @@ from broker_jobs.core.job import (
     JobSealed,
     JobVoided,
     NewTask,
+    OutsideEnded,
     Queue,
     Recorded,
     RetryDue,
@@ -53,6 +54,7 @@ OUTCOMES: tuple[Outcome, ...] = (
 )
 CRASH_LIMITS = (None, 1, 2, 5)
 OUT = (S.queued, S.running, S.canceling)
+OUTSIDE = (frozenset[str](), frozenset[str](), frozenset[str](), frozenset({"a"}), frozenset({"a", "b"}))
 
 
 class Begin(Enum):
@@ -88,8 +90,9 @@ def graphs(draw: st.DrawFn) -> tuple[NewTask, ...]:
             after=tuple(draw(earlier)) if after else (),
             retry=draw(st.sampled_from(RETRIES)),
             crash_limit=draw(st.sampled_from(CRASH_LIMITS)),
+            outside=draw(st.sampled_from(OUTSIDE)),
         )
-        tasks.append(replace(task, direct=not (task.deps or task.after) and draw(st.booleans())))
+        tasks.append(replace(task, direct=not (task.deps or task.after or task.outside) and draw(st.booleans())))
     return tuple(draw(st.permutations(tasks)))
 
 
@@ -191,6 +194,12 @@ class JobStory(RuleBasedStateMachine):
     def give_up(self) -> None:
         self.tell(JobVoided("its submitter vanished"))
 
+    # --- other jobs ---
+
+    @rule(pick=index, need=st.sampled_from("abc"), problem=st.sampled_from(["", "", "", "task 3 of job 1f2e3d4c failed"]))
+    def outside(self, pick: int, need: str, problem: str) -> None:
+        self.tell(OutsideEnded(pick % (len(self.tasks) + 1), need, problem))
+
     # --- the coordinator's end ---
 
     @rule(seed=index)
@@ -263,6 +272,9 @@ class JobStory(RuleBasedStateMachine):
         for _ in range(4 * len(self.tasks)):
             for record in list(self.machine.tasks.values()):
                 match record.state:
+                    case S.waiting:
+                        for need in sorted(record.outside):
+                            self.tell(OutsideEnded(record.number, need))
                     case S.queued | S.running:
                         self.tell(AttemptEnded(record.number, record.attempt, "last", Succeeded()))
                     case S.canceling:
@@ -300,8 +312,9 @@ def busy_graph(chance: random.Random) -> tuple[NewTask, ...]:
     tasks = []
     for number in range(chance.randrange(3, 12)):
         deps, after = (tuple(chance.choices(range(number), k=chance.randrange(3))) if number else () for _ in range(2))
-        direct = not (deps or after) and chance.choice([True, False])
-        tasks.append(NewTask(number, deps, after, chance.choice(RETRIES), chance.choice(CRASH_LIMITS), direct))
+        outside = chance.choice(OUTSIDE)
+        direct = not (deps or after or outside) and chance.choice([True, False])
+        tasks.append(NewTask(number, deps, after, chance.choice(RETRIES), chance.choice(CRASH_LIMITS), direct, outside))
     chance.shuffle(tasks)
     return tuple(tasks)
 
@@ -333,6 +346,8 @@ def test_a_busy_job(seed: int) -> None:
                 story.bustle(news)
             case 8:
                 story.restart(chance.randrange(99))
+            case 9 | 10:
+                story.outside(chance.randrange(12), chance.choice("abc"), chance.choice(["", "", "task 3 of job 1f2e3d4c failed"]))
             case _:
                 story.bustle(news[:1])
         story.agree()

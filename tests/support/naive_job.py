@@ -21,6 +21,7 @@ from broker_jobs.core.job import (
     Finished,
     JobSealed,
     JobVoided,
+    OutsideEnded,
     Queue,
     Recorded,
     RetryDue,
@@ -52,6 +53,8 @@ class NaiveTask:
     crashes: int = 0
     execution: str = ""
     aborting: bool = False
+    heard: frozenset[str] = frozenset()
+    hopeless: bool = False
 
 
 @dataclass
@@ -92,6 +95,11 @@ class NaiveJob:
                         self.tasks[new.number] = NaiveTask(new, isolated=new.crash_limit == 1)
             case JobSealed(total):
                 self.total = total if self.total is None and not over else self.total
+            case OutsideEnded(number, need, problem):
+                task = self.tasks.get(number)
+                if task and task.state is S.waiting and need not in task.heard:
+                    task.heard |= {need}
+                    task.hopeless = task.hopeless or bool(problem and need in task.new.outside)
             case JobVoided():
                 self.void = self.void or not over
             case CancelRequested():
@@ -200,9 +208,9 @@ class NaiveJob:
         after = [self.tasks[number].state if number in self.tasks else S.waiting for number in task.new.after]
         if self.canceled:
             task.state = S.canceled
-        elif self.void or any(state in ENDED - {S.succeeded} for state in deps):
+        elif self.void or task.hopeless or any(state in ENDED - {S.succeeded} for state in deps):
             task.state = S.aborted
-        elif all(state is S.succeeded for state in deps) and all(state in ENDED for state in after):
+        elif all(state is S.succeeded for state in deps) and all(state in ENDED for state in after) and task.new.outside <= task.heard:
             task.state, task.attempt = S.queued, 1
         return task.state is not S.waiting
 

@@ -19,6 +19,7 @@ class NewTask:
         deps: tasks whose success it waits for
         after: tasks whose end it waits for
         direct: its chunk stands in a class queue already, put there by the submitter
+        outside: what it waits for besides, in other jobs: each has a name, and ends by `OutsideEnded`
     """
 
     number: int
@@ -27,6 +28,21 @@ class NewTask:
     retry: Retry | None = None
     crash_limit: int | None = None
     direct: bool = False
+    outside: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class OutsideEnded:
+    """Something in another job, for which a task waits, has ended.
+
+    Attributes:
+        need: its name, of `NewTask.outside`
+        problem: why the task cannot start any more; empty where it need not wait for this longer
+    """
+
+    task: int
+    need: str
+    problem: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +135,4 @@ class JobVoided:
     reason: str
 
 
-JobEvent = TasksAdded | JobSealed | AttemptStarted | AttemptEnded | AttemptReturned | RetryDue | CancelRequested | JobVoided
+JobEvent = TasksAdded | OutsideEnded | JobSealed | AttemptStarted | AttemptEnded | AttemptReturned | RetryDue | CancelRequested | JobVoided

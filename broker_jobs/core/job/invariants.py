@@ -29,7 +29,7 @@ def _check_task(machine: JobMachine, record: TaskRecord) -> None:
     assert 0 <= record.failures + record.crashes <= record.attempt, "each failure and crash was an attempt of its own"
     match record.state:
         case TaskState.waiting:
-            open_needs = sum(state is not TaskState.succeeded for state in deps) + sum(not ended for ended in after)
+            open_needs = sum(state is not TaskState.succeeded for state in deps) + sum(not ended for ended in after) + len(record.outside)
             assert record.attempt == 0, "a waiting task has no attempt"
             assert record.missing == open_needs > 0, "a task waits for what has not ended"
             assert not any(state in ENDED and state is not TaskState.succeeded for state in deps), "no task waits in vain"
@@ -39,6 +39,7 @@ def _check_task(machine: JobMachine, record: TaskRecord) -> None:
             assert record.attempt > 0, "what went out has an attempt"
             assert all(state is TaskState.succeeded for state in deps), "it went out after its dependencies"
             assert all(after), "it went out after what it follows"
+            assert not record.outside, "it went out after what it waits for in other jobs"
         case _:
             assert_never(record.state)
     if record.state in {TaskState.waiting, TaskState.queued, TaskState.retrying}:

@@ -15,6 +15,7 @@ from broker_jobs.core.job.events import (
     JobSealed,
     JobVoided,
     NewTask,
+    OutsideEnded,
     RetryDue,
     Return,
     TasksAdded,
@@ -128,6 +129,8 @@ class JobMachine:
             case TasksAdded(tasks):
                 for task in tasks:
                     yield from self._add(task)
+            case OutsideEnded():
+                yield from self._outside_ended(event)
             case JobSealed(tasks=total):
                 if self.total is None:
                     self.total = total
@@ -152,7 +155,13 @@ class JobMachine:
         if task.number in self.tasks or self.complete:
             return
         record = TaskRecord(
-            task.number, task.deps, task.after, task.retry, task.crash_limit, isolated=task.crash_limit == NEVER_START_TWICE
+            task.number,
+            task.deps,
+            task.after,
+            task.retry,
+            task.crash_limit,
+            isolated=task.crash_limit == NEVER_START_TWICE,
+            outside=task.outside,
         )
         self.tasks[task.number] = record
         self.counts[record.state] += 1
@@ -167,6 +176,17 @@ class JobMachine:
             yield Changed(record.number)
         else:
             yield from self._release(record, direct=task.direct)
+
+    def _outside_ended(self, event: OutsideEnded) -> Iterator[JobCommand]:
+        record = self.tasks.get(event.task)
+        if not record or record.state is not TaskState.waiting or event.need not in record.outside:
+            return
+        record.outside -= {event.need}
+        record.missing -= 1
+        if event.problem:
+            yield from self._finish(record, Trigger.abort_asked, event.problem)
+        elif not record.missing:
+            yield from self._release(record)
 
     def _refusal(self, record: TaskRecord) -> tuple[Trigger, str] | None:
         """Why a task ends as it comes, or None."""
@@ -300,7 +320,7 @@ class JobMachine:
 
     def _subscribe(self, record: TaskRecord) -> int:
         """Note what the task waits for; how many ends are missing."""
-        missing = 0
+        missing = len(record.outside)
         for number in (*record.deps, *record.after):
             other = self.tasks.get(number)
             if other is None or not other.ended:

@@ -22,7 +22,8 @@ class TaskRecord:
         execution: the last one heard of in the current attempt
         isolated: it travels alone, and its start is confirmed before it starts
         reason: why it is in its state, for people
-        missing: how many ends it waits for; derived
+        outside: what it waits for in other jobs, by name; kept in rows of its own
+        missing: how many ends it waits for, those in other jobs included; derived
     """
 
     number: int
@@ -37,6 +38,7 @@ class TaskRecord:
     execution: str = ""
     isolated: bool = False
     reason: str = ""
+    outside: frozenset[str] = field(default=frozenset(), compare=False)
     missing: int = field(default=0, compare=False)
 
     @property
