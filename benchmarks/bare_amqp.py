@@ -2,7 +2,7 @@
 
 Three processes, each with one pika connection, as short as it can be written: a submitter, a worker and a ledger.
 A *call* is: chunk to class queue and ledger (one publish), reply to ledger and submitter (one publish, confirmed), then the ack.
-A *step* of a chain is: reply to the ledger, ready chunk from the ledger to the class queue.
+A *step* of a chain is: ready chunk from the ledger to the class queue (confirmed), and a reply as for a call.
 No signature, no store, no child process: what is left is the broker.
 """
 
@@ -84,7 +84,7 @@ def _declare(url: str, arguments: dict[str, str]) -> None:
             for exchange, key in bindings:
                 channel.queue_bind(queue, exchange, key)
         channel.queue_declare("bare.reply", durable=True, arguments={"x-queue-type": "classic"})
-        channel.queue_bind("bare.reply", "bare.replies", "call")
+        channel.queue_bind("bare.reply", "bare.replies", "#")
 
 
 def _worker(url: str, up: Connection) -> None:
@@ -123,8 +123,11 @@ def _submitter(url: str, up: Connection, calls: int) -> None:
         peer.publish("bare.tasks", "class.call", CHUNK)
 
     def receive(peer: Peer, method: Any, _: bytes) -> None:
-        taken.append(time.perf_counter() - begun[0])
+        if method.routing_key == "call":
+            taken.append(time.perf_counter() - begun[0])
         peer.ack(method)
+        if method.routing_key == "step":
+            return
         if len(taken) < calls:
             call(peer)
         else:

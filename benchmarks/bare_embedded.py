@@ -26,7 +26,7 @@ EXCHANGES = (Exchange("bare.tasks"), Exchange("bare.replies"))
 QUEUES = (
     Queue("bare.class", QueueKind.tasks, (Binding("bare.tasks", "class.#"), Binding("bare.tasks", "ready"))),
     Queue("bare.ledger", QueueKind.ledger, (Binding("bare.tasks", "class.*"), Binding("bare.replies", "#"))),
-    Queue("bare.reply", QueueKind.tasks, (Binding("bare.replies", "call"),)),
+    Queue("bare.reply", QueueKind.tasks, (Binding("bare.replies", "#"),)),
 )
 
 
@@ -83,9 +83,10 @@ def _submitter(url: str, up: Connection, calls: int) -> None:
             await sent
         up.send(taken)
         await broker.publish([Outgoing("bare.tasks", "class.step", CHUNK)])
-        up.recv()
+        while True:
+            broker.done(await inbox.get())
 
-    asyncio.run(_peer(url, "bare.reply", 1, serve))
+    asyncio.run(_peer(url, "bare.reply", 4, serve))
 
 
 def measure(url: str, *, calls: int, steps: int) -> tuple[list[float], list[float]]:

@@ -13,19 +13,21 @@ import platform
 import statistics
 import tempfile
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 
 from benchmarks import bare_amqp, bare_embedded
-from broker_jobs import Job, LocalCluster
+from broker_jobs import Client, Job, LocalCluster
+from broker_jobs.client.node import stop_node
 from broker_jobs.wire.signing import new_key
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from broker_jobs import Client, Task
+    from broker_jobs import Task
 
 WARM_UP = 50
 
@@ -61,10 +63,16 @@ def _row(table: Table, what: str, bare: float, ours: float) -> None:
 
 
 def _compare(
-    table: Table, where: str, url: str | None, *, bare: Callable[[], tuple[list[float], list[float]]], calls: int, steps: int
+    table: Table,
+    where: str,
+    connect: Callable[[], contextlib.AbstractContextManager[Client]],
+    *,
+    bare: Callable[[], tuple[list[float], list[float]]],
+    calls: int,
+    steps: int,
 ) -> None:
     bare_calls, bare_steps = bare()
-    with LocalCluster(workers=1, url=url) as cluster, cluster.client() as client:
+    with connect() as client:
         ours = _calls(client, calls)
         _chain(client, min(steps, 20))
         step = _chain(client, steps)
@@ -72,6 +80,24 @@ def _compare(
     _row(table, f"{where}: call, p50", statistics.median(bare_calls), statistics.median(ours))
     _row(table, f"{where}: call, p99", cut(bare_calls, n=100)[98], cut(ours, n=100)[98])
     _row(table, f"{where}: step of a {steps}-task chain", statistics.mean(bare_steps), step)
+
+
+@contextlib.contextmanager
+def _embedded(home: Path) -> Iterator[Client]:
+    """A client as every user's without an address: the node that it has started does the work."""
+    os.environ["BROKER_JOBS_HOME"] = str(home)
+    try:
+        with Client() as client:
+            yield client
+    finally:
+        stop_node(home)
+
+
+@contextlib.contextmanager
+def _cluster(url: str) -> Iterator[Client]:
+    """A client of a coordinator and a worker in processes of their own."""
+    with LocalCluster(workers=1, url=url) as cluster, cluster.client() as client:
+        yield client
 
 
 def main() -> None:
@@ -90,7 +116,7 @@ def main() -> None:
         _compare(
             table,
             "embedded",
-            None,
+            lambda: _embedded(Path(folder, "home")),
             bare=lambda: bare_embedded.measure(bare_url, calls=arguments.calls, steps=arguments.steps),
             calls=arguments.calls,
             steps=arguments.steps,
@@ -104,7 +130,7 @@ def main() -> None:
         _compare(
             table,
             "RabbitMQ",
-            node.fresh_vhost(),
+            lambda: _cluster(node.fresh_vhost()),
             bare=lambda: bare_amqp.measure(node.fresh_vhost(), calls=arguments.calls, steps=arguments.steps),
             calls=arguments.calls,
             steps=arguments.steps,

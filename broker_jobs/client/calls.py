@@ -8,7 +8,7 @@ import platform
 import sys
 import time
 from dataclasses import dataclass, replace
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING
 
 from broker_jobs.client.chunking import Chunker, cut
@@ -56,9 +56,9 @@ def user() -> str:
         return str(os.getuid())
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Caller:
-    """Sends calls with the same options.
+    """Sends calls with the same options; made once for many of them.
 
     Attributes:
         store: folder of the value store
@@ -73,19 +73,22 @@ class Caller:
 
     def encoder(self, job: str) -> Encoder:
         """What turns arguments into messages."""
-        store = ValueStore(self.store) if self.store else None
-        return Encoder(job, store=store, by_value=self.by_value, home=folder())
+        return Encoder(job, store=self._values, by_value=self.by_value, home=folder())
+
+    @cached_property
+    def _values(self) -> ValueStore | None:
+        return ValueStore(self.store) if self.store else None
 
     def encode(self, encoder: Encoder, fn: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> Encoded:
         """One call; `UnpicklableError` or `ValueTooLarge` where it cannot be sent."""
         return encoder.call(0, encoder.function(fn), args, kwargs, self.options)
 
-    @property
+    @cached_property
     def placement(self) -> Placement:
         """Where these calls may run."""
         return self.encoder("").place(self.options)
 
-    @property
+    @cached_property
     def wanted(self) -> OpenClasses:
         """The class of these calls."""
         return frozenset({(self.placement.resource_class, self.options.lane)})

@@ -91,6 +91,7 @@ class Client:
         self._ids: weakref.WeakKeyDictionary[Job, str] = weakref.WeakKeyDictionary()
         self._said: set[str] = set()
         self._advised: set[Placement] = set()
+        self._caller: Caller | None = None
 
     # --- calls ---
 
@@ -107,6 +108,7 @@ class Client:
         """
         other = copy.copy(self)
         other.defaults = self.defaults.with_options(timeout, lane, run)
+        other._caller = None  # noqa: SLF001 (a copy of this one)
         return other
 
     @overload
@@ -332,10 +334,13 @@ class Client:
 
     def caller(self) -> Caller:
         """What sends calls with the defaults of this client."""
-        caller = Caller(self.runtime, self.defaults.task_options(), self.settings.value_store, self._by_value, self._timeout)
-        if caller.placement not in self._advised:
-            self._advised.add(caller.placement)
-            self._advise(lambda core: lambda: core.calls_are_stuck, [caller.placement])
+        caller = self._caller
+        if caller is None:
+            caller = Caller(self.runtime, self.defaults.task_options(), self.settings.value_store, self._by_value, self._timeout)
+            if caller.placement not in self._advised:
+                self._advised.add(caller.placement)
+                self._advise(lambda core: lambda: core.calls_are_stuck, [caller.placement])
+            self._caller = caller
         return caller
 
     def _advise(self, stuck: Callable[[Core], Callable[[], bool]], placements: Iterable[Placement]) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.client.authoring import ArrayOutput, ArrayWork, CallWork, Job, JobValue, MapWork, Placeholder, TaskOutput
@@ -57,6 +58,12 @@ class Encoded:
     values: tuple[tuple[str, Value], ...] = ()
 
 
+@lru_cache(maxsize=256)
+def _placement(options: TaskOptions, home: str | None) -> Placement:
+    resources = rounded(options.resources)
+    return Placement(replace(options, resources=resources, home=home), class_name(resources))
+
+
 class Encoder:
     """Turns the tasks of one job into tasks of the wire.
 
@@ -74,16 +81,11 @@ class Encoder:
         self._store = store
         self._by_value = tuple(by_value)
         self._home = home
-        self._placements: dict[TaskOptions, Placement] = {}
         self._values: dict[JobValue, tuple[str, Value]] = {}
 
     def place(self, options: TaskOptions) -> Placement:
         """The placement of tasks with these options."""
-        known = self._placements.get(options)
-        if known is None:
-            resources = rounded(options.resources)
-            known = self._placements[options] = Placement(replace(options, resources=resources, home=self._home), class_name(resources))
-        return known
+        return _placement(options, self._home)
 
     def function(self, fn: Callable[..., object]) -> tuple[str, Function]:
         """A function and its hash.

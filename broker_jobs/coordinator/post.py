@@ -1,6 +1,6 @@
-"""The coordinator's connection to the broker, on an event loop in a thread of its own.
+"""The coordinator's connection to the broker: what has arrived goes into its inbox, and what a batch brought about is carried out.
 
-The ledger's thread hands over what a batch brought about, and takes from the inbox what has arrived. Nothing here decides.
+Nothing here decides. Everything runs on the event loop of the broker.
 """
 
 from __future__ import annotations
@@ -8,12 +8,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import threading
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.core.spec import Lane
 from broker_jobs.data.store import ValueStore
@@ -97,90 +95,71 @@ class Post:
     """Publishes, acknowledges, declares and receives for the ledger.
 
     Args:
-        put: takes what arrives; called on the event loop
+        broker: its connection; somebody else opens and closes it
+        put: takes what arrives
     """
 
-    def __init__(self, config: CoordinatorConfig, topology: Topology, partition: int, put: Callable[[Item], None]) -> None:
+    def __init__(self, config: CoordinatorConfig, broker: Broker, topology: Topology, partition: int, put: Callable[[Item], None]) -> None:
         self._config = config
         self._topology = topology
         self._partition = partition
         self._put = put
-        self._loop = asyncio.new_event_loop()
-        self._thread = threading.Thread(target=self._loop.run_forever, name="coordinator-broker", daemon=True)
-        self._broker: Broker | None = None
+        self._loop = asyncio.get_running_loop()
+        self._broker = broker
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: dict[str, asyncio.Event] = {}
 
-    # --- called by the ledger's thread ---
-
-    def start(self) -> None:
-        """Connect and declare what every namespace has.
+    async def open(self) -> None:
+        """Declare what every namespace has.
 
         Raises:
-            BrokerError: there is no broker, or it refuses
+            BrokerError: the broker refuses, or the connection went
         """
-        self._thread.start()
-        self._wait(self._connect())
+        await self._broker.declare(self._topology.exchanges(), [self._topology.dead_letters(), self._topology.ledger(self._partition)])
+        self._broker.watch(lambda _: self._put(Reconnected()), lambda reason: _LOG.warning("the connection is gone: %s", reason))
 
-    def consume(self) -> None:
+    async def consume(self) -> None:
         """Let messages arrive.
 
         Raises:
             LedgerRefused: another coordinator receives them
         """
-        self._wait(self._consume())
-
-    def perform(self, effects: Effects, done: Sequence[Delivery] = (), dead: Iterable[tuple[Delivery, str]] = ()) -> None:
-        """Acknowledge what was recorded, and publish what followed from it."""
-        self._loop.call_soon_threadsafe(self._perform, effects, done, dead)
-
-    def look(self, queues: Iterable[str]) -> None:
-        """Count the messages of class queues."""
-        self._loop.call_soon_threadsafe(self._spawn, self._look(tuple(queues)))
+        await self._be_alone()
+        self._subscription = await self._broker.consume(self._topology.ledger_name(self._partition), CREDIT, self._receive)
 
     @property
     def connected(self) -> bool:
         """Whether there is a connection now."""
-        return self._broker is not None and self._broker.connected
+        return self._broker.connected
+
+    def look(self, queues: Iterable[str]) -> None:
+        """Count the messages of class queues."""
+        self._spawn(self._look(tuple(queues)))
 
     def ledger_depth(self, tell: Callable[[int], None]) -> None:
         """Tell how many messages wait in the ledger queue."""
-        self._loop.call_soon_threadsafe(self._spawn, self._ledger_depth(tell))
+        self._spawn(self._ledger_depth(tell))
 
-    def drain(self) -> None:
-        """Receive nothing more, and wait a moment for confirms."""
-        self._wait(self._drain())
+    async def drain(self) -> None:
+        """Receive nothing more, and wait a moment for confirms; what is not acknowledged goes back to the queue."""
+        if self._subscription is not None:
+            await self._subscription.cancel(requeue=True)
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_WORDS if self.connected else 0)
 
-    def stop(self) -> None:
-        """Close the connection; what is not acknowledged goes back to the queue."""
-        if self._thread.ident is not None:
-            self._wait(self._close())
-            self._loop.call_soon_threadsafe(self._loop.stop)
-            self._thread.join()
-        self._loop.close()
-
-    def _wait(self, coroutine: Coroutine[None, None, None]) -> None:
-        asyncio.run_coroutine_threadsafe(coroutine, self._loop).result()
-
-    # --- on the event loop ---
-
-    async def _connect(self) -> None:
-        config = self._config
-        self._broker = await open_broker(config.url, name=config.name, timeout=config.connect_timeout)
-        queues = [self._topology.dead_letters(), *(self._topology.ledger(number) for number in (self._partition,))]
-        await self._broker.declare(self._topology.exchanges(), queues)
-        self._broker.watch(lambda _: self._put(Reconnected()), lambda reason: _LOG.warning("the connection is gone: %s", reason))
-
-    async def _consume(self) -> None:
-        await self._be_alone()
-        self._subscription = await self._there.consume(self._topology.ledger_name(self._partition), CREDIT, self._receive)
+    async def close(self) -> None:
+        """Do nothing more."""
+        for task in self._tasks:
+            task.cancel()
+        if self._tasks:
+            await asyncio.wait(self._tasks)
 
     async def _be_alone(self) -> None:
         """Wait until the connection of a predecessor that was killed is gone; whoever stays keeps another ledger of this namespace."""
         name = self._topology.ledger_name(self._partition)
         deadline = self._loop.time() + PREDECESSOR
-        while (depth := await self._there.depth(name)) is not None and depth.consumers:
+        while (depth := await self._broker.depth(name)) is not None and depth.consumers:
             if self._loop.time() > deadline:
                 raise LedgerRefused(
                     f"another coordinator, with another store than {self._config.store}, keeps the ledger of the namespace "
@@ -191,16 +170,10 @@ class Post:
     def _receive(self, delivery: Delivery) -> None:
         self._put(Arrived(delivery, time.monotonic()))
 
-    @property
-    def _there(self) -> Broker:
-        if self._broker is None:
-            raise BrokerUnavailable("the coordinator is not connected")
-        return self._broker
-
-    def _perform(self, effects: Effects, done: Sequence[Delivery], dead: Iterable[tuple[Delivery, str]]) -> None:
-        broker = self._there
+    def perform(self, effects: Effects, done: Sequence[Delivery] = (), dead: Iterable[tuple[Delivery, str]] = ()) -> None:
+        """Acknowledge what was recorded, and publish what followed from it."""
         for delivery in done:
-            broker.done(delivery)
+            self._broker.done(delivery)
         for name in effects.open_classes:
             self._opening[name] = asyncio.Event()
             self._spawn(self._open(name))
@@ -236,7 +209,7 @@ class Post:
         once = list(sends)
         while left or once:
             messages = [Outgoing(row.exchange, row.key, row.body, mandatory=row.mandatory) for row in left]
-            receipts = await self._there.publish(messages + once)
+            receipts = await self._broker.publish(messages + once)
             once.clear()
             answers = list(zip(left, receipts, strict=False))
             confirmed = tuple([row.id for row, receipt in answers if self._settled(row, receipt)])
@@ -272,7 +245,7 @@ class Post:
         opened = False
         while not opened:
             try:
-                missing = missing or tuple([queue for queue in queues if await self._there.depth(queue) is None])
+                missing = missing or tuple([queue for queue in queues if await self._broker.depth(queue) is None])
                 await self._declare(name)
                 opened = True
             except BrokerUnavailable:
@@ -283,16 +256,16 @@ class Post:
         self._put(Opened(name, missing))
 
     async def _declare(self, name: str) -> None:
-        await self._there.declare((), [self._topology.class_queue(name, lane) for lane in Lane])
+        await self._broker.declare((), [self._topology.class_queue(name, lane) for lane in Lane])
 
     async def _retire(self, name: str) -> None:
         """Delete the queues of a class, if nothing is in them."""
         queues = [self._topology.class_name(name, lane) for lane in Lane]
         try:
-            depths = [await self._there.depth(queue) for queue in queues]
+            depths = [await self._broker.depth(queue) for queue in queues]
             if not any(depth is not None and depth.ready for depth in depths):
                 for queue in queues:
-                    await self._there.delete(queue)
+                    await self._broker.delete(queue)
         except BrokerUnavailable:
             _LOG.info("the queues of class %s stay: the connection is gone", name)
 
@@ -300,7 +273,7 @@ class Post:
         depths: dict[str, int] = {}
         for queue in queues:
             try:
-                depth = await self._there.depth(queue)
+                depth = await self._broker.depth(queue)
             except BrokerUnavailable:
                 return
             if depth is not None:
@@ -311,25 +284,11 @@ class Post:
 
     async def _ledger_depth(self, tell: Callable[[int], None]) -> None:
         try:
-            depth = await self._there.depth(self._topology.ledger_name(self._partition))
+            depth = await self._broker.depth(self._topology.ledger_name(self._partition))
         except BrokerError:
             return
         if depth is not None:
             tell(depth.ready)
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
-        await self._there.dead_letter(delivery, self._topology.dead, reason)
-
-    async def _drain(self) -> None:
-        if self._subscription is not None:
-            await self._subscription.cancel(requeue=True)
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=LAST_WORDS if self.connected else 0)
-
-    async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks)
-        if self._broker is not None:
-            await self._broker.close()
+        await self._broker.dead_letter(delivery, self._topology.dead, reason)

@@ -1,20 +1,25 @@
-"""The coordinator: one thread that keeps the ledger, one that talks to the broker, and the inbox between them.
+"""The coordinator: it keeps the ledger and talks to the broker, on one event loop, with an inbox between the two.
 
 A batch is whatever has arrived, a single message as well. It is handled in one transaction; then it is acknowledged, and what
 followed from it is published. So whatever is killed between two steps is done again by the next coordinator, and changes nothing.
-An error in the handling of a message is a bug: the last events are logged, nothing is acknowledged, and the coordinator stops.
+A batch that may take long is recorded in a thread, one at a time. An error in the handling of a message is a bug: the last events
+are logged, nothing is acknowledged, and the coordinator stops.
 """
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
-import queue
 import threading
 import time
 from collections import Counter, deque
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, assert_never
 
+from broker_jobs.broker import open_broker
 from broker_jobs.coordinator.admission import admit
 from broker_jobs.coordinator.config import Durability
 from broker_jobs.coordinator.ledger import Ledger
@@ -28,13 +33,22 @@ from broker_jobs.wire.signing import Signer
 from broker_jobs.wire.topology import Topology
 
 if TYPE_CHECKING:
-    from broker_jobs.broker.port import Delivery
+    from collections.abc import Iterable
+
+    from broker_jobs.broker.port import Broker, Delivery
     from broker_jobs.coordinator.admission import LedgerMessage
     from broker_jobs.coordinator.config import CoordinatorConfig
     from broker_jobs.coordinator.effects import Effects
 
 BATCH: Final = 500
 """Messages in one transaction at most."""
+
+QUICK_ITEMS: Final = 20
+QUICK_BYTES: Final = 32 * 1024
+"""A batch of so few messages with so few bytes is recorded within a few milliseconds."""
+
+COMPANY: Final = 0.002
+"""Seconds for which a chunk that stands in its class queue, too, waits for others, so that fewer transactions are needed."""
 
 TIDY: Final = 0.2
 """Seconds after which confirmed messages leave the outbox when nothing else is written."""
@@ -50,21 +64,46 @@ PARTITION: Final = 0
 _LOG: Final = logging.getLogger(__name__)
 
 
+@dataclass(frozen=True, slots=True)
+class _Batch:
+    """What came of one transaction.
+
+    Attributes:
+        done: deliveries that are recorded
+        dead: deliveries that cannot be, each with the reason
+        oldest: when the first of them arrived, in seconds
+    """
+
+    effects: Effects
+    done: list[Delivery]
+    dead: list[tuple[Delivery, str]]
+    oldest: float | None
+
+
 class Coordinator:
-    """Keeps the ledger of a namespace. `run` works until `stop`, which any thread may call, also before.
+    """Keeps the ledger of a namespace. `serve` works until `stop`, which any thread may call, also before.
+
+    Args:
+        config: its settings
+        broker: a connection of the loop on which it will serve, which somebody else closes; without one, it opens its own
 
     Attributes:
         ready: set as soon as messages are consumed
         metrics_port: where numbers are served once it is ready; 0 is nowhere
     """
 
-    def __init__(self, config: CoordinatorConfig) -> None:
+    def __init__(self, config: CoordinatorConfig, broker: Broker | None = None) -> None:
         self.ready = threading.Event()
         self.metrics_port = 0
         self._config = config
+        self._lent = broker
         self._topology = Topology(config.namespace)
         self._signer = Signer(config.namespace, config.key)
-        self._inbox: queue.SimpleQueue[Item] = queue.SimpleQueue()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._inbox: deque[Item] = deque()
+        self._arrival: asyncio.Future[None] | None = None
+        self._urgent = False
+        self._company: asyncio.TimerHandle | None = None
         self._story: deque[tuple[float, object]] = deque(maxlen=STORY)
         self._metrics = CoordinatorMetrics()
         self._pulse = Pulse()
@@ -78,6 +117,10 @@ class Coordinator:
         return self._unfinished == 0
 
     def run(self) -> None:
+        """Work until `stop`, on an event loop of its own; see `serve`."""
+        asyncio.run(self.serve())
+
+    async def serve(self) -> None:
         """Work until `stop`.
 
         Raises:
@@ -85,48 +128,69 @@ class Coordinator:
             BrokerError: there is no broker, or it refuses
         """
         config = self._config
-        durable = config.durability is Durability.power
-        store = LedgerStore(config.store, config.namespace, durable=durable, holder=config.name)
-        post = Post(config, self._topology, PARTITION, self._inbox.put)
-        server: MetricsServer | None = None
-        try:
+        self._loop = asyncio.get_running_loop()
+        async with contextlib.AsyncExitStack() as closing:
+            ledger_thread = closing.enter_context(ThreadPoolExecutor(1, "ledger"))
+            store = await self._loop.run_in_executor(ledger_thread, self._open_store)
+            closing.callback(store.close)
             if config.metrics_port:
                 server = MetricsServer(self._metrics.registry, self._pulse, host=config.metrics_host, port=config.metrics_port)
+                closing.callback(server.close)
                 self.metrics_port = server.port
-            post.start()
-            store.take_epoch(PARTITION)
-            ledger = Ledger(config, store, self._signer, self._topology, partition=PARTITION, version=version("broker-jobs"))
-            post.perform(ledger.load(time.monotonic(), _now_ms()))
-            self._unfinished = len(ledger.jobs.live)
-            post.consume()
-            self.ready.set()
-            _LOG.info("coordinator %s keeps %s: %d jobs have not ended", config.name, store.path, len(ledger.jobs.live))
-            self._work(store, ledger, post)
-            post.drain()
-            self._tidy(store, ledger)
-        except LedgerRefused:
-            raise
-        except Exception:
-            for at, event in self._story:
-                _LOG.error("%.3f s ago: %s", time.monotonic() - at, event)
-            _LOG.exception("the coordinator stops; nothing of the last batch was acknowledged")
-            raise
-        finally:
-            post.stop()
-            store.close()
-            if server is not None:
-                server.close()
+            broker = self._lent
+            if broker is None:
+                broker = await open_broker(config.url, name=config.name, timeout=config.connect_timeout)
+                closing.push_async_callback(broker.close)
+            post = Post(config, broker, self._topology, PARTITION, self._put)
+            closing.push_async_callback(post.close)
+            try:
+                await self._keep(store, post, ledger_thread)
+            except LedgerRefused:
+                raise
+            except Exception:
+                for at, event in self._story:
+                    _LOG.error("%.3f s ago: %s", time.monotonic() - at, event)
+                _LOG.exception("the coordinator stops; nothing of the last batch was acknowledged")
+                raise
 
     def stop(self) -> None:
         """Finish the batch, publish what it brought about, and end."""
-        self._inbox.put(Stop())
+        self._inbox.append(Stop())
+        if self._loop is not None:
+            with contextlib.suppress(RuntimeError):  # it has ended already
+                self._loop.call_soon_threadsafe(self._wake)
 
     # --- the loop ---
 
-    def _work(self, store: LedgerStore, ledger: Ledger, post: Post) -> None:
+    def _open_store(self) -> LedgerStore:
+        config = self._config
+        return LedgerStore(config.store, config.namespace, durable=config.durability is Durability.power, holder=config.name)
+
+    async def _keep(self, store: LedgerStore, post: Post, ledger_thread: Executor) -> None:
+        """Take the ledger up, work until told to stop, and put it down."""
+        loop = asyncio.get_running_loop()
+        await post.open()
+        ledger, effects = await loop.run_in_executor(ledger_thread, self._load, store)
+        post.perform(effects)
+        await post.consume()
+        self.ready.set()
+        _LOG.info("coordinator %s keeps %s: %d jobs have not ended", self._config.name, store.path, len(ledger.jobs.live))
+        await self._work(store, ledger, post, ledger_thread)
+        await post.drain()
+        await loop.run_in_executor(ledger_thread, self._tidy, store, ledger)
+
+    def _load(self, store: LedgerStore) -> tuple[Ledger, Effects]:
+        store.take_epoch(PARTITION)
+        ledger = Ledger(self._config, store, self._signer, self._topology, partition=PARTITION, version=version("broker-jobs"))
+        effects = ledger.load(time.monotonic(), _now_ms())
+        self._unfinished = len(ledger.jobs.live)
+        return ledger, effects
+
+    async def _work(self, store: LedgerStore, ledger: Ledger, post: Post, ledger_thread: Executor) -> None:
+        loop = asyncio.get_running_loop()
         more = True
         while True:
-            items = self._receive(0.0 if more else self._patience(ledger))
+            items = await self._receive(0.0 if more else self._patience(ledger))
             if any(isinstance(item, Stop) for item in items):
                 # What else has arrived goes back to the queue.
                 self._confirm(items, ledger)
@@ -134,7 +198,13 @@ class Coordinator:
             if self._only_confirms(items, ledger):
                 more = False
                 continue
-            more = self._batch(items, store, ledger, post)
+            if self._is_quick(items):
+                batch = self._record(items, store, ledger)
+            else:
+                batch = await loop.run_in_executor(ledger_thread, self._record, items, store, ledger)
+            post.perform(batch.effects, batch.done, batch.dead)
+            self._count(batch)
+            more = batch.effects.more
             now = time.monotonic()
             if now >= self._next_look:
                 self._next_look = now + self._config.look
@@ -143,15 +213,46 @@ class Coordinator:
                     post.look(suspicious)
                 self._beat(ledger, post)
 
-    def _receive(self, patience: float) -> list[Item]:
-        """What has arrived; waits for the first item."""
-        items: list[Item] = []
-        try:
-            items.append(self._inbox.get(timeout=patience) if patience > 0 else self._inbox.get_nowait())
-            while len(items) < BATCH:
-                items.append(self._inbox.get_nowait())
-        except queue.Empty:
-            pass
+    def _is_quick(self, items: list[Item]) -> bool:
+        """Whether their batch takes about as long as the way to another thread and back: then it need not go there.
+
+        A disk may take seconds for a write that has to be durable, and the connection has heartbeats to answer.
+        """
+        if self._config.durability is Durability.power or len(items) > QUICK_ITEMS:
+            return False
+        return sum(len(item.delivery.body) for item in items if isinstance(item, Arrived)) <= QUICK_BYTES
+
+    def _put(self, item: Item) -> None:
+        """Something has happened; called on the loop."""
+        self._inbox.append(item)
+        if isinstance(item, Arrived) and self._topology.is_direct(item.delivery.exchange, item.delivery.key):
+            # Its tasks are on their way already: nobody waits for its record, and the first replies will come along.
+            if self._company is None:
+                self._company = asyncio.get_running_loop().call_later(COMPANY, self._wake)
+        else:
+            self._wake()
+
+    def _wake(self) -> None:
+        self._urgent = True
+        if self._arrival is not None and not self._arrival.done():
+            self._arrival.set_result(None)
+
+    async def _receive(self, patience: float) -> list[Item]:
+        """What has arrived; waits for something that is urgent."""
+        inbox = self._inbox
+        if not self._urgent:
+            # The loop gets its turn in any case, and what it brings is taken along.
+            loop = asyncio.get_running_loop()
+            self._arrival = loop.create_future()
+            waking = loop.call_later(patience, self._wake) if patience > 0 else loop.call_soon(self._wake)
+            await self._arrival
+            self._arrival = None
+            waking.cancel()
+        if self._company is not None:
+            self._company.cancel()
+            self._company = None
+        items = [inbox.popleft() for _ in range(min(len(inbox), BATCH))]
+        self._urgent = bool(inbox)
         return items
 
     def _patience(self, ledger: Ledger) -> float:
@@ -171,13 +272,13 @@ class Coordinator:
         return True
 
     @staticmethod
-    def _confirm(items: list[Item], ledger: Ledger) -> None:
+    def _confirm(items: Iterable[Item], ledger: Ledger) -> None:
         for item in items:
             if isinstance(item, Confirmed):
                 ledger.confirmed(item.numbers)
 
-    def _batch(self, items: list[Item], store: LedgerStore, ledger: Ledger, post: Post) -> bool:
-        """One transaction, and what follows from it; whether there is work left."""
+    def _record(self, items: list[Item], store: LedgerStore, ledger: Ledger) -> _Batch:
+        """One transaction, and what follows from it."""
         done: list[Delivery] = []
         dead: list[tuple[Delivery, str]] = []
         messages: list[tuple[LedgerMessage, bool]] = []
@@ -211,9 +312,7 @@ class Coordinator:
                 self._take(item, ledger)
             effects = ledger.finish()
         self._unfinished = len(ledger.jobs.live)
-        post.perform(effects, done, dead)
-        self._count(effects, len(messages), dead, oldest)
-        return effects.more
+        return _Batch(effects, done, dead, oldest)
 
     def _take(self, item: Item, ledger: Ledger) -> None:
         self._tell(item)
@@ -247,7 +346,7 @@ class Coordinator:
         """Take what was confirmed in the end out of the outbox."""
         with store.transaction():
             ledger.begin(time.monotonic(), _now_ms())
-            self._confirm(self._receive(0.0), ledger)
+            self._confirm(self._inbox, ledger)
             ledger.tidy()
 
     # --- what people see ---
@@ -255,13 +354,13 @@ class Coordinator:
     def _tell(self, event: object) -> None:
         self._story.append((time.monotonic(), event))
 
-    def _count(self, effects: Effects, messages: int, dead: list[tuple[Delivery, str]], oldest: float | None) -> None:
-        metrics, counted = self._metrics, effects.counted
+    def _count(self, batch: _Batch) -> None:
+        metrics, counted = self._metrics, batch.effects.counted
         metrics.batches.inc()
-        metrics.batch_messages.observe(messages)
-        if oldest is not None:
-            metrics.ledger_lag.set(time.monotonic() - oldest)
-        for _, reason in dead:
+        metrics.batch_messages.observe(len(batch.done))
+        if batch.oldest is not None:
+            metrics.ledger_lag.set(time.monotonic() - batch.oldest)
+        for _, reason in batch.dead:
             _LOG.warning("a message was refused: %s", reason)
             metrics.dead_letters.labels(reason.partition(":")[0]).inc()
         for name, milliseconds in counted.queued:

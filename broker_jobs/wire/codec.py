@@ -30,7 +30,25 @@ _NAMES: Final = {"Mapping": Mapping, "Value": Value}
 _Part = TypeVar("_Part")
 
 Encoder = Callable[[Any], object]
-Decoder = Callable[[object, str], Any]
+Decoder = Callable[[object], Any]
+
+
+class _Misfit(Exception):
+    """Data that is not of the kind it should be.
+
+    Attributes:
+        path: where in the message, such as ``.tasks.work``; put together on the way up, so that what fits costs nothing
+        problem: what follows the path in the message
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.path = ""
+        self.problem = problem
+
+    def inside(self, name: str) -> _Misfit:
+        """The same, seen from one level higher."""
+        self.path = f".{name}{self.path}"
+        return self
 
 
 def pack(value: object) -> bytes:
@@ -64,7 +82,7 @@ def encode(message: Message) -> bytes:
 
 def decode(data: bytes | memoryview) -> Message:
     """The message in these bytes; `DecodeError` for any others."""
-    return cast("Message", _MESSAGE[1](unpack(data), "message"))
+    return cast("Message", _read(_MESSAGE[1], data, "message"))
 
 
 def encode_part(part: object) -> bytes:
@@ -76,11 +94,18 @@ def encode_part(part: object) -> bytes:
 def decode_part(kind: type[_Part], data: bytes) -> _Part:
     """What `encode_part` wrote, of this class; `DecodeError` for any other bytes."""
     hashable: Any = kind
-    return cast("_Part", _class_codec(hashable)[1](unpack(data), kind.__name__))
+    return cast("_Part", _read(_class_codec(hashable)[1], data, kind.__name__))
 
 
-def _bad(where: str, wanted: str, raw: object) -> DecodeError:
-    return DecodeError(f"{where} must be {wanted}, not {type(raw).__name__}")
+def _read(decoder: Decoder, data: bytes | memoryview, what: str) -> object:
+    try:
+        return decoder(unpack(data))
+    except _Misfit as misfit:
+        raise DecodeError(f"{what}{misfit.path}{misfit.problem}") from misfit.__cause__
+
+
+def _bad(wanted: str, raw: object) -> _Misfit:
+    return _Misfit(f" must be {wanted}, not {type(raw).__name__}")
 
 
 # --- one codec for each kind of annotation --------------------------------------------------------------------------
@@ -91,36 +116,37 @@ def _same(value: object) -> object:
 
 
 def _scalar(kind: type) -> tuple[Encoder, Decoder]:
-    def read(raw: object, where: str) -> object:
+    def read(raw: object) -> object:
         if type(raw) is kind:
             return raw
         if kind is float and type(raw) is int:
             return float(raw)
-        raise _bad(where, kind.__name__, raw)
+        raise _bad(kind.__name__, raw)
 
     return _same, read
 
 
 def _enum(kind: type[Enum]) -> tuple[Encoder, Decoder]:
-    def read(raw: object, where: str) -> Enum:
+    def read(raw: object) -> Enum:
         try:
             return kind(raw)
         except ValueError:
-            raise DecodeError(f"{where} cannot be {str(raw)[:100]!r}") from None
+            raise _Misfit(f" cannot be {str(raw)[:100]!r}") from None
 
     return lambda value: value.value, read
 
 
 def _sequence(item: object) -> tuple[Encoder, Decoder]:
     write_item, read_item = _codec(item)
+    exact = _exact(item)
 
     def write(value: tuple[object, ...]) -> object:
         return list(value) if write_item is _same else [write_item(part) for part in value]
 
-    def read(raw: object, where: str) -> tuple[object, ...]:
+    def read(raw: object) -> tuple[object, ...]:
         if type(raw) is not list:
-            raise _bad(where, "a list", raw)
-        return tuple([read_item(part, where) for part in raw])
+            raise _bad("a list", raw)
+        return tuple([part if type(part) is exact else read_item(part) for part in raw])
 
     return write, read
 
@@ -131,10 +157,10 @@ def _record(items: tuple[object, ...]) -> tuple[Encoder, Decoder]:
     def write(value: tuple[object, ...]) -> object:
         return [encoder(part) for (encoder, _), part in zip(codecs, value, strict=True)]
 
-    def read(raw: object, where: str) -> tuple[object, ...]:
+    def read(raw: object) -> tuple[object, ...]:
         if type(raw) is not list or len(raw) != len(codecs):
-            raise _bad(where, f"a list of {len(codecs)}", raw)
-        return tuple([decoder(part, where) for (_, decoder), part in zip(codecs, raw, strict=True)])
+            raise _bad(f"a list of {len(codecs)}", raw)
+        return tuple([decoder(part) for (_, decoder), part in zip(codecs, raw, strict=True)])
 
     return write, read
 
@@ -145,12 +171,18 @@ def _mapping(item: object) -> tuple[Encoder, Decoder]:
     def write(value: Mapping[str, object]) -> object:
         return {key: write_item(part) for key, part in value.items()}
 
-    def read(raw: object, where: str) -> dict[str, object]:
+    def read(raw: object) -> dict[str, object]:
         if type(raw) is not dict:
-            raise _bad(where, "a map", raw)
-        if any(type(key) is not str for key in raw):
-            raise DecodeError(f"{where} must have texts as keys")
-        return {key: read_item(part, f"{where}.{key[:40]}") for key, part in raw.items()}
+            raise _bad("a map", raw)
+        result: dict[str, object] = {}
+        for key, part in raw.items():
+            if type(key) is not str:
+                raise _Misfit(" must have texts as keys")
+            try:
+                result[key] = read_item(part)
+            except _Misfit as misfit:
+                raise misfit.inside(key[:40]) from misfit.__cause__
+        return result
 
     return write, read
 
@@ -159,6 +191,7 @@ def _union(options: tuple[object, ...]) -> tuple[Encoder, Decoder]:
     """Classes are told apart by their tag, everything else by its type."""
     tagged: list[Any] = [option for option in options if is_dataclass(option)]
     others = [_codec(option) for option in options if not is_dataclass(option)]
+    exact = frozenset(kind for option in options if (kind := _exact(option)) is not None)
     writers: dict[type, tuple[str, Encoder]] = {kind: (kind.tag, _class_codec(kind)[0]) for kind in tagged}
     readers: dict[str, Decoder] = {kind.tag: _class_codec(kind)[1] for kind in tagged}
 
@@ -173,20 +206,25 @@ def _union(options: tuple[object, ...]) -> tuple[Encoder, Decoder]:
         tag, encoder = known
         return {_KIND: tag, **cast("dict[str, object]", encoder(value))}
 
-    def read(raw: object, where: str) -> object:
+    def read(raw: object) -> object:
+        if type(raw) in exact:
+            return raw
         if type(raw) is dict and readers:
             tag = raw.get(_KIND)
             reader = readers.get(tag) if isinstance(tag, str) else None
             if reader is None:
-                raise DecodeError(f"{where} is of an unknown kind: {str(tag)[:100]!r}")
-            return reader(raw, f"{where}.{tag}")
-        problem: DecodeError | None = None
+                raise _Misfit(f" is of an unknown kind: {str(tag)[:100]!r}")
+            try:
+                return reader(raw)
+            except _Misfit as misfit:
+                raise misfit.inside(str(tag)) from misfit.__cause__
+        problem: _Misfit | None = None
         for _, decoder in others:
             try:
-                return decoder(raw, where)
-            except DecodeError as error:
-                problem = error
-        raise problem or _bad(where, "a map", raw)
+                return decoder(raw)
+            except _Misfit as misfit:
+                problem = misfit
+        raise problem or _bad("a map", raw)
 
     return write, read
 
@@ -194,36 +232,51 @@ def _union(options: tuple[object, ...]) -> tuple[Encoder, Decoder]:
 @cache
 def _class_codec(kind: Any) -> tuple[Encoder, Decoder]:
     hints = get_type_hints(kind, None, _NAMES)
-    plan: list[tuple[str, object, Encoder, Decoder]] = []
+    writing: list[tuple[str, object, Encoder]] = []
+    reading: list[tuple[str, object, type | None, Decoder]] = []
     for entry in fields(kind):
         default = entry.default
         if default is MISSING and entry.default_factory is not MISSING:
             default = entry.default_factory()
-        plan.append((entry.name, default, *_codec(hints[entry.name])))
+        encoder, decoder = _codec(hints[entry.name])
+        writing.append((entry.name, default, encoder))
+        reading.append((entry.name, default, _exact(hints[entry.name]), decoder))
 
     def write(value: object) -> object:
         result: dict[str, object] = {}
-        for name, default, encoder, _ in plan:
+        for name, default, encoder in writing:
             part = getattr(value, name)
             if part is not default and (default is MISSING or part != default):
-                result[name] = encoder(part)
+                result[name] = part if encoder is _same else encoder(part)
         return result
 
-    def read(raw: object, where: str) -> object:
+    def read(raw: object) -> object:
         if type(raw) is not dict:
-            raise _bad(where, "a map", raw)
-        given: dict[str, object] = {}
-        for name, default, _, decoder in plan:
-            if name in raw:
-                given[name] = decoder(raw[name], f"{where}.{name}")
-            elif default is MISSING:
-                raise DecodeError(f"{where} lacks {name!r}")
+            raise _bad("a map", raw)
+        parts: list[object] = []
+        for name, default, exact, decoder in reading:
+            part = raw.get(name, MISSING)
+            if part is MISSING:
+                if default is MISSING:
+                    raise _Misfit(f" lacks {name!r}")
+                part = default
+            elif type(part) is not exact:
+                try:
+                    part = decoder(part)
+                except _Misfit as misfit:
+                    raise misfit.inside(name) from misfit.__cause__
+            parts.append(part)
         try:
-            return kind(**given)
+            return kind(*parts)
         except ValidationError as error:
-            raise DecodeError(f"{where}: {error}") from error
+            raise _Misfit(f": {error}") from error
 
     return write, read
+
+
+def _exact(hint: object) -> type | None:
+    """The type of which every value is right as it is, where there is one."""
+    return hint if isinstance(hint, type) and hint in {str, int, float, bool, bytes, type(None)} else None
 
 
 @cache

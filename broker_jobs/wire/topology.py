@@ -201,6 +201,10 @@ class Topology:
         """On `tasks` and `ready`: to a class queue, on `tasks` to the ledger too."""
         return f"{resource_class}.{lane.value}.{partition}"
 
+    def is_direct(self, exchange: str, key: str) -> bool:
+        """Whether a message that came with this key to the ledger went to a class queue, too."""
+        return exchange == self.tasks and not key.startswith(f"{NOBODY}.")
+
     @staticmethod
     def ledger_key(partition: int) -> str:
         """On `tasks`: to the ledger alone."""

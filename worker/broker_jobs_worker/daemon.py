@@ -47,7 +47,7 @@ from broker_jobs_worker.story import tell
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
-    from broker_jobs.broker.port import Delivery, Subscription
+    from broker_jobs.broker.port import Broker, Delivery, Subscription
     from broker_jobs_worker.config import WorkerConfig
     from broker_jobs_worker.executors.port import ExecutionNews, Executor
     from broker_jobs_worker.machine.commands import Command
@@ -73,14 +73,19 @@ class WorkerDaemon:
     Args:
         config: its settings
         executor: makes what runs the tasks
+        lent: a connection of this loop that somebody else closes; without one, it opens its own
     """
 
     def __init__(
-        self, config: WorkerConfig, executor: Callable[[WorkerConfig, str, Callable[[ExecutionNews], None]], Executor] = local_executor
+        self,
+        config: WorkerConfig,
+        executor: Callable[[WorkerConfig, str, Callable[[ExecutionNews], None]], Executor] = local_executor,
+        lent: Broker | None = None,
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
         self._config = config
+        self._lent = lent
         self.name = config.name or fresh_worker_name()
         boot = secrets.token_hex(6)
         now, now_ms, limit = time.monotonic(), time.time_ns() // 1_000_000, config.time_limit
@@ -115,6 +120,9 @@ class WorkerDaemon:
         """
         server = self._serve_metrics()
         try:
+            if self._lent:
+                self._broker = self._lent
+                return await self._work(signals=signals)
             self._broker = await open_broker(self._config.url, name=self.name, timeout=self._config.connect_timeout)
             try:
                 return await self._work(signals=signals)

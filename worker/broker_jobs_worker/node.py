@@ -4,23 +4,22 @@
 no client is attached and nothing is left to do. Clients are attached while they hold a shared lock on ``clients.lock``; a node that
 ends takes that lock for itself first, so a client that comes at that moment waits, and starts the next node.
 
-The coordinator has threads of its own here, the worker has the main one; tasks run in children as always.
+Both live on one event loop and share one connection; tasks run in children as always.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import contextlib
 import fcntl
 import logging
 import os
 import signal
 import sys
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Self
 
+from broker_jobs.broker import open_broker
 from broker_jobs.client.node import CLIENTS_FILE, LOCK_FILE, READY_FILE
 from broker_jobs.config import make_private, resolve, scheme
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
@@ -33,6 +32,7 @@ from broker_jobs_worker.daemon import WorkerDaemon
 if TYPE_CHECKING:
     from io import TextIOWrapper
 
+    from broker_jobs.broker.port import Broker
     from broker_jobs.config import Settings
 
 LINGER: Final = 5.0
@@ -43,9 +43,6 @@ UNREACHABLE: Final = 3
 
 _LOOK: Final = 0.5
 _READY_PATIENCE: Final = 60.0
-_SWITCH_INTERVAL: Final = 0.0005
-"""Seconds after which a thread lets another one run; Python's 5 ms are longer than a whole round trip."""
-
 _log = logging.getLogger("broker_jobs.node")
 
 
@@ -78,15 +75,13 @@ class _Node:
         self._linger: float = arguments.linger
         local = scheme(settings.url) == "sqlite"
         name = fresh_worker_name()
-        self._coordinator = Coordinator(
-            CoordinatorConfig(
-                settings.url,
-                settings.required_key(),
-                f"sqlite:///{settings.home / 'ledger.db'}",
-                namespace=settings.namespace,
-                name=name,
-                durability=Durability.process if local else Durability.power,
-            )
+        self._coordinator_config = CoordinatorConfig(
+            settings.url,
+            settings.required_key(),
+            f"sqlite:///{settings.home / 'ledger.db'}",
+            namespace=settings.namespace,
+            name=name,
+            durability=Durability.process if local else Durability.power,
         )
         self._worker_config = WorkerConfig(
             settings.url,
@@ -96,22 +91,29 @@ class _Node:
             name=name,
             cpus=arguments.cpus,
         )
-        self._stopped_by: BaseException | None = None
-        self._ended = asyncio.Event()
 
     async def run(self) -> int:
         """Work until told to end, or until nothing is left to do; the exit code."""
+        config = self._worker_config
+        broker = await open_broker(config.url, name=config.name or "node", timeout=config.connect_timeout)
+        try:
+            return await self._work(broker)
+        finally:
+            await broker.close()
+
+    async def _work(self, broker: Broker) -> int:
+        """One connection for both halves: what the coordinator publishes, the worker receives in the same transaction, and back."""
         loop = asyncio.get_running_loop()
-        thread = threading.Thread(target=self._coordinate, args=(loop,), name="coordinator")
-        thread.start()
+        coordinator = Coordinator(self._coordinator_config, broker)
+        coordinating = asyncio.ensure_future(coordinator.serve())
         try:
             # The worker needs the coordinator's welcome, so it is the second to begin.
-            await self._coordinator_ready()
-            daemon = WorkerDaemon(self._worker_config)
+            await _ready(coordinator, coordinating)
+            daemon = WorkerDaemon(self._worker_config, lent=broker)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, daemon.drain)
             working = asyncio.ensure_future(daemon.serve())
-            watching = asyncio.ensure_future(self._watch(daemon))
+            watching = asyncio.ensure_future(self._watch(daemon, coordinator, coordinating))
             (self._settings.home / READY_FILE).write_text(f"{os.getpid()}\n", encoding="utf-8")
             _log.info("node %s works for %s", daemon.name, self._settings)
             try:
@@ -120,45 +122,21 @@ class _Node:
                 watching.cancel()
         finally:
             (self._settings.home / READY_FILE).unlink(missing_ok=True)
-            self._coordinator.stop()
-            await asyncio.to_thread(thread.join)
-            if self._stopped_by is not None:
-                raise self._stopped_by
+            coordinator.stop()
+            await coordinating
 
-    def _coordinate(self, loop: asyncio.AbstractEventLoop) -> None:
-        """The coordinator's thread."""
-        try:
-            self._coordinator.run()
-        except BaseException as error:  # noqa: BLE001 (handed to the main thread, which raises it)
-            self._stopped_by = error
-        loop.call_soon_threadsafe(self._ended.set)
-
-    async def _coordinator_ready(self) -> None:
-        ended = asyncio.ensure_future(self._ended.wait())
-        try:
-            for _ in range(int(_READY_PATIENCE / 0.01)):
-                if self._coordinator.ready.is_set():
-                    return
-                await asyncio.wait([ended], timeout=0.01)
-                if ended.done():
-                    break
-        finally:
-            ended.cancel()
-        raise self._stopped_by or BrokerError("the coordinator did not come up in time; the log says more")
-
-    async def _watch(self, daemon: WorkerDaemon) -> None:
+    async def _watch(self, daemon: WorkerDaemon, coordinator: Coordinator, coordinating: asyncio.Future[None]) -> None:
         """End the worker with the coordinator, and a background node when nobody needs it."""
         clients = _Held(self._settings.home / CLIENTS_FILE)
         loop = asyncio.get_running_loop()
         idle_since = loop.time()
-        while not self._ended.is_set():
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._ended.wait(), _LOOK)
+        while not coordinating.done():
+            await asyncio.wait([coordinating], timeout=_LOOK)
             if self._foreground:
                 continue
             if not clients.try_exclusive():
                 idle_since = loop.time()
-            elif not self._coordinator.idle or daemon.busy:
+            elif not coordinator.idle or daemon.busy:
                 clients.release()
                 idle_since = loop.time()
             elif loop.time() - idle_since < self._linger:
@@ -168,8 +146,20 @@ class _Node:
                 _log.info("no client and nothing to do for %g s", self._linger)
                 break
         daemon.drain()
-        if self._ended.is_set():
+        if coordinating.done():
             daemon.drain()
+
+
+async def _ready(coordinator: Coordinator, coordinating: asyncio.Future[None]) -> None:
+    """Return when the coordinator works; raise what ended it."""
+    for _ in range(int(_READY_PATIENCE / 0.01)):
+        if coordinator.ready.is_set():
+            return
+        await asyncio.wait([coordinating], timeout=0.01)
+        if coordinating.done():
+            coordinating.result()
+            break
+    raise BrokerError("the coordinator did not come up in time; the log says more")
 
 
 def main() -> int:
@@ -183,7 +173,6 @@ def main() -> int:
     parser.add_argument("--foreground", action="store_true", help="go on without clients and without work")
     arguments = parser.parse_args()
     start_logging()
-    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         return asyncio.run(_run(arguments))
     except BrokerJobsError as error:

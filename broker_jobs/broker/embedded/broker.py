@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from broker_jobs.broker.embedded.connection import Connection, enter, primary_code
 from broker_jobs.broker.embedded.consuming import Consuming, EmbeddedSubscription, Entry
+from broker_jobs.broker.embedded.directory import URGENCY
 from broker_jobs.broker.embedded.place import Place
 from broker_jobs.broker.embedded.store import Store
 from broker_jobs.broker.embedded.work import Batch, Pending, Work, parts
@@ -326,6 +327,7 @@ class EmbeddedBroker:
 
         def perform(store: Store) -> Entry:
             known = store.readable(queue)
+            subscription.urgency = URGENCY.index(known.kind)
             return Entry(subscription, known.id, store.subscribe(known))
 
         def begin(entry: Entry) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, NamedTuple
 
@@ -23,6 +24,7 @@ class EmbeddedSubscription:
     """A consumer.
 
     Attributes:
+        urgency: of two consumers of a connection, the one with the lower number is served first
         queue_id: of the queue in the file in which `consumer` is entered; 0 where it is not
         unsettled: deliveries that count against the credit
     """
@@ -31,6 +33,7 @@ class EmbeddedSubscription:
     credit: int
     receive: Callable[[Delivery], None]
     stop: Callable[[EmbeddedSubscription, bool], Awaitable[None]]
+    urgency: int = 0
     queue_id: int = 0
     consumer: int = 0
     unsettled: int = 0
@@ -92,7 +95,7 @@ class Consuming:
 
     def add(self, entry: Entry) -> None:
         """Begin with a subscription."""
-        self._subscriptions.append(entry.subscription)
+        bisect.insort(self._subscriptions, entry.subscription, key=lambda each: each.urgency)
         self.entered((entry,))
 
     def remove(self, subscription: EmbeddedSubscription) -> bool:

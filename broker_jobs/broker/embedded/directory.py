@@ -15,8 +15,8 @@ if TYPE_CHECKING:
     from collections.abc import Set as AbstractSet
 
 
-_URGENCY: Final = (QueueKind.tasks, QueueKind.private, QueueKind.ledger, QueueKind.lease, QueueKind.dead)
-"""Who is woken first: a task can start, somebody waits for an answer, the ledger keeps."""
+URGENCY: Final = (QueueKind.tasks, QueueKind.private, QueueKind.ledger, QueueKind.lease, QueueKind.dead)
+"""Who is woken first, and what a connection handles first: a task can start, somebody waits for an answer, the ledger keeps."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Directory:
     def listeners(self, queues: AbstractSet[int]) -> list[str]:
         """Addresses of the connections that consume any of these queues, the most urgent first."""
         # A queue that the transaction has dropped has no kind any more, and no consumers.
-        urgent = sorted(self._kinds.keys() & queues, key=lambda queue: _URGENCY.index(self._kinds[queue]))
+        urgent = sorted(self._kinds.keys() & queues, key=lambda queue: URGENCY.index(self._kinds[queue]))
         owners = dict.fromkeys(owner for queue in urgent for _, owner in self._consumers.get(queue, ()))
         return [self._addresses[owner] for owner in owners if owner in self._addresses]
 

@@ -296,9 +296,10 @@ class Store:
             " WHERE queue = ? AND holder IS NULL ORDER BY id LIMIT ?",
             (queue, most),
         ).fetchall()
-        self._database.executemany(
-            "UPDATE messages SET holder = ? WHERE id = ? AND queue = ?", [(self.connection, number, queue) for number, *_ in rows]
-        )
+        if rows:
+            self._database.executemany(
+                "UPDATE messages SET holder = ? WHERE id = ? AND queue = ?", [(self.connection, number, queue) for number, *_ in rows]
+            )
         return [Claimed(Held(number, queue), exchange, key, body, bool(again)) for number, exchange, key, body, again in rows]
 
     def settle(self, held: Sequence[Held]) -> None:

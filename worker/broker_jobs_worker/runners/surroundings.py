@@ -13,7 +13,6 @@ import sys
 import sysconfig
 from _signal import getsignal  # type: ignore[import-not-found, unused-ignore]  # ten times as fast as the one that makes enumerations
 from functools import cache
-from pathlib import Path
 from resource import getrlimit, setrlimit
 from typing import TYPE_CHECKING, Final
 
@@ -282,6 +281,8 @@ def _rights() -> tuple[tuple[int, int, int], tuple[int, int, int]]:
 @cache
 def _installed() -> tuple[str, ...]:
     places = {sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")} | {*site.getsitepackages()}
+    # In a checkout our own packages lie elsewhere, and are no more the user's for that.
+    places |= {folder for package in ("broker_jobs", "broker_jobs_worker") for folder in sys.modules[package].__path__}
     return tuple(place + os.sep for place in places)
 
 
@@ -299,7 +300,7 @@ def source_files(known: set[str]) -> dict[str, str]:
 def signature(path: str) -> tuple[int, int] | None:
     """Time and size of a file; None where there is none."""
     try:
-        status = Path(path).stat()
+        status = os.stat(path)  # noqa: PTH116 (done for each file of the user's before each job)
     except OSError:
         return None
     return status.st_mtime_ns, status.st_size
