@@ -10,14 +10,15 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 
 from broker_jobs.core import placeholders
 from broker_jobs.core.quantities import milliseconds, size_bytes
-from broker_jobs.core.request import ResourceRequest
+from broker_jobs.core.request import canonical
 from broker_jobs.core.spec import DEFAULT_CRASH_LIMIT, NEVER_START_TWICE, Keep, Lane, Retry, TaskOptions
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Mapping, Sequence
 
     from broker_jobs.core.quantities import Duration, Size
+    from broker_jobs.core.request import ResourceRequest
 
 StrPath = str | os.PathLike[str]
 """A path in a text or a path object."""
@@ -69,7 +70,7 @@ class RunOptions(TypedDict, total=False):
         stdout: file for standard output, relative to the folder, or a `Stdio` (default: the worker's spool)
         stderr: the same for standard error
         priority: of two ready tasks of a job, the one with the higher number starts first (default 0)
-        resources: what it needs of a worker (default: one cpu)
+        resources: what it needs of a worker (default: one cpu); a list is variants in order of preference
         retry: when and how often it is tried again after a failure (default: not)
         time_limit: wall-clock time of its whole process tree: seconds, a timedelta, or a text such as ``"1h30m"``; then it is asked to end
         grace: time between asking it to end, because of a limit or a cancel, and killing it; 0 kills at once (default: 2 seconds)
@@ -82,7 +83,7 @@ class RunOptions(TypedDict, total=False):
     stdout: StrPath | Stdio | None
     stderr: StrPath | Stdio | None
     priority: int
-    resources: ResourceRequest | None
+    resources: ResourceRequest | Sequence[ResourceRequest] | None
     retry: Retry | None
     time_limit: Duration | None
     grace: Duration | None
@@ -92,15 +93,13 @@ class RunOptions(TypedDict, total=False):
 
 def task_options(given: RunOptions, lane: Lane = Lane.normal) -> TaskOptions:
     """The frozen form; `ValidationError`, which names the option, where one is wrong."""
-    resources, retry = given.get("resources"), given.get("retry")
-    if resources is not None and not isinstance(resources, ResourceRequest):
-        raise ValidationError(f"resources must be a ResourceRequest, not {resources!r}")
+    retry = given.get("retry")
     if retry is not None and not isinstance(retry, Retry):
         raise ValidationError(f"retry must be a Retry, such as Retry(max_attempts=3), not {retry!r}")
     time_limit, memory_limit = given.get("time_limit"), given.get("memory_limit")
     stdout, stderr = _stream(given.get("stdout"), "stdout"), _stream(given.get("stderr"), "stderr")
     return TaskOptions(
-        resources=(resources or ResourceRequest()).canonical(),
+        resources=canonical(given.get("resources")),
         lane=lane,
         priority=_priority(given.get("priority", 0)),
         retry=retry,

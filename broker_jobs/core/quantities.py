@@ -89,3 +89,17 @@ def amount(value: float | str, what: str) -> int:
     if scaled != scaled.to_integral_value():
         raise ValidationError(f"{what} may have four decimals at most, not {value!r}")
     return int(scaled)
+
+
+def shown_amount(value: int) -> str:
+    """An amount in 1/10,000 as a person writes it, exactly: ``2.5``."""
+    return f"{value // UNIT}.{value % UNIT:04}".rstrip("0").rstrip(".")
+
+
+_SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
+
+
+def shown_size(size: int) -> str:
+    """Bytes as a person writes them, exactly: ``4GiB``."""
+    power = min((size & -size).bit_length() - 1, 60) // 10 if size else 0
+    return f"{size >> 10 * power}{_SIZES[power]}"

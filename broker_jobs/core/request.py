@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from broker_jobs.core.quantities import UNIT, Size, amount, size_bytes
+from broker_jobs.core.quantities import UNIT, Size, amount, shown_amount, shown_size, size_bytes
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -74,7 +74,7 @@ class Need:
     def __str__(self) -> str:
         if self.policy is Policy.everything:
             return self.policy.value
-        shown = str(self.amount) if self.name == MEMORY else f"{self.amount / UNIT:.4f}".rstrip("0").rstrip(".")
+        shown = str(self.amount) if self.name == MEMORY else shown_amount(self.amount)
         return shown if self.policy is Policy.compact else f"{shown} {self.policy.value}"
 
 
@@ -153,15 +153,6 @@ def _check_order(amounts: tuple[tuple[str, int], ...]) -> None:
         if not RESOURCE_NAME.fullmatch(name) or name <= before or value <= 0:
             raise ValidationError(f"amounts must be positive, each resource once, in the order of their names: {amounts!r}")
         before = name
-
-
-_SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
-
-
-def shown_size(size: int) -> str:
-    """Bytes as a person writes them, exactly: ``4GiB``."""
-    power = min((size & -size).bit_length() - 1, 60) // 10 if size else 0
-    return f"{size >> 10 * power}{_SIZES[power]}"
 
 
 def _shown(variant: Variant) -> str:

@@ -92,6 +92,12 @@ def test_how_many(request_: Request, times: int) -> None:
     assert Pool(has(4, memory=100)).how_many(request_) == times
 
 
+def test_how_many_depends_on_the_groups_where_shares_are_asked_for() -> None:
+    two_by_two = Resources((("cpus", 4 * UNIT),), (("cpus", (("0", "1"), ("2", "3"))),))
+    assert Pool(two_by_two).how_many(ask(1.25)) == 2
+    assert Pool(has(4)).how_many(ask(1.25)) == 3
+
+
 def test_how_many_of_nothing() -> None:
     with pytest.raises(ValidationError, match="a request for nothing"):
         Pool(has(4)).how_many(Request(()))
