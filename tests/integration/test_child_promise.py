@@ -313,6 +313,6 @@ def test_a_crash_is_told_in_words(tmp_path: Path) -> None:
             assert b"Fatal Python error: Segmentation fault" in crash.stderr.tail
             assert b"in segfault" in crash.stderr.tail
             assert "exit code 3 without an answer" in code.outcome.message  # type: ignore[union-attr]
-            assert "exit code 137, by which shells report signal 9 (SIGKILL)" in shell.outcome.message  # type: ignore[union-attr]
+            assert "exit code 137 (for shells: signal 9, SIGKILL)" in shell.outcome.message  # type: ignore[union-attr]
 
     asyncio.run(story())

@@ -15,7 +15,7 @@ from broker_jobs.wire.messages import Call, Program
 from broker_jobs_worker.executors.verdicts import MemoryUp, Stopped, TimeUp, condemned, vanished, with_last_line
 from broker_jobs_worker.runners.failure import TEXT_LIMIT, described, failed_by, tail
 from broker_jobs_worker.runners.program import shown
-from broker_jobs_worker.runners.wording import bytes_words, seconds_words, signal_words
+from broker_jobs_worker.runners.wording import bytes_words, exit_words, seconds_words, signal_words
 
 CALL = Call("f", Inline(Encoding.msgpack, b""))
 PROGRAM = Program((b"tool",))
@@ -35,7 +35,7 @@ def test_a_verdict_is_the_outcome_whatever_was_answered(answer: object) -> None:
 @given(st.integers(0, 255), st.sampled_from([1, 2, 6, 9, 11, 15, 34, 64]))
 def test_any_status_of_a_vanished_child_has_words(code: int, number: int) -> None:
     left = vanished(CALL, code << 8)
-    assert left == Crashed(f"the process of the function ended with exit code {code} without an answer, as by os._exit")
+    assert left == Crashed(f"the process of the function ended with {exit_words(code)} without an answer, as by os._exit")
     killed = vanished(CALL, number)
     assert killed.signal == number
     assert f"killed by signal {number} (" in killed.message

@@ -22,14 +22,14 @@ def signal_words(number: int) -> str:
 
 
 def exit_words(code: int) -> str:
-    """An exit code that is not 0, with what shells mean by it, such as ``exit code 137, by which shells report signal 9 (SIGKILL)``."""
+    """An exit code that is not 0, with what shells mean by it, such as ``exit code 137 (for shells: signal 9, SIGKILL)``."""
     if code in _SHELL_CODES:
-        return f"exit code {code}, by which shells say: {_SHELL_CODES[code]}"
+        return f"exit code {code} (for shells: {_SHELL_CODES[code]})"
     try:
         name = signal.Signals(code - _SHELL_SIGNAL).name
     except ValueError:
         return f"exit code {code}"
-    return f"exit code {code}, by which shells report signal {code - _SHELL_SIGNAL} ({name})"
+    return f"exit code {code} (for shells: signal {code - _SHELL_SIGNAL}, {name})"
 
 
 def vanished_words(what: str, status: int | None) -> str:
