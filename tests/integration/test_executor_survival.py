@@ -86,6 +86,19 @@ def test_nothing_outlives_a_worker_that_is_killed(tmp_path: Path) -> None:
         until(lambda: not living([*pids, *daemons]), "the guardian, children or daemons are left")
 
 
+def test_nothing_outlives_a_worker_and_its_guardian_that_are_killed_at_once(tmp_path: Path) -> None:
+    with driver(tmp_path) as (process, pids):
+        daemons = left_by(tmp_path)
+        guardian = pids[0]
+        # While it is stopped, the worker cannot end what the guardian guarded.
+        process.send_signal(signal.SIGSTOP)
+        os.kill(guardian, signal.SIGKILL)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        until(lambda: not carrying(f"{MARK}={tmp_path}"), "processes with the mark are left")
+        until(lambda: not living([*pids, *daemons]), "children or daemons are left")
+
+
 def test_nothing_outlives_an_executor_that_is_closed(tmp_path: Path) -> None:
     async def story() -> list[int]:
         async with bench(tmp_path) as b:

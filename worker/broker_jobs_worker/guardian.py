@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Final
 from broker_jobs.wire.codec import decode_part, encode_part
 from broker_jobs_worker.processes import (
     CONTROL_FD,
+    KILL_INTERVAL,
     PACKET,
     become_subreaper,
+    end_everything,
     family,
     look,
     processes,
@@ -54,8 +56,6 @@ from broker_jobs_worker.runners.protocol import (
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-KILL_INTERVAL: Final = 0.002
-"""Seconds between two looks at a tree that is to be gone."""
 WATCH_INTERVAL: Final = 0.2
 """Seconds between two looks at memory."""
 CLEAN_LOOKS: Final = 2
@@ -246,20 +246,6 @@ class Guardian:
             if used > watched.limit and not watched.reported:
                 watched.reported = True
                 self._report(Over(pid, used))
-
-
-def end_everything() -> None:
-    """Kill every descendant until none is left."""
-    while True:
-        strike([os.getpid()])
-        while True:
-            try:
-                pid, _ = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                break
-        time.sleep(KILL_INTERVAL)
 
 
 def close_inherited() -> None:

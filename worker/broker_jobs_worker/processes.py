@@ -28,6 +28,9 @@ _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _MARK: Final = b"BROKER_JOBS_EXECUTION="
 _PATIENCE: Final = 5.0
 
+KILL_INTERVAL: Final = 0.002
+"""Seconds between two looks at a tree that is to be gone."""
+
 
 @dataclass(frozen=True, slots=True)
 class Process:
@@ -131,6 +134,20 @@ def strike(roots: Collection[int], spared: Collection[int] = ()) -> Counter[int]
     return found
 
 
+def end_everything() -> None:
+    """Kill every descendant until none is left."""
+    while True:
+        strike([os.getpid()])
+        while True:
+            try:
+                pid, _ = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                break
+        time.sleep(KILL_INTERVAL)
+
+
 def send(pid: int, number: int) -> None:
     """Send a signal to a process that may have ended meanwhile, or have become another user's."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
@@ -173,10 +190,10 @@ def exterminate(roots: Collection[int], executions: Collection[str]) -> None:
     for pid in roots:
         send(pid, signal.SIGSTOP)
     while strike(roots) and time.monotonic() < deadline:
-        time.sleep(0.002)
+        time.sleep(KILL_INTERVAL)
     left: Collection[int] = roots
     while left and time.monotonic() < deadline:
         for pid in left:
             send(pid, signal.SIGKILL)
-        time.sleep(0.002)
+        time.sleep(KILL_INTERVAL)
         left = [process.pid for process in processes() if process.alive and process.pid in roots] + marked(executions)

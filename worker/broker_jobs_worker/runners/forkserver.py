@@ -18,7 +18,7 @@ import types
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.wire.codec import encode_part
-from broker_jobs_worker.processes import PACKET
+from broker_jobs_worker.processes import PACKET, become_subreaper, end_everything
 from broker_jobs_worker.runners import child
 from broker_jobs_worker.runners.protocol import Forked, FromServer, Reaped, Up, warm_up
 
@@ -54,16 +54,15 @@ def serve(link: socket.socket) -> None:
             reading.recv(4096)
             _reap(link, children)
         if link.fileno() in events:
-            data, fds, _, _ = socket.recv_fds(link, PACKET, 1)
-            if not data:
+            fds = _order(link)
+            if fds is None:
                 break
-            for fd in fds:
-                os.set_inheritable(fd, False)
             pid = _fork(fds, (link, reading, writing))
             children.add(pid)
-            link.send(encode_part(FromServer(Forked(pid))))
-    for pid in children:
-        os.kill(pid, signal.SIGKILL)
+            _tell(link, Forked(pid))
+    # The worker is gone. Its guardian ends everything; but it may have been killed with it.
+    become_subreaper()
+    end_everything()
 
 
 def _reap(link: socket.socket, children: set[int]) -> None:
@@ -72,9 +71,24 @@ def _reap(link: socket.socket, children: set[int]) -> None:
         if pid == 0:
             return
         children.discard(pid)
-        # A parent that is gone does not listen; the end of its socket is noticed next.
-        with contextlib.suppress(ConnectionError):
-            link.send(encode_part(FromServer(Reaped(pid, status))))
+        _tell(link, Reaped(pid, status))
+
+
+def _order(link: socket.socket) -> list[int] | None:
+    """The socket for a child that is to be made; None when the parent is gone."""
+    try:
+        data, fds, _, _ = socket.recv_fds(link, PACKET, 1)
+    except ConnectionError:  # it has left something unread
+        return None
+    for fd in fds:
+        os.set_inheritable(fd, False)
+    return fds if data else None
+
+
+def _tell(link: socket.socket, report: Forked | Reaped) -> None:
+    # A parent that is gone does not listen; the end of its socket is noticed next.
+    with contextlib.suppress(ConnectionError):
+        link.send(encode_part(FromServer(report)))
 
 
 def _fork(fds: Sequence[int], ours: Sequence[socket.socket]) -> int:
