@@ -39,6 +39,11 @@ def new_name(prefix: str) -> str:
     return f"{prefix}-{secrets.token_hex(8)}"
 
 
+def made_ms(job_id: str) -> int:
+    """When a job id was made, in milliseconds since 1970."""
+    return int(job_id[:12], 16)
+
+
 def short(job_id: str) -> str:
     """The last 8 digits of a job id, as shown to people."""
     return job_id[-SHORT_DIGITS:]

@@ -63,12 +63,15 @@ from broker_jobs.wire.messages import (
     Forgotten,
     GetChanges,
     GetOutput,
+    GetOutputs,
     GetWorkers,
     JobInfo,
     JobList,
     ListJobs,
     Output,
+    Outputs,
     Program,
+    ReadOutput,
     Refusal,
     Refused,
     Role,
@@ -156,6 +159,13 @@ class _Job:
             outcome=outcome,
         )
 
+    def output(self, number: int) -> TaskOutput:
+        """All that a task has printed."""
+        stdout, stderr = self.outputs.get(number, (b"", b""))
+        record = self.machine.tasks[number]
+        whole = Output(stdout, len(stdout)), Output(stderr, len(stderr))
+        return TaskOutput(record.state, *whole, task=number, attempt=record.attempt, worker=WORKER)
+
 
 class InMemoryLink:
     """Ledger and worker of an `InMemoryClient`: takes signed chunks, runs them when their job is whole, answers questions."""
@@ -240,19 +250,20 @@ class InMemoryLink:
                 return Cluster(WORKER)
             case EndWorkers():
                 return EndingWorkers()
-            case GetChanges(job=name) | GetOutput(job=name) | CancelTasks(job=name):
+            case GetChanges(job=name) | GetOutput(job=name) | GetOutputs(job=name) | ReadOutput(job=name) | CancelTasks(job=name):
                 return self._about(self._jobs[name], question) if name in self._jobs else _missing(name)
             case _:
                 assert_never(question)
 
-    def _about(self, job: _Job, question: GetChanges | GetOutput | CancelTasks) -> Answer:
+    def _about(self, job: _Job, question: GetChanges | GetOutput | GetOutputs | ReadOutput | CancelTasks) -> Answer:
         match question:
             case GetChanges(job=name, tasks=only, values=values):
                 numbers = job.tasks if only is None else [number for number in only if number in job.tasks]
                 return Changes(job.info(name), 1, tuple(job.task(number, values=values) for number in numbers))
-            case GetOutput(task=number):
-                stdout, stderr = job.outputs.get(number, (b"", b""))
-                return TaskOutput(job.machine.tasks[number].state, Output(stdout, len(stdout)), Output(stderr, len(stderr)))
+            case GetOutput(task=number) | ReadOutput(task=number):
+                return job.output(number)
+            case GetOutputs(tasks=wanted):
+                return Outputs(tuple(job.output(number) for number in wanted if number in job.tasks), len(wanted))
             case CancelTasks(tasks=tasks):
                 return CancelResult(ended_already=len(job.tasks if tasks is None else tasks))
             case _:

@@ -8,6 +8,7 @@ from typing import Annotated, Final
 import typer
 
 from broker_jobs.cli import show
+from broker_jobs.cli.cat import cat
 from broker_jobs.cli.options import (
     WORK_FAILED,
     JobArgument,
@@ -20,7 +21,6 @@ from broker_jobs.cli.options import (
     exit_codes,
     out,
     show_ended,
-    task_ref,
     wait_for,
 )
 from broker_jobs.core.states import JobState, TaskState
@@ -86,32 +86,7 @@ def progress(
             sys.exit(WORK_FAILED)
 
 
-@app.command("cat")
-def cat(
-    job: JobArgument,
-    task: Annotated[
-        str | None,
-        typer.Argument(metavar="TASK", help="Its number, its name, or '[7]' for the array's id 7; without it, every task in order."),
-    ] = None,
-    url: UrlOption = None,
-    namespace: NamespaceOption = None,
-    output: OutputOption = OutputFormat.table,
-    stderr: Annotated[bool, typer.Option("--stderr", metavar="", help="Standard error instead of standard output.")] = False,
-) -> None:
-    """Print what tasks have printed, byte for byte; waits for their end."""
-    with exit_codes(), connect(url, namespace) as client:
-        found = client.job(job)
-        numbers = [one.number for one in found.tasks()] if task is None else [found.number(task_ref(task))]
-        texts: dict[str, str] = {}
-        for number in numbers:
-            data = found.stderr(number) if stderr else found.stdout(number)
-            if output is OutputFormat.json:
-                texts[str(number)] = data.decode(errors="replace")
-            else:
-                sys.stdout.buffer.write(data)
-                sys.stdout.buffer.flush()
-        if output is OutputFormat.json:
-            show.write_json(texts)
+app.command("cat")(cat)
 
 
 @app.command("cancel")

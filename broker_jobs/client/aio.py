@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 from functools import partial
-from typing import TYPE_CHECKING, Any, ParamSpec, Self, TypeVar, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
 from broker_jobs.client import inquiry
 from broker_jobs.client.client import Client
@@ -241,14 +241,17 @@ class AsyncSubmittedJob:
         return await self._ask(inquiry.task_errors)
 
     async def stdout(self, task: TaskRef, *, timeout: float | None = None) -> bytes:
-        """What a task has printed, once it has ended."""
-        found = await self._ask(lambda core, job: inquiry.output(core, job, task, timeout))
-        return await asyncio.to_thread(inquiry.whole, found.stdout, found.host)
+        """What a task has printed, once it has ended, from wherever it ran; as `SubmittedJob.stdout`."""
+        return inquiry.all_of(await self._ask(lambda core, job: inquiry.output(core, job, task, timeout)), task)
 
     async def stderr(self, task: TaskRef, *, timeout: float | None = None) -> bytes:
         """What a task has printed to standard error."""
-        found = await self._ask(lambda core, job: inquiry.output(core, job, task, timeout))
-        return await asyncio.to_thread(inquiry.whole, found.stderr, found.host)
+        return inquiry.all_of(await self._ask(lambda core, job: inquiry.output(core, job, task, timeout, stderr=True)), task)
+
+    async def follow(self, task: TaskRef, stream: Literal["stdout", "stderr"] = "stdout") -> AsyncIterator[bytes]:
+        """What a task prints, as it does, from its beginning to its end."""
+        async for data in self._iterate(lambda core, job: inquiry.follow(core, job, task, stderr=stream == "stderr")):
+            yield data
 
     async def cancel(self, reason: str = "", *, tasks: Sequence[TaskRef] | None = None) -> CancelResult:
         """End the job, or these tasks of it."""

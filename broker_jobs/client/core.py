@@ -18,7 +18,7 @@ from broker_jobs.client.jobview import JobView, ending_of
 from broker_jobs.client.link import PATIENCE
 from broker_jobs.core.states import ENDED, JOB_ENDED
 from broker_jobs.errors import BrokerJobsError, ClientClosed, CoordinatorUnavailable, TaskNotFound
-from broker_jobs.wire.messages import CancelResult, CancelTasks, Changes, FindJob, ForgetJobs, GetChanges, GetOutput, JobInfo, TaskOutput
+from broker_jobs.wire.messages import CancelResult, CancelTasks, Changes, FindJob, ForgetJobs, GetChanges, JobInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -221,11 +221,6 @@ class Core:
                 if changes.info.state in JOB_ENDED:
                     return
                 await asyncio.sleep(_PAUSE)
-
-    async def output(self, followed: Followed, number: int) -> TaskOutput:
-        """What a task has printed, once it has ended."""
-        await self.ending(followed, number)
-        return await self.ask(GetOutput(followed.id, number), TaskOutput)
 
     async def cancel(self, job: str, tasks: tuple[int, ...] | None, reason: str, *, unstarted_only: bool = False) -> CancelResult:
         """End a job, or some of its tasks."""

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import warnings
+from contextlib import aclosing
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from broker_jobs.client.authoring import Task
 from broker_jobs.client.jobview import only
+from broker_jobs.client.output import parts, whole
 from broker_jobs.client.results import MOST_SHOWN, summary, task_error
 from broker_jobs.core.outcome import Failed
 from broker_jobs.core.states import JOB_ENDED, JobState, TaskState
 from broker_jobs.errors import ValidationError
-from broker_jobs.host import host_identity
 from broker_jobs.ids import short
 
 if TYPE_CHECKING:
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
     from broker_jobs.client.core import Core
     from broker_jobs.client.followed import Followed
     from broker_jobs.client.jobview import Ending
+    from broker_jobs.client.output import Whole
     from broker_jobs.client.results import TaskError
-    from broker_jobs.wire.messages import CancelResult, Output, TaskInfo, TaskOutput
+    from broker_jobs.wire.messages import CancelResult, TaskInfo
 
 _Result = TypeVar("_Result")
 
@@ -95,23 +97,30 @@ async def ended(core: Core, job: Followed, timeout: float | None) -> None:
     await within(timeout, core.ended(job), f"job {short(job.id)} has not ended")
 
 
-async def output(core: Core, job: Followed, task: TaskRef, timeout: float | None) -> TaskOutput:
-    """What a task has printed, once it has ended."""
+async def output(core: Core, job: Followed, task: TaskRef, timeout: float | None, *, stderr: bool = False) -> Whole:
+    """One stream of a task, once that has ended."""
 
-    async def wait() -> TaskOutput:
-        return await core.output(job, await number_of(core, job, task))
+    async def wait() -> Whole:
+        return await whole(core, job, await number_of(core, job, task), stderr=stderr)
 
     return await within(timeout, wait(), f"the output of task {_named(task)} of job {short(job.id)} did not come")
 
 
-def whole(found: Output, host: str) -> bytes:
-    """One stream: all of it where its file is on this host, else its tail."""
-    if found.path and found.size > len(found.tail) and host == host_identity():
-        try:
-            return Path(found.path).read_bytes()
-        except OSError:
-            pass  # the worker has ended and removed it; the tail is what is left
-    return found.tail
+async def follow(core: Core, job: Followed, task: TaskRef, *, stderr: bool) -> AsyncIterator[bytes]:
+    """What a task prints, as it does, until it has ended."""
+    number = await number_of(core, job, task)
+    async with aclosing(parts(core, job, number, stderr=stderr, follow=True)) as found:
+        async for part in found:
+            if part.data:
+                yield part.data
+
+
+def all_of(found: Whole, task: TaskRef) -> bytes:
+    """The bytes, with a warning where some are missing."""
+    if found.lost:
+        text = f"the first {found.lost} bytes of the output of task {_named(task)} are gone: its worker keeps them for a while only"
+        warnings.warn(text, stacklevel=3)
+    return found.data
 
 
 async def cancel(core: Core, job: Followed, reason: str, tasks: Sequence[TaskRef] | None) -> CancelResult:

@@ -28,7 +28,7 @@ from broker_jobs.errors import (
     WorkerNotFound,
 )
 from broker_jobs.ids import new_name, partition_of
-from broker_jobs.wire.messages import JobNews, Refusal, Refused, Reply, Request, Response, Role
+from broker_jobs.wire.messages import JobNews, Piece, Refusal, Refused, Reply, Request, Response, Role
 from broker_jobs.wire.signing import Signer
 from broker_jobs.wire.topology import PARTITIONS, Topology
 
@@ -299,7 +299,7 @@ class BrokerLink:
                     self._listener.heard(reply)
                 case JobNews(info=info), Role.coordinator:
                     self._listener.told(info)
-                case Response(request=name, answer=answer), Role.coordinator:
+                case Response(request=name, answer=answer), role if role is Role.coordinator or _may_say(role, answer):
                     _, answered = self._asked.get(name, (None, None))
                     if answered and not answered.done():
                         answered.set_result(answer)
@@ -329,6 +329,11 @@ class BrokerLink:
         task = asyncio.ensure_future(_logged(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def _may_say(role: Role, answer: Answer) -> bool:
+    """Whether a worker answers this itself."""
+    return role is Role.worker and isinstance(answer, Piece)
 
 
 async def _logged(work: Awaitable[object]) -> None:

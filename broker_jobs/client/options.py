@@ -75,6 +75,8 @@ class RunOptions(TypedDict, total=False):
         time_limit: wall-clock time of its whole process tree: seconds, a timedelta, or a text such as ``"1h30m"``; then it is asked to end
         grace: time between asking it to end, because of a limit or a cancel, and killing it; 0 kills at once (default: 2 seconds)
         memory_limit: memory of its whole process tree: bytes or a text such as ``"4 GiB"``
+        output_limit: what it may print to standard output and error together: bytes or a text such as ``"10 MiB"``; of one that prints more
+            the end is kept, and it fails (default: it goes on, and of more than 64 MiB a stream the end is kept)
         crash_limit: it fails when it has crashed this often: a number, ``"never"`` (start twice) or ``"unlimited"`` (default 5)
     """
 
@@ -88,6 +90,7 @@ class RunOptions(TypedDict, total=False):
     time_limit: Duration | None
     grace: Duration | None
     memory_limit: Size | None
+    output_limit: Size | None
     crash_limit: int | Literal["never", "unlimited"]
 
 
@@ -96,7 +99,7 @@ def task_options(given: RunOptions, lane: Lane = Lane.normal) -> TaskOptions:
     retry = given.get("retry")
     if retry is not None and not isinstance(retry, Retry):
         raise ValidationError(f"retry must be a Retry, such as Retry(max_attempts=3), not {retry!r}")
-    time_limit, memory_limit = given.get("time_limit"), given.get("memory_limit")
+    time_limit, memory_limit, output_limit = given.get("time_limit"), given.get("memory_limit"), given.get("output_limit")
     stdout, stderr = _stream(given.get("stdout"), "stdout"), _stream(given.get("stderr"), "stderr")
     return TaskOptions(
         resources=canonical(given.get("resources")),
@@ -113,6 +116,7 @@ def task_options(given: RunOptions, lane: Lane = Lane.normal) -> TaskOptions:
         grace=_grace(given.get("grace")),
         keep_stdout=Keep(stdout.keep),
         keep_stderr=Keep(stderr.keep),
+        output_limit=None if output_limit is None else size_bytes(output_limit, "output_limit"),
     )
 
 

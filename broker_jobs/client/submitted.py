@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from broker_jobs.client import inquiry
 from broker_jobs.client.results import value_of
@@ -113,19 +113,28 @@ class SubmittedJob:
         return self._ask(inquiry.task_errors)
 
     def stdout(self, task: TaskRef, *, timeout: float | None = None) -> bytes:
-        """What a task has printed, once it has ended: all of it where its file is on this host, else the last 64 KiB.
+        """What a task has printed, once it has ended, from wherever it ran.
+
+        All of it while a worker of that host serves this broker, up to 64 MiB (of more the end); else its last 64 KiB.
+        Where something is missing, a `UserWarning` says how much.
 
         Raises:
             TimeoutError: it has not ended after `timeout` seconds
             TaskNotFound: the job has no such task
         """
-        found = self._ask(lambda core, job: inquiry.output(core, job, task, timeout))
-        return inquiry.whole(found.stdout, found.host)
+        return inquiry.all_of(self._ask(lambda core, job: inquiry.output(core, job, task, timeout)), task)
 
     def stderr(self, task: TaskRef, *, timeout: float | None = None) -> bytes:
         """What a task has printed to standard error; as `stdout`."""
-        found = self._ask(lambda core, job: inquiry.output(core, job, task, timeout))
-        return inquiry.whole(found.stderr, found.host)
+        return inquiry.all_of(self._ask(lambda core, job: inquiry.output(core, job, task, timeout, stderr=True)), task)
+
+    def follow(self, task: TaskRef, stream: Literal["stdout", "stderr"] = "stdout") -> Iterator[bytes]:
+        """What a task prints, as it does, from its beginning to its end; of one that is tried again, each attempt.
+
+        Raises:
+            TaskNotFound: the job has no such task
+        """
+        return self.client.runtime.iterate(lambda core: inquiry.follow(core, self.joined(core), task, stderr=stream == "stderr"))
 
     def cancel(self, reason: str = "", *, tasks: Sequence[TaskRef] | None = None) -> CancelResult:
         """End the job: what waits does not start, what runs is stopped.

@@ -95,6 +95,8 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
             if isinstance(message, Hello):
                 _numbers((message.pid,), "pid")
                 _numbers((message.started_ms, message.ends_ms or 0), "a time", LATEST_MS)
+                for job in message.kept:
+                    _job(job)
         case Token():
             _require(opened, Role.worker)
             _at(exchange, topology.returned)

@@ -122,6 +122,8 @@ class Jobs:
             self._forgotten[facts.id] = None
             if facts.store is not None:
                 batch.effects.forget.append((facts.store, facts.id))
+        # What belongs to a client alone comes and goes by the thousand; workers hear of its end at their next hello.
+        self._mailer.jobs_forgotten(batch, [facts.id for facts in jobs if not facts.ephemeral])
         while len(self._forgotten) > REMEMBERED:
             del self._forgotten[next(iter(self._forgotten))]
         batch.writes.jobs_done.extend(facts.key for facts in jobs)

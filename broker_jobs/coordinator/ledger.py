@@ -16,12 +16,13 @@ from broker_jobs.coordinator.intake import Intake
 from broker_jobs.coordinator.jobs import Jobs
 from broker_jobs.coordinator.mailer import Mailer
 from broker_jobs.coordinator.reconcile import Inventory, Reconciler
-from broker_jobs.coordinator.replies import Replies
+from broker_jobs.coordinator.replies import STALE_MS, Replies
 from broker_jobs.coordinator.requests import Requests
 from broker_jobs.coordinator.store import WorkerRow, Writes
 from broker_jobs.coordinator.workers import AskDrain, AskHello, Drop, Greet, Lose, Save, Worker, Workers, WorkerState
 from broker_jobs.core.job import JobVoided
 from broker_jobs.core.states import TaskState
+from broker_jobs.ids import made_ms
 from broker_jobs.wire.messages import (
     Chunk,
     Goodbye,
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
 
 KEEP_HOUSE: Final = 60.0
 """Seconds between two rounds of what has no hurry, at most."""
+
+MOST_KEPT: Final = 1000
+"""Jobs of which a worker says that it keeps output."""
 
 MOST_FORGOTTEN: Final = 200
 """Old jobs that one round drops."""
@@ -249,7 +253,14 @@ class Ledger:
             if (job.facts.id, number, job.machine.tasks[number].attempt) not in held:
                 self.jobs.lose_task(batch, job, number)
         revoked = tuple(revocation for item in sorted(held) if (revocation := self._revoked(*item)) is not None)
-        self._mailer.welcome(batch, Welcome(hello.worker, hello.boot, self._classes.open(), revoked))
+        gone = tuple(job for job in hello.kept[:MOST_KEPT] if self._is_gone(job))
+        self._mailer.welcome(batch, Welcome(hello.worker, hello.boot, self._classes.open(), revoked, gone))
+
+    def _is_gone(self, job: str) -> bool:
+        """Whether a job was forgotten; what is not known and young may just not have come yet."""
+        if job in self.jobs.live or self.jobs.forgotten(job):
+            return job not in self.jobs.live
+        return self._store.look.job(job) is None and made_ms(job) + STALE_MS < self._batch.now_ms
 
     def _revoked(self, job_id: str, number: int, attempt: int) -> Revocation | None:
         """Why an attempt must stop, or None: what is not known here may just not have come yet."""

@@ -13,6 +13,8 @@ from broker_jobs.wire.messages import (
     DrainAsked,
     HelloAsked,
     JobNews,
+    JobsForgotten,
+    OutputAsked,
     Response,
     Revocation,
     Revoked,
@@ -22,6 +24,8 @@ from broker_jobs.wire.messages import (
 from broker_jobs.wire.topology import EVERYONE, Topology
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from broker_jobs.coordinator.effects import Batch
     from broker_jobs.wire.messages import Answer, JobInfo, Message, ResourceClass
     from broker_jobs.wire.signing import Signer
@@ -82,6 +86,15 @@ class Mailer:
     def class_opened(self, batch: Batch, resource_class: ResourceClass) -> None:
         """To all workers."""
         self._send(batch, self._topology.control, EVERYONE, ClassOpened(resource_class))
+
+    def ask_output(self, batch: Batch, worker: str, asked: OutputAsked) -> None:
+        """To the worker that has it; it answers to the client."""
+        self._send(batch, self._topology.control, worker, asked)
+
+    def jobs_forgotten(self, batch: Batch, jobs: Sequence[str]) -> None:
+        """To all workers."""
+        for start in range(0, len(jobs), MOST_REVOCATIONS):
+            self._send(batch, self._topology.control, EVERYONE, JobsForgotten(tuple(jobs[start : start + MOST_REVOCATIONS])))
 
     def revoke(self, batch: Batch, revocations: list[Revocation], worker: str = EVERYONE) -> None:
         """To a worker, or to all."""

@@ -12,17 +12,22 @@ from broker_jobs.core.resources import Pool
 from broker_jobs.core.states import ENDED, JOB_ENDED, TaskState
 from broker_jobs.ids import FEWEST_DIGITS, short
 from broker_jobs.wire.codec import decode_part
-from broker_jobs.wire.messages import Changes, JobInfo, JobList, Output, Refusal, Refused, TaskInfo, TaskOutput
+from broker_jobs.wire.messages import Changes, JobInfo, JobList, Output, Outputs, Refusal, Refused, TaskInfo, TaskOutput
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.live import LiveJob
     from broker_jobs.coordinator.store import JobFacts, Lookups, TaskView
     from broker_jobs.coordinator.workers import Worker
     from broker_jobs.core.outcome import Outcome
-    from broker_jobs.wire.messages import GetChanges, GetOutput, ListJobs
+    from broker_jobs.wire.messages import GetChanges, GetOutputs, ListJobs, ReadOutput
 
 MOST_ANSWER_BYTES: Final = 4 * 1024 * 1024
 """An answer with values is cut after so many bytes."""
+
+MOST_OUTPUTS: Final = 1000
+"""Tasks whose output one answer tells."""
+RUNS: Final = frozenset({TaskState.running, TaskState.canceling})
+"""States of a task that is with a worker."""
 
 _KEY_PREFIX: Final = "key:"
 _CANDIDATES: Final = 10
@@ -175,15 +180,52 @@ def _task_info(view: TaskView, classes: list[str], outcome: Outcome | None) -> T
     )
 
 
-def output(look: Lookups, facts: JobFacts, question: GetOutput) -> TaskOutput | Refused:
-    """What a task printed."""
-    view = look.task(facts.key, question.task) if question.task < _NO_NUMBER else None
+def output(look: Lookups, facts: JobFacts, task: int) -> TaskOutput | Refused:
+    """What a task printed, as far as the ledger has it."""
+    view = look.task(facts.key, task) if 0 <= task < _NO_NUMBER else None
     if view is None:
-        return Refused(Refusal.task_not_found, f"job {short(facts.id)} has no task {question.task}")
-    row = look.output(facts.key, question.task)
-    if row is None:
-        return TaskOutput(TaskState(view.state))
-    return TaskOutput(TaskState(view.state), decode_part(Output, row.stdout), decode_part(Output, row.stderr), row.host)
+        return Refused(Refusal.task_not_found, f"job {short(facts.id)} has no task {task}")
+    row = look.output(facts.key, task) if TaskState(view.state) in ENDED else None
+    return TaskOutput(
+        TaskState(view.state),
+        Output() if row is None else decode_part(Output, row.stdout),
+        Output() if row is None else decode_part(Output, row.stderr),
+        "" if row is None else row.host,
+        view.number,
+        view.attempt,
+        view.execution,
+        view.worker,
+    )
+
+
+def outputs(look: Lookups, facts: JobFacts, question: GetOutputs) -> Outputs:
+    """What several tasks printed, until the answer is large enough."""
+    found: list[TaskOutput] = []
+    size = answered = 0
+    for task in question.tasks[:MOST_OUTPUTS]:
+        answer = output(look, facts, task)
+        if isinstance(answer, TaskOutput):
+            size += len(answer.stdout.tail) + len(answer.stderr.tail)
+            if found and size > MOST_ANSWER_BYTES:
+                break
+            found.append(answer)
+        answered += 1
+    return Outputs(tuple(found), answered)
+
+
+def keeper(found: TaskOutput, question: ReadOutput, workers: list[Worker]) -> Worker | None:
+    """The worker that has more of this stream than the ledger: the one where it runs or ran, else another one of that host."""
+    if found.state in ENDED:
+        stream = found.stderr if question.stderr else found.stdout
+        start = question.start if question.execution == found.execution else 0
+        if stream.path is None or (stream.size and start >= stream.size - len(stream.tail)):
+            return None
+    elif found.state not in RUNS:
+        return None
+    return next(
+        (worker for worker in workers if worker.name == found.worker),
+        next((worker for worker in workers if found.host and worker.host == found.host), None),
+    )
 
 
 def active(facts: JobFacts) -> bool:

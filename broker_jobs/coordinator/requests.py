@@ -22,9 +22,12 @@ from broker_jobs.wire.messages import (
     Forgotten,
     GetChanges,
     GetOutput,
+    GetOutputs,
     GetWorkers,
     Held,
     ListJobs,
+    OutputAsked,
+    ReadOutput,
     Refusal,
     Refused,
     WorkerInfo,
@@ -117,9 +120,15 @@ class Requests:
                     self.polls.add(Poll(request, question, facts.id, due))
                     return None
                 return self._changes(facts, question)
-            case GetOutput() as question:
+            case GetOutput(name, task):
+                facts = self._facts(name)
+                return facts if isinstance(facts, Refused) else queries.output(self._store.look, facts, task)
+            case GetOutputs() as question:
                 facts = self._facts(question.job)
-                return facts if isinstance(facts, Refused) else queries.output(self._store.look, facts, question)
+                return facts if isinstance(facts, Refused) else queries.outputs(self._store.look, facts, question)
+            case ReadOutput() as question:
+                facts = self._facts(question.job)
+                return facts if isinstance(facts, Refused) else self._read(batch, request, facts, question)
             case GetWorkers() as question:
                 return self._cluster(question, batch.now_ms)
             case CancelTasks() | ForgetJobs() | EndWorkers():
@@ -133,6 +142,28 @@ class Requests:
 
     def _changes(self, facts: JobFacts, question: GetChanges) -> Answer:
         return queries.changes(self._store.look, facts, self._jobs.live.get(facts.id), question, self._workers.present())
+
+    def _read(self, batch: Batch, request: Request, facts: JobFacts, question: ReadOutput) -> Answer | None:
+        """What the ledger has, or None where a worker is asked, who has more."""
+        found = queries.output(self._store.look, facts, question.task)
+        if isinstance(found, Refused):
+            return found
+        worker = queries.keeper(found, question, self._workers.present())
+        if worker is None:
+            return found
+        stream = found.stderr if question.stderr else found.stdout
+        asked = OutputAsked(
+            request.request,
+            request.reply_to,
+            found.execution,
+            question.stderr,
+            stream.path,
+            question.start if question.execution == found.execution else 0,
+            question.most,
+            min(question.wait_ms, LONGEST_MS),
+        )
+        self._mailer.ask_output(batch, worker.name, asked)
+        return None
 
     def _notes(self, facts: JobFacts) -> tuple[str, ...]:
         live = self._jobs.live.get(facts.id)

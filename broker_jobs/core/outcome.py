@@ -19,6 +19,7 @@ class Cause(StrEnum):
     signal = "signal"
     time_limit = "time limit"
     memory_limit = "memory limit"
+    output_limit = "output limit"
     crash_limit = "crash limit"
     rejected = "rejected"
     """A worker would not run it: security, version, or a resource that nobody has."""

@@ -111,6 +111,7 @@ class TaskOptions:
         stdout: file for standard output instead of the spool; may hold placeholders
         grace: milliseconds between asking it to end and killing it; None is the worker's
         keep_stdout: whether standard output is kept
+        output_limit: bytes, for standard output and error together, in the spool or in files
     """
 
     tag: ClassVar[str] = "options"
@@ -129,3 +130,4 @@ class TaskOptions:
     grace: int | None = None
     keep_stdout: Keep = Keep.always
     keep_stderr: Keep = Keep.always
+    output_limit: int | None = None

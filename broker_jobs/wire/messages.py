@@ -5,8 +5,9 @@ and one that is not known is ignored: so fields can be added, and only added. `T
 message; every other class is a part of one.
 
 Who sends what: submitters send `Chunk` and `Request`; workers send `Hello`, `Heartbeat`, `Reply` and, through their lease
-queue, `Token`; coordinators send `Chunk` (ready ones), `Response`, `Welcome`, `ClassOpened`, `Revoked`, `DrainAsked`
-and `JobNews`. Times are milliseconds since 1970 (``*_ms``).
+queue, `Token`; coordinators send `Chunk` (ready ones), `Response`, `Welcome`, `ClassOpened`, `Revoked`, `DrainAsked`,
+`OutputAsked`, `JobsForgotten` and `JobNews`. To an `OutputAsked` the worker gives the `Response` itself.
+Times are milliseconds since 1970 (``*_ms``).
 """
 
 from __future__ import annotations
@@ -313,6 +314,7 @@ class Hello:
     Attributes:
         group: workers that belong together, by what somebody called them
         ends_ms: when its time is over: it stops then, and what it has not finished goes back
+        kept: jobs of which output lies on its host, the latest ones
     """
 
     tag: ClassVar[str] = "hello"
@@ -328,6 +330,7 @@ class Hello:
     group: str = DEFAULT_GROUP
     started_ms: int = 0
     ends_ms: int | None = None
+    kept: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +390,7 @@ class Welcome:
     Attributes:
         classes: all that have queues
         revoked: of what the worker holds: attempts that are canceled, or that belong to others now
+        forgotten: of the jobs whose output it keeps: those that the ledger does not have any more
     """
 
     tag: ClassVar[str] = "welcome"
@@ -394,6 +398,7 @@ class Welcome:
     boot: str
     classes: tuple[ResourceClass, ...] = ()
     revoked: tuple[Revocation, ...] = ()
+    forgotten: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -434,6 +439,36 @@ class HelloAsked:
 
     tag: ClassVar[str] = "hello asked"
     coordinator: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobsForgotten:
+    """To all workers: nobody will ask for the output of these jobs any more."""
+
+    tag: ClassVar[str] = "jobs forgotten"
+    jobs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class OutputAsked:
+    """To a worker: somebody wants to read output that is with it. Answer: `Response` with a `Piece`, to the client itself.
+
+    Attributes:
+        path: the file where the ledger knows one, for an execution that has ended
+        start: first byte that is wanted
+        most: bytes at most
+        wait_ms: where there is nothing new yet, wait so long for it
+    """
+
+    tag: ClassVar[str] = "output asked"
+    request: str
+    reply_to: str
+    execution: str
+    stderr: bool = False
+    path: str | None = None
+    start: int = 0
+    most: int = 0
+    wait_ms: int = 0
 
 
 # --- questions to the ledger ------------------------------------------------------------------------------------------
@@ -484,6 +519,36 @@ class GetOutput:
     tag: ClassVar[str] = "get output"
     job: str
     task: int
+
+
+@dataclass(frozen=True, slots=True)
+class GetOutputs:
+    """What several tasks printed. Answer: `Outputs`, of the first of them at least; tasks that the job does not have are left out."""
+
+    tag: ClassVar[str] = "get outputs"
+    job: str
+    tasks: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class ReadOutput:
+    """A part of what a task prints, while it runs or later. Answer: a `Piece` of its worker; where no worker has more, a `TaskOutput`.
+
+    Attributes:
+        execution: to which `start` belongs; of any other one, reading begins at its first byte
+        start: first byte that is wanted
+        most: bytes at most
+        wait_ms: where there is nothing new yet, wait so long for it
+    """
+
+    tag: ClassVar[str] = "read output"
+    job: str
+    task: int
+    stderr: bool = False
+    execution: str = ""
+    start: int = 0
+    most: int = 0
+    wait_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -539,7 +604,7 @@ class EndWorkers:
     reason: str = ""
 
 
-Question = FindJob | ListJobs | GetChanges | GetOutput | CancelTasks | ForgetJobs | GetWorkers | EndWorkers
+Question = FindJob | ListJobs | GetChanges | GetOutput | GetOutputs | ReadOutput | CancelTasks | ForgetJobs | GetWorkers | EndWorkers
 
 
 @dataclass(frozen=True, slots=True)
@@ -634,13 +699,50 @@ class Changes:
 
 @dataclass(frozen=True, slots=True)
 class TaskOutput:
-    """What a task printed."""
+    """What a task printed, as far as the ledger has it: nothing before its end.
+
+    Attributes:
+        execution: the one that runs, or whose outcome counts
+    """
 
     tag: ClassVar[str] = "task output"
     state: TaskState
     stdout: Output = Output()
     stderr: Output = Output()
     host: str = ""
+    task: int = 0
+    attempt: int = 0
+    execution: str = ""
+    worker: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Outputs:
+    """What tasks printed: of the tasks that were asked for the first `answered` ones."""
+
+    tag: ClassVar[str] = "outputs"
+    outputs: tuple[TaskOutput, ...] = ()
+    answered: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """Part of a standard stream, from the worker.
+
+    Attributes:
+        start: offset of `data`; later than was asked for where what lay before is dropped
+        size: bytes that the stream has by now
+        ended: it will not have more
+        missing: the worker has nothing of this execution
+    """
+
+    tag: ClassVar[str] = "piece"
+    execution: str
+    start: int = 0
+    data: bytes = b""
+    size: int = 0
+    ended: bool = False
+    missing: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -736,7 +838,7 @@ class Refused:
     candidates: tuple[str, ...] = ()
 
 
-Answer = JobInfo | JobList | Changes | TaskOutput | CancelResult | Forgotten | Cluster | EndingWorkers | Refused
+Answer = JobInfo | JobList | Changes | TaskOutput | Outputs | Piece | CancelResult | Forgotten | Cluster | EndingWorkers | Refused
 
 
 @dataclass(frozen=True, slots=True)
@@ -768,6 +870,8 @@ Message = (
     | Revoked
     | DrainAsked
     | HelloAsked
+    | JobsForgotten
+    | OutputAsked
     | Request
     | Response
     | JobNews

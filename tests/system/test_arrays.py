@@ -41,7 +41,7 @@ def test_an_array_runs_a_task_for_each_chosen_id(own: Daemons) -> None:
     tasks = _parsed(own.run("task", "list", "last", "--output", "json"))
     assert [(task["number"], task["name"]) for task in tasks] == [(0, "sh[30]"), (1, "sh[33]"), (2, "sh[36]")]
     assert own.run("job", "cat", "last").stdout == "30\n33\n36\n"
-    assert own.run("job", "cat", "last", "[33]").stdout == "33\n"
+    assert own.run("job", "cat", "last", "--tasks", "[33]").stdout == "33\n"
     assert _parsed(own.run("task", "info", "last", "sh[36]", "--output", "json"))["number"] == 2
     assert own.run("task", "info", "last", "[31]").returncode == 2
 

@@ -121,7 +121,8 @@ def test_a_job_is_followed_from_other_commands(own: Daemons) -> None:
     assert (task["number"], task["state"], task["attempt"]) == (0, "succeeded", 1)
     assert _parsed(own.run("task", "info", short, "0", "--output", "json"))["outcome"] == {"kind": "succeeded"}
     assert own.run("job", "cat", job[-6:]).stdout == "there\n"
-    assert _parsed(own.run("job", "cat", short, "0", "--stderr", "--output", "json")) == {"0": ""}
+    [printed] = _parsed(own.run("job", "cat", short, "stderr", "--tasks", "0", "--output", "json"))
+    assert (printed["job"], printed["task"], printed["state"], printed["stream"], printed["text"]) == (job, 0, "succeeded", "stderr", "")
 
 
 def test_tables_are_for_people(own: Daemons) -> None:
@@ -207,7 +208,8 @@ def test_misuse_is_told_before_anybody_is_asked(arguments: tuple[str, ...], told
         (("job", "info", "12345678"), 2, "JobNotFound: there is no job whose id ends with '12345678'"),
         (("job", "info", "zz"), 2, "give 'last', a whole id, or at least its last 4 digits"),
         (("task", "info", "last", "7"), 2, "has no task 7"),
-        (("job", "cat", "last", "7"), 2, "has no task 7"),
+        (("job", "cat", "last", "--tasks", "7"), 2, "has no task 7"),
+        (("job", "cat", "last", "7"), 2, "--tasks 7"),
         (("job", "list", "--url", "amqp://nobody.invalid/"), 3, "there is no host of this name"),
         (("coordinator", "start", "--retain", "soon"), 2, "--retain"),
     ],

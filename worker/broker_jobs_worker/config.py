@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import secrets
@@ -9,6 +10,7 @@ import socket
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
+from broker_jobs.config import shown
 from broker_jobs.core.request import ResourceRequest
 from broker_jobs.core.resources import Resources
 from broker_jobs.errors import ValidationError
@@ -49,6 +51,7 @@ class WorkerConfig:
         memory: memory to give to tasks (default: all that this process may use)
         gpus: graphics processors to give to tasks
         resources: further resources and how much of each
+        spool_limit: bytes of long output that are kept on this host for one cluster (default: a tenth of the file system, 16 GiB at most)
         path: folders with modules of users
         metrics_host: address of the numbers
         metrics_port: port of the numbers; 0 for none, ``"auto"`` for any free one
@@ -72,6 +75,7 @@ class WorkerConfig:
     memory: Size | None = None
     gpus: float | str = 0
     resources: Mapping[str, float | str] = field(default_factory=dict)
+    spool_limit: int | None = None
     path: tuple[str, ...] = ()
     metrics_host: str = "127.0.0.1"
     metrics_port: MetricsPort = 0
@@ -89,6 +93,12 @@ class WorkerConfig:
         if not _NAME.fullmatch(self.group):
             raise ValidationError(f"the group of a worker is up to 100 letters, digits, '_' and '-', not {self.group!r}")
         self.total()
+
+    @property
+    def archive(self) -> Path:
+        """Folder for output that is kept: all workers of this host at this broker and in this namespace share it."""
+        place = hashlib.sha256(f"{shown(self.url)} {self.namespace}".encode()).hexdigest()[:16]
+        return self.spool / ".kept" / place
 
     def total(self) -> Resources:
         """What the worker may give to tasks; what is not given is found out."""

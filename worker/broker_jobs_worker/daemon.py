@@ -13,6 +13,7 @@ import secrets
 import signal
 import time
 from collections import deque
+from dataclasses import replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -21,11 +22,13 @@ from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.errors import BrokerError, DecodeError, SecurityError
 from broker_jobs.host import host_identity
 from broker_jobs.metrics import MetricsServer, Pulse, WorkerMetrics
-from broker_jobs.wire.messages import Role, Token
+from broker_jobs.wire.messages import Hello, JobsForgotten, OutputAsked, Response, Role, Token, Welcome
 from broker_jobs.wire.signing import Signer
 from broker_jobs.wire.topology import Topology
 from broker_jobs_worker.config import fresh_worker_name
+from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.local import LocalExecutor
+from broker_jobs_worker.executors.spool import clear_leftovers
 from broker_jobs_worker.intake import read_chunk, read_control
 from broker_jobs_worker.machine.commands import Exit, Publish, Say, Settle, Start, Stop, Subscribe, Unsubscribe
 from broker_jobs_worker.machine.events import (
@@ -42,12 +45,14 @@ from broker_jobs_worker.machine.events import (
 from broker_jobs_worker.machine.state import Identity, Lifetime, Source
 from broker_jobs_worker.machine.worker import WorkerMachine
 from broker_jobs_worker.observer import Observer
+from broker_jobs_worker.readers import Readers
 from broker_jobs_worker.story import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from broker_jobs.broker.port import Broker, Delivery, Subscription
+    from broker_jobs.wire.messages import Piece
     from broker_jobs_worker.config import WorkerConfig
     from broker_jobs_worker.executors.port import ExecutionNews, Executor
     from broker_jobs_worker.machine.commands import Command
@@ -64,7 +69,10 @@ _log = logging.getLogger("broker_jobs.worker")
 
 def local_executor(config: WorkerConfig, name: str, report: Callable[[ExecutionNews], None]) -> Executor:
     """The executor that runs tasks in processes of this host."""
-    return LocalExecutor(report, spool=config.spool / name, path=config.path)
+    config.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
+    clear_leftovers(config.spool)
+    room = usual_room(config.spool) if config.spool_limit is None else config.spool_limit
+    return LocalExecutor(report, spool=config.spool / name, archive=Archive(config.archive, room), path=config.path)
 
 
 class WorkerDaemon:
@@ -97,6 +105,7 @@ class WorkerDaemon:
         self._signer = Signer(config.namespace, config.key)
         self._token = Token(self.name, boot)
         self._executor = executor(config, self.name, self._feed)
+        self._readers = Readers(self._executor, self._show)
         self._metrics = WorkerMetrics(me.total)
         self._observer = Observer(self._metrics)
         self._pulse = Pulse({"worker": self.name, "connected": False})
@@ -237,7 +246,20 @@ class WorkerDaemon:
             self._refuse(delivery, error)
         else:
             self._broker.done(delivery)
-            self._feed(message)
+            match message:
+                case OutputAsked():
+                    self._spawn(self._readers.serve(message))
+                case JobsForgotten(jobs):
+                    self._spawn(self._executor.forget(jobs))
+                case _:
+                    if isinstance(message, Welcome) and message.forgotten:
+                        self._spawn(self._executor.forget(message.forgotten))
+                    self._feed(message)
+
+    def _show(self, asked: OutputAsked, piece: Piece) -> None:
+        """Somebody reads output."""
+        body = self._signer.seal(Response(asked.request, piece), Role.worker)
+        self._publish(None, self._topology.answer_key(asked.reply_to), body)
 
     def _refuse(self, delivery: Delivery, error: DecodeError | SecurityError) -> None:
         kind = "security" if isinstance(error, SecurityError) else "decode"
@@ -256,6 +278,8 @@ class WorkerDaemon:
             case Publish(number, key, message):
                 self._publish(number, key, self._signer.seal(message, Role.worker))
             case Say(message):
+                if isinstance(message, Hello):
+                    message = replace(message, kept=self._executor.kept())
                 self._publish(None, self._topology.reply_key("", 0), self._signer.seal(message, Role.worker))
             case Settle(delivery):
                 self._broker.done(delivery)

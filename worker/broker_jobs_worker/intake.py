@@ -9,7 +9,19 @@ from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.errors import DecodeError, SecurityError, ValidationError
-from broker_jobs.wire.messages import Call, Chunk, ClassOpened, DrainAsked, HelloAsked, Program, Revoked, Role, Welcome
+from broker_jobs.wire.messages import (
+    Call,
+    Chunk,
+    ClassOpened,
+    DrainAsked,
+    HelloAsked,
+    JobsForgotten,
+    OutputAsked,
+    Program,
+    Revoked,
+    Role,
+    Welcome,
+)
 
 if TYPE_CHECKING:
     from broker_jobs.wire.messages import Task
@@ -37,7 +49,7 @@ def read_chunk(frame: bytes, queue: str, signer: Signer, topology: Topology) -> 
     return chunk
 
 
-def read_control(frame: bytes, signer: Signer) -> Control:
+def read_control(frame: bytes, signer: Signer) -> Control | JobsForgotten | OutputAsked:
     """The control message in a frame.
 
     Raises:
@@ -48,7 +60,7 @@ def read_control(frame: bytes, signer: Signer) -> Control:
     if opened.role is not Role.coordinator:
         raise SecurityError(f"a {opened.role} may not tell workers what to do")
     match opened.message:
-        case Welcome() | ClassOpened() | Revoked() | DrainAsked() | HelloAsked():
+        case Welcome() | ClassOpened() | Revoked() | DrainAsked() | HelloAsked() | JobsForgotten() | OutputAsked():
             return opened.message
         case other:
             raise SecurityError(f"a message {other.tag!r} in a queue of control messages")

@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from collections.abc import Collection
     from pathlib import Path
 
+    from broker_jobs_worker.executors.archive import Archive
     from broker_jobs_worker.executors.server import Environment, Listener
     from broker_jobs_worker.runners.environment import Setup
 
@@ -67,12 +68,14 @@ class Children:
         loop: on which everything happens
         listener: who uses them
         spool: existing folder for what they print
+        archive: takes of that what is kept
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, listener: Listener, spool: Path) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, listener: Listener, spool: Path, archive: Archive) -> None:
         self._loop = loop
         self._listener = listener
         self._spool = spool
+        self._archive = archive
         self._servers: OrderedDict[Environment, Server] = OrderedDict()
         self._all_servers: dict[int, Server] = {}
         self._by_pid: dict[int, Child] = {}
@@ -226,7 +229,7 @@ class Children:
 
     def _fork(self, server: Server) -> None:
         self._made += 1
-        child = Child(server, Capture(self._spool, name_of("child", self._made)))
+        child = Child(server, Capture(self._spool, name_of("child", self._made), self._archive))
         ours, theirs = socket.socketpair()
         child.stream = Stream(self._loop, ours, lambda data: self._on_message(child, data), lambda: self._on_end(child))
         server.children.add(child)

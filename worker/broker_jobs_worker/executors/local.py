@@ -14,16 +14,18 @@ import shutil
 import time
 from typing import TYPE_CHECKING, Final, assert_never
 
-from broker_jobs.core.outcome import Cause, Failed
+from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.host import host_identity
-from broker_jobs.wire.messages import Call, Output, Program
+from broker_jobs.wire.messages import Call, Output, Piece, Program
 from broker_jobs_worker.executors import groups
+from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.children import Children
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
+from broker_jobs_worker.executors.prints import Prints
 from broker_jobs_worker.executors.running import Running, remains
 from broker_jobs_worker.executors.server import Environment
-from broker_jobs_worker.executors.spool import clear_leftovers, file_name
-from broker_jobs_worker.executors.verdicts import MemoryUp, Stopped, TimeUp, Verdict, condemned, vanished, with_last_line
+from broker_jobs_worker.executors.spool import claim, file_name
+from broker_jobs_worker.executors.verdicts import MemoryUp, OutputUp, Stopped, TimeUp, Verdict, condemned, vanished, with_last_line
 from broker_jobs_worker.runners.function import CANCEL_SIGNAL, TIME_SIGNAL
 from broker_jobs_worker.runners.ladder import Step, step
 from broker_jobs_worker.runners.program import TERMINATE_SIGNAL
@@ -41,7 +43,7 @@ from broker_jobs_worker.runners.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Coroutine, Sequence
     from pathlib import Path
 
     from broker_jobs.core.outcome import Outcome
@@ -56,8 +58,6 @@ GRACE: Final = 2.0
 """Seconds between asking a task to end and killing it."""
 MOST_FUNCTIONS: Final = 256
 """A child that knows so many functions forgets them."""
-TRIM_INTERVAL: Final = 1.0
-"""Seconds between two looks at the size of what running tasks have printed."""
 MEMORY_INTERVAL: Final = 0.2
 """Seconds between two looks at whether the kernel has killed a part of a task."""
 _CLOSING_PATIENCE: Final = 10.0
@@ -70,6 +70,7 @@ class LocalExecutor:
     Args:
         report: is called on the event loop with the news
         spool: folder for output, private to this worker; it is made where it is missing
+        archive: takes output that is kept (default: a folder of the spool)
         path: folders with modules of users, in front of the import path, for functions that come from other hosts
         grace: seconds between asking a task to end and killing it, where the task does not say
         root: of the file system in which control groups are looked for
@@ -80,12 +81,15 @@ class LocalExecutor:
         report: Callable[[ExecutionNews], None],
         *,
         spool: Path,
+        archive: Archive | None = None,
         path: Sequence[str] = (),
         grace: float = GRACE,
         root: Path = groups.ROOT,
     ) -> None:
         self._report = report
         self._spool = spool
+        self._archive = archive or Archive(spool / "kept", usual_room(spool))
+        self._claim: int | None = None
         self._folders = spool / "tasks"
         self._own = Environment(front=tuple(path))
         self._grace = grace
@@ -94,8 +98,9 @@ class LocalExecutor:
         self._removals: set[asyncio.Task[None]] = set()
         self._running: dict[str, Running] = {}
         self._idle = asyncio.Event()
-        self._trimming: asyncio.TimerHandle | None = None
+        self._beside: set[asyncio.Task[None]] = set()
         self._children: Children
+        self._prints: Prints
 
     # --- the port --------------------------------------------------------------------------------------------------
 
@@ -109,18 +114,18 @@ class LocalExecutor:
         self._loop = asyncio.get_running_loop()
         shutil.rmtree(self._folders, ignore_errors=True)
         self._folders.mkdir(mode=0o700, parents=True)
-        clear_leftovers(self._spool)
+        self._claim = claim(self._spool)
+        self._prints = Prints(self._loop, self._running, lambda running, verdict: self._condemn(running, verdict, grace=0))
         self._groups, held_by = groups.find(self._root)
         _log.info("memory limits are held by %s", held_by)
-        self._children = Children(self._loop, self, self._spool)
+        self._children = Children(self._loop, self, self._spool, self._archive)
         await self._children.open()
 
     def start(self, execution: Execution) -> None:
         """Run it; `ExecutionEnded` follows, never before this returns."""
         running = self._running[execution.execution] = Running(execution, _now_ms(), f"{self._folders}/{file_name(execution.execution)}")
         self._idle.clear()
-        if self._trimming is None:
-            self._trimming = self._loop.call_later(TRIM_INTERVAL, self._trim)
+        self._prints.watch()
         reason = _incomplete(execution)
         if reason is not None:
             self._loop.call_soon(self._end, running, Failed(Cause.error, reason))
@@ -150,22 +155,31 @@ class LocalExecutor:
         if self._groups is not None:
             self._groups.close()
         await asyncio.to_thread(shutil.rmtree, self._folders, ignore_errors=True)
-        if self._trimming is not None:
-            self._trimming.cancel()
+        self._prints.close()
+        if self._claim is not None:
+            os.close(self._claim)
 
     @property
     def processes(self) -> tuple[int, ...]:
         """Pids of the guardian and of the children that live, for inspection."""
         return (self._children.guardian, *self._children.pids())
 
-    def _trim(self) -> None:
-        """Keep the spool small while something runs."""
-        self._trimming = None
-        for running in self._running.values():
-            if running.child is not None:
-                running.child.capture.trim()
-        if self._running:
-            self._trimming = self._loop.call_later(TRIM_INTERVAL, self._trim)
+    async def read(self, execution: str, *, stderr: bool, path: str | None, start: int, most: int) -> Piece:
+        """Part of what an execution has printed."""
+        return await self._prints.read(execution, stderr=stderr, path=path, start=start, most=most)
+
+    def kept(self) -> tuple[str, ...]:
+        """Jobs of which there is output that is kept."""
+        return self._archive.jobs()
+
+    async def forget(self, jobs: Sequence[str]) -> None:
+        """Remove what is kept of jobs."""
+        await asyncio.to_thread(self._archive.forget, jobs)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = self._loop.create_task(work)
+        self._beside.add(task)
+        task.add_done_callback(self._beside.discard)
 
     # --- from waiting to running ------------------------------------------------------------------------------------
 
@@ -394,6 +408,9 @@ class LocalExecutor:
                 self._children.give_up(child)
             else:
                 self._children.release(child)
+        limit = execution.options.output_limit
+        if limit is not None and isinstance(outcome, Succeeded) and stdout.size + stderr.size > limit:
+            outcome = condemned(OutputUp(limit, stdout.size + stderr.size), None)
         if isinstance(execution.work, Program) and not (running.answer is not None and running.answer.explained):
             outcome = with_last_line(outcome, stderr.tail)
         if not self._running:
@@ -414,7 +431,9 @@ class LocalExecutor:
 
     def _output(self, running: Running, child: Child) -> tuple[Output, Output]:
         """What it has written: in the spool, or in its own files, of which a child that is dead told only the path."""
-        stdout, stderr = child.capture.end(running.execution.execution)
+        stdout, stderr = child.capture.end(running.execution.job, running.execution.execution)
+        if self._archive.crowded():
+            self._spawn(asyncio.to_thread(self._archive.sweep))
         answer, redirected = running.answer, running.redirected
         if redirected.stdout is not None:
             stdout = answer.stdout if answer is not None and answer.stdout is not None else Output(path=redirected.stdout)

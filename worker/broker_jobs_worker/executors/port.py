@@ -10,12 +10,12 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.core.spec import TaskOptions
     from broker_jobs.core.value import Value
-    from broker_jobs.wire.messages import Function, Origin, Output, Work
+    from broker_jobs.wire.messages import Function, Origin, Output, Piece, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +82,15 @@ class Executor(Protocol):
 
         The outcome is `Canceled` unless it ended before.
         """
+
+    async def read(self, execution: str, *, stderr: bool, path: str | None, start: int, most: int) -> Piece:
+        """Part of what an execution has printed so far, or, once it has ended, of the file that its `Output` named."""
+
+    def kept(self) -> tuple[str, ...]:
+        """Jobs of which there is output that is kept, the latest ones."""
+
+    async def forget(self, jobs: Sequence[str]) -> None:
+        """Remove what is kept of jobs."""
 
     async def close(self) -> None:
         """Kill what still runs, and end every process."""

@@ -36,6 +36,7 @@ class Running:
         group: holds its memory
         condemned_at: on the loop's clock
         answer: what the child said at the end; its tree may still have to go
+        printed: bytes of its output in the spool, at the last look
         looking: the next look at its group
     """
 
@@ -48,6 +49,7 @@ class Running:
     condemned_at: float = 0.0
     answer: Done | None = None
     redirected: Redirected = _TO_SPOOL
+    printed: int = 0
     progress_at: float = float("-inf")
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     looking: asyncio.TimerHandle | None = None

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import fcntl
 import os
 import re
 from typing import TYPE_CHECKING, Final
 
+from broker_jobs.data.excerpt import excerpt
 from broker_jobs.wire.messages import Output
-from broker_jobs_worker.processes import look
 from broker_jobs_worker.runners.surroundings import TAIL_LIMIT
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from broker_jobs.data.excerpt import Excerpt
+    from broker_jobs_worker.executors.archive import Archive
 
 SPOOL_CAP: Final = 64 * 1024 * 1024
 """Bytes that one stream of a task may occupy in the spool; of more, the end is kept."""
@@ -23,7 +27,7 @@ _PUNCH_HOLE: Final = 0x01 | 0x02
 """FALLOC_FL_KEEP_SIZE and FALLOC_FL_PUNCH_HOLE."""
 _fallocate: Final = ctypes.CDLL(None, use_errno=True).fallocate
 _fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64)
-_LEFTOVER: Final = re.compile(r"(?:child|forkserver)-(\d+)-\d+\.(?:out|err|log)")
+_LEFTOVER: Final = re.compile(r"(?:child|forkserver)-\d+-\d+\.(?:out|err|log)")
 _SUFFIXES: Final = (".out", ".err")
 
 
@@ -33,10 +37,11 @@ class Capture:
     Args:
         folder: the spool
         name: of the child
+        archive: takes what is too long for a reply
     """
 
-    def __init__(self, folder: Path, name: str) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, name: str, archive: Archive) -> None:
+        self._archive = archive
         self._paths = [folder / f"{name}{suffix}" for suffix in _SUFFIXES]
         self._fds = [_opened(path) for path in self._paths]
         self._written: list[int] = []
@@ -52,11 +57,11 @@ class Capture:
         self._fresh = False
         return str(self._paths[0]), str(self._paths[1])
 
-    def end(self, execution: str) -> tuple[Output, Output]:
-        """What the task has written. A file that is longer than its tail stays in the spool under the name of the execution."""
-        return self._end(0, execution), self._end(1, execution)
+    def end(self, job: str, execution: str) -> tuple[Output, Output]:
+        """What the task has written. A file that is longer than its tail goes to the archive."""
+        return self._end(0, job, execution), self._end(1, job, execution)
 
-    def _end(self, index: int, execution: str) -> Output:
+    def _end(self, index: int, job: str, execution: str) -> Output:
         fd = self._fds[index]
         size = os.fstat(fd).st_size
         if size == 0:
@@ -65,19 +70,35 @@ class Capture:
         if size <= TAIL_LIMIT:
             self._written.append(fd)
             return Output(tail, size)
-        kept = self._folder / f"{file_name(execution)}{_SUFFIXES[index]}"
-        self._paths[index].rename(kept)
+        self._trim(fd)
+        try:
+            kept = self._archive.keep(self._paths[index], job, f"{file_name(execution)}{_SUFFIXES[index]}")
+        except OSError:
+            self._written.append(fd)  # there is no room for it: the tail has to do
+            return Output(tail, size)
         os.close(fd)
         self._fds[index] = _opened(self._paths[index])
         self._fresh = True
-        return Output(tail, size, str(kept))
+        return Output(tail, size, kept)
+
+    def read(self, *, stderr: bool, start: int, most: int) -> Excerpt:
+        """What the task has written so far, from an offset on."""
+        return excerpt(self._fds[stderr], start, most)
+
+    def sizes(self) -> tuple[int, int]:
+        """Bytes that the task has written so far to each stream."""
+        return os.fstat(self._fds[0]).st_size, os.fstat(self._fds[1]).st_size
 
     def trim(self) -> None:
-        """Give back the room of all but the end of a file that has become too large; it keeps its length, and zeros at the front."""
+        """Give back the room of all but the end of a file that has become too large; it keeps its length."""
         for fd in self._fds:
-            status = os.fstat(fd)
-            if status.st_blocks * _BLOCK > SPOOL_CAP:
-                _punch(fd, status.st_size - SPOOL_CAP // 2)
+            self._trim(fd)
+
+    @staticmethod
+    def _trim(fd: int) -> None:
+        status = os.fstat(fd)
+        if status.st_blocks * _BLOCK > SPOOL_CAP:
+            _punch(fd, status.st_size - SPOOL_CAP // 2)
 
     def close(self) -> None:
         """Remove the files."""
@@ -96,13 +117,33 @@ def name_of(kind: str, number: int) -> str:
     return f"{kind}-{os.getpid()}-{number}"
 
 
-def clear_leftovers(folder: Path) -> None:
-    """Remove what workers that were killed have left in the spool, but for the output that was kept."""
-    for path in folder.iterdir():
-        found = _LEFTOVER.fullmatch(path.name)
-        if found is not None and look(int(found[1])) is None:
-            with contextlib.suppress(OSError):
-                path.unlink()
+def claim(folder: Path) -> int | None:
+    """Mark a worker's folder as in use for as long as the descriptor is open; None where somebody uses it, or that cannot be known."""
+    try:
+        fd = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(fd)
+        return None
+    return fd
+
+
+def clear_leftovers(spool: Path) -> None:
+    """Remove what workers that were killed have left in their folders of a spool; folders of tasks stay for their owners."""
+    for folder in spool.iterdir():
+        fd = claim(folder)
+        if fd is None:
+            continue
+        with contextlib.suppress(OSError):
+            for path in folder.iterdir():
+                if _LEFTOVER.fullmatch(path.name):
+                    path.unlink()
+            (folder / "tasks").rmdir()
+            folder.rmdir()
+        os.close(fd)
 
 
 def _punch(fd: int, size: int) -> None:

@@ -43,13 +43,21 @@ class MemoryUp:
 
 
 @dataclass(frozen=True, slots=True)
+class OutputUp:
+    """It has printed more than allowed (bytes)."""
+
+    limit: int
+    printed: int
+
+
+@dataclass(frozen=True, slots=True)
 class Stopped:
     """Somebody asked for the end."""
 
     reason: str
 
 
-Verdict = TimeUp | MemoryUp | Stopped
+Verdict = TimeUp | MemoryUp | OutputUp | Stopped
 
 
 def condemned(verdict: Verdict, answer: Outcome | None) -> Outcome:
@@ -64,6 +72,9 @@ def condemned(verdict: Verdict, answer: Outcome | None) -> Outcome:
             seen = "" if used is None else f" ({bytes_words(used)})"
             message = f"the memory limit of {bytes_words(limit)} was exceeded{seen}, and the task was killed"
             return Failed(Cause.memory_limit, message, traceback)
+        case OutputUp(limit, printed):
+            message = f"the output limit of {bytes_words(limit)} was exceeded ({bytes_words(printed)} printed), and the task was killed"
+            return Failed(Cause.output_limit, message, traceback)
         case Stopped(reason):
             return Canceled(reason)
         case _:

@@ -1,0 +1,112 @@
+"""What tasks print, read from anywhere: while they run, all of it while the worker lives, its end for ever."""
+
+from __future__ import annotations
+
+import os
+import threading
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_jobs import Job, LocalCluster, Retry
+from tests.support.daemons import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from broker_jobs import Client
+
+PATIENCE = 60.0
+MANY = 3_000_000
+
+
+@pytest.fixture(scope="module", params=["embedded", "amqp"])
+def client(request: pytest.FixtureRequest) -> Iterator[Client]:
+    """A client of a coordinator and a worker of four processors."""
+    url = None if request.param == "embedded" else request.getfixturevalue("rabbitmq").fresh_vhost()
+    with LocalCluster(cpus=4, url=url) as cluster, cluster.client() as found:
+        yield found
+
+
+def numbered(lines: int, stream: int = 1) -> None:
+    """Print lines that say where they are."""
+    data = b"".join(b"%09d\n" % number for number in range(lines))
+    while data:
+        data = data[os.write(stream, data) :]
+
+
+def talk(folder: str, lines: int) -> None:
+    """Print a line when told to, and all kinds of bytes at the end."""
+    for number in range(lines):
+        until(lambda: os.path.exists(f"{folder}/{number}"), "the next one may be printed")  # noqa: B023, PTH110 (called at once)
+        print(f"line {number}", flush=True)
+    os.write(1, bytes(range(256)))
+
+
+def fail_once(mark: str) -> None:
+    """Print something else at the second attempt."""
+    first = not os.path.exists(mark)  # noqa: PTH110
+    print("first" if first else "second", flush=True)
+    if first:
+        os.mkdir(mark)  # noqa: PTH102
+        raise ValueError("once")
+
+
+def test_all_that_a_task_has_printed_comes_over_the_broker(client: Client) -> None:
+    job = Job()
+    out, err = job.function(numbered, args=(MANY // 10,)), job.function(numbered, args=(MANY // 10, 2))
+    submitted = client.submit(job)
+    expected = b"".join(b"%09d\n" % number for number in range(MANY // 10))
+    assert submitted.stdout(out, timeout=PATIENCE) == expected
+    assert submitted.stderr(err, timeout=PATIENCE) == expected
+    assert submitted.stderr(out) == b""
+
+
+def test_a_task_is_followed_while_it_prints_without_loss_or_repetition(client: Client, tmp_path: Path) -> None:
+    job = Job()
+    task = job.function(talk, args=(str(tmp_path), 5))
+    submitted = client.submit(job)
+    (tmp_path / "0").touch()
+    heard = b""
+    for part in submitted.follow(task):
+        heard += part
+        (tmp_path / str(heard.count(b"\n"))).touch()
+    assert heard == b"".join(b"line %d\n" % number for number in range(5)) + bytes(range(256))
+
+
+def test_two_follow_the_same_task(client: Client, tmp_path: Path) -> None:
+    job = Job()
+    task = job.function(talk, args=(str(tmp_path), 3))
+    submitted = client.submit(job)
+    heard = [b"", b""]
+
+    def follow(index: int) -> None:
+        heard[index] = b"".join(submitted.follow(task))
+
+    threads = [threading.Thread(target=follow, args=(index,)) for index in range(2)]
+    for thread in threads:
+        thread.start()
+    for number in range(3):
+        (tmp_path / str(number)).touch()
+    for thread in threads:
+        thread.join(PATIENCE)
+    assert heard == [b"line 0\nline 1\nline 2\n" + bytes(range(256))] * 2
+
+
+def test_a_task_that_is_tried_again_is_followed_through_its_attempts(client: Client, tmp_path: Path) -> None:
+    job = Job()
+    task = job.function(fail_once, args=(str(tmp_path / "mark"),), retry=Retry(max_attempts=2, backoff=0.5))
+    submitted = client.submit(job)
+    assert b"".join(submitted.follow(task)).endswith(b"second\n")
+    assert submitted.stdout(task) == b"second\n"
+
+
+def test_a_large_output_is_followed_to_its_last_byte(client: Client) -> None:
+    job = Job()
+    task = job.function(numbered, args=(MANY,))
+    submitted = client.submit(job)
+    size, last = 0, b""
+    for part in submitted.follow(task):
+        size, last = size + len(part), part
+    assert (size, last[-10:]) == (MANY * 10, b"%09d\n" % (MANY - 1))
