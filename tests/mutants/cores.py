@@ -17,6 +17,7 @@ _SINGLES, _CLASS = "broker_jobs/core/singles.py", "broker_jobs/core/resource_cla
 _DESCRIPTOR, _DESCRIPTOR_TESTS = "broker_jobs/core/descriptor.py", "tests/property/test_descriptor.py"
 _QUANTITIES, _REQUEST = "broker_jobs/core/quantities.py", "broker_jobs/core/request.py"
 _SPEC, _SPEC_TESTS = "broker_jobs/core/spec.py", "tests/property/test_spec.py"
+_READING, _READING_TESTS = "broker_jobs/client/reading.py", "tests/property/test_reading.py"
 _STATES, _STATES_TESTS = "broker_jobs/core/states.py", "tests/unit/test_states.py"
 
 MUTANTS: Final = (
@@ -283,4 +284,14 @@ MUTANTS: Final = (
     ),
     ("drop a placeholder that nobody knows", _PLACEHOLDERS, "found[1], found[0]", 'found[1], ""', _PLACEHOLDERS_TESTS),
     ("let a placeholder begin inside another", _PLACEHOLDERS, "([^{}]*)", "(.*)", _PLACEHOLDERS_TESTS),
+    ("read what was read before", _READING, "data[max(0, self.at - start) :]", "data", _READING_TESTS),
+    ("do not say what is lost", _READING, "Part(fresh, lost, self.execution)", "Part(fresh, 0, self.execution)", _READING_TESTS),
+    (
+        "go on where another execution was read to",
+        _READING,
+        "            self.execution, self.at = execution, 0\n",
+        "            self.execution = execution\n",
+        _READING_TESTS,
+    ),
+    ("forget how much was lost", _READING, "        self.at += lost + len(fresh)\n", "        self.at += len(fresh)\n", _READING_TESTS),
 )

@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import pytest
 
 from broker_jobs import Job, ResourceRequest
-from broker_jobs.client.inquiry import whole
 from broker_jobs.client.jobview import Ending, JobView, Layout
 from broker_jobs.client.link import Frame
 from broker_jobs.client.results import MOST_SHOWN, failure, own_exception, summary, value_of
@@ -16,13 +13,9 @@ from broker_jobs.client.submission import Spool, Submission
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.errors import TaskAborted, TaskCanceled, TaskFailed, TaskNotFound, TooManyClasses, ValidationError
-from broker_jobs.host import host_identity
 from broker_jobs.ids import new_job_id, short
 from broker_jobs.wire import payload
-from broker_jobs.wire.messages import JobInfo, Output
-
-if TYPE_CHECKING:
-    from pathlib import Path
+from broker_jobs.wire.messages import JobInfo
 
 JOB = new_job_id()
 
@@ -102,17 +95,6 @@ def test_the_line_that_a_script_leaves() -> None:
     many: dict[str, str] = {new_job_id(): " --url amqp://u:***@h/" for _ in range(7)}
     assert left_line(many).startswith("broker-jobs: 7 submitted jobs are not finished")
     assert left_line(many).endswith("broker-jobs job list --url amqp://u:***@h/")
-
-
-def test_output_is_read_whole_where_its_file_is(tmp_path: Path) -> None:
-    path = tmp_path / "out"
-    path.write_bytes(b"the whole")
-    output = Output(b"whole", 9, str(path))
-    assert whole(output, host_identity()) == b"the whole"
-    assert whole(output, "elsewhere") == b"whole"
-    path.unlink()
-    assert whole(output, host_identity()) == b"whole"
-    assert whole(Output(b"all", 3), "") == b"all"
 
 
 def test_frames_come_back_in_order_from_memory_and_disk(monkeypatch: pytest.MonkeyPatch) -> None:
