@@ -40,6 +40,7 @@ STYLES: Final = {
     "lost": "bold red",
     "suspect": "yellow",
     "active": "green",
+    "draining": "yellow",
 }
 
 
@@ -192,10 +193,11 @@ def workers(infos: Sequence[WorkerInfo], output: OutputFormat) -> None:
     elif not infos:
         out.print("[yellow]no worker is there; start one with:[/] broker-jobs worker start")
     else:
-        table = _table("worker", "host", "pid", "state", "free", "of", "holds", "seen")
+        table = _table("worker", "group", "host", "pid", "state", "free", "of", "holds", "seen")
         for worker in infos:
             table.add_row(
                 worker.worker,
+                worker.group,
                 worker.host.rpartition("/")[2],
                 str(worker.pid),
                 state(worker.state),
@@ -204,6 +206,40 @@ def workers(infos: Sequence[WorkerInfo], output: OutputFormat) -> None:
                 str(worker.held),
                 when(worker.seen_ms),
             )
+        _print(table)
+
+
+def worker(info: WorkerInfo, output: OutputFormat) -> None:
+    """One worker, with the attempts that it has."""
+    if output is OutputFormat.quiet:
+        _lines([info.worker])
+        return
+    if output is OutputFormat.json:
+        write_json(as_json(info))
+        return
+    grid = Table.grid(padding=(0, 2))
+    rows: list[tuple[str, str | Text]] = [
+        ("worker", info.worker),
+        ("group", info.group),
+        ("state", state(info.state)),
+        ("host", f"{info.host.rpartition('/')[2]}, process {info.pid}"),
+        ("version", info.version),
+        ("free", amounts(info.free)),
+        ("of", amounts(info.resources)),
+        ("started", when(info.started_ms or None)),
+        ("ends", when(info.ends_ms)),
+        ("seen", when(info.seen_ms)),
+        ("holds", f"{info.held} tasks" if info.held != 1 else "1 task"),
+    ]
+    for name, value in rows:
+        if value:
+            grid.add_row(Text(name, style="dim"), value)
+    out.print(grid)
+    if info.attempts:
+        out.print()
+        table = _table("job", "task", "attempt")
+        for held in info.attempts:
+            table.add_row(short(held.job), str(held.task), str(held.attempt))
         _print(table)
 
 

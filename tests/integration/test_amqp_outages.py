@@ -353,6 +353,25 @@ def test_a_receiver_that_fails_harms_nobody(rabbitmq: RabbitMQ) -> None:
     run(story())
 
 
+def test_the_next_node_of_the_address_is_used_when_one_goes(rabbitmq: RabbitMQ) -> None:
+    async def story() -> None:
+        url = rabbitmq.fresh_vhost()
+        async with Proxy(url) as first, Proxy(url) as second:
+            login, _, rest = url.rpartition("@")
+            nodes = ["127.0.0.1:1", *(proxy.url.rpartition("@")[2].partition("/")[0] for proxy in (first, second))]
+            async with connected(f"{login}@{','.join(nodes)}/{rest.partition('/')[2]}") as broker:
+                news = News(broker)
+                assert first.tasks
+                assert not second.tasks
+                await first.cut()
+                await news.down()
+                assert await news.up() == 2
+                assert second.tasks
+                await put(broker, ready(b"goes on"))
+
+    run(story())
+
+
 def test_the_token_is_renewed_and_never_missing(rabbitmq: RabbitMQ) -> None:
     lease = NAMES.lease_queue("w1")
     token = Outgoing(NAMES.lease, NAMES.token_key("w1", 0), b"token")

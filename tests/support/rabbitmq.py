@@ -26,7 +26,7 @@ from urllib.parse import quote, unquote, urlsplit, urlunsplit
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping, Sequence
 
 GIVEN: Final = "BROKER_JOBS_TEST_AMQP_URL"
 MANAGEMENT: Final = "BROKER_JOBS_TEST_MANAGEMENT_URL"
@@ -45,7 +45,12 @@ management_agent.disable_metrics_collector = true
 disk_free_limit.absolute = 10MB
 log.console = false
 """
-_ADVANCED: Final = "[{rabbit, [{dead_letter_worker_publisher_confirm_timeout, 5000}]}].\n"
+_CLUSTER_CONFIG: Final = """\
+cluster_partition_handling = autoheal
+cluster_formation.discovery_retry_limit = 1
+cluster_formation.discovery_retry_interval = 100
+"""
+_ADVANCED: Final = "[{{rabbit, [{settings}]}}, {{kernel, [{{net_ticktime, 10}}]}}].\n"
 
 
 class NoRabbitMQ(Exception):
@@ -98,36 +103,52 @@ class Management:
 
 
 class RabbitMQNode:
-    """A private node, started and stopped at will; its data stay until `remove`."""
+    """A private node, started and stopped at will; its data stay until `remove`.
 
-    def __init__(self) -> None:
+    Args:
+        settings: of the application ``rabbit``, whole numbers
+        beside: a node that is up, whose cluster it joins at its first start
+    """
+
+    def __init__(self, settings: Mapping[str, int] | None = None, *, beside: RabbitMQNode | None = None) -> None:
         if not (_PROGRAMS / "rabbitmq-server").exists():
             raise NoRabbitMQ(NoRabbitMQ.__doc__)
         self.folder = Path(tempfile.mkdtemp(prefix="bj-rabbitmq-"))
         self.port, self.http_port, dist_port, epmd_port = _free_ports(4)
         self.management = Management(f"http://guest:guest@127.0.0.1:{self.http_port}")
-        self._epmd_port = epmd_port
+        self.name = f"bj-{secrets.token_hex(4)}@localhost"
+        self.cookie = beside.cookie if beside else secrets.token_hex(16)
+        self.epmd_port = beside.epmd_port if beside else epmd_port
+        self._beside = beside
         self._epmd: subprocess.Popen[bytes] | None = None
         self._process: subprocess.Popen[bytes] | None = None
+        config = _CONFIG.format(amqp=self.port, http=self.http_port) + _CLUSTER_CONFIG
+        if beside:
+            config += "".join(
+                f"cluster_formation.classic_config.nodes.{n} = {node}\n" for n, node in enumerate((self.name, beside.name), 1)
+            )
+        given = {"dead_letter_worker_publisher_confirm_timeout": 5000, **(settings or {})}
         for name, text in {
-            "rabbitmq.conf": _CONFIG.format(amqp=self.port, http=self.http_port),
-            "advanced.config": _ADVANCED,
+            "rabbitmq.conf": config,
+            "advanced.config": _ADVANCED.format(settings=", ".join(f"{{{name}, {value}}}" for name, value in given.items())),
+            ".erlang.cookie": self.cookie,
             "enabled_plugins": "[rabbitmq_management].\n",
         }.items():
             (self.folder / name).write_text(text)
+        (self.folder / ".erlang.cookie").chmod(0o400)
         self.environment = {
             "PATH": os.environ["PATH"],
             "LANG": "C.UTF-8",
             "HOME": str(self.folder),
-            "RABBITMQ_NODENAME": f"bj-{secrets.token_hex(4)}@localhost",
+            "RABBITMQ_NODENAME": self.name,
             "RABBITMQ_DIST_PORT": str(dist_port),
-            "ERL_EPMD_PORT": str(epmd_port),
+            "ERL_EPMD_PORT": str(self.epmd_port),
             "ERL_EPMD_ADDRESS": "127.0.0.1",
             "RABBITMQ_MNESIA_BASE": str(self.folder / "data"),
             "RABBITMQ_LOG_BASE": str(self.folder / "log"),
             "RABBITMQ_PID_FILE": str(self.folder / "pid"),
             "RABBITMQ_CONFIG_FILE": str(self.folder / "rabbitmq"),
-            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced"),
+            "RABBITMQ_ADVANCED_CONFIG_FILE": str(self.folder / "advanced.config"),
             "RABBITMQ_ENABLED_PLUGINS_FILE": str(self.folder / "enabled_plugins"),
             "RABBITMQ_CONF_ENV_FILE": str(self.folder / "none"),
             "RABBITMQ_SERVER_ADDITIONAL_ERL_ARGS": "-kernel inet_dist_use_interface {127,0,0,1} +S 2:2 +SDcpu 2:2",
@@ -140,9 +161,9 @@ class RabbitMQNode:
 
     def start(self) -> None:
         """Start it; returns when it takes connections."""
-        if self._epmd is None:
+        if self._epmd is None and self._beside is None:
             # Started by us and not by the node, which would let it run on for ever.
-            self._epmd = self._spawn("epmd", "-port", str(self._epmd_port), "-address", "127.0.0.1")
+            self._epmd = self._spawn("epmd", "-port", str(self.epmd_port), "-address", "127.0.0.1")
         notice = self.folder / "notice"
         notice.unlink(missing_ok=True)
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as ready:
@@ -199,9 +220,15 @@ class RabbitMQNode:
         """Address of a virtual host."""
         return f"amqp://{user}:{password}@127.0.0.1:{self.port}/{quote(vhost, safe='')}"
 
-    def fresh_vhost(self) -> str:
-        """Address of a new virtual host."""
-        return self.url(self.management.make_vhost())
+    def fresh_vhost(self, *, beside: Sequence[RabbitMQNode] = ()) -> str:
+        """Address of a new virtual host, with other nodes of the cluster to go on with."""
+        url = self.url(self.management.make_vhost())
+        here = f"127.0.0.1:{self.port}"
+        return url.replace(here, ",".join([here, *(f"127.0.0.1:{node.port}" for node in beside)]))
+
+    def close_connections(self, vhost: str) -> None:
+        """Close every connection to a virtual host, as an operator does."""
+        self.ctl("close_all_connections", "--vhost", vhost, "closed by a test")
 
     def ctl(self, *arguments: str) -> str:
         """Output of ``rabbitmqctl``; takes a second, for it starts an Erlang machine."""
@@ -228,6 +255,31 @@ class RabbitMQNode:
                 stderr=output,
                 start_new_session=True,  # Ctrl-C is for the tests, which then stop the node
             ).result()
+
+
+class RabbitMQCluster:
+    """Three private nodes, as `RabbitMQNode` describes them, that are one broker.
+
+    Args:
+        settings: of the application ``rabbit`` of each, whole numbers
+    """
+
+    def __init__(self, settings: Mapping[str, int] | None = None) -> None:
+        first = RabbitMQNode(settings)
+        self.nodes = [first, *(RabbitMQNode(settings, beside=first) for _ in range(2))]
+
+    def start(self) -> None:
+        """Start them; returns when they are one."""
+        for node in self.nodes:
+            node.start()
+        first = self.nodes[0]
+        status = json.loads(first.ctl("cluster_status", "--formatter", "json"))
+        assert sorted(status["running_nodes"]) == sorted(node.name for node in self.nodes), first.output()
+
+    def remove(self) -> None:
+        """End them, and forget their data."""
+        for node in reversed(self.nodes):
+            node.remove()
 
 
 class GivenBroker:

@@ -7,23 +7,28 @@ import asyncio
 import pytest
 
 from broker_jobs.broker import open_broker
-from broker_jobs.broker.amqp.address import Address, QueueStyle
+from broker_jobs.broker.amqp.address import Address, Endpoint, QueueStyle
 from broker_jobs.errors import AddressError
 
 
 @pytest.mark.parametrize(
     ("url", "address"),
     [
-        ("amqp://host", Address("host", 5672, "guest", "guest", "/")),
-        ("amqp://host/", Address("host", 5672, "guest", "guest", "/")),
-        ("amqp://host/%2F", Address("host", 5672, "guest", "guest", "/")),
-        ("amqps://host", Address("host", 5671, "guest", "guest", "/", tls=True)),
-        ("amqp://ann:s%40cr%2Ft@host:5673/team%2Fa", Address("host", 5673, "ann", "s@cr/t", "team/a")),
-        ("amqp://ann:@host", Address("host", 5672, "ann", "", "/")),
-        ("amqp://[::1]:5672/v", Address("::1", 5672, "guest", "guest", "v")),
+        ("amqp://host", Address((Endpoint("host", 5672),), "guest", "guest", "/")),
+        ("amqp://host/", Address((Endpoint("host", 5672),), "guest", "guest", "/")),
+        ("amqp://host/%2F", Address((Endpoint("host", 5672),), "guest", "guest", "/")),
+        ("amqps://host", Address((Endpoint("host", 5671),), "guest", "guest", "/", tls=True)),
+        ("amqp://ann:s%40cr%2Ft@host:5673/team%2Fa", Address((Endpoint("host", 5673),), "ann", "s@cr/t", "team/a")),
+        ("amqp://ann:@host", Address((Endpoint("host", 5672),), "ann", "", "/")),
+        ("amqp://[::1]:5672/v", Address((Endpoint("::1", 5672),), "guest", "guest", "v")),
+        (
+            "amqp://ann:s%2Cc@one,two:5673,[::1],one:5672/v",
+            Address((Endpoint("one", 5672), Endpoint("two", 5673), Endpoint("::1", 5672)), "ann", "s,c", "v"),
+        ),
+        ("amqps://one,two", Address((Endpoint("one", 5671), Endpoint("two", 5671)), "guest", "guest", "/", tls=True)),
         (
             "amqp://host/v?queues=classic&heartbeat=30&connection_timeout=3",
-            Address("host", 5672, "guest", "guest", "v", queues=QueueStyle.classic, heartbeat=30, connection_timeout=3),
+            Address((Endpoint("host", 5672),), "guest", "guest", "v", queues=QueueStyle.classic, heartbeat=30, connection_timeout=3),
         ),
     ],
 )
@@ -37,6 +42,8 @@ def test_what_is_read(url: str, address: Address) -> None:
         ("amqp://", "no host"),
         ("amqp:///vhost", "no host"),
         ("amqp://ann:secret@:5672", "no host"),
+        ("amqp://ann:secret@one,,two", "no host"),
+        ("amqp://ann:secret@one,two:port", "port"),
         ("amqp://ann:secret@host:port", "port"),
         ("amqp://ann:secret@host:0", "port"),
         ("amqp://ann:secret@host:65536", "port"),
@@ -69,7 +76,7 @@ def test_the_password_is_not_shown() -> None:
     address = Address.parse("amqp://ann:secret@host/v")
     assert "secret" not in repr(address)
     assert str(address) == "host:5672"
-    assert str(Address.parse("amqp://[::1]")) == "[::1]:5672"
+    assert str(Address.parse("amqp://[::1],host")) == "[::1]:5672,host:5672"
 
 
 @pytest.mark.parametrize("url", ["", "host:5672", "redis://host", "AMQP", "file:///queue.db"])

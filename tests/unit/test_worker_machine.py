@@ -414,11 +414,11 @@ def test_a_stop_gives_back_what_runs_uncharged(world: World) -> None:
     world.arrive(make_chunk(0))
     world.arrive(make_chunk(1))
     world.tell(DrainRequested())
-    assert world.tell(StopRequested()) == (Stop("boot-1", "its worker stops"), Stop("boot-2", "its worker stops"))
-    world.end("boot-1", Canceled("its worker stops"))
+    assert world.tell(StopRequested()) == (Stop("boot-1", "the worker stops"), Stop("boot-2", "the worker stops"))
+    world.end("boot-1", Canceled("the worker stops"))
     world.end("boot-2", DONE)
     world.confirm_all()
-    assert world.said(0) == [Returned(0, 1, Return.unrouted, "its worker stops")]
+    assert world.said(0) == [Returned(0, 1, Return.unrouted, "the worker stops")]
     assert isinstance(world.said(1)[-1], Ended)
     world.confirm_all()
     assert world.exit == Exit(0, in_order=True)
@@ -450,11 +450,11 @@ def test_a_stop_from_afar_gives_back_what_runs_and_says_why(world: World) -> Non
     world.arrive(make_chunk(0))
     world.tell(DrainAsked("w", "boot"))
     assert world.tell(DrainAsked("w", "boot", stop=True, reason="a new kernel")) == (
-        Stop("boot-1", "its worker was stopped: a new kernel"),
+        Stop("boot-1", "the worker was stopped: a new kernel"),
     )
     world.end("boot-1", Canceled("stopped"))
     world.confirm_all()
-    assert world.said(0) == [Returned(0, 1, Return.unrouted, "its worker was stopped: a new kernel")]
+    assert world.said(0) == [Returned(0, 1, Return.unrouted, "the worker was stopped: a new kernel")]
 
 
 def test_an_idle_worker_ends_after_its_idle_timeout() -> None:
@@ -487,7 +487,7 @@ def test_a_worker_whose_time_is_over_gives_back_what_runs() -> None:
     world.pass_time(1)
     world.end("boot-1", Canceled("stopped"))
     world.confirm_all()
-    assert world.said(0)[-1] == Returned(0, 1, Return.unrouted, "the time of its worker is over")
+    assert world.said(0)[-1] == Returned(0, 1, Return.unrouted, "the time of the worker is over")
     world.confirm_all()
     assert world.exit == Exit(0, in_order=True)
 

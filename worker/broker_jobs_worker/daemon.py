@@ -215,9 +215,12 @@ class WorkerDaemon:
     def _handle(self, event: Event) -> None:
         now = time.monotonic()
         commands: tuple[Command, ...] = ()
+        leaving = self._machine.leaving
         try:
             commands = self._machine.handle(event, now)
         finally:
+            if self._machine.leaving != leaving:
+                _log.info("worker %s takes no more tasks: %s", self.name, self._machine.leaving)
             if commands or not isinstance(event, Tick):
                 self._story.append((now, event, commands))
         self._observer.observe(event, commands)

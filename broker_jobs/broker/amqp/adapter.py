@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+from itertools import cycle
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
 from pika import exceptions
@@ -36,6 +37,10 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger("broker_jobs.amqp")
 
+TOKEN_RENEWAL: Final = 5.0
+"""A quarter of the shortest ``consumer_timeout`` that we promise to work with, 20 s; RabbitMQ itself advises against less than 5 min.
+A client cannot ask for the broker's value, and a message every 5 s costs nothing that anybody would notice."""
+
 _RESTORE_SECONDS: Final = 30.0
 _HOLD_SECONDS: Final = 5.0
 _REASON_CHARACTERS: Final = 2000
@@ -59,6 +64,7 @@ class AmqpBroker:
         self._name = name
         self._where = f"the broker at {address}"
         self._token_renewal = token_renewal
+        self._endpoints = cycle(address.endpoints)
         self._session: Session | None = None
         self._server = ""
         self._generation = 0
@@ -71,14 +77,14 @@ class AmqpBroker:
         self._keeping: asyncio.Task[None] | None = None
 
     @classmethod
-    async def open(cls, address: Address, *, name: str, timeout: float, token_renewal: float = 300.0) -> Self:
+    async def open(cls, address: Address, *, name: str, timeout: float, token_renewal: float = TOKEN_RENEWAL) -> Self:
         """Connect, on the running event loop.
 
         Args:
             address: where
             name: shown by the broker's tools
             timeout: seconds to wait for a broker that does not answer yet
-            token_renewal: seconds after which a held token is replaced; well below the broker's ``consumer_timeout``
+            token_renewal: seconds after which a held token is replaced
 
         Raises:
             AccessRefused: wrong user or password, or no permission for the virtual host
@@ -226,8 +232,8 @@ class AmqpBroker:
         self._keeping = asyncio.ensure_future(self._keep())
 
     async def _connect(self) -> None:
-        """Open a session and restore what there was in the one before."""
-        session = await Session.open(self._address, self._name)
+        """Open a session with the next node, and restore what there was in the one before."""
+        session = await Session.open(self._address, next(self._endpoints), self._name)
         self._server = session.consuming.server
         self._generation += 1
         self._unsettled.connected(self._generation)

@@ -29,17 +29,29 @@ _STYLES: Final = {style.value for style in QueueStyle}
 
 
 @dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One node of a RabbitMQ."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        """Host and port, for messages."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+@dataclass(frozen=True, slots=True)
 class Address:
     """Where a RabbitMQ is, and how to use it.
 
     Attributes:
+        endpoints: its nodes; any of them will do, and the first is tried first
         tls: whether the connection is encrypted (scheme ``amqps``)
         heartbeat: seconds; a connection that is silent for longer is taken for lost
         connection_timeout: seconds for one attempt to connect
     """
 
-    host: str
-    port: int
+    endpoints: tuple[Endpoint, ...]
     user: str
     password: str = field(repr=False)
     vhost: str
@@ -49,14 +61,15 @@ class Address:
     connection_timeout: int = 10
 
     def __str__(self) -> str:
-        """Host and port, for messages."""
-        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+        """Hosts and ports, for messages."""
+        return ",".join(map(str, self.endpoints))
 
     @classmethod
     def parse(cls, url: str) -> Self:
         """Read ``amqp://user:password@host:port/vhost?queues=quorum|classic&heartbeat=5&connection_timeout=10``.
 
         Left out, user and password are ``guest``, the port is 5672 (``amqps``: 5671), the virtual host is ``/``.
+        Nodes of a cluster stand behind each other, with commas between: ``amqp://user:password@host1,host2:5673/vhost``.
 
         Raises:
             AddressError: with the part that is wrong
@@ -70,10 +83,8 @@ class Address:
             raise AddressError("in the broker's address, write '/', '?', '#' and '@' in user and password as %2F, %3F, %23 and %40")
         if parts.fragment:
             raise AddressError("the broker's address has a '#'; write it as %23")
-        if not parts.hostname:
-            raise AddressError("the broker's address has no host; write amqp://user:password@host:5672/vhost")
         user, password = _login(parts)
-        return cls(parts.hostname, _port(parts), user, password, _vhost(parts), tls=parts.scheme == "amqps", **_options(parts))
+        return cls(_endpoints(parts), user, password, _vhost(parts), tls=parts.scheme == "amqps", **_options(parts))
 
 
 def _login(parts: SplitResult) -> tuple[str, str]:
@@ -84,14 +95,22 @@ def _login(parts: SplitResult) -> tuple[str, str]:
     return unquote(parts.username), unquote(parts.password)
 
 
-def _port(parts: SplitResult) -> int:
+def _endpoints(parts: SplitResult) -> tuple[Endpoint, ...]:
+    """The nodes, each once."""
+    hosts = parts.netloc.rpartition("@")[2].split(",")
+    return tuple(dict.fromkeys(_endpoint(urlsplit(f"{parts.scheme}://{host}")) for host in hosts))
+
+
+def _endpoint(parts: SplitResult) -> Endpoint:
+    if not parts.hostname:
+        raise AddressError("the broker's address has no host; write amqp://user:password@host:5672/vhost")
     try:
         port = _PORTS[parts.scheme] if parts.port is None else parts.port
     except ValueError:
         port = 0
     if not port:
         raise AddressError("the port of the broker's address is not a number from 1 to 65535")
-    return port
+    return Endpoint(parts.hostname, port)
 
 
 def _vhost(parts: SplitResult) -> str:

@@ -24,7 +24,7 @@ from broker_jobs.broker.port import Depth
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
 
-    from broker_jobs.broker.amqp.address import Address
+    from broker_jobs.broker.amqp.address import Address, Endpoint
     from broker_jobs.broker.amqp.arguments import Declaration
 
 # Pika logs whatever happens to a connection as errors, with tracebacks. What matters is logged by us; a program that
@@ -212,11 +212,11 @@ class Link:
         raw.add_on_connection_unblocked_callback(self._on_unblocked)
 
     @classmethod
-    async def open(cls, address: Address, name: str) -> Self:
-        """Connect; `name` is shown by the broker's tools."""
+    async def open(cls, address: Address, endpoint: Endpoint, name: str) -> Self:
+        """Connect to one of the nodes; `name` is shown by the broker's tools."""
         ended: asyncio.Future[Self | Exception] = asyncio.get_running_loop().create_future()
         attempt = _Connection.create_connection(
-            [_parameters(address, name)],
+            [_parameters(address, endpoint, name)],
             # Made at once: a connection may be lost before whoever waits for it has its turn.
             lambda result: ended.set_result(result if isinstance(result, Exception) else cls(result)),
         )
@@ -264,14 +264,14 @@ class Link:
         self.on_unblocked()
 
 
-def _parameters(address: Address, name: str) -> Any:
+def _parameters(address: Address, endpoint: Endpoint, name: str) -> Any:
     return pika.ConnectionParameters(
-        address.host,
-        address.port,
+        endpoint.host,
+        endpoint.port,
         address.vhost,
         pika.PlainCredentials(address.user, address.password),
         heartbeat=address.heartbeat,
-        ssl_options=pika.SSLOptions(ssl.create_default_context(), address.host) if address.tls else None,
+        ssl_options=pika.SSLOptions(ssl.create_default_context(), endpoint.host) if address.tls else None,
         connection_attempts=1,
         socket_timeout=address.connection_timeout,
         stack_timeout=address.connection_timeout,

@@ -10,7 +10,7 @@ from broker_jobs.broker.amqp.link import Link
 if TYPE_CHECKING:
     from collections.abc import Coroutine
 
-    from broker_jobs.broker.amqp.address import Address
+    from broker_jobs.broker.amqp.address import Address, Endpoint
 
 Result = TypeVar("Result")
 
@@ -28,11 +28,11 @@ class Session:
         self.consuming = consuming
 
     @classmethod
-    async def open(cls, address: Address, name: str) -> Self:
-        """Connect twice."""
-        publishing = await Link.open(address, f"{name} (publishing)")
+    async def open(cls, address: Address, endpoint: Endpoint, name: str) -> Self:
+        """Connect twice, to the same node."""
+        publishing = await Link.open(address, endpoint, f"{name} (publishing)")
         try:
-            return cls(publishing, await Link.open(address, f"{name} (consuming)"))
+            return cls(publishing, await Link.open(address, endpoint, f"{name} (consuming)"))
         except BaseException:
             await publishing.close()
             raise

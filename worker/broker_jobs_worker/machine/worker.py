@@ -93,6 +93,9 @@ class WorkerMachine:
         me: who it is, and what it may give to tasks
         timing: how patient it is
         lifetime: when it ends by itself
+
+    Attributes:
+        leaving: why it takes nothing more, for the log
     """
 
     def __init__(self, me: Identity, timing: Timing = DEFAULT_TIMING, lifetime: Lifetime = ENDLESS) -> None:
@@ -102,6 +105,7 @@ class WorkerMachine:
         self.generation = 0
         self.connected = False
         self.draining = False
+        self.leaving = ""
         self.exited = False
         self._have = Holdings(me.total)
         self._credit = CreditBook(timing)
@@ -181,9 +185,9 @@ class WorkerMachine:
             case SubscribeFailed(resource_class, lane):
                 self._credit.failed(Source(resource_class, lane), now)
             case DrainRequested():
-                yield from self._drain(now)
+                yield from self._drain(now, "it was told to, by a signal")
             case StopRequested():
-                yield from self._stop(now, "its worker stops")
+                yield from self._stop(now, "the worker stops")
             case _:
                 assert_never(event)
 
@@ -203,8 +207,8 @@ class WorkerMachine:
                 yield from self._revoke(revocations, now)
             case DrainAsked(worker, boot, stop, reason):
                 if (worker, boot) == (self.me.worker, self.me.boot):
-                    why = f"its worker was stopped: {reason}" if reason else "its worker was stopped"
-                    yield from self._stop(now, why) if stop else self._drain(now)
+                    why = f": {reason}" if reason else ""
+                    yield from self._stop(now, f"the worker was stopped{why}") if stop else self._drain(now, f"it was asked to{why}")
             case HelloAsked():
                 if self.connected:
                     yield from self._greet(now)
@@ -289,11 +293,11 @@ class WorkerMachine:
         """End by itself, when its time is over or nothing has come for long."""
         ends_at, idle_timeout = self.lifetime.ends_at, self.lifetime.idle_timeout
         if ends_at is not None and now >= ends_at and self._stop_by is None:
-            yield from self._stop(now, "the time of its worker is over")
+            yield from self._stop(now, "the time of the worker is over")
         if self._have.attempts or self._idle_since is None:
             self._idle_since = now
         elif idle_timeout is not None and now - self._idle_since >= idle_timeout and not self.draining:
-            yield from self._drain(now)
+            yield from self._drain(now, f"it had nothing to do for {idle_timeout:g} s")
 
     def _announce_and_take(self, now: float) -> None:
         """Tell the ledger what has been running for a while."""
@@ -508,8 +512,8 @@ class WorkerMachine:
                 case _:
                     assert_never(attempt.state)
 
-    def _drain(self, now: float) -> Iterator[Command]:
-        self.draining = True
+    def _drain(self, now: float, why: str) -> Iterator[Command]:
+        self.draining, self.leaving = True, why
         self._working = False
         yield from self._credit.close()
         for bundles in self._have.bundles.values():
@@ -520,7 +524,7 @@ class WorkerMachine:
             self._return(attempt, Return.unstarted, now)
 
     def _stop(self, now: float, reason: str) -> Iterator[Command]:
-        yield from self._drain(now)
+        yield from self._drain(now, reason)
         if self._stop_by is None:
             self._stop_by, self._stop_reason = now + self.timing.stop_within, reason
         for attempt in self._have.running.values():
