@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import subprocess
 import sys
 import time
 from pathlib import Path
@@ -14,8 +13,8 @@ from broker_jobs.core.outcome import Succeeded
 from broker_jobs.host import host_identity
 from broker_jobs.wire import payload
 from broker_jobs.wire.messages import Call, Function, Origin
-from broker_jobs_worker.executors import children, local, spool
-from tests.support.executions import bench, call, execution, here, program
+from broker_jobs_worker.executors import children, prints, spool
+from tests.support.executions import bench, call, execution, here
 
 if TYPE_CHECKING:
     import pytest
@@ -95,7 +94,8 @@ def chatter(path: str) -> None:
 
 def test_endless_output_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(spool, "SPOOL_CAP", 1 << 20)
-    monkeypatch.setattr(local, "TRIM_INTERVAL", 0.05)
+    monkeypatch.setattr(prints, "SPOOL_CAP", 1 << 20)
+    monkeypatch.setattr(prints, "LOOK_INTERVAL", 0.05)
     stop = tmp_path / "stop"
 
     def used() -> int:
@@ -116,20 +116,3 @@ def test_endless_output_does_not_fill_the_disk(tmp_path: Path, monkeypatch: pyte
             assert ended.stdout.tail.endswith(b"xxthe end")
 
     asyncio.run(story())
-
-
-def test_leftovers_of_dead_workers_are_removed(tmp_path: Path) -> None:
-    with subprocess.Popen(["true"]) as process:
-        process.wait()
-    dead, alive, kept = (tmp_path / name for name in (f"child-{process.pid}-1.out", f"child-{os.getppid()}-1.out", "boot-1-1.out"))
-    for path in (dead, alive, kept):
-        path.touch()
-
-    async def story() -> None:
-        async with bench(tmp_path) as b:
-            await b.run_one(program("true"))
-
-    asyncio.run(story())
-    assert not dead.exists()
-    assert alive.exists()
-    assert kept.exists()
