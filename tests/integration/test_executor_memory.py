@@ -61,7 +61,7 @@ def is_over(ended: ExecutionEnded) -> bool:
     return "the memory limit of 100 MiB was exceeded" in ended.outcome.message
 
 
-def hoard(megabytes: int, children: int = 0, seconds: float = 1) -> int:
+def hoard(megabytes: int, children: int = 0, seconds: float = 0.5) -> int:
     held = b"x" * (megabytes << 20)
     kids = []
     for _ in range(children):
@@ -92,20 +92,29 @@ def child_process(megabytes: int) -> int:
 HUNGRY = "x = b'x' * (200 << 20); import time; time.sleep(60)"
 
 
-def test_memory_of_the_tree_is_limited(tmp_path: Path, root: Path) -> None:
+def shoot() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def test_memory_of_the_tree_is_limited(tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture) -> None:
     async def story(b: Bench) -> None:
         limit = {"memory_limit": 100 * MIB}
-        small, function, forked, main, tree = await b.run(
+        small, function, forked, main, tree, shot = await b.run(
             call(hoard, 10, **limit),
             call(hoard, 200, **limit),
             call(child_process, 200, **limit),
             program(sys.executable, "-c", HUNGRY, **limit),
             program("bash", "-c", f'setsid {sys.executable} -c "{HUNGRY}" & wait; exit 0', **limit),
+            call(shoot, **limit),
         )
         assert isinstance(small.outcome, Succeeded), small.outcome
         assert all(is_over(ended) for ended in (function, forked, main, tree))
+        assert isinstance(shot.outcome, Crashed), "a death for another reason"
 
-    told(tmp_path, root, story)
+    with caplog.at_level(logging.INFO):
+        told(tmp_path, root, story)
+    wanted = "control groups of version" if root == groups.ROOT else "watching the resident memory of each task's processes"
+    assert f"memory limits are held by {wanted}" in caplog.text
 
 
 def test_memory_that_processes_share_counts_once(tmp_path: Path, root: Path) -> None:
@@ -125,25 +134,3 @@ def test_what_a_warm_child_had_before_does_not_count(tmp_path: Path, root: Path)
         assert is_over(await b.run_one(call(hoard, 130, memory_limit=100 * MIB)))
 
     told(tmp_path, root, story)
-
-
-def test_a_death_for_another_reason_is_a_crash(tmp_path: Path, root: Path) -> None:
-    async def story(b: Bench) -> None:
-        ended = await b.run_one(call(shoot, memory_limit=100 * MIB))
-        assert isinstance(ended.outcome, Crashed), ended.outcome
-
-    told(tmp_path, root, story)
-
-
-def shoot() -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_the_worker_says_how_it_holds_them(tmp_path: Path, root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    async def story(_: Bench) -> None:
-        return
-
-    with caplog.at_level(logging.INFO):
-        told(tmp_path, root, story)
-    wanted = "control groups of version" if root == groups.ROOT else "watching the resident memory of each task's processes"
-    assert f"memory limits are held by {wanted}" in caplog.text
