@@ -10,24 +10,29 @@ import typer
 
 from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, exit_codes, out
 from broker_jobs.cli.show import write_json
+from broker_jobs_worker.cli import CpusOption, GpusOption, MemoryOption, NoHyperThreadingOption, ResourceOption
 
 
 def up(
     url: UrlOption = None,
     namespace: NamespaceOption = None,
-    cpus: Annotated[
-        int | None,
-        typer.Option(metavar="NUMBER", min=1, help="Processors to use; by default all that this process may use.", show_default=False),
-    ] = None,
+    cpus: CpusOption = None,
+    memory: MemoryOption = None,
+    gpus: GpusOption = None,
+    resource: ResourceOption = None,
+    no_hyper_threading: NoHyperThreadingOption = False,
 ) -> None:
     """Run a node in the foreground: a coordinator and a worker.
 
     Without an address it serves your own embedded broker, the one that scripts use by default. Ctrl-C drains and ends it.
     """
     arguments = [sys.executable, "-P", "-m", "broker_jobs_worker.node", "--foreground"]
-    for name, value in (("--namespace", namespace), ("--cpus", cpus)):
+    options = [("--namespace", namespace), ("--cpus", cpus), ("--memory", memory), ("--gpus", gpus)]
+    for name, value in (*options, *(("--resource", text) for text in resource or ())):
         if value is not None:
-            arguments += [name, str(value)]
+            arguments.append(f"{name}={value}")
+    if no_hyper_threading:
+        arguments.append("--no-hyper-threading")
     # An address may hold a password, and command lines are public.
     environ = os.environ if url is None else {**os.environ, "BROKER_JOBS_URL": url}
     # The node takes the place of this process: signals and exit code are its own.

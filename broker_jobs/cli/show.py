@@ -12,8 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from broker_jobs.cli.options import OutputFormat, out
+from broker_jobs.core.descriptor import descriptor
 from broker_jobs.core.outcome import Failed, Succeeded
-from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.quantities import shown_amount
 from broker_jobs.core.states import TaskState
 from broker_jobs.ids import short
 
@@ -71,8 +72,23 @@ def counts(numbers: Mapping[str, int]) -> Text:
 def amounts(resources: Resources) -> str:
     """Resources for people."""
     return " ".join(
-        f"{name}={value / 2**30:.3g}GiB" if name == "memory" else f"{name}={value / UNIT:g}" for name, value in resources.amounts
+        f"{name}={value / 2**30:.3g}GiB" if name == "memory" else f"{name}={shown_amount(value)}{_grouped(resources, name)}"
+        for name, value in resources.amounts
     )
+
+
+def _grouped(resources: Resources, name: str) -> str:
+    groups = next((groups for each, groups in resources.groups if each == name), ())
+    return f" in {len(groups)} groups" if len(groups) > 1 else ""
+
+
+def hardware(resources: Resources, sources: Mapping[str, str]) -> None:
+    """What a worker would give to tasks, and how it was found."""
+    table = _table("resource", "amount", "as written", "found by")
+    for name, value in resources.amounts:
+        shown = f"{value / 2**30:.1f} GiB" if name == "memory" else shown_amount(value)
+        table.add_row(name, shown, Text(descriptor(resources, name)), sources[name])
+    _print(table)
 
 
 def jobs(infos: Sequence[JobInfo], output: OutputFormat) -> None:

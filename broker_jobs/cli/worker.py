@@ -8,7 +8,8 @@ import typer
 
 from broker_jobs.cli import show
 from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes, out
-from broker_jobs_worker.cli import start
+from broker_jobs.core.quantities import UNIT
+from broker_jobs_worker.cli import NoHyperThreadingOption, start
 
 if TYPE_CHECKING:
     from broker_jobs.wire.messages import EndingWorkers
@@ -112,3 +113,38 @@ def _show(ending: EndingWorkers, output: OutputFormat, what: str) -> None:
         out.print("[dim]no worker is there that could end[/]")
     else:
         out.print(f"told to {what}: {', '.join(ending.workers)} (tasks there now: {ending.held})", markup=False)
+
+
+@app.command("hwdetect")
+def hwdetect(
+    no_hyper_threading: NoHyperThreadingOption = False,
+    output: OutputOption = OutputFormat.table,
+) -> None:
+    """Show what a worker on this machine would give to tasks, and how it was found.
+
+    It looks at affinity, control groups, sockets and NUMA nodes, and at graphics processors of NVIDIA and AMD.
+    With  --output quiet  it prints options of  broker-jobs worker start  that say the same.
+    """
+    from broker_jobs.core.descriptor import descriptor
+    from broker_jobs_worker.hardware import detect
+
+    found = detect(hyper_threading=not no_hyper_threading)
+    resources = {name: descriptor(found.resources, name) for name, _ in found.resources.amounts}
+    if output is OutputFormat.quiet:
+        for name, what in resources.items():
+            out.out(f"--{name}={what}" if name in {"cpus", "memory"} else f"--resource={name}={what}")
+    elif output is OutputFormat.json:
+        amounts = dict(found.resources.amounts)
+        show.write_json(
+            {
+                name: {
+                    "amount": amounts[name] if name == "memory" else amounts[name] / UNIT,
+                    "groups": found.resources.labels(name),
+                    "descriptor": what,
+                    "source": found.sources[name],
+                }
+                for name, what in resources.items()
+            }
+        )
+    else:
+        show.hardware(found.resources, found.sources)

@@ -56,7 +56,7 @@ def config(url: str, tmp_path: Path) -> WorkerConfig:
 
 def settings(url: str, tmp_path: Path) -> WorkerConfig:
     """Two processors, and patience."""
-    return WorkerConfig(url, "t", SigningKey.parse(KEY), tmp_path / "spool", name="w1", cpus=2, timing=PATIENT)
+    return WorkerConfig(url, "t", SigningKey.parse(KEY), tmp_path / "spool", name="w1", resources={"cpus": 2}, timing=PATIENT)
 
 
 @contextlib.asynccontextmanager
@@ -197,7 +197,7 @@ def test_a_long_task_is_taken_and_outlives_the_patience_of_the_broker(url: str, 
 
 def test_a_revoked_task_stops_and_one_that_waits_is_dropped(url: str, config: WorkerConfig, tmp_path: Path) -> None:
     async def story() -> None:
-        one = replace(config, cpus=1)
+        one = replace(config, resources={"cpus": 1})
         async with FakeCoordinator(url, KEY) as coordinator, working(one):
             await coordinator.run(program(0, "sleep", "1000"), program(1, "sleep", "1000"))
             await coordinator.until_said(Started, 0)
@@ -249,7 +249,7 @@ def test_garbage_and_what_lies_in_the_wrong_queue_are_dead_letters(url: str, con
 def test_a_drain_finishes_what_runs_and_returns_the_rest(url: str, config: WorkerConfig, tmp_path: Path) -> None:
     async def story() -> None:
         gate = tmp_path / "gate"
-        one = replace(config, cpus=1)
+        one = replace(config, resources={"cpus": 1})
         async with FakeCoordinator(url, KEY) as coordinator, working(one) as daemon:
             await coordinator.run(waiting_for(gate, 0), program(1, "true"))
             await coordinator.until_said(Started, 0)

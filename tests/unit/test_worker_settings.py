@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-import psutil
 import pytest
 
 from broker_jobs.core.outcome import Succeeded
@@ -15,7 +14,6 @@ from broker_jobs.errors import ValidationError
 from broker_jobs.wire.messages import Output
 from broker_jobs.wire.signing import SigningKey
 from broker_jobs_worker.config import WorkerConfig, fresh_worker_name
-from broker_jobs_worker.detect import usable_cpus, usable_memory
 from broker_jobs_worker.executors.port import ExecutionEnded
 from broker_jobs_worker.machine.commands import Settle
 from broker_jobs_worker.machine.events import Tick
@@ -32,54 +30,14 @@ def config(folder: Path, **settings: object) -> WorkerConfig:
     return WorkerConfig("sqlite:////secret-place/queue.db", "t", KEY, folder, **settings)  # type: ignore[arg-type]
 
 
-def write(root: Path, files: dict[str, str]) -> Path:
-    """A file system with these files."""
-    for name, text in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text)
-    return root
-
-
-def test_without_control_groups_the_machine_is_what_there_is(tmp_path: Path) -> None:
-    root = write(tmp_path, {})
-    assert usable_memory(root) == psutil.virtual_memory().total
-    assert usable_cpus(root) == len(os.sched_getaffinity(0))
-
-
-def test_the_narrowest_group_of_version_2_counts(tmp_path: Path) -> None:
-    root = write(
-        tmp_path,
-        {
-            "proc/self/cgroup": "0::/outer/inner\n",
-            "sys/fs/cgroup/outer/cpu.max": "150000 100000\n",
-            "sys/fs/cgroup/outer/inner/cpu.max": "max 100000\n",
-            "sys/fs/cgroup/outer/memory.max": "4096000\n",
-            "sys/fs/cgroup/outer/inner/memory.max": "max\n",
-        },
-    )
-    assert usable_cpus(root) == 1, "rounded down"
-    assert usable_memory(root) == 4_096_000
-
-
-def test_groups_of_version_1_count(tmp_path: Path) -> None:
-    root = write(
-        tmp_path,
-        {
-            "proc/self/cgroup": "5:cpu,cpuacct:/job\n3:memory:/job\n1:name=systemd:/job\n",
-            "sys/fs/cgroup/cpu/job/cpu.cfs_quota_us": "50000\n",
-            "sys/fs/cgroup/cpu/job/cpu.cfs_period_us": "100000\n",
-            "sys/fs/cgroup/memory/job/memory.limit_in_bytes": "1000000\n",
-        },
-    )
-    assert usable_cpus(root) == 1, "at least one"
-    assert usable_memory(root) == 1_000_000
-
-
 def test_settings_say_what_the_worker_gives(tmp_path: Path) -> None:
-    given = config(tmp_path, cpus="1.5", memory="1 GiB", gpus=2, resources={"fpga": 1}).total()
+    given = config(tmp_path, resources={"cpus": "1.5", "memory": "1 GiB", "gpus": 2, "fpga": 1}).total()
     assert dict(given.amounts) == {"cpus": 15_000, "memory": 1 << 30, "gpus": 2 * UNIT, "fpga": UNIT}
-    assert dict(config(tmp_path).total().amounts)["cpus"] == usable_cpus() * UNIT
+    assert dict(config(tmp_path).total().amounts)["cpus"] == len(os.sched_getaffinity(0)) * UNIT
+    with pytest.raises(ValidationError, match="cpus='many' cannot be read"):
+        config(tmp_path, resources={"cpus": "many"})
+    with pytest.raises(ValidationError, match="without any resources"):
+        config(tmp_path, resources={"cpus": 0, "memory": 0, "gpus": 0}).total()
 
 
 @pytest.mark.parametrize("name", ["all", "_", "direct", "a.b", "", "x" * 101, "*"])

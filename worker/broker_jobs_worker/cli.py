@@ -11,7 +11,7 @@ import typer
 
 from broker_jobs.cmdline import conceal
 from broker_jobs.core.quantities import milliseconds
-from broker_jobs.errors import BrokerError, BrokerJobsError, ValidationError
+from broker_jobs.errors import BrokerError, BrokerJobsError
 from broker_jobs.wire.messages import DEFAULT_GROUP
 from broker_jobs_worker.machine.state import OnBrokerLost
 
@@ -40,6 +40,38 @@ LostOption = Annotated[
     ),
 ]
 
+CpusOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="Processors to give to tasks: 8, in groups as 2x8 or '[[0,1],[2,3]]', or the ones named: '[0-3]'. "
+        "By default all that this process may use.",
+        show_default=False,
+    ),
+]
+MemoryOption = Annotated[
+    str | None, typer.Option(metavar="SIZE", help="Memory to give to tasks, such as '16 GiB'; by default all.", show_default=False)
+]
+GpusOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="WHAT",
+        help="Graphics processors to give to tasks: 2, or the ones named: '[0,1]'. By default those that are found; 0 for none.",
+        show_default=False,
+    ),
+]
+ResourceOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=WHAT",
+        help="Another resource: fpga=\\[a,b], slots='range(1-3)', licence=2x3, fairy='sum(1000)'. May be given several times.",
+        show_default=False,
+    ),
+]
+NoHyperThreadingOption = Annotated[
+    bool, typer.Option("--no-hyper-threading", metavar="", help="Of processors that are found, take one thread of each core.")
+]
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -48,10 +80,8 @@ def run(
     url: str | None = None,
     namespace: str | None = None,
     name: str | None = None,
-    cpus: str | None = None,
-    memory: str | None = None,
-    gpus: str = "0",
     resources: Mapping[str, str] | None = None,
+    hyper_threading: bool = True,
     path: Sequence[Path] = (),
     group: str = DEFAULT_GROUP,
     idle_timeout: str | None = None,
@@ -66,10 +96,8 @@ def run(
         url: address of the broker (default: as every program of broker-jobs finds it)
         namespace: prefix of every name at the broker
         name: of the worker
-        cpus: processors to give to tasks (default: all that this process may use)
-        memory: memory to give to tasks (default: all that this process may use)
-        gpus: graphics processors to give to tasks
-        resources: further ones
+        resources: what to give to tasks, by name (default: what is found)
+        hyper_threading: False for one thread of each core, where processors are found out
         path: folders with modules of users
         group: workers that belong together
         idle_timeout: it ends when it has had no task for so long: seconds, or a text such as ``"10m"``
@@ -98,10 +126,8 @@ def run(
         settings.required_key(),
         settings.home / "output",
         name=name,
-        cpus=cpus,
-        memory=memory,
-        gpus=gpus,
         resources=resources or {},
+        hyper_threading=hyper_threading,
         path=tuple(str(folder.absolute()) for folder in path),
         group=group,
         idle_timeout=None if idle_timeout is None else milliseconds(idle_timeout, "--idle-timeout") / 1000,
@@ -134,15 +160,11 @@ def start(
     name: Annotated[
         str | None, typer.Option(metavar="NAME", help="Name of this worker; by default made of host and process.", show_default=False)
     ] = None,
-    cpus: Annotated[
-        str | None,
-        typer.Option(metavar="NUMBER", help="Processors to give to tasks; by default all that this process may use.", show_default=False),
-    ] = None,
-    memory: Annotated[
-        str | None, typer.Option(metavar="SIZE", help="Memory to give to tasks, such as '16 GiB'; by default all.", show_default=False)
-    ] = None,
-    gpus: Annotated[str, typer.Option(metavar="NUMBER", help="Graphics processors to give to tasks.")] = "0",
-    resource: Annotated[list[str] | None, typer.Option(metavar="NAME=AMOUNT", help="Another resource; may be given several times.")] = None,
+    cpus: CpusOption = None,
+    memory: MemoryOption = None,
+    gpus: GpusOption = None,
+    resource: ResourceOption = None,
+    no_hyper_threading: NoHyperThreadingOption = False,
     path: Annotated[
         list[Path] | None, typer.Option(metavar="FOLDER", help="Folder with modules that functions need; may be given several times.")
     ] = None,
@@ -158,15 +180,15 @@ def start(
     SIGTERM and Ctrl-C drain it: running tasks finish, the rest is given back. A second signal gives back what runs, too.
     From afar, `broker-jobs worker drain` and `broker-jobs worker stop` do the same.
     """
+    from broker_jobs_worker.hardware import given_resources
+
     try:
         code = run(
             url=url,
             namespace=namespace,
             name=name,
-            cpus=cpus,
-            memory=memory,
-            gpus=gpus,
-            resources=dict(map(_pair, resource or ())),
+            resources=given_resources(cpus, memory, gpus, resource),
+            hyper_threading=not no_hyper_threading,
             path=path or (),
             group=group,
             idle_timeout=idle_timeout,
@@ -179,13 +201,6 @@ def start(
         print(f"broker-jobs-worker: {error}", file=sys.stderr)
         code = UNREACHABLE if isinstance(error, BrokerError) else MISUSE
     raise typer.Exit(code)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, amount = text.partition("=")
-    if not equals:
-        raise ValidationError(f"--resource is written NAME=AMOUNT, not {text!r}")
-    return name, amount
 
 
 def main() -> None:

@@ -11,19 +11,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.config import shown
-from broker_jobs.core.request import ResourceRequest
-from broker_jobs.core.resources import Resources
+from broker_jobs.core.descriptor import described
 from broker_jobs.errors import ValidationError
 from broker_jobs.wire.messages import DEFAULT_GROUP
 from broker_jobs.wire.topology import DIRECT, EVERYONE, NOBODY, Topology
-from broker_jobs_worker.detect import usable_cpus, usable_memory
+from broker_jobs_worker.hardware import provided
 from broker_jobs_worker.machine.state import DEFAULT_TIMING, OnBrokerLost, Timing
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from broker_jobs.core.quantities import Size
+    from broker_jobs.core.resources import Resources
     from broker_jobs.metrics import MetricsPort
     from broker_jobs.wire.signing import SigningKey
 
@@ -47,10 +46,9 @@ class WorkerConfig:
         key: signs replies and checks tasks
         spool: folder for output and task folders
         name: letters, digits, ``_`` and ``-``; no other worker may have it (default: a fresh one)
-        cpus: processors to give to tasks (default: all that this process may use)
-        memory: memory to give to tasks (default: all that this process may use)
-        gpus: graphics processors to give to tasks
-        resources: further resources and how much of each
+        resources: what to give to tasks, by name, as `broker_jobs.core.descriptor` reads it; of ``cpus``, ``gpus`` and ``memory``,
+            what is not given is found out
+        hyper_threading: False for one thread of each core, where processors are found out
         spool_limit: bytes of long output that are kept on this host for one cluster (default: a tenth of the file system, 16 GiB at most)
         path: folders with modules of users
         metrics_host: address of the numbers
@@ -71,10 +69,8 @@ class WorkerConfig:
     key: SigningKey
     spool: Path
     name: str | None = None
-    cpus: float | str | None = None
-    memory: Size | None = None
-    gpus: float | str = 0
     resources: Mapping[str, float | str] = field(default_factory=dict)
+    hyper_threading: bool = True
     spool_limit: int | None = None
     path: tuple[str, ...] = ()
     metrics_host: str = "127.0.0.1"
@@ -92,7 +88,7 @@ class WorkerConfig:
             raise ValidationError(f"the name of a worker is up to 100 letters, digits, '_' and '-', not {self.name!r}")
         if not _NAME.fullmatch(self.group):
             raise ValidationError(f"the group of a worker is up to 100 letters, digits, '_' and '-', not {self.group!r}")
-        self.total()
+        described(self.resources)
 
     @property
     def archive(self) -> Path:
@@ -102,10 +98,4 @@ class WorkerConfig:
 
     def total(self) -> Resources:
         """What the worker may give to tasks; what is not given is found out."""
-        given = ResourceRequest(
-            cpus=usable_cpus() if self.cpus is None else self.cpus,
-            memory=usable_memory() if self.memory is None else self.memory,
-            gpus=self.gpus,
-            resources=self.resources,
-        )
-        return Resources(given.canonical().amounts)
+        return provided(self.resources, hyper_threading=self.hyper_threading)

@@ -1,8 +1,9 @@
-"""What this machine lets us use: processors and memory, within affinity and control groups."""
+"""What this machine lets us use: processors in their groups, and memory, within affinity and control groups."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -10,23 +11,117 @@ import psutil
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from collections.abc import Set as AbstractSet
 
-_ROOT: Final = Path("/")
+ROOT: Final = Path("/")
 _CGROUPS: Final = "sys/fs/cgroup"
+_CPUS: Final = "sys/devices/system/cpu"
+_NODES: Final = "sys/devices/system/node"
 
 
-def usable_cpus(root: Path = _ROOT) -> int:
-    """Processors that this process may use: its affinity, and the quota of its control groups rounded down; at least 1."""
-    cpus = len(os.sched_getaffinity(0))
-    for quota in _cpu_quotas(root):
-        cpus = min(cpus, max(1, int(quota)))
-    return cpus
+@dataclass(frozen=True, slots=True)
+class Processors:
+    """The processors that this process may use.
+
+    Attributes:
+        groups: their numbers, in groups that share a socket and a NUMA node
+        allowed: how many the affinity allows
+        quota: how many the control groups allow to be busy at once; None where they do not care
+        threads: how many more there would be with the other threads of their cores
+    """
+
+    groups: tuple[tuple[int, ...], ...]
+    allowed: int
+    quota: float | None = None
+    threads: int = 0
+
+    @property
+    def count(self) -> int:
+        """How many there are."""
+        return sum(map(len, self.groups))
 
 
-def usable_memory(root: Path = _ROOT) -> int:
-    """Bytes of memory of this machine, or of the smallest limit of its control groups."""
+def usable_cpus(root: Path = ROOT, allowed: AbstractSet[int] | None = None, *, hyper_threading: bool = True) -> Processors:
+    """Processors that this process may use: its affinity, and the quota of its control groups rounded down; at least 1.
+
+    Args:
+        root: of the file system
+        allowed: the affinity (default: that of this process)
+        hyper_threading: False for one thread of each core
+    """
+    numbers = sorted(os.sched_getaffinity(0) if allowed is None else allowed)
+    kept = numbers if hyper_threading else _one_of_each_core(root, numbers)
+    nodes = _nodes(root)
+    places: dict[tuple[int, int], list[int]] = {}
+    for number in kept:
+        places.setdefault((_number(root / _CPUS / f"cpu{number}/topology/physical_package_id"), nodes.get(number, 0)), []).append(number)
+    quota = min(_cpu_quotas(root), default=None)
+    left = len(kept) if quota is None else min(len(kept), max(1, int(quota)))
+    groups = []
+    for place in sorted(places):
+        groups.append(tuple(places[place][:left]))
+        left -= len(groups[-1])
+    return Processors(tuple(group for group in groups if group), len(numbers), quota, len(numbers) - len(kept))
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """The memory that this process may use, in bytes.
+
+    Attributes:
+        limited: it is the limit of a control group
+    """
+
+    size: int
+    limited: bool
+
+
+def usable_memory(root: Path = ROOT) -> Memory:
+    """Memory of this machine, or of the smallest limit of its control groups."""
     installed: int = psutil.virtual_memory().total
-    return min([installed, *(limit for limit in _memory_limits(root) if limit > 0)])
+    limit = min((limit for limit in _memory_limits(root) if limit > 0), default=installed)
+    return Memory(min(installed, limit), limit < installed)
+
+
+# --- processors ----------------------------------------------------------------------------------------------------
+
+
+def _nodes(root: Path) -> dict[int, int]:
+    """The NUMA node of each processor."""
+    return {
+        number: int(folder.name.removeprefix("node"))
+        for folder in (root / _NODES).glob("node[0-9]*")
+        for number in listed(_read(folder / "cpulist"))
+    }
+
+
+def _one_of_each_core(root: Path, numbers: list[int]) -> list[int]:
+    """The first allowed thread of each core."""
+    kept, seen = [], set[int]()
+    for number in numbers:
+        if number not in seen:
+            kept.append(number)
+        seen.update(listed(_read(root / _CPUS / f"cpu{number}/topology/thread_siblings_list")))
+    return kept
+
+
+def listed(text: str) -> list[int]:
+    """The numbers of a list as the kernel writes it: ``0-3,8``; of anything else none."""
+    numbers: list[int] = []
+    for part in filter(None, text.split(",")):
+        first, _, last = part.partition("-")
+        if not (first.isdigit() and (last or first).isdigit()):
+            return []
+        numbers += range(int(first), int(last or first) + 1)
+    return numbers
+
+
+def _number(path: Path) -> int:
+    text = _read(path)
+    return int(text) if text.isdigit() else 0
+
+
+# --- control groups ------------------------------------------------------------------------------------------------
 
 
 def _groups(root: Path) -> Iterator[tuple[str, Path]]:
@@ -74,5 +169,5 @@ def _read(path: Path) -> str:
     """The text of a small file; empty where there is none."""
     try:
         return path.read_text(encoding="ascii").strip()
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return ""

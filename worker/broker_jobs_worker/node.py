@@ -28,6 +28,7 @@ from broker_jobs.errors import BrokerError, BrokerJobsError, LedgerRefused
 from broker_jobs.logs import start_logging
 from broker_jobs_worker.config import WorkerConfig, fresh_worker_name
 from broker_jobs_worker.daemon import WorkerDaemon
+from broker_jobs_worker.hardware import given_resources
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -89,7 +90,8 @@ class _Node:
             settings.required_key(),
             settings.home / "output",
             name=name,
-            cpus=arguments.cpus,
+            resources=given_resources(arguments.cpus, arguments.memory, arguments.gpus, arguments.resource),
+            hyper_threading=not arguments.no_hyper_threading,
         )
 
     async def run(self) -> int:
@@ -168,7 +170,11 @@ def main() -> int:
     parser.add_argument("--home", type=Path, help="state folder")
     parser.add_argument("--url", help="address of the broker; by default a file in the state folder")
     parser.add_argument("--namespace", help="prefix of all queues")
-    parser.add_argument("--cpus", type=int, help="processors to give to tasks; by default all")
+    parser.add_argument("--cpus", help="processors to give to tasks; by default all")
+    parser.add_argument("--memory", help="memory to give to tasks; by default all")
+    parser.add_argument("--gpus", help="graphics processors to give to tasks; by default those that are found")
+    parser.add_argument("--resource", action="append", help="another resource, NAME=WHAT")
+    parser.add_argument("--no-hyper-threading", action="store_true", help="take one thread of each core")
     parser.add_argument("--linger", type=float, default=LINGER, help="seconds without client and work after which it ends")
     parser.add_argument("--foreground", action="store_true", help="go on without clients and without work")
     arguments = parser.parse_args()
