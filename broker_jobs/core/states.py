@@ -22,6 +22,8 @@ class TaskState(StrEnum):
     """It waits for other tasks."""
     queued = "queued"
     """It may start as soon as a worker has room."""
+    paused = "paused"
+    """It is held back until somebody resumes it."""
     running = "running"
     retrying = "retrying"
     """It failed and waits for its next attempt."""
@@ -38,6 +40,7 @@ class JobState(StrEnum):
 
     waiting = "waiting"
     running = "running"
+    paused = "paused"
     succeeded = "succeeded"
     failed = "failed"
     canceled = "canceled"
@@ -51,6 +54,10 @@ class Trigger(StrEnum):
     started = "started"
     returned = "returned"
     """The attempt ended without an outcome and is queued again."""
+    paused = "paused"
+    """Somebody holds it, or its job, back."""
+    resumed = "resumed"
+    """It is held back no longer, and waits for other tasks."""
     backed_off = "backed off"
     retry_due = "retry due"
     succeeded = "succeeded"
@@ -68,13 +75,27 @@ _S, _T = TaskState, Trigger
 TRANSITIONS: Final[Mapping[TaskState, Mapping[Trigger, TaskState]]] = {
     _S.waiting: {
         _T.released: _S.queued,
+        _T.paused: _S.paused,
         _T.cancel_asked: _S.canceled,
         _T.abort_asked: _S.aborted,
     },
     _S.queued: {
         _T.started: _S.running,
         _T.returned: _S.queued,
+        _T.paused: _S.paused,
         _T.backed_off: _S.retrying,
+        _T.succeeded: _S.succeeded,
+        _T.failed: _S.failed,
+        _T.cancel_asked: _S.canceled,
+        _T.stopped: _S.canceled,
+        _T.abort_asked: _S.aborted,
+    },
+    # An attempt that was called back may have begun before that was heard of: what is said of it counts.
+    _S.paused: {
+        _T.released: _S.queued,
+        _T.resumed: _S.waiting,
+        _T.started: _S.running,
+        _T.paused: _S.paused,
         _T.succeeded: _S.succeeded,
         _T.failed: _S.failed,
         _T.cancel_asked: _S.canceled,
@@ -83,6 +104,7 @@ TRANSITIONS: Final[Mapping[TaskState, Mapping[Trigger, TaskState]]] = {
     },
     _S.running: {
         _T.returned: _S.queued,
+        _T.paused: _S.paused,
         _T.backed_off: _S.retrying,
         _T.succeeded: _S.succeeded,
         _T.failed: _S.failed,
@@ -92,6 +114,7 @@ TRANSITIONS: Final[Mapping[TaskState, Mapping[Trigger, TaskState]]] = {
     },
     _S.retrying: {
         _T.retry_due: _S.queued,
+        _T.paused: _S.paused,
         _T.cancel_asked: _S.canceled,
         _T.abort_asked: _S.aborted,
     },
@@ -123,12 +146,13 @@ def step(state: TaskState, trigger: Trigger) -> TaskState:
         raise IllegalTransition(message) from None
 
 
-def job_state(counts: Mapping[TaskState, int], *, complete: bool) -> JobState:
+def job_state(counts: Mapping[TaskState, int], *, complete: bool, paused: bool = False) -> JobState:
     """The state of a job from the number of its tasks in each state.
 
     Args:
         counts: tasks by state; states without tasks may be missing
         complete: whether every task of the job is known (it is sealed and all its chunks have come)
+        paused: whether all of the job is; else it is where everything that could run is held back
     """
     ended = sum(counts.get(state, 0) for state in ENDED)
     total = sum(counts.values())
@@ -141,6 +165,9 @@ def job_state(counts: Mapping[TaskState, int], *, complete: bool) -> JobState:
             if counts.get(task_state, 0):
                 return state
         return JobState.succeeded
-    if ended or counts.get(TaskState.running, 0) or counts.get(TaskState.canceling, 0) or counts.get(TaskState.retrying, 0):
+    under_way = any(counts.get(state, 0) for state in (TaskState.running, TaskState.canceling, TaskState.retrying))
+    if paused or (counts.get(TaskState.paused, 0) and not under_way and not counts.get(TaskState.queued, 0)):
+        return JobState.paused
+    if ended or under_way:
         return JobState.running
     return JobState.waiting

@@ -14,8 +14,8 @@ MUTANTS: Final = (
     (
         "release a task when the first of its needs has ended",
         _MACHINE,
-        "                    if not dependent.missing:\n",
-        "                    if dependent.missing >= 0:\n",
+        "                    if not dependent.missing and",
+        "                    if dependent.missing >= 0 and",
     ),
     ("count the needs of a task from one too few", _MACHINE, "                missing += 1\n", "                missing = 1\n"),
     (
@@ -73,13 +73,23 @@ MUTANTS: Final = (
         "yield from self._release(dependent)",
         "yield from self._release(dependent, direct=True)",
     ),
-    ("make the same attempt again", _MACHINE, "        record.attempt += 1\n", "        record.attempt += record.isolated\n"),
-    ("leave out an attempt number", _MACHINE, "        record.attempt += 1\n", "        record.attempt += 1 + (record.failures > 1)\n"),
+    (
+        "make the same attempt again",
+        _MACHINE,
+        "        record.attempt += 1\n        record.execution",
+        "        record.attempt += record.isolated\n        record.execution",
+    ),
+    (
+        "leave out an attempt number",
+        _MACHINE,
+        "        record.attempt += 1\n        record.execution",
+        "        record.attempt += 1 + (record.failures > 1)\n        record.execution",
+    ),
     (
         "believe news of an older attempt",
         _MACHINE,
-        "        if record.attempt != event.attempt or record.state not in _OUT:\n",
-        "        if record.attempt < event.attempt or record.state not in _OUT:\n",
+        "        if record.attempt != event.attempt or not (record.state in _OUT or record.called_back):\n",
+        "        if record.attempt < event.attempt or not (record.state in _OUT or record.called_back):\n",
     ),
     (
         "believe news of what never went out",
@@ -102,8 +112,8 @@ MUTANTS: Final = (
     (
         "start an attempt that was given back",
         _MACHINE,
-        "        if not record or record.attempt != event.attempt:\n            return\n        if record.state is TaskState.queued:",
-        "        if not record:\n            return\n        if record.state is TaskState.queued:",
+        "        if not record or record.attempt != event.attempt:\n            return\n        if record.state is TaskState.queued or",
+        "        if not record:\n            return\n        if record.state is TaskState.queued or",
     ),
     ("forget which execution runs", _MACHINE, "            record.execution = event.execution\n            yield", "            yield"),
     (
@@ -194,8 +204,18 @@ MUTANTS: Final = (
     ),
     ("revoke what nobody has", _MACHINE, "                    if record.state is TaskState.queued:\n", "                    if True:\n"),
     ("do not revoke a direct task of a canceled job", _MACHINE, "            if task.direct:\n", "            if False:\n"),
-    ("cancel what runs although only the unstarted was meant", _MACHINE, "running=not event.unstarted_only)", "running=True)"),
-    ("leave alone what runs", _MACHINE, "running=not event.unstarted_only)", "running=False)"),
+    (
+        "cancel what runs although only the unstarted was meant",
+        _MACHINE,
+        "self._stop_all(Trigger.cancel_asked, reason, running=not event.unstarted_only)",
+        "self._stop_all(Trigger.cancel_asked, reason, running=True)",
+    ),
+    (
+        "leave alone what runs",
+        _MACHINE,
+        "self._stop_all(Trigger.cancel_asked, reason, running=not event.unstarted_only)",
+        "self._stop_all(Trigger.cancel_asked, reason, running=False)",
+    ),
     ("run what comes after the cancel", _MACHINE, "            self.cancel_reason = self.cancel_reason or reason\n", ""),
     ("retry what was told to stop", _MACHINE, "        decision = GiveUp() if self._unwanted(record) else", "        decision ="),
     (
@@ -264,8 +284,8 @@ MUTANTS: Final = (
     (
         "cancel a job that has ended",
         _MACHINE,
-        "isinstance(event, JobSealed | CancelRequested | JobVoided):",
-        "isinstance(event, JobSealed | JobVoided):",
+        "isinstance(event, JobSealed | CancelRequested | PauseRequested",
+        "isinstance(event, JobSealed | PauseRequested",
     ),
     ("believe a second seal", _MACHINE, "                if self.total is None:\n", "                if True:\n", _STORIES),
     ("add a task that came before", _MACHINE, "        if task.number in self.tasks or self.complete:", "        if self.complete:"),
@@ -294,7 +314,12 @@ MUTANTS: Final = (
         "        self._move(record, trigger)\n        yield Changed(record.number)\n        yield Queue",
         "        self._move(record, trigger)\n        yield Queue",
     ),
-    ("keep the counters of the old state", _MACHINE, "        self.counts[record.state] -= 1\n", ""),
+    (
+        "keep the counters of the old state",
+        _MACHINE,
+        "        self.counts[record.state] -= 1\n        record.state = step",
+        "        record.state = step",
+    ),
     (
         "name the nearest cause, not the first",
         _MACHINE,
@@ -303,4 +328,82 @@ MUTANTS: Final = (
         _STORIES,
     ),
     ("give no reason for a cancel", _MACHINE, 'reason = event.reason or "canceled"', "reason = event.reason"),
+    (
+        "pause what must never start twice, although it is out",
+        "broker_jobs/core/job/record.py",
+        "self.crash_limit == NEVER_START_TWICE and self.number in out",
+        "self.crash_limit == NEVER_START_TWICE and self.number in ()",
+    ),
+    (
+        "count a failure twice after the task was paused",
+        "broker_jobs/core/job/record.py",
+        "self.attempt > 0 and not self.execution",
+        "self.attempt > 0",
+    ),
+    (
+        "do not believe what is said of a task that was called back",
+        "broker_jobs/core/job/record.py",
+        "return self.state is TaskState.paused and self.attempt > 0 and",
+        "return False and",
+    ),
+    (
+        "let out what comes back while its job is paused",
+        _MACHINE,
+        "if trigger is not Trigger.released and (self.pause_reason is not None or",
+        "if trigger is not Trigger.released and (False or",
+    ),
+    (
+        "let out what is released while its job is paused",
+        _MACHINE,
+        "if self.pause_reason is not None and not (direct and",
+        "if False and not (direct and",
+    ),
+    (
+        "resume the attempt that was called back",
+        _MACHINE,
+        "                    record.attempt += 1\n                    record.execution",
+        "                    record.execution",
+    ),
+    (
+        "let out a resumed task that waits for others",
+        _MACHINE,
+        "TaskState.paused and record.missing]\n            yield from self._sweep",
+        "TaskState.canceling]\n            yield from self._sweep",
+    ),
+    (
+        "do not count what a paused task waits for",
+        _MACHINE,
+        "                if dependent.state not in _PENDING:\n",
+        "                if dependent.state is not TaskState.waiting:\n",
+    ),
+    (
+        "forget after a restart that the job is paused",
+        _MACHINE,
+        "        machine.pause_reason = pause_reason\n",
+        "",
+    ),
+    (
+        "forget after a restart what a paused task waits for",
+        _MACHINE,
+        "            if record.state in _PENDING:\n",
+        "            if record.state is TaskState.waiting:\n",
+    ),
+    (
+        "pause a job that has ended",
+        _MACHINE,
+        "CancelRequested | PauseRequested | ResumeRequested | JobVoided):",
+        "CancelRequested | ResumeRequested | JobVoided):",
+    ),
+    (
+        "count too few that moved together",
+        _MACHINE,
+        "        self.counts[goal] += len(moved)\n",
+        "        self.counts[goal] += 1\n",
+    ),
+    (
+        "retry after its delay what somebody has paused",
+        _MACHINE,
+        "            case RetryIn() if record.state is TaskState.paused:\n                yield from self._hold(record, failed.message)\n",
+        "",
+    ),
 )

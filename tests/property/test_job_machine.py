@@ -25,12 +25,17 @@ from broker_jobs.core.job import (
     JobVoided,
     NewTask,
     OutsideEnded,
+    PauseRequested,
     Queue,
     Recorded,
+    ResumeRequested,
     RetryDue,
     Return,
+    Revoke,
+    Swept,
     TaskRecord,
     TasksAdded,
+    Withdraw,
 )
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.spec import Retry
@@ -189,6 +194,21 @@ class JobStory(RuleBasedStateMachine):
     def cancel_all(self, reason: str, unstarted_only: bool) -> None:
         self.tell(CancelRequested(None, reason, unstarted_only))
 
+    @rule(
+        picks=st.none() | st.lists(index, min_size=1, max_size=3),
+        reason=st.sampled_from(["", "a pause"]),
+        out=st.frozensets(st.integers(0, 9)),
+    )
+    def pause(self, picks: list[int] | None, reason: str, out: frozenset[int]) -> None:
+        self.tell(PauseRequested(self.numbers(picks), reason, out))
+
+    @rule(picks=st.none() | st.lists(index, min_size=1, max_size=3))
+    def resume(self, picks: list[int] | None) -> None:
+        self.tell(ResumeRequested(self.numbers(picks)))
+
+    def numbers(self, picks: list[int] | None) -> tuple[int, ...] | None:
+        return None if picks is None else tuple(pick % (len(self.tasks) + 1) for pick in picks)
+
     @precondition(lambda self: self.told > self.calm)
     @rule()
     def give_up(self) -> None:
@@ -209,7 +229,12 @@ class JobStory(RuleBasedStateMachine):
         rows = [replace(record, missing=0) for record in old.tasks.values()]
         random.Random(seed).shuffle(rows)
         self.machine = JobMachine.restore(
-            rows, max_fails=old.max_fails, total=old.total, cancel_reason=old.cancel_reason, void_reason=old.void_reason
+            rows,
+            max_fails=old.max_fails,
+            total=old.total,
+            cancel_reason=old.cancel_reason,
+            void_reason=old.void_reason,
+            pause_reason=old.pause_reason,
         )
         assert self.machine.state is old.state
 
@@ -230,8 +255,16 @@ class JobStory(RuleBasedStateMachine):
         before = rows_of(self.machine)
         commands = self.machine.handle(event)
         changed = {number for number, row in rows_of(self.machine).items() if before.get(number) != row}
-        assert {command.task for command in commands if isinstance(command, Changed)} == changed
-        others = [command for command in commands if not isinstance(command, Changed)]
+        swept = [command for command in commands if isinstance(command, Swept)]
+        told = {command.task for command in commands if isinstance(command, Changed)} | {task for sweep in swept for task in sweep.tasks}
+        assert told >= changed
+        assert told == changed or swept, "exceptions of a sweep are told of although they stay"
+        for sweep in swept:
+            moved = {number for number, row in before.items() if row.state in sweep.before}
+            assert moved <= told, "what one statement would write is what has moved, or is written afterwards"
+            assert all(self.machine.tasks[task].state is sweep.after for task in sweep.tasks)
+        others = [command for command in commands if not isinstance(command, Changed | Swept)]
+        others += [single for sweep in swept for single in singles(sweep, before, self.machine)]
         # The first of equal texts is the one that equals any.
         assert unordered(self.naive.handle(event)) == unordered(others)
         self.look_at(before, commands)
@@ -251,6 +284,10 @@ class JobStory(RuleBasedStateMachine):
                 case Queue(task, attempt):
                     assert (task, attempt) not in self.out, "an attempt goes out once"
                     self.out.append((task, attempt))
+                case Swept(after=S.queued):
+                    for single in singles(command, before, self.machine):
+                        assert (single.task, single.attempt) not in self.out, "an attempt goes out once"
+                        self.out.append((single.task, single.attempt))
                 case Recorded(task, outcome):
                     assert task not in before or before[task].state not in ENDED
                     assert Changed(task) in commands[place:], "what is recorded is written afterwards"
@@ -269,6 +306,7 @@ class JobStory(RuleBasedStateMachine):
             return
         self.tell(TasksAdded(self.tasks))
         self.tell(JobSealed(len(self.tasks)))
+        self.tell(ResumeRequested())
         for _ in range(4 * len(self.tasks)):
             for record in list(self.machine.tasks.values()):
                 match record.state:
@@ -290,6 +328,18 @@ class JobStory(RuleBasedStateMachine):
             assert isinstance(outcome, Succeeded) is (record.state is S.succeeded)
             assert isinstance(outcome, Failed) or record.state is not S.failed
         self.agree()
+
+
+def singles(sweep: Swept, before: dict[int, TaskRecord], machine: JobMachine) -> list[Queue | Revoke | Withdraw]:
+    """What a sweep asks for, task by task."""
+    rows = [(before[number], machine.tasks[number]) for number in sweep.tasks]
+    match sweep.after:
+        case S.queued:
+            return [Queue(now.number, now.attempt, now.isolated) for _, now in rows]
+        case S.paused:
+            return [Withdraw(row.number, row.attempt, sweep.reason) for row, _ in rows if row.state is S.queued]
+        case _:
+            return [Revoke(row.number, row.attempt, sweep.reason) for row, _ in rows if row.state is S.queued or row.called_back]
 
 
 def picture(task: Any) -> tuple[object, ...]:
@@ -348,6 +398,12 @@ def test_a_busy_job(seed: int) -> None:
                 story.restart(chance.randrange(99))
             case 9 | 10:
                 story.outside(chance.randrange(12), chance.choice("abc"), chance.choice(["", "", "task 3 of job 1f2e3d4c failed"]))
+            case 11 | 12:
+                picks = chance.choice([None, [chance.randrange(60) for _ in range(3)]])
+                story.pause(picks, chance.choice(["", "a pause"]), frozenset(chance.sample(range(10), 5)))
+                story.bustle(news)
+            case 13:
+                story.resume(chance.choice([None, [chance.randrange(60) for _ in range(3)]]))
             case _:
                 story.bustle(news[:1])
         story.agree()

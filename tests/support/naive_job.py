@@ -22,12 +22,15 @@ from broker_jobs.core.job import (
     JobSealed,
     JobVoided,
     OutsideEnded,
+    PauseRequested,
     Queue,
     Recorded,
+    ResumeRequested,
     RetryDue,
     Return,
     Revoke,
     TasksAdded,
+    Withdraw,
 )
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.retry import RetryIn, decide
@@ -56,6 +59,11 @@ class NaiveTask:
     heard: frozenset[str] = frozenset()
     hopeless: bool = False
 
+    @property
+    def called_back(self) -> bool:
+        """Paused, and its message may be out."""
+        return self.state is S.paused and self.attempt > 0 and not self.execution
+
 
 @dataclass
 class NaiveJob:
@@ -66,11 +74,12 @@ class NaiveJob:
     total: int | None = None
     canceled: bool = False
     void: bool = False
+    paused: bool = False
     state: JobState = JobState.waiting
 
     @property
     def ended(self) -> bool:
-        return self.state not in {JobState.waiting, JobState.running}
+        return self.state not in {JobState.waiting, JobState.running, JobState.paused}
 
     @property
     def whole(self) -> bool:
@@ -97,16 +106,24 @@ class NaiveJob:
                 self.total = total if self.total is None and not over else self.total
             case OutsideEnded(number, need, problem):
                 task = self.tasks.get(number)
-                if task and task.state is S.waiting and need not in task.heard:
+                if task and (task.state is S.waiting or (task.state is S.paused and not task.attempt)) and need not in task.heard:
                     task.heard |= {need}
                     task.hopeless = task.hopeless or bool(problem and need in task.new.outside)
             case JobVoided():
                 self.void = self.void or not over
             case CancelRequested():
                 self._cancel(event, over=over)
+            case PauseRequested():
+                if not (over or self.canceled or self.void):
+                    self._pause(event)
+            case ResumeRequested(chosen):
+                self.paused = self.paused and not (chosen is None and not over)
+                for number, task in self.tasks.items():
+                    if task.state is S.paused and (chosen is None or number in chosen):
+                        self._resume(task)
             case AttemptStarted(number, attempt, execution):
                 task = self.tasks.get(number)
-                if task and task.attempt == attempt and task.state in {S.queued, S.running}:
+                if task and task.attempt == attempt and (task.state in {S.queued, S.running} or task.called_back):
                     task.state, task.execution = S.running, execution
             case RetryDue(number, attempt):
                 task = self.tasks.get(number)
@@ -124,11 +141,30 @@ class NaiveJob:
             if event.tasks is None or number in event.tasks:
                 if task.state is S.running and not event.unstarted_only:
                     task.state = S.canceling
-                elif task.state in {S.waiting, S.queued, S.retrying}:
+                elif task.state in {S.waiting, S.queued, S.paused, S.retrying}:
                     task.state = S.canceled
+
+    def _pause(self, event: PauseRequested) -> None:
+        if event.tasks is None and self.paused:
+            return
+        self.paused = self.paused or event.tasks is None
+        for number, task in self.tasks.items():
+            if event.tasks is None or number in event.tasks:
+                never = task.new.crash_limit == 1 and number in event.out
+                if (task.state is S.queued and not never) or task.state is S.retrying or (task.state is S.waiting and event.tasks):
+                    task.state = S.paused
+
+    def _resume(self, task: NaiveTask) -> None:
+        if task.attempt or self._free(task):
+            task.state, task.execution = S.queued, ""
+            task.attempt += 1
+        else:
+            task.state = S.waiting
 
     def _returned(self, event: AttemptReturned) -> list[JobCommand]:
         task = self.tasks.get(event.task)
+        if task and task.attempt == event.attempt and task.called_back:
+            task.execution = "-"
         if not task or task.attempt != event.attempt or task.state not in OUT:
             return []
         ran = task.isolated and task.state is not S.queued
@@ -144,7 +180,7 @@ class NaiveJob:
         task = self.tasks.get(event.task)
         if not task:
             return []
-        if task.attempt != event.attempt or task.state not in OUT:
+        if task.attempt != event.attempt or not (task.state in OUT or task.called_back):
             known = task.attempt == event.attempt and task.execution == event.execution
             return [] if known else [Duplicate(event.task, event.attempt)]
         task.execution = event.execution
@@ -158,6 +194,8 @@ class NaiveJob:
                 task.failures += 1
                 verdict = decide(task.new.retry, task.failures, failed, event.noise)
                 if isinstance(verdict, RetryIn) and task.state is not S.canceling and not self.canceled:
+                    if task.state is S.paused:
+                        return recorded
                     task.state = S.retrying
                     return [*recorded, Delay(event.task, task.attempt, verdict.delay)]
                 task.state = S.failed
@@ -181,6 +219,8 @@ class NaiveJob:
             task.state = S.aborted if task.aborting else S.canceled
         elif self.canceled:
             task.state = S.canceled
+        elif self.paused or task.state is S.paused:
+            task.state, task.execution = S.paused, task.execution or "-"
         else:
             task.state = S.queued
             task.attempt += 1
@@ -194,25 +234,35 @@ class NaiveJob:
             for task in self.tasks.values():
                 if task.state is S.running:
                     task.state, task.aborting = S.canceling, True
-                elif task.state in {S.queued, S.retrying}:
+                elif task.state in {S.queued, S.paused, S.retrying}:
                     task.state = S.aborted
         changed = True
         while changed:
             changed = False
             for task in self.tasks.values():
-                if task.state is S.waiting:
+                if task.state is S.waiting or (task.state is S.paused and not task.attempt):
                     changed = self._look(task) or changed
 
+    def _states(self, numbers: tuple[int, ...]) -> list[TaskState]:
+        return [self.tasks[number].state if number in self.tasks else S.waiting for number in numbers]
+
+    def _free(self, task: NaiveTask) -> bool:
+        needs = all(state is S.succeeded for state in self._states(task.new.deps))
+        return needs and all(state in ENDED for state in self._states(task.new.after)) and task.new.outside <= task.heard
+
     def _look(self, task: NaiveTask) -> bool:
-        deps = [self.tasks[number].state if number in self.tasks else S.waiting for number in task.new.deps]
-        after = [self.tasks[number].state if number in self.tasks else S.waiting for number in task.new.after]
+        deps, before = self._states(task.new.deps), task.state
         if self.canceled:
             task.state = S.canceled
         elif self.void or task.hopeless or any(state in ENDED - {S.succeeded} for state in deps):
             task.state = S.aborted
-        elif all(state is S.succeeded for state in deps) and all(state in ENDED for state in after) and task.new.outside <= task.heard:
-            task.state, task.attempt = S.queued, 1
-        return task.state is not S.waiting
+        elif task.state is S.waiting and self._free(task):
+            called = task.new.direct
+            if self.paused and not (called and task.new.crash_limit == 1):
+                task.state, task.attempt = S.paused, int(called)
+            else:
+                task.state, task.attempt = S.queued, 1
+        return task.state is not before
 
     def _job_state(self) -> JobState:
         states = {task.state for task in self.tasks.values()}
@@ -224,7 +274,11 @@ class NaiveJob:
             if S.aborted in states or (self.void and not self.whole):
                 return JobState.aborted
             return JobState.succeeded
-        return JobState.running if states - {S.waiting, S.queued} else JobState.waiting
+        if self.paused or (S.paused in states and not states & {S.queued, S.running, S.canceling, S.retrying}):
+            return JobState.paused
+        if states & (ENDED | {S.running, S.canceling, S.retrying}):
+            return JobState.running
+        return JobState.waiting
 
     # --- what must be asked for ---
 
@@ -235,10 +289,13 @@ class NaiveJob:
             old = before.get(number)
             if task.state is S.queued and task.attempt > (old.attempt if old else 0) and not (task.new.direct and old is None):
                 commands.append(Queue(number, task.attempt, task.isolated))
-            if old and old.state in {S.queued, S.running} and number != told and task.state in {S.canceling, S.canceled, S.aborted}:
+            out = old and (old.state in {S.queued, S.running} or old.called_back)
+            if old and out and number != told and task.state in {S.canceling, S.canceled, S.aborted}:
                 commands.append(Revoke(number, task.attempt, ANY))
             if old is None and task.new.direct and task.state in {S.canceled, S.aborted}:
                 commands.append(Revoke(number, 1, ANY))
+            if task.state is S.paused and number != told and (old.state is S.queued if old else task.new.direct):
+                commands.append(Withdraw(number, task.attempt, ANY))
         if newly_over:
             commands.append(Finished(self.state))
         return commands

@@ -23,6 +23,7 @@ from broker_jobs.core.job import (
     RetryDue,
     Return,
     Revoke,
+    Swept,
     TaskRecord,
     TasksAdded,
 )
@@ -31,6 +32,7 @@ from broker_jobs.core.spec import Retry
 from broker_jobs.core.states import JobState, TaskState
 
 S = TaskState
+UNSTARTED = frozenset({S.waiting, S.queued, S.paused, S.retrying})
 DONE = Succeeded()
 FAILED = Failed(Cause.error, "ValueError: no")
 CRASHED = Crashed("its process vanished")
@@ -254,11 +256,9 @@ def test_max_fails_0_halts_at_the_first() -> None:
     assert machine.handle(AttemptEnded(0, 1, "x", FAILED)) == (
         Recorded(0, FAILED),
         Changed(0),
-        Revoke(1, 1, why),
-        Changed(1),
+        Swept((1, 3), UNSTARTED, S.aborted, why),
         Changed(2),
         Revoke(2, 1, why),
-        Changed(3),
     )
     assert states(machine) == [S.failed, S.aborted, S.canceling, S.aborted]
     assert machine.handle(AttemptEnded(2, 1, "y", STOPPED)) == (Recorded(2, STOPPED), Changed(2), Finished(JobState.failed))
@@ -356,13 +356,9 @@ def test_cancel_ends_what_waits_and_revokes_what_may_run() -> None:
     machine = job_of(NewTask(0), NewTask(1), NewTask(2, retry=retry), NewTask(3, deps=(0,)), NewTask(4, after=(1,)))
     after(machine, AttemptStarted(1, 1, "x"), AttemptEnded(2, 1, "y", FAILED))
     assert machine.handle(CancelRequested(None, "wrong input")) == (
-        Revoke(0, 1, "wrong input"),
-        Changed(0),
+        Swept((0, 2, 3, 4), UNSTARTED, S.canceled, "wrong input"),
         Changed(1),
         Revoke(1, 1, "wrong input"),
-        Changed(2),
-        Changed(3),
-        Changed(4),
     )
     assert states(machine) == [S.canceled, S.canceling, S.canceled, S.canceled, S.canceled]
     assert reasons(machine) == ["wrong input"] * 5
@@ -412,7 +408,7 @@ def test_unstarted_only_leaves_what_runs_and_never_starts_it_again() -> None:
     retry = Retry(max_attempts=5)
     machine = job_of(*(NewTask(number, retry=retry) for number in range(5)))
     after(machine, *(AttemptStarted(number, 1, "x") for number in range(1, 5)))
-    assert machine.handle(CancelRequested(None, "closed", unstarted_only=True)) == (Revoke(0, 1, "closed"), Changed(0))
+    assert machine.handle(CancelRequested(None, "closed", unstarted_only=True)) == (Swept((0,), UNSTARTED, S.canceled, "closed"),)
     assert states(machine) == [S.canceled, S.running, S.running, S.running, S.running]
     assert machine.handle(AttemptEnded(1, 1, "x", DONE)) == (Recorded(1, DONE), Changed(1))
     assert machine.handle(AttemptEnded(2, 1, "x", FAILED)) == (Recorded(2, FAILED), Changed(2))
@@ -444,11 +440,9 @@ def test_a_job_that_is_given_up_ends_aborted() -> None:
     machine.handle(TasksAdded((NewTask(0), NewTask(1), NewTask(2, deps=(1,)))))
     after(machine, AttemptStarted(0, 1, "x"))
     assert machine.handle(JobVoided("its submitter vanished")) == (
+        Swept((1, 2), UNSTARTED, S.aborted, "its submitter vanished"),
         Changed(0),
         Revoke(0, 1, "its submitter vanished"),
-        Revoke(1, 1, "its submitter vanished"),
-        Changed(1),
-        Changed(2),
     )
     assert machine.handle(JobVoided("again")) == ()
     assert machine.handle(AttemptReturned(0, 1, Return.lost)) == (Changed(0), Finished(JobState.aborted))

@@ -17,6 +17,8 @@ from broker_jobs.core.job import (
     JobSealed,
     JobVoided,
     NewTask,
+    PauseRequested,
+    ResumeRequested,
     RetryDue,
     Return,
     TasksAdded,
@@ -76,6 +78,8 @@ ADDED = TasksAdded((NewTask(0, retry=RETRY), NewTask(1, deps=(0,)), NewTask(2, d
 STARTED = AttemptStarted(0, 1, "x")
 FAILED, STOPPED = Failed(Cause.error, "no"), Canceled("stopped")
 VOIDED, CANCELED = JobVoided("vanished"), CancelRequested(None, "no")
+PAUSED, RESUMED = PauseRequested(), ResumeRequested()
+FOLLOWED = TasksAdded((NewTask(0), NewTask(1, deps=(0,))))
 BACK = AttemptReturned(0, 1, Return.unstarted)
 
 
@@ -99,6 +103,16 @@ STORIES: tuple[tuple[JobEvent, ...], ...] = (
     (ADDED, STARTED, CANCELED, _ended(FAILED)),
     (ADDED, STARTED, CANCELED, _ended(STOPPED)),
     (ADDED, STARTED, VOIDED, _ended(STOPPED)),
+    (ADDED, PAUSED, RESUMED),
+    (ADDED, PAUSED, STARTED, BACK, RESUMED),
+    (ADDED, PAUSED, BACK, CANCELED),
+    (ADDED, PAUSED, VOIDED),
+    (ADDED, PAUSED, _ended(Succeeded())),
+    (ADDED, PAUSED, _ended(FAILED), RESUMED, _ended(FAILED, 2)),
+    (ADDED, PAUSED, RESUMED, PAUSED, _ended(STOPPED, 2)),
+    (ADDED, _ended(FAILED), PAUSED, RESUMED, _ended(FAILED, 2)),
+    (FOLLOWED, PauseRequested((1,)), ResumeRequested((1,))),
+    (ADDED, PAUSED, RESUMED, _ended(FAILED, 2), PAUSED, RESUMED, PAUSED, _ended(FAILED, 3)),
 )
 
 
@@ -133,9 +147,12 @@ def test_a_job_has_ended_when_it_is_complete_and_its_tasks_have(complete: bool) 
         state = job_state(counts, complete=complete)
         assert (state in JOB_ENDED) is (complete and counts.keys() <= ENDED)
         if state is JobState.waiting:
-            assert counts.keys() <= {S.waiting, S.queued}
+            assert counts.keys() <= {S.waiting, S.queued, S.paused}
         if state is JobState.running:
             assert counts.keys() - {S.waiting, S.queued}
+        if state is JobState.paused:
+            assert S.paused in counts
+        assert job_state(counts, complete=complete, paused=True) in {JobState.paused, *JOB_ENDED}
 
 
 @pytest.mark.parametrize(
@@ -150,6 +167,9 @@ def test_a_job_has_ended_when_it_is_complete_and_its_tasks_have(complete: bool) 
         ([S.queued, S.retrying], JobState.running),
         ([S.queued, S.canceling], JobState.running),
         ([S.queued, S.failed], JobState.running),
+        ([S.paused, S.waiting, S.succeeded], JobState.paused),
+        ([S.paused, S.running], JobState.running),
+        ([S.paused, S.queued], JobState.waiting),
     ],
 )
 def test_the_worst_end_of_a_task_is_the_end_of_the_job(states: list[TaskState], expected: JobState) -> None:

@@ -12,13 +12,28 @@ Rules that everything here follows:
   with ``started`` confirmed before the start. From then on a lost attempt is a crash of that one task.
 - Once all of a job was canceled, or it was given up, nothing of it goes out any more: what is still to come ends as it
   comes, and what a cancel left running has no further attempt.
+- What is paused does not go out. Of a paused task whose message is out already, news counts as long as none has come (its execution
+  is empty): it may have begun before it was called back. When it is resumed, it goes out as the next attempt. A task that must never
+  start twice is not called back, for that reason.
+- What is asked of a whole job moves its tasks together (`Swept`), however many they are.
 - Tasks, replies and the seal may come in any order. A reply for a task that is not known yet is the caller's to keep
   (`JobMachine.knows` tells).
 """
 
 from __future__ import annotations
 
-from broker_jobs.core.job.commands import Changed, Delay, Duplicate, Finished, JobCommand, Queue, Recorded, Revoke
+from broker_jobs.core.job.commands import (
+    Changed,
+    Delay,
+    Duplicate,
+    Finished,
+    JobCommand,
+    Queue,
+    Recorded,
+    Revoke,
+    Swept,
+    Withdraw,
+)
 from broker_jobs.core.job.events import (
     AttemptEnded,
     AttemptReturned,
@@ -29,6 +44,8 @@ from broker_jobs.core.job.events import (
     JobVoided,
     NewTask,
     OutsideEnded,
+    PauseRequested,
+    ResumeRequested,
     RetryDue,
     Return,
     TasksAdded,
@@ -52,11 +69,15 @@ __all__ = [
     "JobVoided",
     "NewTask",
     "OutsideEnded",
+    "PauseRequested",
     "Queue",
     "Recorded",
+    "ResumeRequested",
     "RetryDue",
     "Return",
     "Revoke",
+    "Swept",
     "TaskRecord",
     "TasksAdded",
+    "Withdraw",
 ]

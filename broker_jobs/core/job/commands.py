@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from broker_jobs.core.outcome import Outcome
-    from broker_jobs.core.states import JobState
+    from broker_jobs.core.states import JobState, TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,32 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
+class Withdraw:
+    """Tell the workers not to start this attempt; one that runs goes on."""
+
+    task: int
+    attempt: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Swept:
+    """All of the job was asked for, and these tasks have moved at once: write their rows with one statement.
+
+    What `Queue`, `Revoke`, `Withdraw` and `Changed` say of one task, it says of all of them. A `Changed` that follows is an exception.
+
+    Attributes:
+        tasks: their numbers
+        before: every task in one of these states was moved, but for the exceptions
+    """
+
+    tasks: tuple[int, ...]
+    before: frozenset[TaskState]
+    after: TaskState
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class Recorded:
     """The outcome in this event is the one of the task (for a retried failure: of the attempt)."""
 
@@ -67,4 +93,4 @@ class Finished:
     state: JobState
 
 
-JobCommand = Queue | Delay | Revoke | Changed | Recorded | Duplicate | Finished
+JobCommand = Queue | Delay | Revoke | Withdraw | Swept | Changed | Recorded | Duplicate | Finished

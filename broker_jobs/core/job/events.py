@@ -129,10 +129,47 @@ class CancelRequested:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseRequested:
+    """Somebody wants some tasks, or all, held back; what runs goes on.
+
+    Attributes:
+        tasks: their numbers; None means all, and those that are still to come
+        out: those whose message stands in a class queue
+    """
+
+    tasks: tuple[int, ...] | None = None
+    reason: str = ""
+    out: frozenset[int] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeRequested:
+    """Tasks are held back no longer.
+
+    Attributes:
+        tasks: their numbers; None means all, and those that are still to come
+    """
+
+    tasks: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobVoided:
     """The job was given up: its submitter vanished before it was whole, or too many tasks failed."""
 
     reason: str
 
 
-JobEvent = TasksAdded | OutsideEnded | JobSealed | AttemptStarted | AttemptEnded | AttemptReturned | RetryDue | CancelRequested | JobVoided
+JobEvent = (
+    TasksAdded
+    | OutsideEnded
+    | JobSealed
+    | AttemptStarted
+    | AttemptEnded
+    | AttemptReturned
+    | RetryDue
+    | CancelRequested
+    | PauseRequested
+    | ResumeRequested
+    | JobVoided
+)

@@ -33,6 +33,12 @@ def _check_task(machine: JobMachine, record: TaskRecord) -> None:
             assert record.attempt == 0, "a waiting task has no attempt"
             assert record.missing == open_needs > 0, "a task waits for what has not ended"
             assert not any(state in ENDED and state is not TaskState.succeeded for state in deps), "no task waits in vain"
+        case TaskState.paused:
+            open_needs = sum(state is not TaskState.succeeded for state in deps) + sum(not ended for ended in after) + len(record.outside)
+            assert record.missing == open_needs, "a paused task counts what it waits for"
+            assert not record.missing or record.attempt == 0, "what went out waits for nothing"
+            assert not any(state in ENDED and state is not TaskState.succeeded for state in deps), "no task waits in vain"
+            assert record.reason, "somebody holds it back, for a reason"
         case TaskState.canceled | TaskState.aborted:
             assert record.reason, "somebody stopped it, for a reason"
         case TaskState.queued | TaskState.running | TaskState.retrying | TaskState.canceling | TaskState.succeeded | TaskState.failed:
@@ -42,7 +48,7 @@ def _check_task(machine: JobMachine, record: TaskRecord) -> None:
             assert not record.outside, "it went out after what it waits for in other jobs"
         case _:
             assert_never(record.state)
-    if record.state in {TaskState.waiting, TaskState.queued, TaskState.retrying}:
+    if record.state in {TaskState.waiting, TaskState.queued, TaskState.paused, TaskState.retrying}:
         assert machine.cancel_reason is None, "nothing of a canceled job goes out any more"
-    if record.state in {TaskState.waiting, TaskState.queued, TaskState.retrying, TaskState.running}:
+    if record.state in {TaskState.waiting, TaskState.queued, TaskState.paused, TaskState.retrying, TaskState.running}:
         assert machine.void_reason is None, "nothing of a job that was given up goes on"

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING, Final, assert_never
 
-from broker_jobs.core.job.commands import Changed, Delay, Duplicate, Finished, JobCommand, Queue, Recorded, Revoke
+from broker_jobs.core.job.commands import (
+    Changed,
+    Delay,
+    Duplicate,
+    Finished,
+    JobCommand,
+    Queue,
+    Recorded,
+    Revoke,
+    Swept,
+    Withdraw,
+)
 from broker_jobs.core.job.events import (
     AttemptEnded,
     AttemptReturned,
@@ -16,6 +27,8 @@ from broker_jobs.core.job.events import (
     JobVoided,
     NewTask,
     OutsideEnded,
+    PauseRequested,
+    ResumeRequested,
     RetryDue,
     Return,
     TasksAdded,
@@ -28,11 +41,24 @@ from broker_jobs.core.spec import NEVER_START_TWICE
 from broker_jobs.core.states import JOB_ENDED, JobState, TaskState, Trigger, job_state, step
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Collection, Iterable, Iterator
 
 _OUT: Final = frozenset({TaskState.queued, TaskState.running, TaskState.canceling})
 """States in which an attempt is with the workers, so that there may be news of it."""
 
+_UNSTARTED: Final = frozenset({TaskState.waiting, TaskState.queued, TaskState.paused, TaskState.retrying})
+"""States of tasks that end at once when somebody wants their end."""
+
+_HELD: Final = frozenset({TaskState.queued, TaskState.retrying})
+"""States that are paused with their job; what waits for others goes on waiting."""
+
+_PENDING: Final = frozenset({TaskState.waiting, TaskState.paused})
+"""States in which a task may wait for others."""
+
+_GONE: Final = "-"
+"""The execution of a paused attempt that is not out any more, where none was heard of."""
+
+_PAUSED: Final = "paused"
 _LOST: Final = "its worker was lost"
 _CAME_BACK: Final = {
     Return.unstarted: "a worker gave it back before its start",
@@ -54,6 +80,7 @@ class JobMachine:
         state: of the job
         cancel_reason: why all of the job was canceled, or None
         void_reason: why the job was given up, or None
+        pause_reason: why all of the job is paused, or None
     """
 
     def __init__(self, max_fails: int | None = None) -> None:
@@ -64,6 +91,7 @@ class JobMachine:
         self.state = JobState.waiting
         self.cancel_reason: str | None = None
         self.void_reason: str | None = None
+        self.pause_reason: str | None = None
         self._dependents: dict[int, list[int]] = {}
 
     @classmethod
@@ -75,15 +103,17 @@ class JobMachine:
         total: int | None = None,
         cancel_reason: str | None = None,
         void_reason: str | None = None,
+        pause_reason: str | None = None,
     ) -> JobMachine:
         """The machine as it was, from the rows of its tasks and of its job."""
         machine = cls(max_fails)
         machine.total, machine.cancel_reason, machine.void_reason = total, cancel_reason, void_reason
+        machine.pause_reason = pause_reason
         for record in records:
             machine.tasks[record.number] = record
             machine.counts[record.state] += 1
         for record in machine.tasks.values():
-            if record.state is TaskState.waiting:
+            if record.state in _PENDING:
                 record.missing = machine._subscribe(record)
         machine.state = machine._derived_state()
         return machine
@@ -109,7 +139,7 @@ class JobMachine:
 
     def handle(self, event: JobEvent) -> tuple[JobCommand, ...]:
         """Take one event; what must be done about it, in this order."""
-        if self.ended and isinstance(event, JobSealed | CancelRequested | JobVoided):
+        if self.ended and isinstance(event, JobSealed | CancelRequested | PauseRequested | ResumeRequested | JobVoided):
             return ()
         commands = list(self._take(event))
         if not self.ended:
@@ -146,6 +176,10 @@ class JobMachine:
                     yield from self._queue_again(record, Trigger.retry_due, record.reason)
             case CancelRequested():
                 yield from self._cancel(event)
+            case PauseRequested():
+                yield from self._pause(event)
+            case ResumeRequested(tasks=chosen):
+                yield from self._resume(chosen)
             case JobVoided(reason):
                 yield from self._void(reason)
             case _:
@@ -179,13 +213,13 @@ class JobMachine:
 
     def _outside_ended(self, event: OutsideEnded) -> Iterator[JobCommand]:
         record = self.tasks.get(event.task)
-        if not record or record.state is not TaskState.waiting or event.need not in record.outside:
+        if not record or record.state not in _PENDING or event.need not in record.outside:
             return
         record.outside -= {event.need}
         record.missing -= 1
         if event.problem:
             yield from self._finish(record, Trigger.abort_asked, event.problem)
-        elif not record.missing:
+        elif not record.missing and record.state is TaskState.waiting:
             yield from self._release(record)
 
     def _refusal(self, record: TaskRecord) -> tuple[Trigger, str] | None:
@@ -204,7 +238,7 @@ class JobMachine:
         record = self.tasks.get(event.task)
         if not record or record.attempt != event.attempt:
             return
-        if record.state is TaskState.queued:
+        if record.state is TaskState.queued or record.called_back:
             record.execution, record.reason = event.execution, ""
             self._move(record, Trigger.started)
             yield Changed(record.number)
@@ -216,7 +250,7 @@ class JobMachine:
         record = self.tasks.get(event.task)
         if not record:
             return
-        if record.attempt != event.attempt or record.state not in _OUT:
+        if record.attempt != event.attempt or not (record.state in _OUT or record.called_back):
             # The same news again, from a worker that did not hear of its arrival, is no other outcome.
             if record.attempt != event.attempt or record.execution != event.execution:
                 yield Duplicate(event.task, event.attempt)
@@ -241,6 +275,8 @@ class JobMachine:
         record.failures += 1
         decision = GiveUp() if self._unwanted(record) else decide(record.retry, record.failures, failed, noise)
         match decision:
+            case RetryIn() if record.state is TaskState.paused:
+                yield from self._hold(record, failed.message)
             case RetryIn(delay):
                 record.reason = failed.message
                 self._move(record, Trigger.backed_off)
@@ -273,6 +309,10 @@ class JobMachine:
 
     def _returned(self, event: AttemptReturned) -> Iterator[JobCommand]:
         record = self.tasks.get(event.task)
+        if record and record.attempt == event.attempt and record.called_back:
+            # It is with nobody, as was asked for.
+            yield from self._hold(record, record.reason)
+            return
         if not record or record.attempt != event.attempt or record.state not in _OUT:
             return
         began = record.state in {TaskState.running, TaskState.canceling}
@@ -293,16 +333,49 @@ class JobMachine:
     def _cancel(self, event: CancelRequested) -> Iterator[JobCommand]:
         reason = event.reason or "canceled"
         if event.tasks is None:
-            chosen = list(self.tasks.values())
             self.cancel_reason = self.cancel_reason or reason
+            yield from self._stop_all(Trigger.cancel_asked, reason, running=not event.unstarted_only)
         else:
-            chosen = [self.tasks[number] for number in event.tasks if number in self.tasks]
-        yield from self._stop(chosen, Trigger.cancel_asked, reason, running=not event.unstarted_only)
+            yield from self._stop(self._chosen(event.tasks), Trigger.cancel_asked, reason, running=not event.unstarted_only)
 
     def _void(self, reason: str) -> Iterator[JobCommand]:
         if self.void_reason is None:
             self.void_reason = reason
-            yield from self._stop(list(self.tasks.values()), Trigger.abort_asked, reason)
+            yield from self._stop_all(Trigger.abort_asked, reason)
+
+    def _pause(self, event: PauseRequested) -> Iterator[JobCommand]:
+        reason = event.reason or _PAUSED
+        if self.cancel_reason is not None or self.void_reason is not None:
+            return
+        if event.tasks is not None:
+            for record in self._chosen(event.tasks):
+                if record.state is TaskState.waiting or (record.state in _HELD and not record.committed(event.out)):
+                    if record.state is TaskState.queued:
+                        yield Withdraw(record.number, record.attempt, reason)
+                    yield from self._hold(record, reason)
+        elif self.pause_reason is None:
+            self.pause_reason = reason
+            exceptions = {record.number for record in self._chosen(event.out) if record.committed(event.out)}
+            yield from self._sweep(_HELD, Trigger.paused, reason, exceptions)
+
+    def _resume(self, tasks: tuple[int, ...] | None) -> Iterator[JobCommand]:
+        if tasks is None:
+            self.pause_reason = None
+            waiting = [record for record in self.tasks.values() if record.state is TaskState.paused and record.missing]
+            yield from self._sweep(frozenset({TaskState.paused}), Trigger.released, "", {record.number for record in waiting})
+        else:
+            chosen = [record for record in self._chosen(tasks) if record.state is TaskState.paused]
+            waiting = [record for record in chosen if record.missing]
+            for record in chosen:
+                if not record.missing:
+                    yield from self._queue_again(record, Trigger.released, "")
+        for record in waiting:
+            record.reason = ""
+            self._move(record, Trigger.resumed)
+            yield Changed(record.number)
+
+    def _chosen(self, numbers: Iterable[int]) -> list[TaskRecord]:
+        return [self.tasks[number] for number in dict.fromkeys(numbers) if number in self.tasks]
 
     # --- steps that several events share ---
 
@@ -312,7 +385,7 @@ class JobMachine:
             # What is still to come counts as ended: it ends as it comes.
             rest = TaskState.canceled if self.cancel_reason is not None else TaskState.aborted
             counts = counts + Counter({rest: 1})
-        return job_state(counts, complete=self.closed)
+        return job_state(counts, complete=self.closed, paused=self.pause_reason is not None)
 
     def _unwanted(self, record: TaskRecord) -> bool:
         """Whether the task must not go out again."""
@@ -329,6 +402,12 @@ class JobMachine:
         return missing
 
     def _release(self, record: TaskRecord, *, direct: bool = False) -> Iterator[JobCommand]:
+        if self.pause_reason is not None and not (direct and record.crash_limit == NEVER_START_TWICE):
+            if direct:
+                record.attempt = 1
+                yield Withdraw(record.number, record.attempt, self.pause_reason)
+            yield from self._hold(record, self.pause_reason)
+            return
         record.attempt = 1
         self._move(record, Trigger.released)
         yield Changed(record.number)
@@ -342,7 +421,19 @@ class JobMachine:
         else:
             yield from self._queue_again(record, Trigger.returned, why)
 
+    def _hold(self, record: TaskRecord, reason: str) -> Iterator[JobCommand]:
+        """Keep a task back. One that has come back, or has failed, is not out any more."""
+        if record.attempt and record.state not in {TaskState.waiting, TaskState.queued}:
+            record.execution = record.execution or _GONE
+        record.reason = reason or _PAUSED
+        self._move(record, Trigger.paused)
+        yield Changed(record.number)
+
     def _queue_again(self, record: TaskRecord, trigger: Trigger, reason: str) -> Iterator[JobCommand]:
+        if trigger is not Trigger.released and (self.pause_reason is not None or record.state is TaskState.paused):
+            record.execution = record.execution or _GONE
+            yield from self._hold(record, reason)
+            return
         record.attempt += 1
         record.execution, record.reason = "", reason
         self._move(record, trigger)
@@ -362,8 +453,8 @@ class JobMachine:
                     self._move(record, trigger)
                     yield Changed(record.number)
                     yield Revoke(record.number, record.attempt, reason)
-                case TaskState.waiting | TaskState.queued | TaskState.retrying:
-                    if record.state is TaskState.queued:
+                case TaskState.waiting | TaskState.queued | TaskState.paused | TaskState.retrying:
+                    if record.state is TaskState.queued or record.called_back:
                         # A worker may hold it, or even run it and not have said so yet.
                         yield Revoke(record.number, record.attempt, reason)
                     yield from self._end(record, trigger, reason)
@@ -371,6 +462,34 @@ class JobMachine:
                 case _:
                     pass
         yield from self._advance(ended)
+
+    def _stop_all(self, trigger: Trigger, reason: str, *, running: bool = True) -> Iterator[JobCommand]:
+        """Cancel or abort every task: those that have not started all at once, so that a million take a moment."""
+        yield from self._sweep(_UNSTARTED, trigger, reason)
+        self._dependents.clear()
+        if running and self.counts[TaskState.running]:
+            records = [record for record in self.tasks.values() if record.state is TaskState.running]
+            yield from self._stop(records, trigger, reason)
+
+    def _sweep(self, before: frozenset[TaskState], trigger: Trigger, reason: str, exceptions: Collection[int] = ()) -> Iterator[JobCommand]:
+        """Move every task that is in one of these states, but for exceptions, which are told of as changed."""
+        after = {state: step(state, trigger) for state in before}
+        again = trigger is Trigger.released
+        moved: list[int] = []
+        for record in self.tasks.values():
+            if record.state in before and record.number not in exceptions:
+                self.counts[record.state] -= 1
+                record.state, record.reason = after[record.state], reason
+                if again:
+                    record.attempt += 1
+                    record.execution = ""
+                moved.append(record.number)
+        (goal,) = set(after.values())
+        self.counts[goal] += len(moved)
+        if moved:
+            yield Swept(tuple(moved), before, goal, reason)
+            for number in exceptions:
+                yield Changed(number)
 
     def _stopped(self, record: TaskRecord, said: str) -> Iterator[JobCommand]:
         """End a task of which nothing runs any more and which must not go out again."""
@@ -397,14 +516,14 @@ class JobMachine:
         for last in ended:
             for number in self._dependents.pop(last.number, ()):
                 dependent = self.tasks[number]
-                if dependent.state is not TaskState.waiting:
+                if dependent.state not in _PENDING:
                     continue
                 if last.state is not TaskState.succeeded and last.number in dependent.deps:
                     yield from self._end(dependent, Trigger.abort_asked, _because_of(last))
                     ended.append(dependent)
                 else:
                     dependent.missing -= 1
-                    if not dependent.missing:
+                    if not dependent.missing and dependent.state is TaskState.waiting:
                         yield from self._release(dependent)
 
     def _move(self, record: TaskRecord, trigger: Trigger) -> None:

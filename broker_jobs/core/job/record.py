@@ -5,9 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from broker_jobs.core.spec import NEVER_START_TWICE
 from broker_jobs.core.states import ENDED, TaskState
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from broker_jobs.core.spec import Retry
 
 
@@ -45,3 +48,12 @@ class TaskRecord:
     def ended(self) -> bool:
         """Whether its state is final."""
         return self.state in ENDED
+
+    @property
+    def called_back(self) -> bool:
+        """Whether it is paused and its attempt may be out all the same: nothing was heard of that."""
+        return self.state is TaskState.paused and self.attempt > 0 and not self.execution
+
+    def committed(self, out: Collection[int]) -> bool:
+        """Whether it is not called back: it must never start twice, and with its message among those that are out it may have begun."""
+        return self.state is TaskState.queued and self.crash_limit == NEVER_START_TWICE and self.number in out
