@@ -70,10 +70,14 @@ from broker_jobs.wire.messages import (
     ListJobs,
     Output,
     Outputs,
+    PauseResult,
+    PauseTasks,
     Program,
     ReadOutput,
     Refusal,
     Refused,
+    ResumeResult,
+    ResumeTasks,
     Role,
     Task,
     TaskInfo,
@@ -250,12 +254,14 @@ class InMemoryLink:
                 return Cluster(WORKER)
             case EndWorkers():
                 return EndingWorkers()
-            case GetChanges(job=name) | GetOutput(job=name) | GetOutputs(job=name) | ReadOutput(job=name) | CancelTasks(job=name):
-                return self._about(self._jobs[name], question) if name in self._jobs else _missing(name)
+            case GetChanges() | GetOutput() | GetOutputs() | ReadOutput() | CancelTasks() | PauseTasks() | ResumeTasks():
+                return self._about(self._jobs[question.job], question) if question.job in self._jobs else _missing(question.job)
             case _:
                 assert_never(question)
 
-    def _about(self, job: _Job, question: GetChanges | GetOutput | GetOutputs | ReadOutput | CancelTasks) -> Answer:
+    def _about(
+        self, job: _Job, question: GetChanges | GetOutput | GetOutputs | ReadOutput | CancelTasks | PauseTasks | ResumeTasks
+    ) -> Answer:
         match question:
             case GetChanges(job=name, tasks=only, values=values):
                 numbers = job.tasks if only is None else [number for number in only if number in job.tasks]
@@ -265,9 +271,22 @@ class InMemoryLink:
             case GetOutputs(tasks=wanted):
                 return Outputs(tuple(job.output(number) for number in wanted if number in job.tasks), len(wanted))
             case CancelTasks(tasks=tasks):
-                return CancelResult(ended_already=len(job.tasks if tasks is None else tasks))
+                ended, unknown = _ended_of(job, tasks)
+                return CancelResult(ended_already=ended, unknown=unknown)
+            case PauseTasks(tasks=tasks):
+                ended, unknown = _ended_of(job, tasks)
+                return PauseResult(ended_already=ended, unknown=unknown)
+            case ResumeTasks(tasks=tasks):
+                ended, unknown = _ended_of(job, tasks)
+                return ResumeResult(ended_already=ended, unknown=unknown)
             case _:
                 assert_never(question)
+
+
+def _ended_of(job: _Job, tasks: tuple[int, ...] | None) -> tuple[int, int]:
+    """How many of these tasks have ended, as all have here, and how many there are not."""
+    chosen = set(job.tasks if tasks is None else tasks)
+    return len(chosen & job.tasks.keys()), len(chosen - job.tasks.keys())
 
 
 def _missing(job: str) -> Refused:

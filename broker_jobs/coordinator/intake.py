@@ -136,16 +136,16 @@ class Intake:
         if not chunk.direct:
             return
         flying: list[Task] = []
-        stopped: list[Revocation] = []
+        queue = self._topology.class_name(chunk.resource_class, chunk.lane)
         for task in chunk.tasks:
             record = job.machine.tasks.get(task.number)
             if record is None:
                 continue
-            if record.state is TaskState.queued and record.attempt == task.attempt:
+            paused = record.state is TaskState.paused
+            if (paused or record.state is TaskState.queued) and record.attempt == task.attempt:
                 flying.append(task)
-            elif record.ended:
-                stopped.append(Revocation(job.facts.id, task.number, task.attempt, record.reason))
-        batch.effects.revocations.extend(stopped)
+            if paused or record.ended:
+                self._jobs.revoke(batch, Revocation(job.facts.id, task.number, task.attempt, record.reason, unstarted_only=paused), queue)
         if flying and new:
             # Where the class is new, its queue may be missing: opening it tells.
             refused = self._classes.use(batch, chunk.resource_class, chunk.options[flying[0].options].resources)

@@ -13,8 +13,10 @@ from typing import TYPE_CHECKING, Final, assert_never
 from broker_jobs.coordinator.live import LiveJob, Shared
 from broker_jobs.coordinator.queries import job_info
 from broker_jobs.coordinator.release import build
+from broker_jobs.coordinator.standing import Standing
 from broker_jobs.coordinator.store import OutcomeRow, job_row
 from broker_jobs.coordinator.store.parts import clean, dump_outcome
+from broker_jobs.coordinator.sweeps import sweep
 from broker_jobs.coordinator.urgency import Fleet, choose
 from broker_jobs.coordinator.window import Turns
 from broker_jobs.core.job import (
@@ -29,14 +31,18 @@ from broker_jobs.core.job import (
     RetryDue,
     Return,
     Revoke,
+    Swept,
+    Withdraw,
 )
 from broker_jobs.core.outcome import Cause, Failed
-from broker_jobs.core.states import JOB_ENDED, TaskState
+from broker_jobs.core.states import ENDED, JOB_ENDED, TaskState
 from broker_jobs.errors import ValueTooLarge
 from broker_jobs.wire.codec import encode_part
 from broker_jobs.wire.messages import Ended, Output, Revocation
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from broker_jobs.coordinator.classes import Classes
     from broker_jobs.coordinator.effects import Batch
     from broker_jobs.coordinator.mailer import Mailer
@@ -66,6 +72,7 @@ class Jobs:
 
     Attributes:
         live: by id
+        standing: what was revoked while a message of it may stand in a class queue
         changed: jobs that the present batch has changed, by id
     """
 
@@ -77,6 +84,7 @@ class Jobs:
         self._classes = classes
         self._workers = workers
         self._topology = topology
+        self.standing = Standing(store.look.revocations())
         self._hungry: set[str] = set()
         self._turns = Turns()
         self._fleet = 0
@@ -143,7 +151,7 @@ class Jobs:
         """
         self.changed[job.facts.id] = job
         events: deque[JobEvent] = deque((event,))
-        revoked: list[Revocation] = []
+        revoked: list[tuple[Revocation, str]] = []
         while events:
             for command in job.machine.handle(events.popleft()):
                 match command:
@@ -155,10 +163,19 @@ class Jobs:
                         due = batch.now_ms + round(seconds * 1000)
                         job.tasks[number].due_ms = due
                         heapq.heappush(self._due, (due, job.facts.id, number, attempt))
-                    case Revoke(number, attempt, reason):
-                        # What was never published, nobody has.
-                        if job.tasks[number].chunk is not None or number in job.taken:
-                            revoked.append(Revocation(job.facts.id, number, attempt, reason))
+                    case Revoke(number, attempt, reason) | Withdraw(number, attempt, reason):
+                        # What was never published, nobody has; of what was taken, no message is left.
+                        task = job.tasks[number]
+                        if task.chunk is not None or number in job.taken:
+                            queue = job.shared[task.options].queue if task.chunk is not None else ""
+                            soft = isinstance(command, Withdraw)
+                            revoked.append((Revocation(job.facts.id, number, attempt, reason, unstarted_only=soft), queue))
+                    case Swept():
+                        row, out = sweep(job, command, batch.now_ms)
+                        batch.writes.sweeps.append(row)
+                        revoked += out
+                        if command.after is TaskState.queued:
+                            events.extend(self._queue_all(batch, job, command.tasks))
                     case Changed(number):
                         self._changed(batch, job, number, ended)
                     case Recorded(number, outcome):
@@ -171,8 +188,17 @@ class Jobs:
                     case _:
                         assert_never(command)
         if len(revoked) >= _WHOLE_JOB_FROM and job.machine.closed and _nothing_goes_on(job):
-            revoked = [Revocation(job.facts.id, reason=revoked[0].reason)]
-        batch.effects.revocations.extend(revoked)
+            everything = Revocation(job.facts.id, reason=revoked[0][0].reason)
+            revoked = [(everything, queue) for queue in sorted({queue for _, queue in revoked})]
+        for revocation, queue in revoked:
+            self.revoke(batch, revocation, queue)
+
+    def revoke(self, batch: Batch, revocation: Revocation, queue: str = "") -> None:
+        """Tell the workers that are there, and those that come as long as a message of it may stand in this class queue."""
+        if revocation not in batch.effects.revocations[-1:]:
+            batch.effects.revocations.append(revocation)
+        if queue:
+            self.standing.add(batch, revocation, queue)
 
     def lose(self, batch: Batch, worker: str, boot: str) -> None:
         """What this boot of a worker had taken is lost."""
@@ -230,21 +256,34 @@ class Jobs:
 
     def _queue(self, batch: Batch, job: LiveJob, number: int, attempt: int) -> str:
         """Put an attempt among those that may go out; why it cannot, or an empty text."""
-        job.land(number)
-        task = job.tasks[number]
-        job.taken.discard(number)
-        task.worker = task.boot = ""
-        task.due_ms = task.started_ms = task.ended_ms = None
-        task.ready_ms = batch.now_ms
-        shared = job.shared[task.options]
+        job.go_again(number, batch.now_ms)
+        shared = job.shared[job.tasks[number].options]
         refused = self._classes.use(batch, shared.resource_class, shared.options.resources)
         if not refused:
             job.make_ready(number, attempt)
         return refused
 
+    def _queue_all(self, batch: Batch, job: LiveJob, numbers: Iterable[int]) -> list[JobEvent]:
+        """Put many attempts among those that may go out; what happens at once to those that cannot."""
+        refused = {
+            index: self._classes.use(batch, job.shared[index].resource_class, job.shared[index].options.resources)
+            for index in {job.tasks[number].options for number in numbers}
+        }
+        job.make_all_ready(number for number in numbers if not refused[job.tasks[number].options])
+        return [
+            AttemptEnded(number, job.machine.tasks[number].attempt, "", Failed(Cause.rejected, refused[job.tasks[number].options]))
+            for number in numbers
+            if refused[job.tasks[number].options]
+        ]
+
     def _changed(self, batch: Batch, job: LiveJob, number: int, ended: Ended | None) -> None:
         job.dirty[number] = None
         record, task = job.machine.tasks[number], job.tasks[number]
+        if record.state is TaskState.paused:
+            task.due_ms = None
+            job.taken.discard(number)
+            if not record.called_back:
+                job.land(number)
         if record.ended or record.state is TaskState.retrying:
             ran = ended is not None and ended.task == number
             busy = ended.ended_ms - ended.started_ms if ended is not None and ran else 0
@@ -368,17 +407,20 @@ class Jobs:
         facts.state, facts.total = machine.state, machine.total
         facts.counts = dict(machine.counts)
         facts.cancel_reason, facts.void_reason = machine.cancel_reason, machine.void_reason
+        facts.pause_reason = machine.pause_reason
         (batch.writes.new_jobs if job.fresh else batch.writes.jobs).append(job_row(facts))
         job.fresh = False
         if facts.state is not before:
             self._mailer.news(batch, job_info(facts), facts.submitter)
         if facts.state in JOB_ENDED:
+            self.standing.job_ended(batch, facts.id, facts.cancel_reason or facts.void_reason or "")
             self.drop(facts.id)
 
 
 def _nothing_goes_on(job: LiveJob) -> bool:
     """Whether every task has ended, or was told to."""
-    return all(record.ended or record.state is TaskState.canceling for record in job.machine.tasks.values())
+    counts = job.machine.counts
+    return not any(count for state, count in counts.items() if state not in ENDED and state is not TaskState.canceling)
 
 
 def _outcome_row(job: LiveJob, number: int, outcome: Outcome, printed: Ended | None, host: str) -> OutcomeRow:

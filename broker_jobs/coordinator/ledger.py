@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.coordinator.admission import LedgerMessage
     from broker_jobs.coordinator.config import CoordinatorConfig
+    from broker_jobs.coordinator.reconcile import Published
     from broker_jobs.coordinator.store import LedgerStore
     from broker_jobs.coordinator.workers import WorkerCommand
     from broker_jobs.wire.signing import Signer
@@ -169,9 +170,9 @@ class Ledger:
     def looked(self, depths: Mapping[str, int]) -> None:
         """Messages in the class queues that were worth a look."""
         batch = self._batch
-        old = self.jobs.published(batch.now - self._config.republish_after)
-        for lost in self._reconciler.decide(depths, old, self._inventories(), batch.now):
-            self.jobs.missing(batch, lost)
+        for lost in self._reconciler.decide(depths, self._published(batch.now), self._inventories(), batch.now):
+            if not self.jobs.standing.missing(batch, lost.job, lost.chunk, (task for task, _ in lost.attempts)):
+                self.jobs.missing(batch, lost)
 
     def finish(self) -> Effects:
         """End the batch: write its rows; what must be published after the commit."""
@@ -200,13 +201,18 @@ class Ledger:
 
     def suspicious(self, now: float) -> set[str]:
         """Class queues that are worth a look: something published there long ago is with nobody."""
-        old = self.jobs.published(now - self._config.republish_after)
+        old = self._published(now)
         return self._reconciler.suspicious(old, self._inventories()) if old else set()
 
     @property
     def unconfirmed_deletions(self) -> int:
         """Confirmed messages of the outbox whose rows are still there."""
         return len(self._undeleted)
+
+    def _published(self, now: float) -> list[Published]:
+        """What was published, or revoked after it was, long ago."""
+        before = now - self._config.republish_after
+        return [*self.jobs.published(before), *self.jobs.standing.published(before)]
 
     def _inventories(self) -> list[Inventory]:
         return [Inventory(worker.heard, worker.held) for worker in self.workers.present()]
@@ -254,6 +260,7 @@ class Ledger:
                 self.jobs.lose_task(batch, job, number)
         revoked = tuple(revocation for item in sorted(held) if (revocation := self._revoked(*item)) is not None)
         gone = tuple(job for job in hello.kept[:MOST_KEPT] if self._is_gone(job))
+        revoked = (*self.jobs.standing.all(), *revoked)
         self._mailer.welcome(batch, Welcome(hello.worker, hello.boot, self._classes.open(), revoked, gone))
 
     def _is_gone(self, job: str) -> bool:

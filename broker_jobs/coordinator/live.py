@@ -116,7 +116,12 @@ class LiveJob:
             elif record.state is TaskState.queued:
                 ready.append(record)
         machine = JobMachine.restore(
-            records, max_fails=facts.max_fails, total=facts.total, cancel_reason=facts.cancel_reason, void_reason=facts.void_reason
+            records,
+            max_fails=facts.max_fails,
+            total=facts.total,
+            cancel_reason=facts.cancel_reason,
+            void_reason=facts.void_reason,
+            pause_reason=facts.pause_reason,
         )
         job = cls(facts, machine, kept, chunks=chunks, taken=taken)
         for item in shared:
@@ -147,6 +152,24 @@ class LiveJob:
     def make_ready(self, number: int, attempt: int) -> None:
         """An attempt may go out."""
         self.window.add(self.group(number), Ready(number, attempt, self.tasks[number].size))
+
+    def make_all_ready(self, numbers: Iterable[int]) -> None:
+        """Many attempts may go out."""
+        groups: dict[tuple[int, bool], list[Ready]] = {}
+        for number in numbers:
+            record, task = self.machine.tasks[number], self.tasks[number]
+            groups.setdefault((task.options, record.isolated), []).append(Ready(number, record.attempt, task.size))
+        for tasks in groups.values():
+            self.window.add_all(self.group(tasks[0].number), tasks)
+
+    def go_again(self, number: int, now_ms: int) -> None:
+        """Its next attempt may go out: forget where the last one was."""
+        self.land(number)
+        task = self.tasks[number]
+        self.taken.discard(number)
+        task.worker = task.boot = ""
+        task.due_ms = task.started_ms = task.ended_ms = None
+        task.ready_ms = now_ms
 
     def current(self, task: Ready) -> bool:
         """Whether a ready attempt still waits to go out."""

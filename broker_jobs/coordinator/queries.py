@@ -84,7 +84,7 @@ def job_info(facts: JobFacts, notes: tuple[str, ...] = ()) -> JobInfo:
         user=facts.user,
         ended_ms=facts.ended_ms,
         started_ms=facts.started_ms,
-        reason=facts.void_reason or facts.cancel_reason or "",
+        reason=facts.void_reason or facts.cancel_reason or (facts.pause_reason if active(facts) else "") or "",
         incomplete=facts.total is None or known < facts.total,
         ephemeral=facts.ephemeral,
         notes=notes,
@@ -101,6 +101,8 @@ def notes(job: LiveJob, workers: list[Worker]) -> tuple[str, ...]:
         found.append(f"incomplete: {len(job.machine.tasks)} of {facts.total} tasks have come")
     if counts[TaskState.queued]:
         found.extend(_queue_notes(job, workers))
+    if counts[TaskState.paused]:
+        found.append(f"{counts[TaskState.paused]} tasks are paused; let them go on: broker-jobs job resume {short(facts.id)}")
     if counts[TaskState.waiting]:
         found.append(f"{counts[TaskState.waiting]} tasks wait for others")
     if counts[TaskState.retrying]:
@@ -226,6 +228,11 @@ def keeper(found: TaskOutput, question: ReadOutput, workers: list[Worker]) -> Wo
         (worker for worker in workers if worker.name == found.worker),
         next((worker for worker in workers if found.host and worker.host == found.host), None),
     )
+
+
+def is_number(task: int) -> bool:
+    """Whether a task may have this number."""
+    return 0 <= task < _NO_NUMBER
 
 
 def active(facts: JobFacts) -> bool:

@@ -112,7 +112,7 @@ class Replies:
 
     def _item(self, batch: Batch, job: LiveJob, item: ReplyItem, reply: Reply, patience: float) -> None:
         record = job.machine.tasks[item.task]
-        fresh = record.attempt == item.attempt and record.state in _OUT
+        fresh = record.attempt == item.attempt and (record.state in _OUT or record.called_back)
         match item:
             case Started(at_ms=at):
                 if fresh:

@@ -6,20 +6,16 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.coordinator import queries
 from broker_jobs.coordinator.choice import choose
+from broker_jobs.coordinator.control import Control
 from broker_jobs.coordinator.polls import LONGEST_MS, Poll, Polls
 from broker_jobs.coordinator.workers import ABSENT
-from broker_jobs.core.job import CancelRequested
-from broker_jobs.core.states import TaskState
-from broker_jobs.ids import short
 from broker_jobs.wire.messages import (
-    CancelResult,
     CancelTasks,
     Cluster,
     EndingWorkers,
     EndWorkers,
     FindJob,
     ForgetJobs,
-    Forgotten,
     GetChanges,
     GetOutput,
     GetOutputs,
@@ -27,9 +23,10 @@ from broker_jobs.wire.messages import (
     Held,
     ListJobs,
     OutputAsked,
+    PauseTasks,
     ReadOutput,
-    Refusal,
     Refused,
+    ResumeTasks,
     WorkerInfo,
 )
 
@@ -71,15 +68,20 @@ class Requests:
         self._classes = classes
         self._name = name
         self._version = version
+        self._control = Control(jobs, store)
         self._asked: list[Request] = []
 
     def take(self, batch: Batch, request: Request) -> None:
         """A request has come. Wishes are performed at once; questions are answered when the batch is written."""
         match request.question:
             case CancelTasks() as wish:
-                self._answer(batch, request, self._cancel(batch, wish))
+                self._answer(batch, request, self._control.cancel(batch, wish))
+            case PauseTasks() as wish:
+                self._answer(batch, request, self._control.pause(batch, wish))
+            case ResumeTasks() as wish:
+                self._answer(batch, request, self._control.resume(batch, wish))
             case ForgetJobs() as wish:
-                self._answer(batch, request, self._forget(batch, wish))
+                self._answer(batch, request, self._control.forget(batch, wish))
             case EndWorkers() as wish:
                 self._answer(batch, request, self._end_workers(wish))
             case _:
@@ -131,7 +133,7 @@ class Requests:
                 return facts if isinstance(facts, Refused) else self._read(batch, request, facts, question)
             case GetWorkers() as question:
                 return self._cluster(question, batch.now_ms)
-            case CancelTasks() | ForgetJobs() | EndWorkers():
+            case CancelTasks() | PauseTasks() | ResumeTasks() | ForgetJobs() | EndWorkers():
                 return None
             case _:
                 assert_never(request.question)
@@ -193,29 +195,6 @@ class Requests:
         )
         return Cluster(self._name, self._version, now_ms, workers, self._classes.open(), len(self._jobs.live))
 
-    def _cancel(self, batch: Batch, wish: CancelTasks) -> Answer:
-        job = self._jobs.live.get(wish.job)
-        if job is None:
-            facts = queries.find(self._store.look, wish.job)
-            if isinstance(facts, Refused):
-                return facts
-            job = self._jobs.live.get(facts.id)
-            if job is None:
-                known = sum(facts.counts.values())
-                return CancelResult(ended_already=known if wish.tasks is None else len(set(wish.tasks)))
-        chosen = set(job.machine.tasks if wish.tasks is None else wish.tasks)
-        known_tasks = chosen & job.machine.tasks.keys()
-        before = {number: job.machine.tasks[number].state for number in known_tasks if not job.machine.tasks[number].ended}
-        numbers = None if wish.tasks is None else tuple(sorted(known_tasks))
-        self._jobs.apply(batch, job, CancelRequested(numbers, wish.reason, wish.unstarted_only))
-        runs = {TaskState.running, TaskState.canceling}
-        return CancelResult(
-            before_start=sum(state not in runs for state in before.values()),
-            while_running=0 if wish.unstarted_only else sum(state in runs for state in before.values()),
-            ended_already=len(known_tasks) - len(before),
-            unknown=len(chosen) - len(known_tasks),
-        )
-
     def _end_workers(self, wish: EndWorkers) -> Answer:
         chosen = choose(self._workers.known.values(), wish.workers, wish.group)
         if isinstance(chosen, Refused):
@@ -224,24 +203,3 @@ class Requests:
         for worker in there:
             self.wanted.extend(self._workers.end(worker, stop=wish.stop, reason=wish.reason))
         return EndingWorkers(tuple(worker.name for worker in there), sum(len(worker.held) for worker in there))
-
-    def _forget(self, batch: Batch, wish: ForgetJobs) -> Answer:
-        found: list[JobFacts] = []
-        for job_id in dict.fromkeys(wish.jobs):
-            facts = self._facts(job_id)
-            if isinstance(facts, Refused):
-                if facts.kind is Refusal.job_not_found:
-                    # Somebody else was quicker, or it was never there: it is gone, as asked for.
-                    continue
-                return facts
-            if facts.id in self._jobs.live and not facts.ephemeral:
-                return Refused(
-                    Refusal.job_active, f"job {short(facts.id)} has not ended: cancel it, or wait for its end, before forgetting it"
-                )
-            found.append(facts)
-        for facts in found:
-            live = self._jobs.live.get(facts.id)
-            if live is not None:
-                self._jobs.apply(batch, live, CancelRequested(None, "its client does not wait for it any more"))
-        self._jobs.forget(batch, found)
-        return Forgotten(len(found))

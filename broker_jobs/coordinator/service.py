@@ -377,7 +377,7 @@ class Coordinator:
         connected = post.connected
         metrics.connected.set(connected)
         jobs = Counter(job.machine.state.value for job in ledger.jobs.live.values())
-        for state in ("waiting", "running"):
+        for state in ("waiting", "running", "paused"):
             metrics.jobs.labels(state).set(jobs[state])
         workers = Counter(worker.state.value for worker in ledger.workers.known.values())
         for name in {state.value for state in WorkerState}:

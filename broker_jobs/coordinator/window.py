@@ -107,6 +107,18 @@ class Window:
         if heap[0] is task:
             self._note(group, task)
 
+    def add_all(self, group: Group, tasks: list[Ready]) -> None:
+        """Many tasks have become ready."""
+        heap = self._ready.setdefault(group, [])
+        heap.extend(tasks)
+        heapq.heapify(heap)
+        self._note(group, heap[0])
+
+    def clear(self) -> None:
+        """No task is ready any more; chunks that are out stay."""
+        self._ready.clear()
+        self._tops.clear()
+
     def take_off(self, chunk: str, group: Group, tasks: Iterable[int], now: float) -> None:
         """A chunk with these tasks goes to its class queue."""
         numbers = set(tasks)

@@ -374,13 +374,19 @@ class ResourceClass:
 
 @dataclass(frozen=True, slots=True)
 class Revocation:
-    """An attempt that must stop, or not start. A task of None means every task of the job."""
+    """An attempt that must stop, or not start. A task of None means every task of the job.
+
+    Attributes:
+        attempt: and those before it; None means every attempt
+        unstarted_only: one that runs goes on
+    """
 
     tag: ClassVar[str] = "revocation"
     job: str
     task: int | None = None
     attempt: int | None = None
     reason: str = ""
+    unstarted_only: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -389,7 +395,8 @@ class Welcome:
 
     Attributes:
         classes: all that have queues
-        revoked: of what the worker holds: attempts that are canceled, or that belong to others now
+        revoked: of what the worker holds: attempts that are canceled, or that belong to others now; and everything that was canceled
+            or paused of which a message may still stand in a class queue
         forgotten: of the jobs whose output it keeps: those that the ledger does not have any more
     """
 
@@ -484,7 +491,13 @@ class FindJob:
 
 @dataclass(frozen=True, slots=True)
 class ListJobs:
-    """Jobs, the newest first. `name` is a shell pattern; all of `tags` must be there. Answer: `JobList`."""
+    """Jobs, the newest first. `name` is a shell pattern; all of `tags` must be there. Answer: `JobList`.
+
+    Attributes:
+        states: any of these
+        ended_before_ms: only those that had ended then
+        skip: so many of them are left out, for the next part of a long list
+    """
 
     tag: ClassVar[str] = "list jobs"
     state: JobState | None = None
@@ -492,6 +505,9 @@ class ListJobs:
     name: str | None = None
     limit: int = 20
     ephemeral: bool = False
+    states: tuple[JobState, ...] = ()
+    ended_before_ms: int | None = None
+    skip: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -563,6 +579,25 @@ class CancelTasks:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseTasks:
+    """Hold a job, or some of its tasks, back; what runs goes on. Answer: `PauseResult`."""
+
+    tag: ClassVar[str] = "pause"
+    job: str
+    tasks: tuple[int, ...] | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeTasks:
+    """Let go on what is paused of a job. Answer: `ResumeResult`."""
+
+    tag: ClassVar[str] = "resume"
+    job: str
+    tasks: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetJobs:
     """Drop jobs that have ended; refused where one still runs, unless it is ephemeral. Answer: `Forgotten`."""
 
@@ -604,7 +639,20 @@ class EndWorkers:
     reason: str = ""
 
 
-Question = FindJob | ListJobs | GetChanges | GetOutput | GetOutputs | ReadOutput | CancelTasks | ForgetJobs | GetWorkers | EndWorkers
+Question = (
+    FindJob
+    | ListJobs
+    | GetChanges
+    | GetOutput
+    | GetOutputs
+    | ReadOutput
+    | CancelTasks
+    | PauseTasks
+    | ResumeTasks
+    | ForgetJobs
+    | GetWorkers
+    | EndWorkers
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -757,6 +805,40 @@ class CancelResult:
 
 
 @dataclass(frozen=True, slots=True)
+class PauseResult:
+    """What a pause did: numbers of tasks.
+
+    Attributes:
+        paused: held back now, or before
+        running: started already; they go on
+        waiting: wait for other tasks, and are held back when those are done
+    """
+
+    tag: ClassVar[str] = "pause result"
+    paused: int = 0
+    running: int = 0
+    waiting: int = 0
+    ended_already: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class ResumeResult:
+    """What a resume did: numbers of tasks.
+
+    Attributes:
+        resumed: were paused
+        not_paused: went on all the time
+    """
+
+    tag: ClassVar[str] = "resume result"
+    resumed: int = 0
+    not_paused: int = 0
+    ended_already: int = 0
+    unknown: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Forgotten:
     """How many jobs were dropped."""
 
@@ -838,7 +920,21 @@ class Refused:
     candidates: tuple[str, ...] = ()
 
 
-Answer = JobInfo | JobList | Changes | TaskOutput | Outputs | Piece | CancelResult | Forgotten | Cluster | EndingWorkers | Refused
+Answer = (
+    JobInfo
+    | JobList
+    | Changes
+    | TaskOutput
+    | Outputs
+    | Piece
+    | CancelResult
+    | PauseResult
+    | ResumeResult
+    | Forgotten
+    | Cluster
+    | EndingWorkers
+    | Refused
+)
 
 
 @dataclass(frozen=True, slots=True)

@@ -393,6 +393,7 @@ MUTANTS: Final = (
         _MACHINE,
         "CancelRequested | PauseRequested | ResumeRequested | JobVoided):",
         "CancelRequested | ResumeRequested | JobVoided):",
+        "tests/unit/test_job_pause.py",
     ),
     (
         "count too few that moved together",

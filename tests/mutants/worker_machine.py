@@ -50,7 +50,7 @@ MUTANTS: Final = (
     (
         "run what was canceled before it came",
         f"{_MACHINE}/worker.py",
-        "or self._revoked.reason(key) is not None:",
+        "or self._revoked.of(key) is not None:",
         "and True:",
     ),
     (

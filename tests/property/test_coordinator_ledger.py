@@ -177,7 +177,7 @@ class LedgerStory(RuleBasedStateMachine):
         self.world.taken.remove(item)
         self.world.reply(item.job, self.world.ended(item.task, Failed(Cause.exit_code, "exit code 1", exit_code=1)))
 
-    @rule(data=st.data(), trouble=st.sampled_from(["lost worker", "lost chunk", "redelivery", "time", "cancel"]))
+    @rule(data=st.data(), trouble=st.sampled_from(["lost worker", "lost chunk", "redelivery", "time", "cancel", "pause", "resume"]))
     def trouble(self, data: st.DataObject, trouble: str) -> None:
         world = self.world
         chunks = any(world.queues.values())
@@ -193,6 +193,10 @@ class LedgerStory(RuleBasedStateMachine):
                 job = data.draw(st.sampled_from(sorted(self.jobs)))
                 tasks = data.draw(st.none() | st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple))
                 world.ask(m.CancelTasks(job, tasks, "enough", unstarted_only=data.draw(st.booleans())))
+            case "pause" | "resume":
+                job = data.draw(st.sampled_from(sorted(self.jobs)))
+                some = data.draw(st.none() | st.lists(st.integers(0, 9), min_size=1, max_size=3).map(tuple))
+                world.ask(m.PauseTasks(job, some, "later") if trouble == "pause" else m.ResumeTasks(job, some))
             case _:
                 world.now += data.draw(st.sampled_from([0.5, 2.0, 10.0]))
 

@@ -272,7 +272,7 @@ class World:
             again = self.ledger.jobs.restore(facts, self.now)
             assert again.machine.tasks == job.machine.tasks
             assert again.machine.counts == job.machine.counts
-            for name in ("state", "total", "max_fails", "cancel_reason", "void_reason"):
+            for name in ("state", "total", "max_fails", "cancel_reason", "void_reason", "pause_reason"):
                 assert getattr(again.machine, name) == getattr(job.machine, name), name
             assert again.tasks == {number: dataclasses.replace(task, ready_ms=0) for number, task in job.tasks.items()}
             assert again.taken == job.taken

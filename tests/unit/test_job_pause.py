@@ -137,3 +137,9 @@ def test_a_job_that_is_canceled_is_not_paused() -> None:
     machine = after(job_of(NewTask(0), NewTask(1)), AttemptStarted(0, 1, "x"), CancelRequested(None, "no"))
     assert machine.handle(PauseRequested()) == ()
     assert machine.pause_reason is None
+
+
+def test_a_job_that_has_ended_is_not_paused() -> None:
+    machine = after(job_of(NewTask(0)), AttemptEnded(0, 1, "x", DONE))
+    assert machine.handle(PauseRequested()) == ()
+    assert machine.pause_reason is None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from broker_jobs.coordinator.store.lookups import Lookups
 from broker_jobs.coordinator.store.rows import (
+    ALL_TASKS,
     ClassRow,
     EarlyRow,
     JobFacts,
@@ -13,6 +14,8 @@ from broker_jobs.coordinator.store.rows import (
     OutboxRow,
     OutcomeRow,
     ProgressRow,
+    RevocationRow,
+    SweepRow,
     TaskRow,
     TaskView,
     WorkerRow,
@@ -22,6 +25,7 @@ from broker_jobs.coordinator.store.store import LedgerStore
 from broker_jobs.coordinator.store.writes import Writes
 
 __all__ = [
+    "ALL_TASKS",
     "ClassRow",
     "EarlyRow",
     "JobFacts",
@@ -33,6 +37,8 @@ __all__ = [
     "OutboxRow",
     "OutcomeRow",
     "ProgressRow",
+    "RevocationRow",
+    "SweepRow",
     "TaskRow",
     "TaskView",
     "WorkerRow",

@@ -16,6 +16,7 @@ from broker_jobs.coordinator.store.rows import (
     OptionsRow,
     OutboxRow,
     OutcomeRow,
+    RevocationRow,
     TaskRow,
     TaskView,
     WorkerRow,
@@ -97,6 +98,7 @@ class Lookups:
         self._old_early = query(sa.select(early.c.id).where(early.c.heard_ms < sa.bindparam("ms")))
         self._workers = query(sa.select(schema.workers))
         self._classes = query(sa.select(schema.classes))
+        self._revocations = query(sa.select(schema.revocations))
 
     # --- at the start ---
 
@@ -159,6 +161,11 @@ class Lookups:
     def classes(self) -> list[ClassRow]:
         """All resource classes that have queues."""
         return [row._replace(needs=decode_part(Request, row.needs)) for row in map(ClassRow._make, self._classes.all(self._cursor))]
+
+    def revocations(self) -> list[RevocationRow]:
+        """What must not start although a message of it may stand in a class queue."""
+        rows = map(RevocationRow._make, self._revocations.all(self._cursor))
+        return [row._replace(unstarted_only=bool(row.unstarted_only)) for row in rows]
 
     # --- jobs ---
 

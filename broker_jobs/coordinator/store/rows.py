@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from broker_jobs.coordinator.store.parts import clean
 from broker_jobs.core.states import JobState, TaskState
@@ -53,6 +53,10 @@ class JobFacts:
     released: int = 0
     started_ms: int | None = None
     ended_ms: int | None = None
+
+
+ALL_TASKS: Final = -1
+"""Stands for every task of a job."""
 
 
 class JobRow(NamedTuple):
@@ -199,6 +203,31 @@ class WorkerRow(NamedTuple):
     resources: Any  # Resources; bytes in the database, `free` too
     free: Any
     seen_ms: int
+
+
+class RevocationRow(NamedTuple):
+    """What must not start although a message of it may stand in a class queue; `ALL_TASKS` and None are every task and attempt."""
+
+    job_id: str
+    task: int
+    queue: str
+    attempt: int | None
+    reason: str
+    unstarted_only: bool
+
+
+class SweepRow(NamedTuple):
+    """Tasks of a job that move together: every one in a state that `after` is reached from.
+
+    Attributes:
+        version: the job's, before; each task gets one of its own, by its number
+    """
+
+    after: str
+    reason: str
+    ms: int
+    version: int
+    job: int
 
 
 class ClassRow(NamedTuple):

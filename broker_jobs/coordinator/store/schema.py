@@ -169,6 +169,18 @@ workers: Final = Table(
     Column("seen_ms", BigInteger, nullable=False),
 )
 
+# What must not start although a message of it may still stand in a class queue.
+revocations: Final = Table(
+    "revocations",
+    metadata,
+    Column("job_id", Text, primary_key=True),
+    Column("task", Integer, primary_key=True, autoincrement=False),  # -1 is every task of the job
+    Column("queue", Text, primary_key=True),
+    Column("attempt", Integer),  # the last one; null is every attempt
+    Column("reason", Text, nullable=False),
+    Column("unstarted_only", Boolean, nullable=False),
+)
+
 classes: Final = Table(
     "classes",
     metadata,

@@ -12,7 +12,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from sqlalchemy.engine import Dialect
 
@@ -81,6 +81,22 @@ class Change:
             cursor.executemany(self._sql, rows)
 
 
+class NamedChange:
+    """An update with parameters by name."""
+
+    def __init__(self, statement: sa.Update, dialect: Dialect) -> None:
+        compiled = statement.compile(dialect=dialect, compile_kwargs={"render_postcompile": True})
+        self._sql = str(compiled)
+        self._order = tuple(compiled.positiontup or ())
+        # Literals of the expression are parameters of the compiler's own.
+        self._own = dict(compiled.params)
+
+    def run(self, cursor: Cursor, given: Mapping[str, Any]) -> None:
+        """Run it once; the statement calls its parameters ``given_…``."""
+        values = {**self._own, **{f"given_{name}": value for name, value in given.items()}}
+        cursor.execute(self._sql, [values[name] for name in self._order])
+
+
 class Changes:
     """Makes changes of tables.
 
@@ -112,9 +128,14 @@ class Changes:
         statement = table.update().where(*where).values(_parameters(names))
         return Change(statement, self._dialect, [*names, *(f"{key}_" for key in keys)])
 
-    def delete(self, table: sa.Table, key: str) -> Change:
-        """No row with this key."""
-        return Change(table.delete().where(table.c[key] == sa.bindparam("key_")), self._dialect, ["key_"])
+    def delete(self, table: sa.Table, *keys: str) -> Change:
+        """No row with these keys."""
+        where = [table.c[key] == sa.bindparam(f"{key}_") for key in keys]
+        return Change(table.delete().where(*where), self._dialect, [f"{key}_" for key in keys])
+
+    def several(self, statement: sa.Update) -> NamedChange:
+        """New values for many rows."""
+        return NamedChange(statement, self._dialect)
 
 
 def _parameters(names: Sequence[str]) -> dict[str, Any]:

@@ -15,10 +15,13 @@ from broker_jobs.coordinator.store.rows import (
     OutboxRow,
     OutcomeRow,
     ProgressRow,
+    RevocationRow,
+    SweepRow,
     TaskRow,
     WorkerRow,
 )
 from broker_jobs.coordinator.store.statement import Changes
+from broker_jobs.coordinator.store.sweeps import sweeps
 from broker_jobs.wire.codec import encode_part
 
 if TYPE_CHECKING:
@@ -35,6 +38,7 @@ class Writes:
     jobs: list[JobRow] = field(default_factory=list)
     jobs_done: list[int] = field(default_factory=list)
     new_tasks: list[tuple[NewTaskRow, TaskRow]] = field(default_factory=list)
+    sweeps: list[SweepRow] = field(default_factory=list)
     tasks: list[TaskRow] = field(default_factory=list)
     specs: list[tuple[int, int, bytes]] = field(default_factory=list)
     outcomes: list[OutcomeRow] = field(default_factory=list)
@@ -50,6 +54,8 @@ class Writes:
     workers_done: list[str] = field(default_factory=list)
     classes: list[ClassRow] = field(default_factory=list)
     classes_done: list[str] = field(default_factory=list)
+    revocations: list[RevocationRow] = field(default_factory=list)
+    revocations_done: list[tuple[str, int, str]] = field(default_factory=list)
 
 
 class Writer:
@@ -62,6 +68,9 @@ class Writer:
         dynamic = TaskRow._fields[:-3]
         self._new_tasks = make.insert(schema.tasks, ["job", "number", *NewTaskRow._fields, *dynamic, "progress_text", "changed"])
         self._tasks = make.update(schema.tasks, TaskRow._fields[:-2], ["job", "number"])
+        self._sweeps = {state.value: make.several(statement) for state, statement in sweeps().items()}
+        self._revocations = make.replace(schema.revocations, RevocationRow._fields)
+        self._revocations_done = make.delete(schema.revocations, *RevocationRow._fields[:3])
         self._progress = make.update(schema.tasks, ProgressRow._fields[:2], ["job", "number"])
         self._specs = make.insert(schema.specs, ["job", "number", "spec"])
         self._outcomes = make.replace(schema.outcomes, OutcomeRow._fields)
@@ -91,6 +100,9 @@ class Writer:
         self.payloads(cursor, writes)
         self._new_jobs.run(cursor, writes.new_jobs)
         self._jobs.run(cursor, [(*row[1:], row.key) for row in writes.jobs])
+        # Before the rows of single tasks: what else has happened to those is written over it.
+        for sweep in writes.sweeps:
+            self._sweeps[sweep.after].run(cursor, sweep._asdict())
         new_tasks = [(state.job, state.number, *new, *state[:-3], "", state.changed) for new, state in writes.new_tasks]
         self._new_tasks.run(cursor, new_tasks)
         self._tasks.run(cursor, writes.tasks)
@@ -107,5 +119,7 @@ class Writer:
         self._workers_done.run(cursor, [(name,) for name in writes.workers_done])
         self._classes.run(cursor, [row._replace(needs=encode_part(row.needs)) for row in writes.classes])
         self._classes_done.run(cursor, [(name,) for name in writes.classes_done])
+        self._revocations_done.run(cursor, writes.revocations_done)
+        self._revocations.run(cursor, writes.revocations)
         for change in self._jobs_done:
             change.run(cursor, [(key,) for key in writes.jobs_done])

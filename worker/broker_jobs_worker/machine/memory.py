@@ -41,13 +41,12 @@ class RevocationMemory:
         if len(self._latest) > REMEMBERED:
             del self._latest[next(iter(self._latest))]
 
-    def reason(self, key: AttemptKey) -> str | None:
-        """Why this attempt must not run; None where it may."""
-        for task in (key.task, None):
-            revocation = self._latest.get((key.job, task))
-            if revocation is not None and key.attempt <= _upto(revocation):
-                return revocation.reason
-        return None
+    def of(self, key: AttemptKey) -> Revocation | None:
+        """Why this attempt must not start, and whether it must stop; None where it may run."""
+        both = (self._latest.get((key.job, task)) for task in (key.task, None))
+        covering = [revocation for revocation in both if revocation is not None and key.attempt <= _upto(revocation)]
+        # What must stop says more than what must not start.
+        return min(covering, key=lambda revocation: revocation.unstarted_only, default=None)
 
 
 def _upto(revocation: Revocation) -> float:

@@ -361,7 +361,7 @@ class WorkerMachine:
 
     def _is_past(self, key: AttemptKey) -> bool:
         """Whether nothing is to be done about an attempt: it was canceled, or the ledger has its last word or knows that it is here."""
-        if key in self._closed or self._revoked.reason(key) is not None:
+        if key in self._closed or self._revoked.of(key) is not None:
             return True
         attempt = self._have.attempts.get(key)
         return attempt is not None and isinstance(attempt.state, Running) and attempt.state.taking is Taking.confirmed
@@ -493,21 +493,21 @@ class WorkerMachine:
         for revocation in revocations:
             self._revoked.add(revocation)
         for attempt in list(self._have.attempts.values()):
-            reason = self._revoked.reason(attempt.key)
-            if reason is None:
+            covering = self._revoked.of(attempt.key)
+            if covering is None:
                 continue
             match attempt.state:
                 case Waiting():
-                    # The coordinator has recorded its end already: nothing is to be said.
+                    # The coordinator has recorded its end, or that it is held back: nothing is to be said.
                     self._have.drop(attempt)
                     yield from self._discharge(attempt)
                 case Announced():
                     self._return(attempt, Return.unstarted, now)
-                case Running(execution, ending=ending) as run:
+                case Running(execution, ending=ending) as run if not covering.unstarted_only:
                     run.ending = Ending.revoked
                     if ending is None:
-                        yield Stop(execution, reason)
-                case Closing():
+                        yield Stop(execution, covering.reason)
+                case Running() | Closing():
                     pass
                 case _:
                     assert_never(attempt.state)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import Column, Text
+from sqlalchemy import Boolean, Column, Integer, Text
 
 revision = "2"
 down_revision = None
@@ -12,3 +12,12 @@ down_revision = None
 def upgrade() -> None:
     """New columns are nullable or have a `server_default`: rows of version 1 have no value for them."""
     op.add_column("jobs", Column("pause_reason", Text))
+    op.create_table(
+        "revocations",
+        Column("job_id", Text, primary_key=True),
+        Column("task", Integer, primary_key=True, autoincrement=False),
+        Column("queue", Text, primary_key=True),
+        Column("attempt", Integer),
+        Column("reason", Text, nullable=False),
+        Column("unstarted_only", Boolean, nullable=False),
+    )
