@@ -63,7 +63,7 @@ MUTANTS: Final = (
     (
         "leave a task waiting when the last of its needs was in another job",
         _MACHINE,
-        "        elif not record.missing:\n            yield from self._release(record)\n",
+        "        elif not record.missing and record.state is TaskState.waiting:\n            yield from self._release(record)\n",
         "",
     ),
     ("queue a direct task again", _MACHINE, "        if not direct:\n", "        if True:\n"),

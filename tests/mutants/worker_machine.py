@@ -56,8 +56,8 @@ MUTANTS: Final = (
     (
         "release the resources when a stop is asked for",
         f"{_MACHINE}/worker.py",
-        "                        yield Stop(execution, reason)",
-        "                        self._have.pool.release(run.allocation)\n                        yield Stop(execution, reason)",
+        "                        yield Stop(execution, covering.reason)",
+        "                        self._have.pool.release(run.allocation)\n                        yield Stop(execution, covering.reason)",
     ),
     (
         "never release resources",

@@ -67,6 +67,8 @@ class LedgerStory(RuleBasedStateMachine):
     def teardown(self) -> None:
         for chunk in self.to_send:
             self.world.submit(chunk)
+        for job in self.jobs:
+            self.world.ask(m.ResumeTasks(job))
         self.world.settle(self.jobs)
         self.ends_stay()
         for job, chunks in self.jobs.items():

@@ -113,14 +113,8 @@ class NaiveJob:
                 self.void = self.void or not over
             case CancelRequested():
                 self._cancel(event, over=over)
-            case PauseRequested():
-                if not (over or self.canceled or self.void):
-                    self._pause(event)
-            case ResumeRequested(chosen):
-                self.paused = self.paused and not (chosen is None and not over)
-                for number, task in self.tasks.items():
-                    if task.state is S.paused and (chosen is None or number in chosen):
-                        self._resume(task)
+            case PauseRequested() | ResumeRequested():
+                self._pause_or_resume(event, over=over)
             case AttemptStarted(number, attempt, execution):
                 task = self.tasks.get(number)
                 if task and task.attempt == attempt and (task.state in {S.queued, S.running} or task.called_back):
@@ -143,6 +137,16 @@ class NaiveJob:
                     task.state = S.canceling
                 elif task.state in {S.waiting, S.queued, S.paused, S.retrying}:
                     task.state = S.canceled
+
+    def _pause_or_resume(self, event: PauseRequested | ResumeRequested, *, over: bool) -> None:
+        if isinstance(event, PauseRequested):
+            if not (over or self.canceled or self.void):
+                self._pause(event)
+            return
+        self.paused = self.paused and not (event.tasks is None and not over)
+        for number, task in self.tasks.items():
+            if task.state is S.paused and (event.tasks is None or number in event.tasks):
+                self._resume(task)
 
     def _pause(self, event: PauseRequested) -> None:
         if event.tasks is None and self.paused:
