@@ -59,6 +59,7 @@ _COMMON: Final = {
     "task_dir": _YES,
     "time_limit": _DURATION,
     "memory_limit": ((str, int), "a size such as '4 GiB'"),
+    "output_limit": ((str, int), "a size such as '10 MiB'"),
     "priority": _WHOLE,
     "crash_limit": ((int, str), "an integer, 'never-restart' or 'unlimited'"),
     "request": _TABLES,
@@ -198,7 +199,9 @@ def _add_tasks(job: Job, tasks: list[Any], places: list[_Place]) -> None:
 
 
 def _common(task: Mapping[str, Any], place: _Place) -> TaskCommon:
-    common: Any = {key: task[key] for key in ("name", "env", "cwd", "time_limit", "memory_limit", "priority") if key in task}
+    common: Any = {
+        key: task[key] for key in ("name", "env", "cwd", "time_limit", "memory_limit", "output_limit", "priority") if key in task
+    }
     if "crash_limit" in task:
         common["crash_limit"] = "never" if task["crash_limit"] == "never-restart" else task["crash_limit"]
     for key in ("stdout", "stderr"):

@@ -22,8 +22,8 @@ def submit_file(
 ) -> None:
     """Submit a job that a TOML file describes: tasks with ids and dependencies, or one array.
 
-    Keys of a task: id, name, command, env, stdin, stdout, stderr, cwd, task_dir, time_limit, memory_limit, priority, crash_limit,
-    deps, after, request. An example is in docs/guide.md, "Job files".
+    Keys of a task: id, name, command, env, stdin, stdout, stderr, cwd, task_dir, time_limit, memory_limit, output_limit, priority,
+    crash_limit, deps, after, request. An example is in docs/guide.md, "Job files".
     """
     with exit_codes():
         launch(read_job(file), url, namespace, output, wait=wait, progress=progress, single=False)

@@ -134,14 +134,15 @@ def claim(folder: Path) -> int | None:
 def clear_leftovers(spool: Path) -> None:
     """Remove what workers that were killed have left in their folders of a spool; folders of tasks stay for their owners."""
     for folder in spool.iterdir():
-        fd = claim(folder)
+        fd = None if folder.name.startswith(".") else claim(folder)
         if fd is None:
             continue
         with contextlib.suppress(OSError):
             for path in folder.iterdir():
                 if _LEFTOVER.fullmatch(path.name):
                     path.unlink()
-            (folder / "tasks").rmdir()
+            with contextlib.suppress(FileNotFoundError):
+                (folder / "tasks").rmdir()
             folder.rmdir()
         os.close(fd)
 
