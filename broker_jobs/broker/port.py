@@ -130,8 +130,11 @@ class Broker(Protocol):
         Never raises for what the broker does: the connection's end is `Receipt.unknown`. Without a connection it waits for the next one.
         """
 
-    async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None]) -> Subscription:
+    async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None], *, behind: bool = False) -> Subscription:
         """Receive up to `credit` unsettled messages of a queue.
+
+        Args:
+            behind: leave messages to other consumers of the queue that have credit for them
 
         Raises:
             BrokerError: there is no such queue, or it may not be read

@@ -42,6 +42,30 @@ def test_messages_that_come_later_are_delivered(broker_url: str) -> None:
     run(story())
 
 
+def test_a_consumer_behind_others_gets_what_they_have_no_credit_for(broker_url: str) -> None:
+    async def story() -> None:
+        async with connected(broker_url) as first, connected(broker_url) as second, connected(broker_url) as third:
+            behind, before = Inbox(), Inbox()
+            await first.consume(CLASS.name, 10, behind, behind=True)
+            await second.consume(CLASS.name, 2, before)
+            await put(third, ready(*numbered(3)))
+            came = await before.take(2)
+            assert [each.body for each in came] == numbered(2)
+            left = await behind.next()
+            assert left.body == numbered(3)[2]
+            for delivery in came:
+                assert second.done(delivery)
+            for body in numbered(20, 10):
+                await put(third, ready(body))
+                delivery = await before.next()
+                assert delivery.body == body
+                assert second.done(delivery)
+            assert len(behind) == 0
+            assert first.done(left)
+
+    run(story())
+
+
 def test_a_delivery_is_settled_once(broker_url: str) -> None:
     async def story() -> None:
         async with connected(broker_url) as broker:

@@ -154,10 +154,10 @@ class AmqpBroker:
         """Publish all of them, in order, and wait until the broker has answered for each."""
         return await self._publisher.publish(messages)
 
-    async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None]) -> Subscription:
+    async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None], *, behind: bool = False) -> Subscription:
         """Receive up to `credit` unsettled messages of a queue."""
         link = self._link()
-        consumer = Consumer(queue, credit, receive, self._unsettled, self._forget)
+        consumer = Consumer(queue, credit, receive, self._unsettled, self._forget, behind=behind)
         with self._speaking_of(f"queue {queue}"):
             await consumer.attach(link)
         self._consumers[consumer] = None

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
     from broker_jobs.broker.amqp.link import Arrival, Channel, Link
 
+_BEHIND: Final = -1
+"""The priority of consumers that leave messages to others; that of all others is 0."""
+
 _LOG: Final = logging.getLogger("broker_jobs.amqp")
 
 
@@ -108,9 +111,17 @@ class Consumer:
     """A subscription; `forget` is called when it is canceled."""
 
     def __init__(
-        self, queue: str, credit: int, receive: Callable[[Delivery], None], unsettled: Unsettled, forget: Callable[[Consumer], None]
+        self,
+        queue: str,
+        credit: int,
+        receive: Callable[[Delivery], None],
+        unsettled: Unsettled,
+        forget: Callable[[Consumer], None],
+        *,
+        behind: bool = False,
     ) -> None:
         self._queue = queue
+        self._behind = behind
         self._credit = credit
         self._receive = receive
         self._unsettled = unsettled
@@ -135,7 +146,7 @@ class Consumer:
         feed = self._feed = Feed(channel)
         channel.on_closed = partial(self._on_closed, link, feed)
         arrived, lost = partial(self._on_arrival, feed), partial(self._on_lost, link, feed)
-        consumer = await channel.consume(self._queue, self._credit, arrived, lost)
+        consumer = await channel.consume(self._queue, self._credit, arrived, lost, priority=_BEHIND if self._behind else 0)
         if feed.ended:
             raise channel.closed.result() if channel.closed.done() else exceptions.ConsumerCancelled
         feed.consumer = consumer

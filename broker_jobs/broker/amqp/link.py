@@ -115,11 +115,14 @@ class Channel:
         """Delete a queue, or nothing."""
         await self._call(self._raw.queue_delete, queue)
 
-    async def consume(self, queue: str, credit: int, arrived: Callable[[Arrival], None], lost: Callable[[], None]) -> str:
-        """Start a consumer; its tag. `lost` is called when the broker ends it."""
+    async def consume(
+        self, queue: str, credit: int, arrived: Callable[[Arrival], None], lost: Callable[[], None], priority: int = 0
+    ) -> str:
+        """Start a consumer; its tag. `lost` is called when the broker ends it. Consumers of higher priority get messages first."""
         await self._call(self._raw.basic_qos, prefetch_count=credit, global_qos=False)
         self._raw.add_on_cancel_callback(lambda _: lost())
-        answer = await self._call(self._raw.basic_consume, queue, partial(_on_message, arrived))
+        arguments = {"x-priority": priority} if priority else None
+        answer = await self._call(self._raw.basic_consume, queue, partial(_on_message, arrived), arguments=arguments)
         tag: str = answer.method.consumer_tag
         return tag
 

@@ -227,13 +227,16 @@ class EmbeddedBroker:
             batch.lose()
             self._lose(f"a bug in broker-jobs: {error!r}")
             raise
+        ripe = self._consuming.ripe_in(self._loop.time())
+        if ripe is not None:
+            self._turn_soon(ripe)
 
     def _has_reason(self, connection: Connection) -> bool:
         if self._pending or connection.death:
             return True
         connection.store.refresh()
         connection.watch_peers()
-        return not connection.store.directory.registered or self._consuming.has_reason(connection.store)
+        return not connection.store.directory.registered or self._consuming.has_reason(connection.store, self._loop.time())
 
     def _transact(self, connection: Connection, batch: Batch) -> None:
         store = connection.store
@@ -249,7 +252,7 @@ class EmbeddedBroker:
             store.release(batch.released)
             results = [work.perform(store) for work in batch.work]
             entries = self._consuming.enter(store)
-            hauls = self._consuming.claim(store)
+            hauls = self._consuming.claim(store, self._loop.time())
             store.commit()
         except BrokerError as error:  # of a work that is alone
             store.rollback()
@@ -321,9 +324,11 @@ class EmbeddedBroker:
         ]
         return [receipt for future in futures for receipt in await future]
 
-    async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None]) -> EmbeddedSubscription:
+    async def consume(
+        self, queue: str, credit: int, receive: Callable[[Delivery], None], *, behind: bool = False
+    ) -> EmbeddedSubscription:
         """Receive up to `credit` unsettled messages of a queue."""
-        subscription = EmbeddedSubscription(queue, credit, receive, self._stop)
+        subscription = EmbeddedSubscription(queue, credit, receive, self._stop, behind=behind)
 
         def perform(store: Store) -> Entry:
             known = store.readable(queue)

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 _MOST: Final = 100
 """Messages that a subscription gets in one transaction."""
 
+_LEFT_TO_OTHERS: Final = 0.03
+"""Seconds for which a message waits before a subscription behind others takes it."""
+
 
 @dataclass(eq=False, slots=True)
 class EmbeddedSubscription:
@@ -27,6 +30,8 @@ class EmbeddedSubscription:
         urgency: of two consumers of a connection, the one with the lower number is served first
         queue_id: of the queue in the file in which `consumer` is entered; 0 where it is not
         unsettled: deliveries that count against the credit
+        behind: messages are left to others for a moment
+        ripe_at: when this one takes what still waits; None where nothing waits
     """
 
     queue: str
@@ -37,6 +42,8 @@ class EmbeddedSubscription:
     queue_id: int = 0
     consumer: int = 0
     unsettled: int = 0
+    behind: bool = False
+    ripe_at: float | None = None
 
     async def cancel(self, *, requeue: bool = False) -> None:
         """Stop deliveries; with `requeue`, what is unsettled goes back to the head of the queue."""
@@ -117,13 +124,27 @@ class Consuming:
 
     # --- deliveries ---
 
-    def has_reason(self, store: Store) -> bool:
+    def has_reason(self, store: Store, now: float) -> bool:
         """Whether a transaction would bring anything."""
-        return any(_missing(store, each) for each in self._subscriptions) or any(store.ready(each.queue_id) for each in self._open(store))
+        self._ripen(store, now)
+        return any(_missing(store, each) for each in self._subscriptions) or any(
+            store.ready(each.queue_id) for each in self._open(store, now)
+        )
 
-    def claim(self, store: Store) -> list[Haul]:
+    def claim(self, store: Store, now: float) -> list[Haul]:
         """Hold what there is, as far as credit goes."""
-        return [Haul(each, store.claim(each.queue_id, min(each.credit - each.unsettled, _MOST))) for each in self._open(store)]
+        self._ripen(store, now)
+        return [Haul(each, store.claim(each.queue_id, min(each.credit - each.unsettled, _MOST))) for each in self._open(store, now)]
+
+    def ripe_in(self, now: float) -> float | None:
+        """Seconds until a subscription that stands behind others may take what waits; None where nothing does."""
+        return min((each.ripe_at - now for each in self._subscriptions if each.ripe_at is not None and each.ripe_at > now), default=None)
+
+    def _ripen(self, store: Store, now: float) -> None:
+        for each in self._subscriptions:
+            if each.behind:
+                waits = each.unsettled < each.credit and store.ready(each.queue_id)
+                each.ripe_at = (each.ripe_at or now + _LEFT_TO_OTHERS) if waits else None
 
     def received(self, haul: Haul) -> list[Delivery]:
         """Turn what was claimed into deliveries."""
@@ -136,6 +157,7 @@ class Consuming:
             self._held[tag.number] = each.held, subscription
             deliveries.append(Delivery(subscription.queue, each.exchange, each.key, each.body, tag, each.redelivered))
         subscription.unsettled += len(deliveries)
+        subscription.ripe_at = None
         return deliveries
 
     def holds(self, tag: Tag) -> bool:
@@ -160,9 +182,13 @@ class Consuming:
         mine = [number for number, (_, owner) in self._held.items() if owner is subscription]
         return [held for number in mine if (held := self.settle(Tag(self.generation, number)))]
 
-    def _open(self, store: Store) -> list[EmbeddedSubscription]:
+    def _open(self, store: Store, now: float) -> list[EmbeddedSubscription]:
         return [
-            each for each in self._subscriptions if each.unsettled < each.credit and store.directory.active(each.queue_id, each.consumer)
+            each
+            for each in self._subscriptions
+            if each.unsettled < each.credit
+            and store.directory.active(each.queue_id, each.consumer)
+            and (not each.behind or (each.ripe_at is not None and each.ripe_at <= now))
         ]
 
 
