@@ -271,6 +271,14 @@ class Pool:
         self._counted.clear()
         self._left.put_back(allocation.grants)
 
+    def without(self, allocations: Iterable[Allocation]) -> Pool:
+        """Another pool, with what would be free if these were released."""
+        other = Pool(self.total)
+        other._left = self._left.copy()
+        for allocation in allocations:
+            other._left.put_back(allocation.grants)
+        return other
+
     def check(self) -> None:
         """What must always be true; `AssertionError` where it is not."""
         total, free, again = dict(self.total.amounts), self._left.amounts(), _Free(self.total)

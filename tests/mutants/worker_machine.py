@@ -7,6 +7,7 @@ from typing import Final
 TESTS: Final = "tests/property/test_worker_machine.py"
 
 _STORIES: Final = "tests/unit/test_worker_machine.py"
+_FAIRNESS: Final = "tests/property/test_fairness.py"
 _MACHINE: Final = "worker/broker_jobs_worker/machine"
 
 MUTANTS: Final = (
@@ -137,5 +138,33 @@ MUTANTS: Final = (
         f"{_MACHINE}/worker.py",
         "if delivery.redelivered:",
         "if delivery.redelivered and len(chunk.tasks) > 1:",
+    ),
+    (
+        "fairness: wait for a large task no longer the next time",
+        f"{_MACHINE}/reservation.py",
+        "            self._double(source, 1)\n",
+        "",
+        _FAIRNESS,
+    ),
+    (
+        "fairness: take other work while resources are kept",
+        f"{_MACHINE}/room.py",
+        "            return Room(busy, closed=True)\n",
+        "            pass\n",
+        _FAIRNESS,
+    ),
+    (
+        "fairness: do not look into higher lanes while lower ones hold everything",
+        f"{_MACHINE}/room.py",
+        "more = pool.how_many(needs) if pool else 0",
+        "more = 0",
+        _FAIRNESS,
+    ),
+    (
+        "fairness: hold the message of a large task for as long as it waits",
+        f"{_MACHINE}/reservation.py",
+        "return since + max(patience, min(until - since, visit))",
+        "return max(until, since + patience)",
+        _FAIRNESS,
     ),
 )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs import Job, LocalCluster
+from tests.support.daemons import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -102,3 +103,22 @@ def test_several_workers_start_the_most_urgent(url: str | None, tmp_path: Path) 
     for position, priority in enumerate(order):
         overtaken = sum(later > priority for later in order[position:])
         assert overtaken <= 3, f"at most what the others may start at the same moment: {order}"
+
+
+def test_high_lane_starts_before_any_low_task_that_has_not_begun(url: str | None, tmp_path: Path) -> None:
+    """Check 3.10: 1,000 tasks of the low lane, then 10 of the high one, on every RabbitMQ."""
+    slots, path = 2, tmp_path / "begun"
+    low, high = Job(lane="low"), Job(lane="high")
+    low.map(note, ["low"] * 1000, [str(path)] * 1000, [0.4] * 1000)
+    high.map(note, ["high"] * 10, [str(path)] * 10, [0.1] * 10)
+    with LocalCluster(cpus=slots, url=url) as cluster, cluster.client() as client:
+        behind = client.submit(low)
+        until(lambda: path.exists() and len(begun(path)) >= 3 * slots, "the low ones run")
+        urgent = client.submit(high)
+        confirmed = len(begun(path))
+        client.wait_for_jobs([urgent])
+        behind.cancel()
+    since = begun(path)[confirmed:]
+    before_the_last = since[: len(since) - since[::-1].index("high")]
+    assert before_the_last.count("high") == 10
+    assert before_the_last.count("low") <= slots, before_the_last

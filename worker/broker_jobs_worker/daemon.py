@@ -316,10 +316,11 @@ class WorkerDaemon:
         """Consume and stop consuming, one after the other, in the order of the commands."""
         while True:
             match await self._orders.get():
-                case Subscribe(resource_class, lane, credit):
+                case Subscribe(resource_class, lane, credit, behind):
                     queue = self._topology.class_name(resource_class, lane)
                     try:
-                        self._subscriptions[Source(resource_class, lane)] = await self._broker.consume(queue, credit, self._chunk)
+                        begun = await self._broker.consume(queue, credit, self._chunk, behind=behind)
+                        self._subscriptions[Source(resource_class, lane)] = begun
                     except BrokerError as error:
                         self._feed(SubscribeFailed(resource_class, lane, str(error)))
                 case Unsubscribe(resource_class, lane):

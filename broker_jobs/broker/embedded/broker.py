@@ -324,9 +324,7 @@ class EmbeddedBroker:
         ]
         return [receipt for future in futures for receipt in await future]
 
-    async def consume(
-        self, queue: str, credit: int, receive: Callable[[Delivery], None], *, behind: bool = False
-    ) -> EmbeddedSubscription:
+    async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None], *, behind: bool = False) -> EmbeddedSubscription:
         """Receive up to `credit` unsettled messages of a queue."""
         subscription = EmbeddedSubscription(queue, credit, receive, self._stop, behind=behind)
 

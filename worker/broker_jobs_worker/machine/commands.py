@@ -18,11 +18,13 @@ class Subscribe:
 
     Attributes:
         credit: most chunks that may be unsettled at once
+        behind: other workers come first
     """
 
     resource_class: str
     lane: Lane
     credit: int
+    behind: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ free. As long as all work is of one kind, that is constant, so nothing changes. 
 moment, since every change ends a consumer and begins another.
 
 A queue for which nothing is free is not consumed: an idle worker shall have its chunks. So that busy workers do not leave it
-waiting for ever, it is *probed* now and then: consumed for a moment with a credit of one. What comes is older than most of
-what waits here, and starts when resources are free in time.
+waiting for ever, it is *probed* now and then: consumed for a moment with a credit of one, behind all others. What comes is
+older than most of what waits here, and starts when resources are free in time; `reservation` says how long it waits.
+
+What tasks of lower lanes hold is as good as free: the next of them that ends makes room. Such a queue is consumed behind others.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.core.request import Request
     from broker_jobs_worker.machine.commands import Command
+    from broker_jobs_worker.machine.room import Room
     from broker_jobs_worker.machine.state import Timing
 
 CREDIT_LIMIT: Final = 64
@@ -39,6 +42,7 @@ class _Line:
 
     Attributes:
         credit: 0 where it is not consumed
+        behind: other workers come first
         differs_since: when the credit began to be another than the right one; None where it is right
         probe_at: when to look into it next, while nothing is free for it
         probe_until: end of the present look
@@ -47,6 +51,7 @@ class _Line:
     """
 
     credit: int = 0
+    behind: bool = False
     differs_since: float | None = float("-inf")
     probe_at: float = float("-inf")
     probe_until: float = float("-inf")
@@ -77,21 +82,24 @@ class CreditBook:
         for lane in Lane:
             self._lines.setdefault(Source(resource_class, lane), _Line())
 
-    def adjust(self, now: float, room: Callable[[Source, Request], int]) -> Iterator[Command]:
-        """Change what has been wrong for long enough; `room` says how many tasks of a queue run or could start now."""
+    def adjust(self, now: float, rooms: Callable[[Source, Request], Room]) -> Iterator[Command]:
+        """Change what has been wrong for long enough."""
         for source, line in self._lines.items():
-            right = min(CREDIT_LIMIT, room(source, self._needs[source.resource_class]))
+            room = rooms(source, self._needs[source.resource_class])
+            right = min(CREDIT_LIMIT, room.tasks), room.behind
             if now < line.closed_until:
                 continue
-            if right:
+            if room.tasks:
                 line.pause, line.probe_at = FIRST_PROBE, now + FIRST_PROBE
+            elif room.closed:
+                pass
             elif now < line.probe_until:
-                right = 1
+                right = 1, True
             elif line.credit == 0 and now >= line.probe_at:
                 line.probe_until, line.probe_at = now + PROBE_LASTS, now + PROBE_LASTS + line.pause
                 line.pause = min(2 * line.pause, RAREST_PROBE)
-                line.differs_since, right = float("-inf"), 1
-            yield from self._change(source, line, right, now)
+                line.differs_since, right = float("-inf"), (1, True)
+            yield from self._change(source, line, *right, now)
 
     def close(self) -> Iterator[Command]:
         """Consume nothing, until `adjust` is called again."""
@@ -104,8 +112,8 @@ class CreditBook:
         """Leave a queue alone that could not be consumed."""
         self._lines[source] = _Line(closed_until=now + CLOSED_FOR)
 
-    def _change(self, source: Source, line: _Line, right: int, now: float) -> Iterator[Command]:
-        if right == line.credit:
+    def _change(self, source: Source, line: _Line, right: int, behind: bool, now: float) -> Iterator[Command]:  # noqa: FBT001 (of `Room`)
+        if (right, behind) == (line.credit, line.behind):
             line.differs_since = None
             return
         if line.differs_since is None:
@@ -116,5 +124,5 @@ class CreditBook:
         if line.credit:
             yield Unsubscribe(*source)
         if right:
-            yield Subscribe(*source, right)
-        line.credit, line.differs_since = right, None
+            yield Subscribe(*source, right, behind)
+        line.credit, line.behind, line.differs_since = right, behind, None

@@ -6,24 +6,21 @@ Everything is kept twice, by attempt and by what one looks for; `check` sees tha
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.resources import Pool
-from broker_jobs.core.spec import Lane
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import Held
-from broker_jobs_worker.machine.state import Announced, Attempt, AttemptKey, Closing, Due, Running, Taking, Waiting
+from broker_jobs_worker.machine.state import LANES, Announced, Attempt, AttemptKey, Closing, Due, Running, Taking, Waiting, below
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Collection, Iterator
 
     from broker_jobs.broker.port import Delivery
-    from broker_jobs.core.request import Request
     from broker_jobs.core.resources import Allocation, Resources
+    from broker_jobs.core.spec import Lane
     from broker_jobs.wire.messages import Ended, Returned, Task
     from broker_jobs_worker.machine.state import Bundle, Group, Source
-
-LANES: Final = (Lane.high, Lane.normal, Lane.low)
 
 
 class Holdings:
@@ -55,10 +52,30 @@ class Holdings:
             for attempt in self.attempts.values()
         )
 
-    def room(self, source: Source, needs: Request) -> int:
-        """How many tasks of a queue run, their message being held, or could start now."""
-        busy = (*self.running.values(), *self.announced.values())
-        return sum(attempt.source == source and bool(attempt.deliveries) for attempt in busy) + self.pool.how_many(needs)
+    def busy(self) -> Iterator[Attempt]:
+        """What holds resources."""
+        yield from self.running.values()
+        yield from self.announced.values()
+
+    def waiting(self) -> Iterator[Bundle]:
+        """Chunks with tasks that wait, in the order in which they start."""
+        for lane in LANES:
+            yield from (bundle for bundle in self.bundles[lane] if bundle.waiting)
+
+    def displaces(self, lane: Lane) -> bool:
+        """Whether tasks of lower lanes hold resources, or wait here for them."""
+        lower = below(lane)
+        return any(self.bundles[each] for each in lower) or any(attempt.source.lane in lower for attempt in self.busy())
+
+    def without(self, lanes: Collection[Lane]) -> Pool:
+        """The pool as if nothing of these lanes held any of it."""
+        return self.pool.without(
+            [
+                attempt.state.allocation
+                for attempt in self.busy()
+                if attempt.source.lane in lanes and isinstance(attempt.state, Running | Announced)
+            ]
+        )
 
     # --- the way of an attempt ---
 
@@ -81,14 +98,18 @@ class Holdings:
         if not isinstance(attempt.state, Closing):
             due.unfinished.add(attempt.key)
 
-    def grant(self) -> tuple[Attempt, Bundle, Task, Allocation] | None:
-        """The next task that may start, with its resources: by lane and age; nothing overtakes what does not fit."""
+    def grant(self, closed: Callable[[Source], bool]) -> tuple[Attempt, Bundle, Task, Allocation] | None:
+        """The next task that may start, with its resources: by lane and age; nothing overtakes what does not fit.
+
+        Args:
+            closed: whether resources are kept for something else than what is in this queue
+        """
         for lane in LANES:
             bundles = self.bundles[lane]
             while bundles:
                 bundle = bundles[0]
                 if bundle.waiting:
-                    allocation = self.pool.try_allocate(bundle.request)
+                    allocation = None if closed(bundle.source) else self.pool.try_allocate(bundle.request)
                     if allocation is None:
                         return None
                     key = next(iter(bundle.waiting))

@@ -15,13 +15,13 @@ from dataclasses import dataclass, field
 from enum import Enum, StrEnum
 from typing import TYPE_CHECKING, Final, NamedTuple
 
+from broker_jobs.core.spec import Lane
 from broker_jobs.wire.messages import DEFAULT_GROUP
 
 if TYPE_CHECKING:
     from broker_jobs.broker.port import Delivery
     from broker_jobs.core.request import Request
     from broker_jobs.core.resources import Allocation, Resources
-    from broker_jobs.core.spec import Lane
     from broker_jobs.wire.messages import Chunk, Ended, Returned, Task
     from broker_jobs_worker.executors.port import Execution
 
@@ -79,6 +79,7 @@ class Timing:
     Attributes:
         flush: an ended task is reported after this long at the latest
         patience: what has not started after this long goes back
+        lane_patience: the same for what waits for tasks of lower lanes to end
         warm_up: the same until the first execution has ended, since the first children of a worker take a while
         taken_after: a task that runs longer is taken, and its message acknowledged
         heartbeat: between two reports of what is held here
@@ -92,6 +93,7 @@ class Timing:
 
     flush: float = 0.1
     patience: float = 0.5
+    lane_patience: float = 5.0
     warm_up: float = 2.0
     taken_after: float = 10.0
     heartbeat: float = 5.0
@@ -105,6 +107,15 @@ class Timing:
 
 DEFAULT_TIMING: Final = Timing()
 ENDLESS: Final = Lifetime()
+
+
+LANES: Final = (Lane.high, Lane.normal, Lane.low)
+"""The most urgent first."""
+
+
+def below(lane: Lane) -> tuple[Lane, ...]:
+    """The lanes that are less urgent."""
+    return LANES[LANES.index(lane) + 1 :]
 
 
 class AttemptKey(NamedTuple):

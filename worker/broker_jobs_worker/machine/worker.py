@@ -7,7 +7,7 @@ Rules that everything here follows:
 - Deliveries die with their connection. Attempts that run do not: they are in the next `Hello`, and a copy of their message
   that comes again is tied to them. Attempts that only wait are forgotten, since the broker gives their message to somebody.
 - Chunks start in the order of lane and age, and none overtakes: what does not fit keeps younger ones from starting, until
-  its patience is over and it goes back. So large tasks do not starve behind small ones, nor the other way round.
+  its patience is over and it goes back; `reservation` says when. So large tasks do not starve behind small ones, nor the other way round.
 - What has not started goes back by a reply, never by a release of its message: the broker would mark that as redelivered,
   and the next worker would have to treat it as if it might have run.
 
@@ -58,6 +58,8 @@ from broker_jobs_worker.machine.execution import make_execution
 from broker_jobs_worker.machine.holdings import Holdings
 from broker_jobs_worker.machine.memory import KeyMemory, RevocationMemory
 from broker_jobs_worker.machine.replies import ReplyBook
+from broker_jobs_worker.machine.reservation import Reservations
+from broker_jobs_worker.machine.room import Rooms
 from broker_jobs_worker.machine.state import (
     DEFAULT_TIMING,
     ENDLESS,
@@ -109,6 +111,7 @@ class WorkerMachine:
         self.exited = False
         self._have = Holdings(me.total)
         self._credit = CreditBook(timing)
+        self._reservations = Reservations(timing)
         self._replies = ReplyBook(me, timing.flush, timing.publish_again)
         self._closed = KeyMemory()
         self._revoked = RevocationMemory()
@@ -228,6 +231,7 @@ class WorkerMachine:
         for notice in self._have.announced:
             self._replies.withdraw(notice)
         self._have.cut_off()
+        self._reservations.end()
         self._working = False
         yield from self._credit.close()
 
@@ -263,7 +267,7 @@ class WorkerMachine:
 
     def _adjust(self, now: float) -> Iterator[Command]:
         if self._working:
-            yield from self._credit.adjust(now, self._have.room)
+            yield from self._credit.adjust(now, Rooms(self._have, self._reservations))
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -315,9 +319,17 @@ class WorkerMachine:
     def _lose_patience(self, now: float) -> None:
         """Give back what has waited for too long."""
         patience = self.timing.patience if self._warm else self.timing.warm_up
-        for bundles in self._have.bundles.values():
-            while bundles and now - bundles[0].since >= patience:
-                self._give_back(bundles.popleft(), now)
+        waiting = list(self._have.waiting())
+        self._reservations.tick(now, {bundle.source for bundle in waiting})
+        for place, bundle in enumerate(waiting):
+            until, whole = bundle.since + patience, len(bundle.waiting) == len(bundle.chunk.tasks)
+            if whole and bundle.source == waiting[0].source:
+                until = self._reservations.limit(bundle.source, bundle.since, patience, displaces=self._have.displaces(bundle.source.lane))
+            if now >= until:
+                self._have.bundles[bundle.source.lane].remove(bundle)
+                self._give_back(bundle, now)
+                if place == 0 and whole:
+                    self._reservations.gave_back(bundle.source, now)
 
     def _abandon(self) -> Iterator[Command]:
         """End taken attempts: the ledger counts them as lost by now, and others run them."""
@@ -368,7 +380,7 @@ class WorkerMachine:
 
     def _start(self, now: float) -> Iterator[Command]:
         """Start what fits; what is isolated is announced first."""
-        while granted := self._have.grant():
+        while granted := self._have.grant(self._reservations.closes):
             attempt, bundle, task, allocation = granted
             self._executions += 1
             execution = make_execution(f"{self.me.boot}-{self._executions}", bundle.chunk, task, allocation, self.me.total)
@@ -382,6 +394,7 @@ class WorkerMachine:
                 yield self._run(attempt, ready, now)
 
     def _run(self, attempt: Attempt, ready: Announced, now: float) -> Start:
+        self._reservations.started(attempt.source)
         self._have.run(attempt, Running(ready.execution.execution, ready.allocation, now, announced=bool(ready.notice)))
         return Start(ready.execution, attempt.source.resource_class, now - ready.since)
 
