@@ -17,6 +17,7 @@ from broker_jobs.core.outcome import Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.request import Request
 from broker_jobs.core.resource_class import class_name
+from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import NEVER_START_TWICE, Lane, Retry, TaskOptions
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.core.value import Encoding, Inline, Stored
@@ -176,7 +177,7 @@ def test_unstarted_tasks_come_back_in_smaller_chunks(ground: Ground) -> None:
         return [m.Ended(number, attempt, f"e.{number}", Succeeded(), 1000, 2000)]
 
     async def story() -> None:
-        one_slot = Request((("cpus", UNIT),))
+        one_slot = Resources((("cpus", UNIT),))
         async with playing(
             FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, behave=behave, resources=one_slot)
         ) as (client, worker):
@@ -434,7 +435,7 @@ def test_values_over_the_limit_fail_their_task(ground: Ground) -> None:
 
 def test_too_many_classes_are_rejected(ground: Ground) -> None:
     async def story() -> None:
-        resources = Request((("cpus", 1000 * UNIT),))
+        resources = Resources((("cpus", 1000 * UNIT),))
         async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer, resources=resources)) as (
             client,
             _,
