@@ -13,7 +13,7 @@ def mesh(part: int) -> None:
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from broker_jobs.errors import NotInTask, ValidationError
 
@@ -29,6 +29,7 @@ class Surrounding:
 
     Attributes:
         report: takes valid progress
+        setup: what the setup of the function has returned
     """
 
     job: str
@@ -39,6 +40,7 @@ class Surrounding:
     allocation: Mapping[str, str]
     report: Callable[[float, str], None]
     stop_requested: bool = field(default=False)
+    setup: object = None
 
 
 class Current:
@@ -92,6 +94,11 @@ class Current:
         return self._inside().allocation
 
     @property
+    def setup(self) -> Any:
+        """What the ``setup=`` of this task returned in this process: the same object for all tasks there. None without a setup."""
+        return self._inside().setup
+
+    @property
     def stop_requested(self) -> bool:
         """Whether the task was canceled or its time is over; what still runs after the grace is killed."""
         return self._surrounding is not None and self._surrounding.stop_requested
@@ -116,6 +123,11 @@ class Current:
     def enter(self, surrounding: Surrounding | None) -> None:
         """Begin a task, or end it with None; for the child that runs it."""
         self._surrounding = surrounding
+
+    def prepare(self, value: object) -> None:
+        """Note what the setup returned; for the child that runs the task."""
+        if self._surrounding is not None:
+            self._surrounding.setup = value
 
     def request_stop(self) -> None:
         """Note that the task should stop; for the child that runs it."""

@@ -96,6 +96,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.spec import Lane, TaskOptions
     from broker_jobs.core.value import Value
     from broker_jobs.wire.messages import Answer, JobHeader, Question
+    from broker_jobs_worker.runners.preparation import Preparation
 
 NAMESPACE: Final = "testing"
 WORKER: Final = "in-memory"
@@ -179,6 +180,7 @@ class InMemoryLink:
     def __init__(self, signer: Signer) -> None:
         self._signer = signer
         self._jobs: dict[str, _Job] = {}
+        self._prepared: dict[str, Preparation] = {}
 
     def listen(self, listener: Listener) -> None:
         """Nothing comes by itself: the client asks."""
@@ -231,7 +233,7 @@ class InMemoryLink:
                 task, chunk = job.tasks[number]
                 yield AttemptStarted(number, attempt, str(attempt))
                 inputs = {key: _input(job, chunk, key) for key in (task.work.inputs if isinstance(task.work, Call) else ())}
-                outcome, job.outputs[number] = _execute(job_id, task, chunk, attempt, inputs)
+                outcome, job.outputs[number] = _execute(job_id, task, chunk, attempt, inputs, self._prepared)
                 yield AttemptEnded(number, attempt, str(attempt), outcome)
             case Delay(task=number, attempt=attempt):
                 yield RetryDue(number, attempt)
@@ -311,7 +313,9 @@ def _input(job: _Job, chunk: Chunk, key: str) -> Value:
     return outcome.value
 
 
-def _execute(job: str, task: Task, chunk: Chunk, attempt: int, inputs: dict[str, Value]) -> tuple[Outcome, tuple[bytes, bytes]]:
+def _execute(  # noqa: PLR0917 (each is another thing)
+    job: str, task: Task, chunk: Chunk, attempt: int, inputs: dict[str, Value], prepared: dict[str, Preparation]
+) -> tuple[Outcome, tuple[bytes, bytes]]:
     """Run one attempt: its outcome and what it has printed."""
     options = chunk.options[task.options]
     with _folder(options) as folder:
@@ -319,16 +323,18 @@ def _execute(job: str, task: Task, chunk: Chunk, attempt: int, inputs: dict[str,
             case Program() as program:
                 return _program(program, options, folder)
             case Call() as call:
-                return _call(job, task, call, chunk, attempt, inputs, folder)
+                return _call(job, task, call, chunk, attempt, inputs, prepared, folder)
             case _:
                 assert_never(task.work)
 
 
 def _call(  # noqa: PLR0917 (each is another thing)
-    job: str, task: Task, call: Call, chunk: Chunk, attempt: int, inputs: dict[str, Value], folder: str
+    job: str, task: Task, call: Call, chunk: Chunk, attempt: int, inputs: dict[str, Value], prepared: dict[str, Preparation], folder: str
 ) -> tuple[Outcome, tuple[bytes, bytes]]:
-    from broker_jobs_worker.runners.function import Functions, Interrupt
+    from broker_jobs_worker.runners.function import Functions, Interrupt, Means
     from broker_jobs_worker.runners.function import call as call_function
+    from broker_jobs_worker.runners.inputs import Inputs
+    from broker_jobs_worker.runners.preparation import Preparation
     from broker_jobs_worker.runners.protocol import Run
 
     execution, options = f"{job}.{task.number}.{attempt}", chunk.options[task.options]
@@ -343,15 +349,17 @@ def _call(  # noqa: PLR0917 (each is another thing)
         name=task.name,
         values=inputs,
         function=chunk.functions[call.function],
+        setup=chunk.functions[call.setup] if call.setup is not None else None,
         version=platform.python_version(),
     )
-    functions = Functions()
-    functions.learn(run, call)
+    preparation = prepared.setdefault(call.setup or "", Preparation())
+    means = Means(Functions(), Inputs(), preparation, Interrupt())
+    means.learn(run, call)
     stdout, stderr = io.StringIO(), io.StringIO()
     current.enter(Surrounding(job, task.number, attempt, execution, task.name, {}, lambda _fraction, _text: None))
     try:
         with contextlib.chdir(folder), _environment(options), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
-            outcome = call_function(run, call, functions, Interrupt())
+            outcome = call_function(run, call, means)
     finally:
         current.enter(None)
     return outcome, (stdout.getvalue().encode(errors="surrogateescape"), stderr.getvalue().encode(errors="surrogateescape"))

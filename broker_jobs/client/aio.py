@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.followed import Followed
     from broker_jobs.client.inquiry import Event, TaskRef
     from broker_jobs.client.jobview import Ending
-    from broker_jobs.client.options import RunOptions
+    from broker_jobs.client.options import FunctionOptions
     from broker_jobs.client.results import TaskError
     from broker_jobs.client.submitted import SubmittedJob
     from broker_jobs.core.quantities import Duration
@@ -64,7 +64,7 @@ class AsyncClient:
 
     # --- calls ---
 
-    def options(self, *, timeout: Duration | None = None, lane: str | None = None, **run: Unpack[RunOptions]) -> AsyncClient:
+    def options(self, *, timeout: Duration | None = None, lane: str | None = None, **run: Unpack[FunctionOptions]) -> AsyncClient:
         """The same client with other defaults for `call` and `map`; wrong ones are refused when they are used."""
         other = object.__new__(type(self))
         other._connection = self._connection

@@ -8,16 +8,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final, Union, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, Union, Unpack, cast, overload
 
 from broker_jobs.client.options import (
     Argument,
+    FunctionOptions,
     RunOptions,
     StrPath,
     arguments,
     environment,
     folder,
     lane_named,
+    setup_function,
     task_options,
     warn_of_shared_files,
 )
@@ -49,6 +51,14 @@ class TaskCommon(RunOptions, total=False):
     after: Deps
 
 
+class FunctionCommon(TaskCommon, FunctionOptions, total=False):
+    """What every task that is a function may be given."""
+
+
+Setup = Callable[[], object]
+"""A function that runs once in each process."""
+
+
 @dataclass(frozen=True, slots=True)
 class CallWork:
     """A function and its arguments."""
@@ -56,6 +66,7 @@ class CallWork:
     function: Callable[..., object]
     args: tuple[object, ...]
     kwargs: dict[str, object]
+    setup: Setup | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +75,7 @@ class MapWork:
 
     function: Callable[..., object]
     columns: tuple[Sequence[object], ...]
+    setup: Setup | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -303,15 +315,15 @@ class Job:
         *,
         args: Sequence[Any] = (),
         kwargs: Mapping[str, Any] | None = None,
-        **common: Unpack[TaskCommon],
+        **common: Unpack[FunctionCommon],
     ) -> Task:
-        """Add a task that calls a Python function; a coroutine function is awaited.
+        """Add a task that calls a Python function; a coroutine is awaited, and a generator is run to its end, into a list.
 
         Args:
             fn: any callable; of an importable module it travels by name, else (``__main__``, lambda, closure) whole
             args: positional arguments; outputs of earlier tasks may stand anywhere in them, and imply the dependency
             kwargs: keyword arguments; the same holds
-            common: see `TaskCommon`
+            common: see `FunctionOptions` and `TaskCommon`
 
         Raises:
             ValidationError: something is wrong with it; the text says what
@@ -323,7 +335,7 @@ class Job:
             raise ValidationError(f"kwargs must have texts as keys, not {list(keywords)!r}")
         for value in (*args, *keywords.values()):
             self.check_placeholder(value)
-        work = CallWork(_callable(fn), tuple(args), keywords)
+        work = CallWork(_callable(fn), tuple(args), keywords, setup_function(common.get("setup")))
         return self._only(self._add(work, 1, _function_name(fn), common))
 
     def program(
@@ -344,13 +356,13 @@ class Job:
         program, name = _program(argv, stdin, task_dir)
         return self._only(self._add(program, 1, name, common))
 
-    def map(self, fn: Callable[..., object], *iterables: Iterable[Any], **common: Unpack[TaskCommon]) -> TaskArray:
+    def map(self, fn: Callable[..., object], *iterables: Iterable[Any], **common: Unpack[FunctionCommon]) -> TaskArray:
         """Add one task for each row of the iterables, as `map` does; the shortest decides.
 
         Args:
             fn: any callable, called with one item of each iterable
             iterables: sequences are kept as they are, so ``range(1_000_000)`` costs nothing; others are read now
-            common: see `TaskCommon`
+            common: see `FunctionOptions` and `TaskCommon`
 
         Raises:
             ValidationError: something is wrong with it; the text says what
@@ -358,7 +370,7 @@ class Job:
         if not iterables:
             raise ValidationError("map needs at least one iterable with arguments")
         columns = tuple(iterable if isinstance(iterable, range) else tuple(iterable) for iterable in iterables)
-        work = MapWork(_callable(fn), columns)
+        work = MapWork(_callable(fn), columns, setup_function(common.get("setup")))
         return TaskArray(self, self._add(work, min(map(len, columns)), _function_name(fn), common))
 
     def array(
@@ -469,10 +481,11 @@ class Job:
         given = common.get("name")
         if given is not None and (not isinstance(given, str) or not given):
             raise ValidationError(f"the name of a task must be a text, not {given!r}")
-        unknown = common.keys() - TaskCommon.__annotations__.keys()
+        known = TaskCommon if isinstance(work, Program | ArrayWork) else FunctionCommon
+        unknown = common.keys() - known.__annotations__.keys()
         if unknown:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
-        options = task_options(common, self.lane)
+        options = task_options(cast("FunctionCommon", common), self.lane)  # a program has none of the keys of functions
         options = replace(options, cwd=options.cwd or self.cwd, env=tuple({**self.env, **dict(options.env)}.items()))
         deps = tuple(dict.fromkeys(self._numbers(common.get("deps", ()), "deps")))
         after = tuple(dict.fromkeys(self._numbers(common.get("after", ()), "after")))

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from broker_jobs.client.chunking import OpenClasses
-    from broker_jobs.client.encoding import Encoded, Placement
+    from broker_jobs.client.encoding import Callee, Encoded, Placement
     from broker_jobs.client.jobview import Ending
     from broker_jobs.client.runtime import Runtime
     from broker_jobs.core.spec import TaskOptions
@@ -63,6 +63,7 @@ class Caller:
     Attributes:
         store: folder of the value store
         timeout: seconds in which the broker must confirm
+        setup: runs before them, once in each process
     """
 
     runtime: Runtime
@@ -70,6 +71,7 @@ class Caller:
     store: str | None
     by_value: tuple[ModuleType, ...]
     timeout: float
+    setup: Callable[[], object] | None = None
 
     def encoder(self, job: str) -> Encoder:
         """What turns arguments into messages."""
@@ -81,7 +83,11 @@ class Caller:
 
     def encode(self, encoder: Encoder, fn: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> Encoded:
         """One call; `UnpicklableError` or `ValueTooLarge` where it cannot be sent."""
-        return encoder.call(0, encoder.function(fn), args, kwargs, self.options)
+        return encoder.call(0, self.callee(encoder, fn), args, kwargs, self.options)
+
+    def callee(self, encoder: Encoder, fn: Callable[..., object]) -> Callee:
+        """A function as it travels, with the setup of these calls."""
+        return encoder.callee(fn, self.setup)
 
     @cached_property
     def placement(self) -> Placement:
@@ -113,8 +119,8 @@ class Caller:
     ) -> Batch:
         """A job of these calls, signed and ready to be sent, in chunks of at most so many."""
         link = self.runtime.connect().link
-        function = calls[0].function
-        header = header_of(link.client, function[1].name if function else "call", ephemeral=True)
+        callee = calls[0].callee
+        header = header_of(link.client, callee.function.name if callee else "call", ephemeral=True)
         chunker = Chunker(job, header, is_open, most=most, store=self.store)
         numbered = (replace(call, task=replace(call.task, number=number)) for number, call in enumerate(calls))
         chunks = list(cut(chunker, numbered))

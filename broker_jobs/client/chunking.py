@@ -53,16 +53,16 @@ class _Group:
     def growth(self, encoded: Encoded) -> int:
         """Bytes that the chunk would grow by."""
         size = encoded.size
-        if encoded.function and encoded.function[0] not in self.functions:
-            size += len(encoded.function[1].data)
+        if encoded.callee:
+            size += sum(len(function.data) for digest, function in encoded.callee.functions if digest not in self.functions)
         return size + sum(value.size for key, value in encoded.values if key not in self.values and isinstance(value, Inline))
 
     def add(self, encoded: Encoded) -> None:
         self.size += self.growth(encoded)
         index = self.options.setdefault(encoded.placement.options, len(self.options))
         self.tasks.append(replace(encoded.task, options=index) if index else encoded.task)
-        if encoded.function:
-            self.functions[encoded.function[0]] = encoded.function[1]
+        if encoded.callee:
+            self.functions.update(encoded.callee.functions)
         self.values.update(encoded.values)
 
 

@@ -17,7 +17,7 @@ from broker_jobs.client.executor import CallExecutor
 from broker_jobs.client.link import BrokerLink
 from broker_jobs.client.mapping import MappedResults
 from broker_jobs.client.node import OwnNode
-from broker_jobs.client.options import CallDefaults, RunOptions
+from broker_jobs.client.options import CallDefaults, FunctionOptions
 from broker_jobs.client.runtime import Runtime
 from broker_jobs.client.submission import Submission
 from broker_jobs.client.submitted import SubmittedJob
@@ -95,7 +95,7 @@ class Client:
 
     # --- calls ---
 
-    def options(self, *, timeout: Duration | None = None, lane: str | None = None, **run: Unpack[RunOptions]) -> Self:
+    def options(self, *, timeout: Duration | None = None, lane: str | None = None, **run: Unpack[FunctionOptions]) -> Self:
         """The same client with other defaults for `call`, `map` and `executor`.
 
         Args:
@@ -336,7 +336,9 @@ class Client:
         """What sends calls with the defaults of this client."""
         caller = self._caller
         if caller is None:
-            caller = Caller(self.runtime, self.defaults.task_options(), self.settings.value_store, self._by_value, self._timeout)
+            caller = Caller(
+                self.runtime, self.defaults.task_options(), self.settings.value_store, self._by_value, self._timeout, self.defaults.setup
+            )
             if caller.placement not in self._advised:
                 self._advised.add(caller.placement)
                 self._advise(lambda core: lambda: core.calls_are_stuck, [caller.placement])

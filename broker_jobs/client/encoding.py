@@ -42,11 +42,34 @@ class Placement:
 
 
 @dataclass(frozen=True, slots=True)
+class Callee:
+    """What a call needs of functions, each with its hash.
+
+    Attributes:
+        setup: what runs before it, once in each process
+    """
+
+    digest: str
+    function: Function
+    setup: tuple[str, Function] | None = None
+
+    @property
+    def functions(self) -> tuple[tuple[str, Function], ...]:
+        """All that has to travel."""
+        own = (self.digest, self.function)
+        return (own,) if self.setup is None else (own, self.setup)
+
+    def call(self, args: Value, inputs: tuple[str, ...] = ()) -> Call:
+        """The call with these arguments."""
+        return Call(self.digest, args, inputs, None if self.setup is None else self.setup[0])
+
+
+@dataclass(frozen=True, slots=True)
 class Encoded:
     """A task of the wire, and what has to be in its chunk.
 
     Attributes:
-        function: of a call: hash and function
+        callee: of a call
         values: values of the job that are among its inputs
         size: bytes of the task on the wire, roughly; without function and values
     """
@@ -54,7 +77,7 @@ class Encoded:
     task: Task
     placement: Placement
     size: int
-    function: tuple[str, Function] | None = None
+    callee: Callee | None = None
     values: tuple[tuple[str, Value], ...] = ()
 
 
@@ -87,7 +110,16 @@ class Encoder:
         """The placement of tasks with these options."""
         return _placement(options, self._home)
 
-    def function(self, fn: Callable[..., object]) -> tuple[str, Function]:
+    def callee(self, fn: Callable[..., object], setup: Callable[[], object] | None = None) -> Callee:
+        """A function, with what runs before it once in each process.
+
+        Raises:
+            UnpicklableError: one of them holds something that cannot be sent
+            ValueTooLarge: what it holds is too large
+        """
+        return Callee(*self._function(fn), None if setup is None else self._function(setup))
+
+    def _function(self, fn: Callable[..., object]) -> tuple[str, Function]:
         """A function and its hash.
 
         Raises:
@@ -127,17 +159,15 @@ class Encoder:
                 lambda number: f"{number} {job.entry(number).label(number)!r}",
             )
 
-    def call(
-        self, number: int, function: tuple[str, Function], args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions
-    ) -> Encoded:
+    def call(self, number: int, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions) -> Encoded:
         """A call that waits for nothing."""
-        name = function[1].name
+        name = callee.function.name
         try:
             pair = payload.dump_call(args, dict(kwargs), lambda _: None, self._by_value)
         except UnpicklableError as error:
             raise UnpicklableError(f"{name!r}: {error}") from error
         value = self._value(pair, f"the arguments of {name!r}")
-        return Encoded(Task(number, Call(function[0], value), name=name), self.place(options), _OVERHEAD + _inline_size(value), function)
+        return Encoded(Task(number, callee.call(value), name=name), self.place(options), _OVERHEAD + _inline_size(value), callee)
 
     def _entry(self, job: Job, entry: Entry) -> Iterator[Encoded]:
         placement = self.place(entry.options)
@@ -148,12 +178,12 @@ class Encoder:
                 _check_stdin(entry, array.program)
                 for index in range(entry.count):
                     yield _program(entry, entry.first + index, placement, array.of(index))
-            case CallWork(function=fn, args=args, kwargs=kwargs):
-                yield self._call(job, entry, entry.first, placement, self.function(fn), args, kwargs)
-            case MapWork(function=fn, columns=columns):
-                function = self.function(fn)
+            case CallWork(function=fn, args=args, kwargs=kwargs, setup=setup):
+                yield self._call(job, entry, entry.first, placement, self.callee(fn, setup), args, kwargs)
+            case MapWork(function=fn, columns=columns, setup=setup):
+                callee = self.callee(fn, setup)
                 for index, row in enumerate(zip(*columns, strict=False)):
-                    yield self._call(job, entry, entry.first + index, placement, function, row, {})
+                    yield self._call(job, entry, entry.first + index, placement, callee, row, {})
             case _:
                 assert_never(entry.work)
 
@@ -163,7 +193,7 @@ class Encoder:
         entry: Entry,
         number: int,
         placement: Placement,
-        function: tuple[str, Function],
+        callee: Callee,
         args: tuple[object, ...],
         kwargs: dict[str, object],
     ) -> Encoded:
@@ -174,10 +204,10 @@ class Encoder:
             raise places.problem or UnpicklableError(f"{_label(entry, number)}: {error}") from error
         value = self._value(pair, f"the arguments of {_label(entry, number)}")
         deps = tuple(dict.fromkeys((*entry.deps, *places.deps))) if places.deps else entry.deps
-        call = Call(function[0], value, tuple(places.inputs))
+        call = callee.call(value, tuple(places.inputs))
         task = Task(number, call, name=entry.label(number), deps=deps, after=entry.after)
         size = _OVERHEAD + _inline_size(value) + sum(map(len, places.inputs)) + _links(task)
-        return Encoded(task, placement, size, function, tuple(places.values.items()))
+        return Encoded(task, placement, size, callee, tuple(places.values.items()))
 
     def _job_value(self, marked: JobValue) -> tuple[str, Value]:
         """The key and the bytes of a value of the job, made once."""

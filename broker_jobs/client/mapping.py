@@ -105,7 +105,7 @@ class Rows:
         """Send the next rows as one job."""
         job = new_job_id()
         encoder = self._caller.encoder(job)
-        function = encoder.function(self._fn)
+        callee = self._caller.callee(encoder, self._fn)
         calls: list[Encoded] = []
         size = 0
         while len(calls) < most and size < _FULL:
@@ -113,7 +113,7 @@ class Rows:
             if row is None:
                 self._exhausted = True
                 break
-            calls.append(encoder.call(0, function, row, {}, self._caller.options))
+            calls.append(encoder.call(0, callee, row, {}, self._caller.options))
             size += calls[-1].size
         if calls:
             first, put = self._sent, self._put

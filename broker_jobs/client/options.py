@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import inspect
 import os
 import warnings
 from dataclasses import dataclass, field
@@ -11,11 +12,11 @@ from typing import TYPE_CHECKING, Literal, TypedDict
 from broker_jobs.core import placeholders
 from broker_jobs.core.quantities import milliseconds, size_bytes
 from broker_jobs.core.request import canonical
-from broker_jobs.core.spec import DEFAULT_CRASH_LIMIT, NEVER_START_TWICE, Keep, Lane, Retry, TaskOptions
+from broker_jobs.core.spec import DEFAULT_CRASH_LIMIT, NEVER_START_TWICE, Isolation, Keep, Lane, Retry, TaskOptions
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from broker_jobs.core.quantities import Duration, Size
     from broker_jobs.core.request import ResourceRequest
@@ -94,7 +95,24 @@ class RunOptions(TypedDict, total=False):
     crash_limit: int | Literal["never", "unlimited"]
 
 
-def task_options(given: RunOptions, lane: Lane = Lane.normal) -> TaskOptions:
+class FunctionOptions(RunOptions, total=False):
+    """How a function runs.
+
+    Attributes:
+        setup: a function without parameters that runs once in each process, before the first call there; what it returns is
+            `current.setup` for each call
+        isolation: ``"warm"``: in a process that ran others before (default); ``"fresh"``: in one of its own
+        python: interpreter to run under: a path, a name, or the folder of a virtual environment (default: the submitter's where it exists)
+        prologue: shell text that is run before the interpreter, once for each set of processes
+    """
+
+    setup: Callable[[], object] | None
+    isolation: Literal["warm", "fresh"]
+    python: StrPath | None
+    prologue: str | None
+
+
+def task_options(given: FunctionOptions, lane: Lane = Lane.normal) -> TaskOptions:
     """The frozen form; `ValidationError`, which names the option, where one is wrong."""
     retry = given.get("retry")
     if retry is not None and not isinstance(retry, Retry):
@@ -117,7 +135,23 @@ def task_options(given: RunOptions, lane: Lane = Lane.normal) -> TaskOptions:
         keep_stdout=Keep(stdout.keep),
         keep_stderr=Keep(stderr.keep),
         output_limit=None if output_limit is None else size_bytes(output_limit, "output_limit"),
+        isolation=_isolation(given.get("isolation", "warm")),
+        python=_interpreter(given.get("python")),
+        prologue=_prologue(given.get("prologue")),
     )
+
+
+def setup_function(given: object) -> Callable[[], object] | None:
+    """What runs once in each process; `ValidationError` where that is impossible."""
+    if given is None:
+        return None
+    if not callable(given):
+        raise ValidationError(f"setup must be a function without parameters, not {given!r}")
+    if inspect.iscoroutinefunction(given):
+        raise ValidationError(
+            "setup cannot be a coroutine function: each task has an event loop of its own, so that of a setup would be gone"
+        )
+    return given
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +162,11 @@ class CallDefaults:
         timeout: seconds to wait for a call
     """
 
-    run: RunOptions = field(default_factory=RunOptions)
+    run: FunctionOptions = field(default_factory=FunctionOptions)
     lane: Lane = Lane.normal
     timeout: float | None = None
 
-    def with_options(self, timeout: Duration | None, lane: str | None, run: RunOptions) -> CallDefaults:
+    def with_options(self, timeout: Duration | None, lane: str | None, run: FunctionOptions) -> CallDefaults:
         """The same with some others; `ValidationError` where one is wrong."""
         other = CallDefaults(
             {**self.run, **run},
@@ -140,11 +174,35 @@ class CallDefaults:
             self.timeout if timeout is None else milliseconds(timeout, "timeout") / 1000,
         )
         other.task_options()
+        setup_function(run.get("setup"))
         return other
+
+    @property
+    def setup(self) -> Callable[[], object] | None:
+        """What runs before the calls, once in each process."""
+        return setup_function(self.run.get("setup"))
 
     def task_options(self) -> TaskOptions:
         """The frozen form."""
         return task_options(self.run, self.lane)
+
+
+def _isolation(name: object) -> Isolation:
+    if not isinstance(name, str) or name not in set(Isolation):
+        raise ValidationError(f"isolation must be one of {', '.join(Isolation)}, not {name!r}")
+    return Isolation(name)
+
+
+def _interpreter(given: StrPath | None) -> str | None:
+    """A path as seen from here; a name as it is."""
+    text = path(given, "python")
+    return os.path.abspath(os.path.expanduser(text)) if text is not None and os.sep in text else text  # noqa: PTH100, PTH111
+
+
+def _prologue(given: object) -> str | None:
+    if given is not None and (not isinstance(given, str) or "\0" in given):
+        raise ValidationError(f"prologue must be a text for a shell, such as 'module load cuda', not {given!r}")
+    return given or None
 
 
 def lane_named(name: str) -> Lane:

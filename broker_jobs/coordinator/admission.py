@@ -180,8 +180,8 @@ def _check_task(chunk: Chunk, task: Task) -> None:
     if task.attempt != 1:
         raise DecodeError(f"task {task.number} begins with attempt {task.attempt}")
     match task.work:
-        case Call(function=function, inputs=inputs):
-            if function not in chunk.functions:
+        case Call(inputs=inputs) as call:
+            if not chunk.functions.keys() >= set(call.functions):
                 raise DecodeError(f"task {task.number} calls a function that is not in its chunk")
             if any(is_task(key) and int(key) not in task.deps for key in inputs):
                 raise DecodeError(f"task {task.number} takes the result of a task that it does not depend on")

@@ -67,7 +67,7 @@ def build(look: Lookups, job: LiveJob, draft: Draft, name: str) -> Built:
     tasks = {ready.number: decode_part(Task, specs[ready.number]) for ready in draft.tasks}
     calls = {number: task.work for number, task in tasks.items() if isinstance(task.work, Call)}
     values = _inputs(look, facts.key, {key for call in calls.values() for key in call.inputs})
-    functions = _functions(look, facts.key, {call.function for call in calls.values()})
+    functions = _functions(look, facts.key, {digest for call in calls.values() for digest in call.functions})
 
     built = Built()
     sent: list[Task] = []
@@ -88,15 +88,14 @@ def build(look: Lookups, job: LiveJob, draft: Draft, name: str) -> Built:
                 built.failed.append((ready, str(error)))
                 continue
         cost = ready.size + sum(inline_size(value) for key, value in more.items() if key not in packed)
-        if call is not None and call.function not in called:
-            cost += len(functions[call.function].data)
+        needed = {digest: functions[digest] for digest in call.functions} if call is not None else {}
+        cost += sum(len(function.data) for digest, function in needed.items() if digest not in called)
         if sent and size + cost > CHUNK_LIMIT:
             built.left.extend(draft.tasks[position:])
             break
         size += cost
         packed |= more
-        if call is not None:
-            called[call.function] = functions[call.function]
+        called |= needed
         sent.append(replace(task, attempt=ready.attempt, options=0))
         built.tasks.append(ready)
     if sent:

@@ -27,6 +27,15 @@ class Lane(StrEnum):
     low = "low"
 
 
+class Isolation(StrEnum):
+    """What a function may find of those that ran before it."""
+
+    warm = "warm"
+    """It runs in a process that ran others: modules are imported, and keep their state."""
+    fresh = "fresh"
+    """It runs in a process of its own, in which nothing ran before and nothing will run after it."""
+
+
 class Keep(StrEnum):
     """Whether what a task has written to a standard stream is kept."""
 
@@ -112,6 +121,10 @@ class TaskOptions:
         grace: milliseconds between asking it to end and killing it; None is the worker's
         keep_stdout: whether standard output is kept
         output_limit: bytes, for standard output and error together, in the spool or in files
+        isolation: of a function
+        python: interpreter of a function: a path of it or of a virtual environment, or a name that is looked up on the worker's host;
+            None is the submitter's
+        prologue: shell text that is run before that interpreter
     """
 
     tag: ClassVar[str] = "options"
@@ -131,3 +144,6 @@ class TaskOptions:
     keep_stdout: Keep = Keep.always
     keep_stderr: Keep = Keep.always
     output_limit: int | None = None
+    isolation: Isolation = Isolation.warm
+    python: str | None = None
+    prologue: str | None = None

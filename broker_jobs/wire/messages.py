@@ -70,12 +70,19 @@ class Call:
         args: the pair (positional, keyword) arguments; holds places for `inputs`
         inputs: keys of values that belong into the places, by position: the number of a task in decimal for its result,
             else the sha256 in hex of a value that came with the job
+        setup: hash of the function that runs once in each process before it, a key of `Chunk.functions` too
     """
 
     tag: ClassVar[str] = "call"
     function: str
     args: Value
     inputs: tuple[str, ...] = ()
+    setup: str | None = None
+
+    @property
+    def functions(self) -> tuple[str, ...]:
+        """All hashes that it needs."""
+        return (self.function,) if self.setup is None else (self.function, self.setup)
 
 
 Work = Program | Call

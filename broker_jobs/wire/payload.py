@@ -140,6 +140,11 @@ def dump_function(function: Callable[..., object], by_value: Sequence[ModuleType
     return hashlib.sha256(data).hexdigest(), Function(name, module, data)
 
 
+def travels_whole(data: bytes) -> bool:
+    """Whether a function travels as bytecode, which other versions of Python cannot run, and not as a name."""
+    return b"_make_function" in data
+
+
 def load_function(data: bytes) -> Callable[..., Any]:
     """The function in these bytes. Runs code of whoever made them: check the signature first."""
     return cast("Callable[..., Any]", pickle.loads(data))  # noqa: S301 (signed; see the module docstring)

@@ -240,7 +240,8 @@ def test_a_missing_module_is_named_with_what_to_do(tmp_path: Path) -> None:
     work = Call("f", payload.dump_call((), {}, lambda _: None))
     by_name = Function("score", "nobody_has_this", b"cnobody_has_this\nscore\n.")
     gone = Function("score", "json", b"cjson\nno_such_thing\n.")
-    missing, attribute = ran(tmp_path, execution(work, function=by_name), execution(Call("g", work.args), function=gone))
+    newer = Origin("another host", "/nowhere/python", "3.13.1")
+    missing, attribute = ran(tmp_path, execution(work, function=by_name, origin=newer), execution(Call("g", work.args), function=gone))
     failed = failure_of(missing)
     assert failed.message.startswith("ModuleNotFoundError: No module named 'nobody_has_this'")
     assert "Python 3.13.1" in failed.message

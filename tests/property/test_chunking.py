@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker_jobs.client.chunking import MOST_WAITING, WINDOW, Chunker, cut, share
-from broker_jobs.client.encoding import Encoded, Placement
+from broker_jobs.client.encoding import Callee, Encoded, Placement
 from broker_jobs.core.spec import Lane, TaskOptions
 from broker_jobs.core.value import CHUNK_LIMIT, Encoding, Inline
 from broker_jobs.wire.codec import decode, encode
@@ -26,13 +26,22 @@ _functions = st.sampled_from(["f", "g", "large"])
 _SIZES = {"f": 10, "g": 1000, "large": CHUNK_LIMIT // 2}
 
 
+def _named(function: str) -> tuple[str, Function]:
+    return function, Function(function, "m", bytes(_SIZES[function]))
+
+
 @st.composite
 def _tasks(draw: st.DrawFn) -> list[Encoded]:
     found: list[Encoded] = []
-    for placement, function, size, keys, runs in draw(
+    for placement, function, setup, size, keys, runs in draw(
         st.lists(
             st.tuples(
-                _placements, _functions, st.sampled_from([1, 1000, CHUNK_LIMIT // 3]), st.sets(st.sampled_from("xyz")), st.integers(1, 40)
+                _placements,
+                _functions,
+                st.none() | _functions,
+                st.sampled_from([1, 1000, CHUNK_LIMIT // 3]),
+                st.sets(st.sampled_from("xyz")),
+                st.integers(1, 40),
             ),
             max_size=12,
         )
@@ -40,13 +49,10 @@ def _tasks(draw: st.DrawFn) -> list[Encoded]:
         for _ in range(runs):
             number = len(found)
             deps = (number - 1,) if number and draw(st.booleans()) else ()
-            call = Call(function, Inline(Encoding.pickle, bytes(size)), tuple(sorted(keys)))
+            callee = Callee(*_named(function), None if setup is None else _named(setup))
+            call = callee.call(Inline(Encoding.pickle, bytes(size)), tuple(sorted(keys)))
             values = tuple((key, Inline(Encoding.pickle, b"v" * 1000)) for key in sorted(keys))
-            found.append(
-                Encoded(
-                    Task(number, call, deps=deps), placement, size, (function, Function(function, "m", bytes(_SIZES[function]))), values
-                )
-            )
+            found.append(Encoded(Task(number, call, deps=deps), placement, size, callee, values))
     return found
 
 
@@ -66,7 +72,7 @@ def test_every_task_travels_once_with_what_it_needs(tasks: list[Encoded], opened
         assert (chunk.resource_class, chunk.lane) == (encoded.placement.resource_class, options.lane)
         assert replace(task, options=0) == encoded.task
         assert isinstance(task.work, Call)
-        assert task.work.function in chunk.functions
+        assert set(task.work.functions) <= chunk.functions.keys()
         assert set(task.work.inputs) <= chunk.values.keys()
         if chunk.direct:
             assert opened

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import platform
 import sys
 from itertools import count
 from typing import TYPE_CHECKING, Any
@@ -50,7 +51,7 @@ def execution(
         attempt=1,
         work=work,
         options=TaskOptions(**options),
-        origin=origin or Origin("another host", "/nowhere/python", "3.13.1"),
+        origin=origin or Origin("another host", "/nowhere/python", platform.python_version()),
         task_name=name,
         function=function,
         values=values or {},

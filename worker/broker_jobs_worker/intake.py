@@ -91,8 +91,8 @@ def _check_task(task: Task, chunk: Chunk) -> None:
     if task.number < 0 or task.attempt < 1:
         raise DecodeError(f"attempt {task.attempt} of task {task.number}: there is no such thing")
     match task.work:
-        case Call(function=function, inputs=inputs):
-            if function not in chunk.functions:
+        case Call(inputs=inputs) as call:
+            if not chunk.functions.keys() >= set(call.functions):
                 raise DecodeError(f"task {task.number} calls a function that the chunk does not have")
             missing = [key for key in inputs if key not in chunk.values]
             if missing:

@@ -1,7 +1,8 @@
 """The children that run tasks: made on demand, kept warm, replaced when they end.
 
-Nothing here knows what a task is. Whoever wants a child gives a *ticket*, and the listener gets the child as soon as one is free: an idle
-one of the same environment, else a new one. There are never more children of an environment than were wanted at the same time.
+Nothing here knows what a task is. Whoever wants a child makes a *wish* with a ticket, and the listener gets the child as soon as one is
+free: an idle one of the same environment that fits, else a new one. There are never more children of an environment than were wanted at the
+same time, a few spare ones apart. One that was used up (see `Recycling`) ends between two tasks, and its successor is made before.
 
 A child is *dying* from the moment at which the guardian is told to kill it, or at which it turns out to have ended by itself: the guardian
 then sees to it that nothing of its tree is left. It has *ended* when that is so and its exit status is known.
@@ -9,7 +10,6 @@ then sees to it that nothing of its tree is left. It has *ended* when that is so
 
 from __future__ import annotations
 
-import contextlib
 import json
 import logging
 import os
@@ -19,9 +19,10 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.errors import DecodeError
 from broker_jobs.wire.codec import decode_part
-from broker_jobs_worker.executors.guard import Guard, command, roots
+from broker_jobs_worker.executors.environments import starting
+from broker_jobs_worker.executors.guard import Guard, roots
 from broker_jobs_worker.executors.links import Packets, Stream
-from broker_jobs_worker.executors.server import Child, Server
+from broker_jobs_worker.executors.server import KEEP, Child, Server
 from broker_jobs_worker.executors.spool import Capture, name_of
 from broker_jobs_worker.processes import exterminate
 from broker_jobs_worker.runners.protocol import (
@@ -49,13 +50,19 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker_jobs_worker.executors.archive import Archive
-    from broker_jobs_worker.executors.server import Environment, Listener
+    from broker_jobs_worker.executors.server import Environment, Listener, Recycling, Wish
     from broker_jobs_worker.runners.environment import Setup
 
 _log = logging.getLogger(__name__)
 
 MOST_ENVIRONMENTS: Final = 8
 """Of more environments the one that was used longest ago is given up, if it is idle."""
+MOST_SPARE: Final = 4
+"""So many idle children of an environment are kept although those who wait cannot use them, having another setup; then the oldest ends."""
+MOST_IDLE: Final = 600.0
+"""Seconds after which an environment that nobody uses is given up."""
+LOOK_INTERVAL: Final = 30.0
+"""Seconds between two looks for what is too old."""
 MOST_BAD_STARTS: Final = 3
 """An environment whose children end so many times in a row before they are ready is given up."""
 _REPORT_TAIL: Final = 4000
@@ -69,13 +76,18 @@ class Children:
         listener: who uses them
         spool: existing folder for what they print
         archive: takes of that what is kept
+        recycling: when they are replaced
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, listener: Listener, spool: Path, archive: Archive) -> None:
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, listener: Listener, spool: Path, archive: Archive, recycling: Recycling = KEEP
+    ) -> None:
         self._loop = loop
         self._listener = listener
         self._spool = spool
         self._archive = archive
+        self._recycling = recycling
+        self._looking: asyncio.TimerHandle | None = None
         self._servers: OrderedDict[Environment, Server] = OrderedDict()
         self._all_servers: dict[int, Server] = {}
         self._by_pid: dict[int, Child] = {}
@@ -93,7 +105,7 @@ class Children:
         """
         await self._guard_up
 
-    def want(self, environment: Environment, ticket: str) -> None:
+    def want(self, environment: Environment, wish: Wish) -> None:
         """Ask for a child."""
         if self._guard.lost:
             self._guard_up = self._loop.create_future()
@@ -103,23 +115,38 @@ class Children:
             self._retire_one()
             server = self._servers[environment] = self._new_server(environment)
         self._servers.move_to_end(environment)
-        server.waiting.append(ticket)
+        server.used = self._loop.time()
+        server.waiting.append(wish)
         self._serve(server)
 
     def withdraw(self, ticket: str) -> None:
         """Forget a ticket that has no child yet."""
         for server in self._servers.values():
-            with contextlib.suppress(ValueError):
-                server.waiting.remove(ticket)
+            for wish in server.waiting:
+                if wish.ticket == ticket:
+                    server.waiting.remove(wish)
+                    return
 
-    def release(self, child: Child) -> None:
-        """Take back a child that has done its work."""
+    def release(self, child: Child, *, spent: bool = False) -> None:
+        """Take back a child that has done its work.
+
+        Args:
+            spent: it is of no use any more
+        """
         child.given = False
-        if child.server.dead:
+        server = child.server
+        server.used = self._loop.time()
+        if server.dead or child.last:
             self.kill(child)
-        elif not child.dying:
-            child.server.idle.append(child)
-            self._serve(child.server)
+        elif child.dying:
+            return
+        elif spent or self._recycling.worn(child, server.used):
+            self.kill(child)
+            if not server.idle and not server.starting:
+                self._fork(server)
+        else:
+            server.idle.append(child)
+            self._serve(server)
 
     def kill(self, child: Child) -> None:
         """End a child and its tree; `on_ended` follows if it was given out."""
@@ -166,6 +193,8 @@ class Children:
 
     async def close(self) -> None:
         """End all processes, the guardian last; the listener hears nothing any more."""
+        if self._looking is not None:
+            self._looking.cancel()
         for server in list(self._all_servers.values()):
             self._discard(server)
         await self._guard.close()
@@ -189,15 +218,29 @@ class Children:
         }
         server.packets.send(json.dumps(setup).encode())
         self._all_servers[server.key] = server
-        self._guard.start(server.key, command(environment.python, "broker_jobs_worker.runners.environment"), theirs.detach(), handle)
+        self._guard.start(server.key, starting(environment), theirs.detach(), handle)
+        if self._looking is None:
+            self._looking = self._loop.call_later(LOOK_INTERVAL, self._look)
         return server
+
+    def _look(self) -> None:
+        """End what is too old, or was not used for long."""
+        now = self._loop.time()
+        for environment, server in list(self._servers.items()):
+            if server.unused and now - server.used >= MOST_IDLE:
+                del self._servers[environment]
+                self._discard(server)
+                continue
+            for child in [child for child in server.idle if self._recycling.aged(child, now)]:
+                self.kill(child)
+        self._looking = self._loop.call_later(LOOK_INTERVAL, self._look) if self._servers else None
 
     def _retire_one(self) -> None:
         """Make room for another environment."""
         if len(self._servers) < MOST_ENVIRONMENTS:
             return
         for environment, server in self._servers.items():
-            if not server.waiting and len(server.idle) == len(server.children):
+            if server.unused:
                 del self._servers[environment]
                 self._discard(server)
                 return
@@ -219,13 +262,22 @@ class Children:
 
     def _serve(self, server: Server) -> None:
         """Give out idle children, and make as many as are missing."""
-        while server.waiting and server.idle:
-            child = server.idle.pop()
-            child.given = True
-            child.ticket = server.waiting.popleft()
-            self._listener.on_child(child, child.ticket)
-        for _ in range(len(server.waiting) - server.starting):
+        while server.waiting and server.idle and (found := server.match()) is not None:
+            self._give(*found)
+        for _ in range(server.missing):
+            if len(server.idle) >= MOST_SPARE:
+                self.kill(server.idle[0])
             self._fork(server)
+
+    def _give(self, child: Child, wish: Wish) -> None:
+        child.given = True
+        child.ticket = wish.ticket
+        child.setup = wish.setup
+        child.tasks += 1
+        child.last = wish.fresh or self._recycling.last(child)
+        if child.last and child.server.lacks_successor:
+            self._fork(child.server)
+        self._listener.on_child(child, wish.ticket)
 
     def _fork(self, server: Server) -> None:
         self._made += 1
@@ -256,6 +308,7 @@ class Children:
         """A child has said that it is ready, or its pid has become known: with both it can work."""
         if child.ready and child.pid is not None and not child.dying:
             child.server.bad_starts = 0
+            child.born = self._loop.time()
             child.server.idle.append(child)
             self._serve(child.server)
 
@@ -308,11 +361,11 @@ class Children:
                 self.kill(child)
         if not server.children:
             self._discard(server)
-        for ticket in waiting:
+        for wish in waiting:
             if reason is None:
-                self.want(server.environment, ticket)
+                self.want(server.environment, wish)
             else:
-                self._listener.on_denied(ticket, reason)
+                self._listener.on_denied(wish.ticket, reason)
 
     def _on_reaped(self, pid: int, status: int) -> None:
         child = self._by_pid.get(pid)
@@ -398,7 +451,7 @@ class Children:
             self._guard_up.exception()  # noted: nobody has to wait for it
         servers = list(self._all_servers.values())
         given = [child for server in servers for child in server.children if child.given]
-        waiting = [(server.environment, ticket) for server in servers for ticket in server.waiting]
+        waiting = [(server.environment, wish) for server in servers for wish in server.waiting]
         exterminate({*self._by_pid, *(server.pid for server in servers if server.pid is not None)}, {child.ticket for child in given})
         self._servers.clear()
         for server in servers:
@@ -410,8 +463,8 @@ class Children:
             self._listener.on_ended(child, child.status)
         for server in servers:
             self._discard(server)
-        for environment, ticket in waiting:
+        for environment, wish in waiting:
             if worked:
-                self.want(environment, ticket)
+                self.want(environment, wish)
             else:
-                self._listener.on_denied(ticket, "the guardian of this worker cannot be started")
+                self._listener.on_denied(wish.ticket, "the guardian of this worker cannot be started")

@@ -40,7 +40,9 @@ def roots() -> tuple[str, ...]:
 def command(python: str, module: str) -> tuple[str, ...]:
     """The command that runs a module of ours under an interpreter."""
     library = Path(errors.__file__).resolve().parent
-    return (python, "-P", str(Path(launch.__file__).resolve()), module, str(library), *roots())
+    # Older ones than ours do not know -P, and would not come to say that they are too old.
+    safely = ("-P",) if python == sys.executable else ()
+    return (python, *safely, str(Path(launch.__file__).resolve()), module, str(library), *roots())
 
 
 class Guard:

@@ -9,21 +9,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import shutil
 import time
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
-from broker_jobs.host import host_identity
+from broker_jobs.core.spec import Isolation
 from broker_jobs.wire.messages import Call, Output, Piece, Program
 from broker_jobs_worker.executors import groups
 from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.children import Children
+from broker_jobs_worker.executors.environments import Environments, UnavailableError
+from broker_jobs_worker.executors.knowledge import unknown_functions, unknown_values
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
 from broker_jobs_worker.executors.prints import Prints
 from broker_jobs_worker.executors.running import Running, remains
-from broker_jobs_worker.executors.server import Environment
+from broker_jobs_worker.executors.server import KEEP, Wish
 from broker_jobs_worker.executors.spool import claim, file_name
 from broker_jobs_worker.executors.verdicts import MemoryUp, OutputUp, Stopped, TimeUp, Verdict, condemned, vanished, with_last_line
 from broker_jobs_worker.runners.function import CANCEL_SIGNAL, TIME_SIGNAL
@@ -33,6 +34,7 @@ from broker_jobs_worker.runners.protocol import (
     PROGRESS_INTERVAL,
     PROGRESS_TEXT,
     Done,
+    Prepared,
     Progressed,
     Ready,
     Redirected,
@@ -47,21 +49,17 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker_jobs.core.outcome import Outcome
-    from broker_jobs.wire.messages import Function
     from broker_jobs_worker.executors.port import Execution, ExecutionNews
     from broker_jobs_worker.executors.running import Remains
-    from broker_jobs_worker.executors.server import Child
+    from broker_jobs_worker.executors.server import Child, Recycling
 
 _log = logging.getLogger(__name__)
 
 GRACE: Final = 2.0
 """Seconds between asking a task to end and killing it."""
-MOST_FUNCTIONS: Final = 256
-"""A child that knows so many functions forgets them."""
 MEMORY_INTERVAL: Final = 0.2
 """Seconds between two looks at whether the kernel has killed a part of a task."""
 _CLOSING_PATIENCE: Final = 10.0
-_PROGRAMS: Final = Environment(programs=True)
 
 
 class LocalExecutor:
@@ -73,6 +71,7 @@ class LocalExecutor:
         archive: takes output that is kept (default: a folder of the spool)
         path: folders with modules of users, in front of the import path, for functions that come from other hosts
         grace: seconds between asking a task to end and killing it, where the task does not say
+        recycling: when children make room for new ones
         root: of the file system in which control groups are looked for
     """
 
@@ -84,6 +83,7 @@ class LocalExecutor:
         archive: Archive | None = None,
         path: Sequence[str] = (),
         grace: float = GRACE,
+        recycling: Recycling = KEEP,
         root: Path = groups.ROOT,
     ) -> None:
         self._report = report
@@ -91,7 +91,8 @@ class LocalExecutor:
         self._archive = archive or Archive(spool / "kept", usual_room(spool))
         self._claim: int | None = None
         self._folders = spool / "tasks"
-        self._own = Environment(front=tuple(path))
+        self._environments = Environments(path)
+        self._recycling = recycling
         self._grace = grace
         self._root = root
         self._groups: groups.ControlGroups | None = None
@@ -118,7 +119,7 @@ class LocalExecutor:
         self._prints = Prints(self._loop, self._running, lambda running, verdict: self._condemn(running, verdict, grace=0))
         self._groups, held_by = groups.find(self._root)
         _log.info("memory limits are held by %s", held_by)
-        self._children = Children(self._loop, self, self._spool, self._archive)
+        self._children = Children(self._loop, self, self._spool, self._archive, self._recycling)
         await self._children.open()
 
     def start(self, execution: Execution) -> None:
@@ -130,7 +131,7 @@ class LocalExecutor:
         if reason is not None:
             self._loop.call_soon(self._end, running, Failed(Cause.error, reason))
         else:
-            self._children.want(self._environment(execution), execution.execution)
+            self._want(running)
 
     def stop(self, execution: str, reason: str) -> None:
         """End it; one that is unknown has ended before."""
@@ -183,14 +184,17 @@ class LocalExecutor:
 
     # --- from waiting to running ------------------------------------------------------------------------------------
 
-    def _environment(self, execution: Execution) -> Environment:
-        """Where it runs: functions of this host under the submitter's interpreter and import path."""
-        origin = execution.origin
-        if isinstance(execution.work, Program):
-            return _PROGRAMS
-        if origin.host == host_identity() and os.access(origin.python, os.X_OK):
-            return Environment(origin.python, origin.path)
-        return self._own
+    def _want(self, running: Running) -> None:
+        """Ask for a child in which it can run."""
+        execution = running.execution
+        try:
+            environment = self._environments.of(execution)
+        except UnavailableError as error:
+            self._loop.call_soon(self._end, running, Failed(Cause.error, str(error)))
+            return
+        setup = execution.work.setup if isinstance(execution.work, Call) else None
+        fresh = execution.options.isolation is Isolation.fresh and isinstance(execution.work, Call)
+        self._children.want(environment, Wish(execution.execution, setup, fresh))
 
     def on_child(self, child: Child, ticket: str) -> None:
         """Give a child its task."""
@@ -203,7 +207,8 @@ class LocalExecutor:
         running.started_ms = _now_ms()
         spool = child.capture.begin()
         self._limit_memory(running, child)
-        function, forget = self._unknown(child, execution)
+        function, setup, forget = unknown_functions(child, execution)
+        values, forget_values = unknown_values(child, execution)
         child.send(
             Run(
                 execution=execution.execution,
@@ -215,11 +220,13 @@ class LocalExecutor:
                 folder=running.folder,
                 name=execution.task_name,
                 allocation=execution.env,
-                values={key: execution.values[key] for key in execution.work.inputs} if isinstance(execution.work, Call) else {},
+                values=values,
                 store=execution.store,
                 function=function,
+                setup=setup,
                 forget=forget,
-                version=execution.origin.version if function is not None else "",
+                forget_values=forget_values,
+                version=execution.origin.version if function is not None or setup is not None else "",
                 spool=spool,
                 groups=None if running.group is None else (running.group.entry, running.group.exit),
             )
@@ -255,17 +262,6 @@ class LocalExecutor:
         self._condemn(running, MemoryUp(running.execution.options.memory_limit or 0), grace=0)
         return True
 
-    def _unknown(self, child: Child, execution: Execution) -> tuple[Function | None, bool]:
-        """The function, if the child has to be told it, and whether it has to forget others."""
-        work = execution.work
-        if isinstance(work, Program) or work.function in child.known:
-            return None, False
-        forget = len(child.known) >= MOST_FUNCTIONS
-        if forget:
-            child.known.clear()
-        child.known.add(work.function)
-        return execution.function, forget
-
     def on_denied(self, ticket: str, reason: str) -> None:
         """Fail what cannot run here."""
         running = self._running.get(ticket)
@@ -274,7 +270,7 @@ class LocalExecutor:
 
     # --- from running to ended --------------------------------------------------------------------------------------
 
-    def on_news(self, child: Child, news: Ready | Redirected | Progressed | Done | Tidied | Stale) -> None:
+    def on_news(self, child: Child, news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale) -> None:
         """Take in what a child says."""
         running = self._of(child)
         if running is None:
@@ -300,7 +296,7 @@ class LocalExecutor:
                     self._end(running, news.outcome)
                 else:
                     self._children.sweep(child)
-            case Ready():
+            case Ready() | Prepared():
                 pass
             case _:
                 assert_never(news)
@@ -352,7 +348,7 @@ class LocalExecutor:
         if running.verdict is not None:
             self._end(running, condemned(running.verdict, None))
         else:
-            self._children.want(self._environment(running.execution), running.execution.execution)
+            self._want(running)
 
     def _of(self, child: Child) -> Running | None:
         running = self._running.get(child.ticket)
@@ -404,10 +400,7 @@ class LocalExecutor:
             stdout, stderr = self._output(running, child)
             if execution.options.memory_limit is not None and running.group is None:
                 self._children.unwatch(child)
-            if running.answer is not None and running.answer.spent:
-                self._children.give_up(child)
-            else:
-                self._children.release(child)
+            self._children.release(child, spent=running.answer is not None and running.answer.spent)
         limit = execution.options.output_limit
         if limit is not None and isinstance(outcome, Succeeded) and stdout.size + stderr.size > limit:
             outcome = condemned(OutputUp(limit, stdout.size + stderr.size), None)
@@ -453,5 +446,7 @@ def _incomplete(execution: Execution) -> str | None:
         return None
     if execution.function is None:
         return f"the message lacks the function {work.function}"
+    if work.setup is not None and execution.setup is None:
+        return f"the message lacks the function {work.setup}"
     missing = [key for key in work.inputs if key not in execution.values]
     return f"the message lacks the values {', '.join(missing)}" if missing else None

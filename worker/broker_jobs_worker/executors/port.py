@@ -26,6 +26,7 @@ class Execution:
         execution: name of the execution, unique for ever: boot id and counter
         task_name: what the user calls the task
         function: of a call, else None
+        setup: what runs before it, once in each process
         values: for `Call.inputs`, by key
         env: variables that the daemon adds (allocation, ids), before those of the options
     """
@@ -39,6 +40,7 @@ class Execution:
     origin: Origin
     task_name: str = ""
     function: Function | None = None
+    setup: Function | None = None
     values: Mapping[str, Value] = field(default_factory=dict)
     store: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)

@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
+from broker_jobs_worker.processes import look
 from broker_jobs_worker.runners.protocol import ToChild
 
 if TYPE_CHECKING:
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     from broker_jobs_worker.executors.links import Packets, Stream
     from broker_jobs_worker.executors.spool import Capture
-    from broker_jobs_worker.runners.protocol import Done, Progressed, Redirected, Run, Stale, Tidied, Tidy
+    from broker_jobs_worker.runners.protocol import Done, Prepared, Progressed, Redirected, Run, Stale, Tidied, Tidy
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +27,63 @@ class Environment:
         path: the whole import path; None is the interpreter's own
         front: folders in front of it
         programs: its children start programs and never run user code
+        prologue: shell text that is run before the interpreter
     """
 
     python: str = sys.executable
     path: tuple[str, ...] | None = None
     front: tuple[str, ...] = ()
     programs: bool = False
+    prologue: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """That somebody waits for a child.
+
+    Attributes:
+        ticket: who
+        setup: hash of what has run in the child before its tasks, or is the first to run in it
+        fresh: nothing ran in the child before, and nothing will run in it after
+    """
+
+    ticket: str
+    setup: str | None = None
+    fresh: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Recycling:
+    """When a child makes room for a new one, between two tasks; None is never.
+
+    Attributes:
+        tasks: after so many
+        age: seconds after its start
+        memory: when it takes more than so many bytes after a task
+    """
+
+    tasks: int | None = None
+    age: float | None = None
+    memory: int | None = None
+
+    def last(self, child: Child) -> bool:
+        """Whether a child that has just been given a task gets no further one."""
+        return self.tasks is not None and child.tasks >= self.tasks
+
+    def aged(self, child: Child, now: float) -> bool:
+        """Whether a child that has run something is too old."""
+        return self.age is not None and child.tasks > 0 and now - child.born >= self.age
+
+    def worn(self, child: Child, now: float) -> bool:
+        """Whether a child that has just run a task gets no further one."""
+        if self.aged(child, now):
+            return True
+        process = look(child.pid) if self.memory is not None and child.pid is not None else None
+        return process is not None and self.memory is not None and process.resident > self.memory
+
+
+KEEP: Final = Recycling()
+"""Children live as long as they are used."""
 
 
 class Listener(Protocol):
@@ -43,7 +95,7 @@ class Listener(Protocol):
     def on_denied(self, ticket: str, reason: str) -> None:
         """There will be no child for this ticket."""
 
-    def on_news(self, child: Child, news: Redirected | Progressed | Done | Tidied | Stale) -> None:
+    def on_news(self, child: Child, news: Prepared | Redirected | Progressed | Done | Tidied | Stale) -> None:
         """A child that has been given out said something."""
 
     def on_swept(self, child: Child) -> None:
@@ -63,7 +115,13 @@ class Child:
     Attributes:
         given: it was given out, and not taken back
         ticket: for which it was given out last
+        setup: hash of what has run in it before its tasks
+        tasks: how many it was given
+        last: it gets no further task
+        born: when it became ready, on the loop's clock
         known: hashes of the functions that it has; for the listener
+        values: keys of the values that it has; for the listener
+        held: bytes of these values
     """
 
     server: Server
@@ -77,7 +135,13 @@ class Child:
     gone: bool = False
     ended: bool = False
     status: int | None = None
+    setup: str | None = None
+    tasks: int = 0
+    last: bool = False
+    born: float = 0.0
     known: set[str] = field(default_factory=set)
+    values: set[str] = field(default_factory=set)
+    held: int = 0
 
     def send(self, order: Run | Tidy) -> None:
         """Have it do something."""
@@ -91,8 +155,10 @@ class Server:
     Attributes:
         report: file of its standard error
         forking: children asked for whose pid is not yet known
-        waiting: tickets without a child
+        idle: children that wait for a task; the one that did so last is the last
+        waiting: wishes without a child
         bad_starts: children in a row that ended before they were ready
+        used: when somebody wanted or returned one of its children, on the loop's clock
     """
 
     key: int
@@ -105,10 +171,53 @@ class Server:
     children: set[Child] = field(default_factory=set)
     forking: deque[Child] = field(default_factory=deque)
     idle: list[Child] = field(default_factory=list)
-    waiting: deque[str] = field(default_factory=deque)
+    waiting: deque[Wish] = field(default_factory=deque)
     bad_starts: int = 0
+    used: float = 0.0
 
     @property
     def starting(self) -> int:
         """Children that will be ready soon."""
-        return sum(not child.ready and not child.dying for child in self.children)
+        return sum((not child.ready or child.pid is None) and not child.dying for child in self.children)
+
+    @property
+    def missing(self) -> int:
+        """Children that have to be made for those who wait."""
+        return max(0, len(self.waiting) - self.starting)
+
+    @property
+    def unused(self) -> bool:
+        """Whether nobody has or wants a child of it."""
+        return not self.waiting and len(self.idle) == len(self.children)
+
+    @property
+    def lacks_successor(self) -> bool:
+        """Whether fewer new children are there or on their way than will be missing when those with their last task end."""
+        new = self.starting + sum(child.tasks == 0 for child in self.idle)
+        return sum(child.given and child.last for child in self.children) > new - len(self.waiting)
+
+    def match(self) -> tuple[Child, Wish] | None:
+        """Take an idle child for the first who can use one; None where nobody who waits can use any that is idle."""
+        for index, wish in enumerate(self.waiting):
+            child = self._fitting(wish)
+            if child is not None:
+                del self.waiting[index]
+                self.idle.remove(child)
+                return child, wish
+        return None
+
+    def _fitting(self, wish: Wish) -> Child | None:
+        """The child that was used last of those that fit best: with its setup, else without any.
+
+        A child with a setup runs nothing else: tasks of others would find what it has changed.
+        """
+        plain = None
+        for child in reversed(self.idle):
+            if wish.fresh:
+                if child.tasks == 0:
+                    return child
+            elif child.setup == wish.setup:
+                return child
+            elif child.setup is None and plain is None:
+                plain = child
+        return plain

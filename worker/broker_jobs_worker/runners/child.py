@@ -19,13 +19,14 @@ from broker_jobs.current import Surrounding, current
 from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import Call, Program
 from broker_jobs_worker.processes import become_subreaper
-from broker_jobs_worker.runners import function, program
+from broker_jobs_worker.runners import function, inputs, preparation, program
 from broker_jobs_worker.runners.program import Ending
 from broker_jobs_worker.runners.protocol import (
     PROGRESS_INTERVAL,
     PROGRESS_TEXT,
     Done,
     FromChild,
+    Prepared,
     Progressed,
     Ready,
     Redirected,
@@ -85,9 +86,9 @@ class Child:
         self._link = link
         self._pid = os.getpid()
         self._streams = Streams()
-        self._functions = function.Functions()
-        self._interrupt = function.Interrupt()
-        self._interrupt.install()
+        interrupt = function.Interrupt()
+        interrupt.install()
+        self._means = function.Means(function.Functions(), inputs.Inputs(), preparation.Preparation(self._prepared), interrupt)
         self._surroundings = Surroundings()
         self._usable = True
         self._sources = Sources()
@@ -95,7 +96,7 @@ class Child:
         self._sending = threading.Lock()
         self._progress_at = 0.0
 
-    def send(self, news: Ready | Redirected | Progressed | Done | Tidied | Stale) -> None:
+    def send(self, news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale) -> None:
         """Tell the parent."""
         data = framed(FromChild(news))
         with self._sending:
@@ -108,6 +109,9 @@ class Child:
                 self.send(Stale())
                 return False
             self._job = run.job
+        if isinstance(run.work, Call):
+            # Also where it then cannot start: it is told once.
+            self._means.learn(run, run.work)
         if run.spool is not None:
             self._streams.use_spool(*run.spool)
         if run.groups is None:
@@ -147,16 +151,20 @@ class Child:
                 assert_never(run.work)
 
     def _call(self, run: Run, work: Call, stdout: int, stderr: int) -> Outcome:
-        self._functions.learn(run, work)
         self._surroundings.apply(run, stdout, stderr)
         current.enter(Surrounding(run.job, run.task, run.attempt, run.execution, run.name, run.allocation, self._progress))
         try:
-            return function.call(run, work, self._functions, self._interrupt)
+            return function.call(run, work, self._means)
         finally:
             current.enter(None)
             self._surroundings.flush()
             self._usable = self._surroundings.restore()
             self._sources.note()
+
+    def _prepared(self) -> None:
+        """What the setup has changed and started is there for all tasks of this child."""
+        self._surroundings.adopt()
+        self.send(Prepared())
 
     def _progress(self, fraction: float, text: str) -> None:
         now = time.monotonic()

@@ -82,6 +82,17 @@ def cannot_load(error: BaseException, what: str, function: Function, version: st
     return Failed(Cause.error, message, traceback=_traceback(error), exception_types=types_of(type(error)))
 
 
+def other_python(function: Function, version: str) -> Failed:
+    """The failure of a task whose function is bytecode of another version of Python."""
+    wanted = ".".join(version.split(".")[:2])
+    return Failed(
+        Cause.error,
+        f"the function {function.name!r} cannot run under Python {platform.python_version()} on host {socket.gethostname()}: it was sent "
+        f"whole, as bytecode of Python {version}. Put it into a module that is installed on both sides, or name an interpreter of Python "
+        f"{wanted} with python=",
+    )
+
+
 def _traceback(error: BaseException) -> str:
     """The traceback without the frames of ours in front of and behind the user's."""
     try:

@@ -5,24 +5,28 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import os
+import platform
 import signal
 import sys
 import types
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
-from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Stored, Value
+from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE
 from broker_jobs.current import current
-from broker_jobs.data.store import ValueStore, fetch
+from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import TaskCanceled, TimeLimitReached, UnpicklableError, ValueStoreError, ValueTooLarge
 from broker_jobs.wire import payload
-from broker_jobs_worker.runners.failure import cannot_load, cannot_send, failed_by
+from broker_jobs_worker.runners.failure import cannot_load, cannot_send, failed_by, other_python
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.wire.messages import Call, Function
+    from broker_jobs_worker.runners.inputs import Inputs
+    from broker_jobs_worker.runners.preparation import Preparation
     from broker_jobs_worker.runners.protocol import Run
 
 CANCEL_SIGNAL: Final = int(signal.SIGRTMIN) + 8
@@ -64,6 +68,7 @@ class Functions:
 
     def __init__(self) -> None:
         self._known: dict[str, Function] = {}
+        self._versions: dict[str, str] = {}
         self._loaded: dict[str, Callable[..., Any]] = {}
 
     def learn(self, run: Run, call: Call) -> None:
@@ -71,26 +76,51 @@ class Functions:
         if run.forget:
             self._known.clear()
             self._loaded.clear()
-        if run.function is not None:
-            self._known[call.function] = run.function
+        for digest, function in ((call.function, run.function), (call.setup, run.setup)):
+            if digest is not None and function is not None:
+                self._known[digest] = function
+                self._versions[digest] = run.version
 
     def described(self, name: str) -> Function:
         """The function as it was sent."""
         return self._known[name]
 
-    def load(self, name: str) -> Callable[..., Any]:
-        """The function itself. Raises whatever loading raises."""
+    def load(self, name: str) -> Callable[..., Any] | Failed:
+        """The function itself, or why it cannot be had."""
         found = self._loaded.get(name)
-        if found is None:
-            found = self._loaded[name] = payload.load_function(self._known[name].data)
+        if found is not None:
+            return found
+        function, version = self._known[name], self._versions[name]
+        if _other_bytecode(version) and payload.travels_whole(function.data):
+            return other_python(function, version)
+        try:
+            found = self._loaded[name] = payload.load_function(function.data)
+        except BaseException as error:  # noqa: BLE001 (loading runs the user's code; a module may even exit)
+            return cannot_load(error, f"the function {function.name!r}", function, version)
         return found
 
 
-def call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> Outcome:
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What a child has for all its calls."""
+
+    functions: Functions
+    inputs: Inputs
+    preparation: Preparation
+    interrupt: Interrupt
+
+    def learn(self, run: Run, work: Call) -> None:
+        """Take in what a message brings for this call and for later ones."""
+        self.functions.learn(run, work)
+        self.inputs.learn(run)
+
+
+def call(run: Run, work: Call, means: Means) -> Outcome:
     """Call a function; every ending is an outcome."""
+    interrupt = means.interrupt
     try:
         interrupt.arm()
-        return _call(run, work, functions, interrupt)
+        return _call(run, work, means)
     except (TimeLimitReached, TaskCanceled) as stop:
         # It came while the outcome was being made.
         return failed_by(stop)
@@ -98,17 +128,19 @@ def call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> Ou
         interrupt.disarm()
 
 
-def _call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> Outcome:
+def _call(run: Run, work: Call, means: Means) -> Outcome:
+    if not means.preparation.done(work.setup) and (failed := _prepare(work.setup or "", means)) is not None:
+        return failed
+    current.prepare(means.preparation.value(work.setup))
     try:
-        args = _inline(work.args)
-        inputs = [_input(run.values[key]) for key in work.inputs]
+        args = means.inputs.inline(work.args)
+        inputs = means.inputs.of(run, work)
     except Exception as error:  # noqa: BLE001 (loading runs the user's code)
         return cannot_send(error, "an input of this task cannot be had")
-    described = functions.described(work.function)
-    try:
-        function = functions.load(work.function)
-    except BaseException as error:  # noqa: BLE001 (as above; a module may even exit)
-        return cannot_load(error, f"the function {described.name!r}", described, run.version)
+    function = means.functions.load(work.function)
+    if isinstance(function, Failed):
+        return function
+    described = means.functions.described(work.function)
     try:
         positional, keywords = payload.load_call(args, inputs)
     except (ImportError, AttributeError) as error:
@@ -126,8 +158,29 @@ def _call(run: Run, work: Call, functions: Functions, interrupt: Interrupt) -> O
         _only_here(pid)
         return failed_by(error)
     _only_here(pid)
-    interrupt.disarm()
+    means.interrupt.disarm()
     return returned(result, run.job, run.store)
+
+
+def _prepare(digest: str, means: Means) -> Failed | None:
+    """Run the setup; why it failed, if it did."""
+    setup = means.functions.load(digest)
+    if isinstance(setup, Failed):
+        return setup
+    name, pid = means.functions.described(digest).name, os.getpid()
+    try:
+        means.preparation.run(digest, setup)
+    except BaseException as error:  # noqa: BLE001 (the user's code; SystemExit means no success here)
+        _only_here(pid)
+        failed = failed_by(error)
+        return replace(failed, message=f"the setup {name!r} failed: {failed.message}")
+    _only_here(pid)
+    return None
+
+
+def _other_bytecode(version: str) -> bool:
+    """Whether an interpreter of this version has another bytecode than this one."""
+    return bool(version) and tuple(version.split(".")[:2]) != platform.python_version_tuple()[:2]
 
 
 def _value(function: Callable[..., Any], positional: list[Any], keywords: dict[str, Any]) -> Any:
@@ -150,14 +203,6 @@ def _only_here(pid: int) -> None:
     """End the copy that the user's code made of this process with a bare fork: one answer is enough."""
     if os.getpid() != pid:
         os._exit(0)
-
-
-def _inline(value: Value) -> Inline:
-    return Inline(value.encoding, fetch(value)) if isinstance(value, Stored) else value
-
-
-def _input(value: Value) -> object:
-    return payload.load(_inline(value))
 
 
 def _exited(leaving: SystemExit) -> Outcome:

@@ -1,4 +1,4 @@
-"""Start one of our modules under any interpreter: ``python -P launch.py MODULE LIBRARY [ROOT…]``.
+"""Start one of our modules under any interpreter: ``python launch.py MODULE LIBRARY [ROOT…]``.
 
 Our own two packages are taken from where this file lies, whatever version the interpreter has installed; everything else comes from
 the interpreter's own path, and from the roots only what is missing there. Run as a file, never imported.
@@ -24,6 +24,10 @@ def adopt(name: str, folder: Path) -> None:
 
 def main() -> None:
     """Run the ``main`` of the module."""
+    if sys.version_info < (3, 11):  # noqa: UP036 (this file alone is run by any interpreter)
+        sys.exit(f"Python {sys.version.split()[0]} is too old to run functions of broker-jobs: 3.11 or newer is needed")
+    if not sys.flags.safe_path:
+        del sys.path[0]  # the folder of this file
     module, library, *roots = sys.argv[1:]
     sys.path.extend(root for root in roots if root not in sys.path)
     adopt("broker_jobs", Path(library))

@@ -31,6 +31,7 @@ PROGRESS_INTERVAL: Final = 0.1
 """Seconds between two reports of a task's progress."""
 PROGRESS_TEXT: Final = 1000
 """Characters of the text of a progress."""
+_DIGEST: Final = 64
 HEADER: Final = struct.Struct("<I")
 
 
@@ -203,8 +204,11 @@ class Run:
     Attributes:
         folder: to run in where the options name none and the submitter's does not exist
         allocation: variables that the daemon adds
+        values: for the inputs of a call; values of the job only where the child does not have them yet
         function: of a call, where the child does not know it yet
+        setup: what runs before a call, once in this child; the same holds
         forget: drop the functions known so far
+        forget_values: drop the values of jobs known so far
         version: of the submitter's interpreter
         spool: files for standard output and error, when they are new
         groups: where to enter the control group of this task, and where to leave it
@@ -223,7 +227,9 @@ class Run:
     values: Mapping[str, Value] = field(default_factory=dict)
     store: str | None = None
     function: Function | None = None
+    setup: Function | None = None
     forget: bool = False
+    forget_values: bool = False
     version: str = ""
     spool: tuple[str, str] | None = None
     groups: tuple[str, str] | None = None
@@ -248,6 +254,13 @@ class Ready:
     """A child waits for work."""
 
     tag: ClassVar[str] = "ready"
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """The setup has run, and the function begins."""
+
+    tag: ClassVar[str] = "prepared"
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +324,12 @@ class Stale:
 class FromChild:
     """One message of a child."""
 
-    news: Ready | Redirected | Progressed | Done | Tidied | Stale
+    news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale
+
+
+def is_shared(key: str) -> bool:
+    """Whether a key of `Run.values` is that of a value of the job, the digest of its bytes; else it is the number of a task."""
+    return len(key) == _DIGEST
 
 
 def warm_up() -> None:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.placeholders import ARRAY_ID, CWD, SUBMIT_DIR, TASK_ID, expand
 from broker_jobs.core.spec import Keep
-from broker_jobs.wire.messages import Output, Program
+from broker_jobs.wire.messages import Call, Output, Program
 from broker_jobs_worker.runners.printing import StandardStreams
 
 if TYPE_CHECKING:
@@ -199,6 +199,8 @@ class Surroundings:
         self._argv, self._path = sys.argv, sys.path
         self.note()
 
+        self._before: dict[bytes, bytes] = {}
+
     def note(self) -> None:
         """Take the state of this moment for the ordinary one."""
         self._environment = dict(_raw_environment)
@@ -216,6 +218,22 @@ class Surroundings:
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.environ.update(variables(run))
+        self._before = dict(_raw_environment) if isinstance(run.work, Call) and run.work.setup is not None else {}
+
+    def adopt(self) -> None:
+        """Take what has changed since `apply` for the ordinary state, but for folder and streams, and the variables of the task."""
+        environment = dict(self._environment)
+        for name in self._before.keys() | _raw_environment.keys():
+            value = _raw_environment.get(name)
+            if value == self._before.get(name):
+                continue
+            if value is None:
+                environment.pop(name, None)
+            else:
+                environment[name] = value
+        self.note()
+        self._environment = environment
+        self._streams.adopt_threads()
 
     def flush(self) -> None:
         """Write out what was printed, from C as well."""

@@ -1,0 +1,60 @@
+"""The values that go into the arguments of calls.
+
+Values of a job are sent to a child once. They are kept as bytes and decoded anew for each task: what a task does to its copy is not seen
+by the next one. What is in the value store is read once and kept, as long as there is room.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.core.value import Inline, Stored, Value
+from broker_jobs.data.store import fetch
+from broker_jobs.wire import payload
+from broker_jobs_worker.runners.protocol import is_shared
+
+if TYPE_CHECKING:
+    from broker_jobs.wire.messages import Call
+    from broker_jobs_worker.runners.protocol import Run
+
+MOST_READ: Final = 256 * 1024 * 1024
+"""Bytes of values from the store that a child keeps."""
+
+
+class Inputs:
+    """The values that this child has."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, Inline] = {}
+        self._read: OrderedDict[bytes, bytes] = OrderedDict()
+        self._size = 0
+
+    def learn(self, run: Run) -> None:
+        """Take in what a message says of values."""
+        if run.forget_values:
+            self._kept.clear()
+        for key, value in run.values.items():
+            if isinstance(value, Inline) and is_shared(key):
+                self._kept[key] = value
+
+    def of(self, run: Run, call: Call) -> list[object]:
+        """The inputs of a call, each a fresh copy. Raises whatever reading and loading raise."""
+        return [payload.load(self.inline(run.values[key] if key in run.values else self._kept[key])) for key in call.inputs]
+
+    def inline(self, value: Value) -> Inline:
+        """The value with its bytes."""
+        return Inline(value.encoding, self._fetched(value)) if isinstance(value, Stored) else value
+
+    def _fetched(self, value: Stored) -> bytes:
+        found = self._read.get(value.sha256)
+        if found is not None:
+            self._read.move_to_end(value.sha256)
+            return found
+        data = fetch(value)
+        if value.size <= MOST_READ:
+            self._read[value.sha256] = data
+            self._size += len(data)
+            while self._size > MOST_READ:
+                self._size -= len(self._read.popitem(last=False)[1])
+        return data
