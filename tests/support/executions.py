@@ -34,6 +34,7 @@ def execution(
     work: Work,
     *,
     function: Function | None = None,
+    setup: Function | None = None,
     values: Mapping[str, Value] | None = None,
     store: str | None = None,
     allocation: Mapping[str, str] | None = None,
@@ -54,6 +55,7 @@ def execution(
         origin=origin or Origin("another host", "/nowhere/python", platform.python_version()),
         task_name=name,
         function=function,
+        setup=setup,
         values=values or {},
         store=store,
         env=allocation or {},
@@ -105,6 +107,12 @@ class Bench:
         """Wait for the ends of what was started."""
         await self.until(lambda: all(each.execution in self.ended for each in executions))
         return [self.ended[each.execution] for each in executions]
+
+    async def until_processes(self, count: int) -> None:
+        """Wait until so many children live."""
+        async with asyncio.timeout(DEADLINE):
+            while len(self.executor.processes) - 1 != count:
+                await asyncio.sleep(0.005)
 
     async def run(self, *executions: Execution) -> list[ExecutionEnded]:
         """Start executions and wait for their ends."""

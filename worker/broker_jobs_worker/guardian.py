@@ -16,6 +16,7 @@ import select
 import signal
 import socket
 import time
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -212,7 +213,9 @@ class Guardian:
         """One blow at every tree that is to go, and at the strays."""
         me = os.getpid()
         there = {pid for pid in self._doomed if self._is_there(pid)}
-        found = strike({me, *there}, self._servers | self._runners)
+        # What a dead runner has left has come to us, and that is seen without a look at every process of this host.
+        quiet = not there and self._alone()
+        found = Counter[int]() if quiet else strike({me, *there}, self._servers | self._runners)
         for pid, doomed in list(self._doomed.items()):
             living = found[me] + found[pid]
             if doomed.itself and pid in there:
@@ -222,6 +225,14 @@ class Guardian:
             doomed.clean = 0 if living else doomed.clean + 1
             if doomed.clean >= CLEAN_LOOKS:
                 self._gone(pid, doomed)
+
+    def _alone(self) -> bool:
+        """Whether nothing hangs on this process but what belongs there; False where the kernel does not say."""
+        try:
+            children = Path(f"/proc/self/task/{os.getpid()}/children").read_text(encoding="ascii")
+        except OSError:
+            return False
+        return not {int(pid) for pid in children.split()} - self._servers - self._runners
 
     def _gone(self, pid: int, doomed: _Doomed) -> None:
         del self._doomed[pid]

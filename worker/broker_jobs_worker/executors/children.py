@@ -15,6 +15,7 @@ import logging
 import os
 import socket
 from collections import OrderedDict
+from signal import SIGKILL
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.errors import DecodeError
@@ -136,12 +137,12 @@ class Children:
         child.given = False
         server = child.server
         server.used = self._loop.time()
-        if server.dead or child.last:
-            self.kill(child)
-        elif child.dying:
+        if child.dying:
             return
+        if server.dead or child.last:
+            self._retire(child)
         elif spent or self._recycling.worn(child, server.used):
-            self.kill(child)
+            self._retire(child)
             if not server.idle and not server.starting:
                 self._fork(server)
         else:
@@ -156,6 +157,14 @@ class Children:
                 child.server.idle.remove(child)
             if child.pid is not None:
                 self._guard.send(Kill(child.pid))
+
+    def _retire(self, child: Child) -> None:
+        """End a child that has nothing below it."""
+        child.dying = child.retired = True
+        if child in child.server.idle:
+            child.server.idle.remove(child)
+        if child.pid is not None:
+            self._guard.send(Signal(child.pid, int(SIGKILL), below=False))
 
     def give_up(self, child: Child) -> None:
         """Take back a child that is of no use any more, and end it."""
@@ -232,7 +241,7 @@ class Children:
                 self._discard(server)
                 continue
             for child in [child for child in server.idle if self._recycling.aged(child, now)]:
-                self.kill(child)
+                self._retire(child)
         self._looking = self._loop.call_later(LOOK_INTERVAL, self._look) if self._servers else None
 
     def _retire_one(self) -> None:
@@ -266,7 +275,7 @@ class Children:
             self._give(*found)
         for _ in range(server.missing):
             if len(server.idle) >= MOST_SPARE:
-                self.kill(server.idle[0])
+                self._retire(server.idle[0])
             self._fork(server)
 
     def _give(self, child: Child, wish: Wish) -> None:
@@ -375,6 +384,8 @@ class Children:
         # What it said before its end lies in its socket.
         child.stream.read()
         child.stream.close()
+        if child.retired:
+            self._guard.send(Kill(pid))
         self.kill(child)
         self._end_if_over(child)
 

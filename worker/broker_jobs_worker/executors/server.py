@@ -118,6 +118,7 @@ class Child:
         setup: hash of what has run in it before its tasks
         tasks: how many it was given
         last: it gets no further task
+        retired: it is killed with nothing below it, and only what comes up after its death has to be looked for
         born: when it became ready, on the loop's clock
         known: hashes of the functions that it has; for the listener
         values: keys of the values that it has; for the listener
@@ -138,6 +139,7 @@ class Child:
     setup: str | None = None
     tasks: int = 0
     last: bool = False
+    retired: bool = False
     born: float = 0.0
     known: set[str] = field(default_factory=set)
     values: set[str] = field(default_factory=set)
