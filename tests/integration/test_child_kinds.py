@@ -124,7 +124,7 @@ def test_another_setup_gets_another_process_and_few_are_kept(tmp_path: Path, mon
         assert again == [(mine[0], 2), (theirs[0], 102)]
         for each in setups:
             await b.run_one(with_setup(each, used))
-        await b.until_processes(3)
+        await b.until_processes(2)
         assert value_of(await b.run_one(with_setup(setups[3], used)))[1] == 5
         assert value_of(await b.run_one(with_setup(load_model, used)))[1] == 1
 

@@ -209,17 +209,18 @@ class Server:
         return None
 
     def _fitting(self, wish: Wish) -> Child | None:
-        """The child that was used last of those that fit best: with its setup, else without any.
+        """The child that was used last of those that fit best: one that ran such tasks, else a new one, else one that ran others.
 
         A child with a setup runs nothing else: tasks of others would find what it has changed.
         """
-        plain = None
+        other = None
         for child in reversed(self.idle):
+            new = child.tasks == 0
             if wish.fresh:
-                if child.tasks == 0:
+                if new:
                     return child
-            elif child.setup == wish.setup:
+            elif not new and child.setup == wish.setup:
                 return child
-            elif child.setup is None and plain is None:
-                plain = child
-        return plain
+            elif child.setup is None and (other is None or new):
+                other = child
+        return other
