@@ -124,8 +124,9 @@ class ControlGroups:
             # Only a group without controllers below takes processes.
             with contextlib.suppress(OSError):
                 _write(self._own / "cgroup.subtree_control", "-memory")
+            with contextlib.suppress(OSError):
                 _write(self._own / "cgroup.procs", str(os.getpid()))
-                self._home = self._own
+            self._home = self._own
         if self._leaf.is_dir():
             _remove(self._leaf)
 

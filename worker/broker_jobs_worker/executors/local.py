@@ -22,6 +22,7 @@ from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.children import Children
 from broker_jobs_worker.executors.environments import Environments, UnavailableError
 from broker_jobs_worker.executors.knowledge import unknown_functions, unknown_values
+from broker_jobs_worker.executors.memory import Memory
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
 from broker_jobs_worker.executors.prints import Prints
 from broker_jobs_worker.executors.running import Running, remains
@@ -58,8 +59,6 @@ _log = logging.getLogger(__name__)
 
 GRACE: Final = 2.0
 """Seconds between asking a task to end and killing it."""
-MEMORY_INTERVAL: Final = 0.2
-"""Seconds between two looks at whether the kernel has killed a part of a task."""
 _CLOSING_PATIENCE: Final = 10.0
 
 
@@ -96,12 +95,11 @@ class LocalExecutor:
         self._recycling = recycling
         self._grace = grace
         self._root = root
-        self._groups: groups.ControlGroups | None = None
-        self._removals: set[asyncio.Task[None]] = set()
         self._running: dict[str, Running] = {}
         self._idle = asyncio.Event()
         self._beside: set[asyncio.Task[None]] = set()
         self._children: Children
+        self._memory: Memory
         self._prints: Prints
 
     # --- the port --------------------------------------------------------------------------------------------------
@@ -118,9 +116,8 @@ class LocalExecutor:
         self._folders.mkdir(mode=0o700, parents=True)
         self._claim = claim(self._spool)
         self._prints = Prints(self._loop, self._running, lambda running, verdict: self._condemn(running, verdict, grace=0))
-        self._groups, held_by = groups.find(self._root)
-        _log.info("memory limits are held by %s", held_by)
         self._children = Children(self._loop, self, self._spool, self._archive, self._recycling)
+        self._memory = Memory(self._loop, self._children, lambda running, verdict: self._condemn(running, verdict, grace=0), self._root)
         await self._children.open()
 
     def start(self, execution: Execution) -> None:
@@ -152,10 +149,9 @@ class LocalExecutor:
         for running in list(self._running.values()):
             self._end(running, condemned(running.verdict or Stopped("the worker stops"), None))
         await self._children.close()
-        if self._removals:
-            await asyncio.wait(self._removals)
-        if self._groups is not None:
-            self._groups.close()
+        if self._beside:
+            await asyncio.wait(self._beside)
+        self._memory.close()
         await asyncio.to_thread(shutil.rmtree, self._folders, ignore_errors=True)
         self._prints.close()
         if self._claim is not None:
@@ -207,7 +203,7 @@ class LocalExecutor:
         running.child = child
         running.started_ms = _now_ms()
         spool = child.capture.begin()
-        self._limit_memory(running, child)
+        self._memory.begin(running, child)
         function, setup, forget = unknown_functions(child, execution)
         values, forget_values = unknown_values(child, execution)
         child.send(
@@ -236,33 +232,6 @@ class LocalExecutor:
         if options.time_limit is not None:
             running.timers.append(self._loop.call_later(options.time_limit / 1000, self._condemn, running, TimeUp(options.time_limit)))
 
-    def _limit_memory(self, running: Running, child: Child) -> None:
-        """Put a limit on the memory of what is about to run: by a control group, else by watching."""
-        limit = running.execution.options.memory_limit
-        if limit is None:
-            return
-        if self._groups is not None and running.group is None:
-            try:
-                running.group = self._groups.make(limit)
-            except OSError as error:
-                _log.warning("no control group for %s, whose memory is watched instead: %s", running.execution.execution, error)
-        if running.group is None:
-            self._children.watch(child, limit, whole=isinstance(running.execution.work, Call))
-        else:
-            running.looking = self._loop.call_later(MEMORY_INTERVAL, self._look_at_memory, running)
-
-    def _look_at_memory(self, running: Running) -> None:
-        """End it all when the kernel has killed a part of it."""
-        if not self._is_over(running):
-            running.looking = self._loop.call_later(MEMORY_INTERVAL, self._look_at_memory, running)
-
-    def _is_over(self, running: Running) -> bool:
-        """Whether the kernel has killed something of it for its memory; it is condemned then."""
-        if running.group is None or not running.group.exceeded():
-            return False
-        self._condemn(running, MemoryUp(running.execution.options.memory_limit or 0), grace=0)
-        return True
-
     def on_denied(self, ticket: str, reason: str) -> None:
         """Fail what cannot run here."""
         running = self._running.get(ticket)
@@ -288,7 +257,7 @@ class LocalExecutor:
             case Stale():
                 self._start_over(running, child)
             case Done():
-                self._is_over(running)
+                self._memory.is_over(running)
                 running.answer = news
                 if running.verdict is not None:
                     # It was sent signals that may still be on their way, so nothing else may run in this child.
@@ -334,7 +303,7 @@ class LocalExecutor:
         running = self._of(child)
         if running is None:
             return
-        self._is_over(running)
+        self._memory.is_over(running)
         answer = None if running.answer is None else running.answer.outcome
         if running.verdict is not None:
             self._end(running, condemned(running.verdict, answer))
@@ -399,8 +368,7 @@ class LocalExecutor:
         child = running.child
         if child is not None:
             stdout, stderr = self._output(running, child)
-            if execution.options.memory_limit is not None and running.group is None:
-                self._children.unwatch(child)
+            self._memory.end(running, child)
             self._children.release(child, spent=running.answer is not None and running.answer.spent)
         limit = execution.options.output_limit
         if limit is not None and isinstance(outcome, Succeeded) and stdout.size + stderr.size > limit:
@@ -412,9 +380,7 @@ class LocalExecutor:
         leftovers, stdout, stderr = remains(running, outcome, stdout, stderr)
         ended = ExecutionEnded(execution.execution, outcome, running.started_ms, _now_ms(), stdout, stderr)
         if leftovers:
-            removal = self._loop.create_task(self._remove(leftovers, ended))
-            self._removals.add(removal)
-            removal.add_done_callback(self._removals.discard)
+            self._spawn(self._remove(leftovers, ended))
         else:
             self._report(ended)
 

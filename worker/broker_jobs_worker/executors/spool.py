@@ -7,6 +7,7 @@ import ctypes
 import fcntl
 import os
 import re
+import shutil
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.data.excerpt import excerpt
@@ -132,7 +133,7 @@ def claim(folder: Path) -> int | None:
 
 
 def clear_leftovers(spool: Path) -> None:
-    """Remove what workers that were killed have left in their folders of a spool; folders of tasks stay for their owners."""
+    """Remove what workers that were killed have left in their folders of a spool, folders of tasks as well."""
     for folder in spool.iterdir():
         fd = None if folder.name.startswith(".") else claim(folder)
         if fd is None:
@@ -141,8 +142,7 @@ def clear_leftovers(spool: Path) -> None:
             for path in folder.iterdir():
                 if _LEFTOVER.fullmatch(path.name):
                     path.unlink()
-            with contextlib.suppress(FileNotFoundError):
-                (folder / "tasks").rmdir()
+            shutil.rmtree(folder / "tasks", ignore_errors=True)
             folder.rmdir()
         os.close(fd)
 
