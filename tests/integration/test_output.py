@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import threading
+import warnings
 from typing import TYPE_CHECKING
 
 import pytest
@@ -110,3 +111,28 @@ def test_a_large_output_is_followed_to_its_last_byte(client: Client) -> None:
     for part in submitted.follow(task):
         size, last = size + len(part), part
     assert (size, last[-10:]) == (MANY * 10, b"%09d\n" % (MANY - 1))
+
+
+def test_what_was_printed_before_a_cancel_or_a_limit_is_kept(client: Client) -> None:
+    job = Job()
+    canceled = job.program(["sh", "-c", "seq 20000; echo now >&2; sleep 100"])
+    limited = job.program(["sh", "-c", "echo begun; sleep 100"], time_limit=0.5)
+    submitted = client.submit(job)
+    for part in submitted.follow(canceled, "stderr"):
+        assert part == b"now\n"
+        submitted.cancel(tasks=[canceled])
+    expected = b"".join(b"%d\n" % number for number in range(1, 20001))
+    assert submitted.stdout(canceled, timeout=PATIENCE) == expected
+    assert submitted.stdout(limited, timeout=PATIENCE) == b"begun\n"
+
+
+def test_a_task_that_prints_more_than_it_may_fails_with_this_cause(client: Client) -> None:
+    job = Job()
+    loud = job.program(["yes"], output_limit="1 MB", retry=Retry(max_attempts=2, backoff=0.1, on=["output limit"]))
+    submitted = client.submit(job)
+    client.wait_for_jobs([submitted], timeout=PATIENCE, raise_on_error=False)
+    error = submitted.errors()[loud.number]
+    assert (error.cause, error.attempt) == ("output limit", 2)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # on a fast machine it has printed more than is kept
+        assert len(submitted.stdout(loud)) > 1_000_000

@@ -81,3 +81,11 @@ def test_the_commands_of_the_readme_run_after_its_first_script(environment: dict
             assert "3210" in done.stdout
         if "cat last" in command:
             assert done.stdout.splitlines() == sorted({str(number) for number in range(1, 11)})
+
+
+def test_the_commands_of_the_page_on_output_run(environment: dict[str, str], folder: Path) -> None:
+    commands = _commands(TOP / "docs" / "output.md")
+    assert len(commands) >= 5
+    for command in commands:
+        done = subprocess.run(command, shell=True, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"

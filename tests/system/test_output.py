@@ -133,3 +133,18 @@ def test_which_tasks_and_how(place: Place) -> None:
     found = json.loads(place.cat(name, "--tasks", "0-1", "--output", "json"))
     assert base64.b64decode(found[0]["base64"]) == b"a\xff\x00b"
     assert (found[1]["task"], found[1]["state"], found[1]["text"], found[1]["lost"]) == (1, "succeeded", "1\n", 0)
+
+
+def speak(number: int) -> None:
+    """Print a little."""
+    print(f"task {number} " + "x" * 500)
+
+
+def test_many_tasks_make_few_files(place: Place) -> None:
+    job = Job()
+    job.map(speak, range(2000))
+    submitted = place.client.submit(job)
+    place.client.wait_for_jobs([submitted], progress=False)
+    assert place.cat(submitted.id).splitlines() == [b"task %d " % number + b"x" * 500 for number in range(2000)]
+    output = [path for folder in place.daemons.folder.glob("**/output") for path in folder.rglob("*") if path.is_file()]
+    assert len(output) < 20, output

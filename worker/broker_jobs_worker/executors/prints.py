@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 LOOK_INTERVAL: Final = 0.25
 """Seconds between two looks at the size of what running tasks have printed."""
 LOOK_SOON: Final = 0.05
-"""The same after one of them has printed `MUCH` since the last look (bytes)."""
+"""The same while one of them has a limit, or has printed `MUCH` since the last look (bytes)."""
 MUCH: Final = 4 * 2**20
 
 
@@ -72,19 +72,20 @@ class Prints:
 
     def _look(self) -> None:
         self._next = None
-        much = False
+        soon = False
         for running in list(self._running.values()):
             if running.child is None:
                 continue
             sizes = running.child.capture.sizes()
             printed = sum(sizes)
-            much |= printed - running.printed > MUCH
+            soon |= printed - running.printed > MUCH
             running.printed = printed
             if max(sizes) > SPOOL_CAP:
                 running.child.capture.trim()
             limit = running.execution.options.output_limit
             if limit is None or running.verdict is not None:
                 continue
+            soon = True
             if printed > limit:
                 self._condemn(running, OutputUp(limit, printed))
             elif running.redirected.stdout is not None or running.redirected.stderr is not None:
@@ -92,7 +93,7 @@ class Prints:
                 self._beside.add(task)
                 task.add_done_callback(self._beside.discard)
         if self._running:
-            self._next = self._loop.call_later(LOOK_SOON if much else LOOK_INTERVAL, self._look)
+            self._next = self._loop.call_later(LOOK_SOON if soon else LOOK_INTERVAL, self._look)
 
     async def _look_at_files(self, running: Running, limit: int) -> None:
         """The same for a task that writes to files of its own."""
