@@ -8,21 +8,29 @@ the nearest ``broker-jobs.toml`` from the current folder upwards, else the one i
     signing_key_file = "jobs.key"      # relative to the file
     value_store = "/shared/values"     # a folder that all hosts see
 
+    [resource_classes.gpu-large]       # what ``resource_class="gpu-large"`` asks for
+    cpus = 8
+    memory = "64 GiB"
+    gpus = 1
+
 Without an address the broker is this user's own: a file in the state folder, ``$BROKER_JOBS_HOME`` or
 ``~/.local/state/broker-jobs``. For a ``sqlite:`` address the state folder is the folder of its file.
 """
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import re
 import tempfile
 import tomllib
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
+from broker_jobs.core.request import ResourceRequest
 from broker_jobs.errors import AddressError, SigningKeyMissing, ValidationError
 from broker_jobs.wire.signing import SigningKey, new_key
 from broker_jobs.wire.topology import Topology
@@ -113,6 +121,48 @@ def resolve(
     if store is None and local:
         store = str(state / "values")
     return Settings(address, namespace, key, state, store, embedded=given is None)
+
+
+def resource_class(name: str, *, environ: Mapping[str, str] | None = None, folder: Path | None = None) -> list[ResourceRequest]:
+    """What a class of the file asks for: variants in order of preference, where it is written as several tables (``[[…]]``).
+
+    Args:
+        name: of the class
+        environ: environment variables (default: those of this process)
+        folder: where the search for the file begins (default: the current folder)
+
+    Raises:
+        ValidationError: there is no file, or no such class in it, or it is wrong
+    """
+    file = _find_file(os.environ if environ is None else environ, folder)
+    if file is None:
+        raise ValidationError(f"there is no {FILE_NAME} that could say what the resource class {name!r} asks for")
+    known = _classes(file, file.stat().st_mtime_ns)
+    if name not in known:
+        there = f"there are {', '.join(sorted(known))}" if known else f"write it as [resource_classes.{name}]"
+        raise ValidationError(f"{file} has no resource class {name!r}; {there}")
+    return known[name]
+
+
+@lru_cache(maxsize=4)
+def _classes(path: Path, version: int) -> dict[str, list[ResourceRequest]]:
+    """The classes of a file; `version` changes when the file does."""
+    del version
+    tables = _parse(path).get("resource_classes", {})
+    if not isinstance(tables, dict):
+        raise ValidationError(f"{path}: resource_classes must hold a table for each class, such as [resource_classes.large]")
+    found = {}
+    for name, given in tables.items():
+        variants = given if isinstance(given, list) else [given]
+        if not variants or not all(isinstance(each, dict) for each in variants):
+            raise ValidationError(f"{path}: the resource class {name!r} must be a table, or a list of tables")
+        try:
+            found[name] = [ResourceRequest(**each) for each in variants]
+        except (TypeError, ValidationError) as error:
+            fields = ", ".join(each.name for each in dataclasses.fields(ResourceRequest))
+            why = error if isinstance(error, ValidationError) else f"its entries are {fields}"
+            raise ValidationError(f"{path}: the resource class {name!r} cannot be read: {why}") from error
+    return found
 
 
 def scheme(url: str) -> str:
@@ -226,20 +276,23 @@ def _find_file(environ: Mapping[str, str], folder: Path | None) -> Path | None:
 
 
 def _read_file(path: Path) -> dict[str, str]:
-    """The entries of the file that are ours; its tables belong to workers and coordinators."""
-    try:
-        entries: dict[str, Any] = tomllib.loads(path.read_text())
-    except OSError as error:
-        raise ValidationError(f"the configuration {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise ValidationError(f"the configuration {path} is not TOML: {error}") from error
-    ours = {name: value for name, value in entries.items() if not isinstance(value, dict)}
+    """The entries of the file that are not in tables: those belong to workers and coordinators."""
+    ours = {name: value for name, value in _parse(path).items() if not isinstance(value, dict)}
     for name, value in ours.items():
         if name not in _TEXTS:
             raise ValidationError(f"{path}: unknown entry {name!r}; there are {', '.join(sorted(_TEXTS))}, and tables")
         if not isinstance(value, str) or not value:
             raise ValidationError(f"{path}: {name} must be a text, not {value!r}")
     return ours
+
+
+def _parse(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text())
+    except OSError as error:
+        raise ValidationError(f"the configuration {path} cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ValidationError(f"the configuration {path} is not TOML: {error}") from error
 
 
 def _beside(file: Path | None, name: str | None) -> str | None:

@@ -26,7 +26,7 @@ from broker_jobs.cli.options import (
     wait_for,
 )
 from broker_jobs.core.request import ResourceRequest
-from broker_jobs.core.spec import Lane, Retry
+from broker_jobs.core.spec import Lane, Pin, Retry
 from broker_jobs.errors import ValidationError
 from broker_jobs.ids import short
 
@@ -45,10 +45,21 @@ def submit(
     output: OutputOption = OutputFormat.table,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the job; by default the program's.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag to find it by; may be given several times.")] = None,
-    cpus: Annotated[str, typer.Option(metavar="NUMBER", help="Processors that it needs, such as 2 or 0.5.")] = "1",
+    cpus: Annotated[
+        str | None,
+        typer.Option(metavar="AMOUNT", help="Processors that it needs: 2, 0.5, all, '4 scatter', '8 compact!'. [default: 1]"),
+    ] = None,
     memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory that it needs, such as '4 GiB'.")] = None,
     resource: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=AMOUNT", help="Another resource that it needs; may be given several times.")
+        list[str] | None,
+        typer.Option(metavar="NAME=AMOUNT", help="Another resource that it needs, such as gpus=1; may be given several times."),
+    ] = None,
+    resource_class: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What it needs, by the name of a class of broker-jobs.toml.")
+    ] = None,
+    pin: Annotated[
+        Pin | None,
+        typer.Option(help="Hold it to the processors that it is given: by its affinity, or by telling OpenMP.", show_default=False),
     ] = None,
     time_limit: Annotated[str | None, typer.Option(metavar="DURATION", help="Wall-clock limit, such as 90 or 1h30m.")] = None,
     grace: Annotated[
@@ -116,7 +127,9 @@ def submit(
         given = standard_input(context) if stdin else None
         common = TaskCommon(
             name=Path(program[0]).name,
-            resources=ResourceRequest(cpus=cpus, memory=memory, resources=dict(_pair(text, "--resource") for text in resource or ())),
+            resources=_request(cpus, memory, resource),
+            resource_class=resource_class,
+            pin=None if pin is None else pin.value,
             time_limit=time_limit,
             grace=grace,
             memory_limit=memory_limit,
@@ -196,6 +209,15 @@ def _printed(submitted: SubmittedJob, *, succeeded: bool) -> None:
         err.print(Text.assemble(("failed", "bold red"), f" ({error.cause}): {error.message}"), soft_wrap=True)
     if not failed:
         err.print(Text.assemble((submitted.state.value, "yellow"), f": {submitted.info().reason}"), soft_wrap=True)
+
+
+def _request(cpus: str | None, memory: str | None, further: list[str] | None) -> ResourceRequest | None:
+    """What was asked for on the command line; None for nothing."""
+    given = dict(_pair(text, "--resource") for text in further or ())
+    given |= {name: value for name, value in (("cpus", cpus), ("memory", memory)) if value is not None}
+    if not given:
+        return None
+    return ResourceRequest(given.pop("cpus", "1"), given.pop("memory", None), given.pop("gpus", "0"), given)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

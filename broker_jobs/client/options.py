@@ -9,17 +9,18 @@ import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
+from broker_jobs.config import resource_class
 from broker_jobs.core import placeholders
 from broker_jobs.core.quantities import milliseconds, size_bytes
 from broker_jobs.core.request import canonical
-from broker_jobs.core.spec import DEFAULT_CRASH_LIMIT, NEVER_START_TWICE, Isolation, Keep, Lane, Retry, TaskOptions
+from broker_jobs.core.spec import DEFAULT_CRASH_LIMIT, NEVER_START_TWICE, Isolation, Keep, Lane, Pin, Retry, TaskOptions
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from broker_jobs.core.quantities import Duration, Size
-    from broker_jobs.core.request import ResourceRequest
+    from broker_jobs.core.request import Request, ResourceRequest
 
 StrPath = str | os.PathLike[str]
 """A path in a text or a path object."""
@@ -72,12 +73,14 @@ class RunOptions(TypedDict, total=False):
         stderr: the same for standard error
         priority: of two ready tasks of a job, the one with the higher number starts first (default 0)
         resources: what it needs of a worker (default: one cpu); a list is variants in order of preference
+        resource_class: the same by the name of a class of ``broker-jobs.toml``, instead of `resources`
         retry: when and how often it is tried again after a failure (default: not)
         time_limit: wall-clock time of its whole process tree: seconds, a timedelta, or a text such as ``"1h30m"``; then it is asked to end
         grace: time between asking it to end, because of a limit or a cancel, and killing it; 0 kills at once (default: 2 seconds)
         memory_limit: memory of its whole process tree: bytes or a text such as ``"4 GiB"``
         output_limit: what it may print to standard output and error together: bytes or a text such as ``"10 MiB"``; of one that prints more
             the end is kept, and it fails (default: it goes on, and of more than 64 MiB a stream the end is kept)
+        pin: ``"taskset"`` holds it to the processors that it was given, ``"omp"`` tells OpenMP to do so (default: it may use any)
         crash_limit: it fails when it has crashed this often: a number, ``"never"`` (start twice) or ``"unlimited"`` (default 5)
     """
 
@@ -87,11 +90,13 @@ class RunOptions(TypedDict, total=False):
     stderr: StrPath | Stdio | None
     priority: int
     resources: ResourceRequest | Sequence[ResourceRequest] | None
+    resource_class: str | None
     retry: Retry | None
     time_limit: Duration | None
     grace: Duration | None
     memory_limit: Size | None
     output_limit: Size | None
+    pin: Literal["taskset", "omp"] | None
     crash_limit: int | Literal["never", "unlimited"]
 
 
@@ -120,7 +125,7 @@ def task_options(given: FunctionOptions, lane: Lane = Lane.normal) -> TaskOption
     time_limit, memory_limit, output_limit = given.get("time_limit"), given.get("memory_limit"), given.get("output_limit")
     stdout, stderr = _stream(given.get("stdout"), "stdout"), _stream(given.get("stderr"), "stderr")
     return TaskOptions(
-        resources=canonical(given.get("resources")),
+        resources=_resources(given),
         lane=lane,
         priority=_priority(given.get("priority", 0)),
         retry=retry,
@@ -138,6 +143,7 @@ def task_options(given: FunctionOptions, lane: Lane = Lane.normal) -> TaskOption
         isolation=_isolation(given.get("isolation", "warm")),
         python=_interpreter(given.get("python")),
         prologue=_prologue(given.get("prologue")),
+        pin=_pin(given.get("pin")),
     )
 
 
@@ -152,6 +158,22 @@ def setup_function(given: object) -> Callable[[], object] | None:
             "setup cannot be a coroutine function: each task has an event loop of its own, so that of a setup would be gone"
         )
     return given
+
+
+def _resources(given: RunOptions) -> Request:
+    wanted, name = given.get("resources"), given.get("resource_class")
+    if name is None:
+        return canonical(wanted)
+    if wanted is not None:
+        raise ValidationError(f"give resources= or resource_class={name!r}, not both")
+    return canonical(resource_class(name))
+
+
+def _pin(given: str | None) -> Pin | None:
+    try:
+        return None if given is None else Pin(given)
+    except ValueError:
+        raise ValidationError(f"pin must be {' or '.join(map(repr, map(str, Pin)))}, not {given!r}") from None
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,16 @@ class Keep(StrEnum):
     """It goes nowhere."""
 
 
+class Pin(StrEnum):
+    """How a task is held to the processors that it was given."""
+
+    taskset = "taskset"
+    """By the affinity of its processes."""
+
+    omp = "omp"
+    """By telling OpenMP (``OMP_PLACES``, ``OMP_PROC_BIND``)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Retry:
     """When and how often a failed task is tried again.
@@ -120,6 +130,7 @@ class TaskOptions:
         stdout: file for standard output instead of the spool; may hold placeholders
         grace: milliseconds between asking it to end and killing it; None is the worker's
         keep_stdout: whether standard output is kept
+        pin: whether it is held to the processors that it was given
         output_limit: bytes, for standard output and error together, in the spool or in files
         isolation: of a function
         python: interpreter of a function: a path of it or of a virtual environment, or a name that is looked up on the worker's host;
@@ -147,3 +158,4 @@ class TaskOptions:
     isolation: Isolation = Isolation.warm
     python: str | None = None
     prologue: str | None = None
+    pin: Pin | None = None

@@ -348,7 +348,9 @@ def test_output_and_changes_tell_what_happened(ground: Ground) -> None:
             task = changes.tasks[0]
             assert (task.started_ms, task.ended_ms, task.kind, task.worker) == (5, 6, "program", "worker-1")
             printed = await client.ask(m.GetOutput(job, 0))
-            assert printed == m.TaskOutput(TaskState.succeeded, m.Output(b"tail", 10, "/spool/1"), m.Output(), "host", 0, 1, "e.1", "worker-1")
+            assert printed == m.TaskOutput(
+                TaskState.succeeded, m.Output(b"tail", 10, "/spool/1"), m.Output(), "host", 0, 1, "e.1", "worker-1"
+            )
             missing = await client.ask(m.GetOutput(job, 7))
             assert isinstance(missing, m.Refused)
             assert missing.kind is m.Refusal.task_not_found

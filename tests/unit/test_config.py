@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs import config
+from broker_jobs.client.options import task_options
+from broker_jobs.core.request import ResourceRequest, canonical
 from broker_jobs.errors import AddressError, SigningKeyMissing, ValidationError
 
 if TYPE_CHECKING:
@@ -151,3 +153,40 @@ def test_paths_and_addresses_of_files_belong_together(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     assert config.sqlite_path(config.sqlite_url(path)) == path
     assert config.sqlite_path("sqlite:///relative.db") == Path("relative.db").absolute()
+
+
+def test_resource_classes_of_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "broker-jobs.toml"
+    file.write_text(
+        '[resource_classes.large]\ncpus = "8 compact!"\nmemory = "64 GiB"\nresources = {fpga = 1}\n'
+        "[[resource_classes.either]]\ngpus = 1\n[[resource_classes.either]]\ncpus = 16\n"
+    )
+    large, either = ResourceRequest("8 compact!", "64 GiB", resources={"fpga": 1}), [ResourceRequest(gpus=1), ResourceRequest(16)]
+    assert config.resource_class("large", environ={}, folder=tmp_path) == [large]
+    assert config.resource_class("either", environ={}, folder=tmp_path) == either
+    monkeypatch.setenv("BROKER_JOBS_CONFIG", str(file))
+    assert task_options({"resource_class": "large"}).resources == large.canonical()
+    assert task_options({"resource_class": "either"}).resources == canonical(either)
+    with pytest.raises(ValidationError, match="resources= or resource_class='large', not both"):
+        task_options({"resource_class": "large", "resources": large})
+    _resolve(tmp_path, {"BROKER_JOBS_CONFIG": str(file)})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (None, "there is no broker-jobs.toml"),
+        ("", r"write it as \[resource_classes.large\]"),
+        ("[resource_classes.small]\ncpus = 1", "there are small"),
+        ("[resource_classes.large]\ncores = 1", "its entries are cpus, memory, gpus"),
+        ("[resource_classes.large]\ncpus = -1", "cpus must be a number"),
+        ("[resource_classes]\nlarge = 3", "must be a table"),
+        ("resource_classes = 3", "a table for each class"),
+        ("[", "is not TOML"),
+    ],
+)
+def test_resource_classes_that_are_wrong(tmp_path: Path, text: str | None, message: str) -> None:
+    if text is not None:
+        (tmp_path / "broker-jobs.toml").write_text(text)
+    with pytest.raises(ValidationError, match=message):
+        config.resource_class("large", environ={"XDG_CONFIG_HOME": str(tmp_path / "none")}, folder=tmp_path)

@@ -96,7 +96,6 @@ def test_a_class_that_is_opened_later_is_consumed(world: World) -> None:
 def test_one_chunk_from_arrival_to_acknowledgement(world: World) -> None:
     [start] = world.arrive(make_chunk(0))
     assert isinstance(start, Start)
-    assert start.execution.env["BROKER_JOBS_JOB"] == JOB
     assert start.execution.env["BROKER_JOBS_CPUS"] == "0"
     ended = Ended(0, 1, "boot-1", DONE, 1_700_000_000_000, 1_700_000_000_005)
     reply = Reply(JOB, "w", "boot", (ended,), ONE)

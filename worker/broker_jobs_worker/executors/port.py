@@ -28,7 +28,7 @@ class Execution:
         function: of a call, else None
         setup: what runs before it, once in each process
         values: for `Call.inputs`, by key
-        env: variables that the daemon adds (allocation, ids), before those of the options
+        env: variables that say what it was allotted; those of the options win
     """
 
     execution: str

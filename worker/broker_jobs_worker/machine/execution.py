@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from broker_jobs.wire.messages import Call
 from broker_jobs_worker.executors.port import Execution
+from broker_jobs_worker.machine.allotment import allotment
 
 if TYPE_CHECKING:
     from broker_jobs.core.resources import Allocation, Resources
@@ -23,28 +24,19 @@ def make_execution(name: str, chunk: Chunk, task: Task, allocation: Allocation, 
         total: what the worker has
     """
     call = task.work if isinstance(task.work, Call) else None
-    env = {
-        "BROKER_JOBS_JOB": chunk.job,
-        "BROKER_JOBS_TASK": str(task.number),
-        "BROKER_JOBS_ATTEMPT": str(task.attempt),
-        "BROKER_JOBS_EXECUTION": name,
-        "BROKER_JOBS_CPUS": ",".join(allocation.labels("cpus")),
-    }
-    if any(resource == "gpus" for resource, _ in total.amounts):
-        # Where the worker gives out graphics processors, a task without any shall see none.
-        env["CUDA_VISIBLE_DEVICES"] = ",".join(allocation.labels("gpus"))
+    options = chunk.options[task.options]
     return Execution(
         execution=name,
         job=chunk.job,
         task=task.number,
         attempt=task.attempt,
         work=task.work,
-        options=chunk.options[task.options],
+        options=options,
         origin=chunk.origin,
         task_name=task.name,
         function=chunk.functions[call.function] if call else None,
         setup=chunk.functions[call.setup] if call and call.setup is not None else None,
         values={key: chunk.values[key] for key in call.inputs} if call else {},
         store=chunk.store,
-        env=env,
+        env=allotment(allocation, total, options.pin),
     )

@@ -20,6 +20,7 @@ from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import Call, Program
 from broker_jobs_worker.processes import become_subreaper
 from broker_jobs_worker.runners import function, inputs, preparation, program
+from broker_jobs_worker.runners.pinning import UnpinnableError, pinned
 from broker_jobs_worker.runners.program import Ending
 from broker_jobs_worker.runners.protocol import (
     PROGRESS_INTERVAL,
@@ -142,13 +143,17 @@ class Child:
             return Ending(Failed(Cause.error, str(error)))
         if self._streams.paths != (None, None):
             self.send(Redirected(*self._streams.paths))
-        match run.work:
-            case Program() as work:
-                return program.execute(run, work, stdout, stderr)
-            case Call() as work:
-                return Ending(self._call(run, work, stdout, stderr))
-            case _:
-                assert_never(run.work)
+        try:
+            with pinned(run) if run.options.pin else contextlib.nullcontext():
+                match run.work:
+                    case Program() as work:
+                        return program.execute(run, work, stdout, stderr)
+                    case Call() as work:
+                        return Ending(self._call(run, work, stdout, stderr))
+                    case _:
+                        assert_never(run.work)
+        except UnpinnableError as error:
+            return Ending(Failed(Cause.error, str(error)))
 
     def _call(self, run: Run, work: Call, stdout: int, stderr: int) -> Outcome:
         self._surroundings.apply(run, stdout, stderr)
