@@ -13,11 +13,12 @@ from broker_jobs.current import current
 
 if TYPE_CHECKING:
     from broker_jobs.client.aio import AsyncClient, AsyncSubmittedJob
-    from broker_jobs.client.authoring import Job, Task, TaskArray, TaskOutput
+    from broker_jobs.client.authoring import Job, Task, TaskArray
     from broker_jobs.client.client import Client
     from broker_jobs.client.cluster import LocalCluster
     from broker_jobs.client.inquiry import JobChanged, TaskChanged
     from broker_jobs.client.options import Stdio
+    from broker_jobs.client.placeholders import TaskOutput
     from broker_jobs.client.results import TaskError
     from broker_jobs.client.submitted import SubmittedJob
     from broker_jobs.core.request import ResourceRequest
@@ -66,7 +67,8 @@ __all__ = [
 
 _MODULES: Final = {
     "client.aio": ("AsyncClient", "AsyncSubmittedJob"),
-    "client.authoring": ("Job", "Task", "TaskArray", "TaskOutput"),
+    "client.authoring": ("Job", "Task", "TaskArray"),
+    "client.placeholders": ("TaskOutput",),
     "client.client": ("Client",),
     "client.cluster": ("LocalCluster",),
     "client.options": ("Stdio",),

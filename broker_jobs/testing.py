@@ -41,6 +41,7 @@ from broker_jobs.core.job import (
     JobMachine,
     JobSealed,
     NewTask,
+    OutsideEnded,
     Queue,
     Recorded,
     RetryDue,
@@ -48,13 +49,18 @@ from broker_jobs.core.job import (
 )
 from broker_jobs.core.outcome import Cause, Failed, Outcome, Succeeded
 from broker_jobs.core.states import TaskState
+from broker_jobs.core.value import Encoding, Inline
 from broker_jobs.current import Surrounding, current
+from broker_jobs.ids import short
+from broker_jobs.wire.codec import pack
+from broker_jobs.wire.inputs import outside_key
 from broker_jobs.wire.messages import (
     Call,
     CancelResult,
     CancelTasks,
     Changes,
     Chunk,
+    CloseJob,
     Cluster,
     EndingWorkers,
     EndWorkers,
@@ -68,14 +74,17 @@ from broker_jobs.wire.messages import (
     JobInfo,
     JobList,
     ListJobs,
+    OpenJob,
     Output,
     Outputs,
+    Outside,
     PauseResult,
     PauseTasks,
     Program,
     ReadOutput,
     Refusal,
     Refused,
+    ReserveTasks,
     ResumeResult,
     ResumeTasks,
     Role,
@@ -86,7 +95,7 @@ from broker_jobs.wire.messages import (
 from broker_jobs.wire.signing import Signer, SigningKey, new_key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Mapping
     from types import ModuleType
 
     from broker_jobs.client.chunking import OpenClasses
@@ -220,19 +229,41 @@ class InMemoryLink:
             for task in chunk.tasks:
                 options = chunk.options[task.options]
                 job.tasks[task.number] = task, chunk
-                added.append(NewTask(task.number, task.deps, task.after, options.retry, options.crash_limit))
+                needs = frozenset(map(str, task.outside))
+                added.append(NewTask(task.number, task.deps, task.after, options.retry, options.crash_limit, outside=needs))
         events: deque[JobEvent] = deque([TasksAdded(tuple(added)), JobSealed(len(added))])
+        events += [
+            OutsideEnded(number, str(other), self._problem(other)) for number, (task, _) in job.tasks.items() for other in task.outside
+        ]
         while events:
             for command in job.machine.handle(events.popleft()):
                 events.extend(self._perform(job_id, job, command))
         job.ended_ms = time.time_ns() // 1_000_000
+
+    def _problem(self, other: Outside) -> str:
+        """Why a task of another job, which has ended, keeps others from starting; empty where it does not."""
+        record = self._jobs[other.job].machine.tasks.get(other.task) if other.job in self._jobs else None
+        if record is None:
+            return f"task {other.task} of job {short(other.job)} is not known"
+        fine = other.after or record.state is TaskState.succeeded
+        return "" if fine else f"task {other.task} of job {short(other.job)} {record.state.value}"
+
+    def _value(self, other: Outside) -> Value:
+        """The result of a task of another job."""
+        outcome = self._jobs[other.job].outcomes.get(other.task)
+        value = outcome.value if isinstance(outcome, Succeeded) else None
+        return value or Inline(Encoding.msgpack, pack(None))
 
     def _perform(self, job_id: str, job: _Job, command: JobCommand) -> Iterator[JobEvent]:
         match command:
             case Queue(task=number, attempt=attempt):
                 task, chunk = job.tasks[number]
                 yield AttemptStarted(number, attempt, str(attempt))
-                inputs = {key: _input(job, chunk, key) for key in (task.work.inputs if isinstance(task.work, Call) else ())}
+                values = {
+                    **chunk.values,
+                    **{outside_key(other.job, other.task): self._value(other) for other in task.outside if other.value},
+                }
+                inputs = {key: _input(job, values, key) for key in (task.work.inputs if isinstance(task.work, Call) else ())}
                 outcome, job.outputs[number] = _execute(job_id, task, chunk, attempt, inputs, self._prepared)
                 yield AttemptEnded(number, attempt, str(attempt), outcome)
             case Delay(task=number, attempt=attempt):
@@ -254,6 +285,8 @@ class InMemoryLink:
                 return Forgotten(sum(self._jobs.pop(name, None) is not None for name in names))
             case GetWorkers():
                 return Cluster(WORKER)
+            case OpenJob() | ReserveTasks() | CloseJob():
+                return Refused(Refusal.invalid, "jobs in memory are never open: use a cluster, such as the fixture broker_jobs_cluster")
             case EndWorkers():
                 return EndingWorkers()
             case GetChanges() | GetOutput() | GetOutputs() | ReadOutput() | CancelTasks() | PauseTasks() | ResumeTasks():
@@ -303,10 +336,10 @@ def _fits(info: JobInfo, wanted: ListJobs) -> bool:
     )
 
 
-def _input(job: _Job, chunk: Chunk, key: str) -> Value:
+def _input(job: _Job, values: Mapping[str, Value], key: str) -> Value:
     """A value of the job, or the result of another task."""
-    if key in chunk.values:
-        return chunk.values[key]
+    if key in values:
+        return values[key]
     outcome = job.outcomes[int(key)]
     if not isinstance(outcome, Succeeded) or outcome.value is None:
         raise LookupError(f"task {key} has no value")

@@ -56,6 +56,46 @@ def info(job: JobArgument, url: UrlOption = None, namespace: NamespaceOption = N
         show.job(found.info(), failed, output)
 
 
+@app.command("open")
+def open_job(
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = OutputFormat.table,
+    name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the job.")] = None,
+    tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag to find it by; may be given several times.")] = None,
+    max_fails: Annotated[
+        int | None, typer.Option(metavar="NUMBER", min=0, help="More failed tasks than this abort the rest.", show_default=False)
+    ] = None,
+) -> None:
+    """Make a job to which tasks are submitted until it is closed.
+
+    Example:  [bold]broker-jobs job open --name scan[/]   then   [bold]broker-jobs submit --job last -- echo one[/]   then
+    [bold]broker-jobs job close last[/]
+    """
+    with exit_codes(), connect(url, namespace) as client:
+        opened = client.open(name, tags=tag or (), max_fails=max_fails)
+        if output is OutputFormat.json:
+            show.write_json({"job": opened.id})
+        elif output is OutputFormat.quiet:
+            out.out(short(opened.id))
+        else:
+            out.print(f"{short(opened.id)}: open; add to it with: broker-jobs submit --job {short(opened.id)} -- program")
+
+
+@app.command("close")
+def close(jobs: JobsArgument, url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table) -> None:
+    """Let open jobs end with the tasks that they have."""
+    with exit_codes(), connect(url, namespace) as client:
+        found = [client.job(text) for text in jobs]
+        for job in found:
+            job.close()
+        if output is OutputFormat.json:
+            show.write_json([job.id for job in found])
+        elif output is OutputFormat.table:
+            for job in found:
+                out.print(f"{short(job.id)}: closed")
+
+
 @app.command("wait")
 def wait(
     jobs: JobsArgument,
@@ -63,11 +103,17 @@ def wait(
     namespace: NamespaceOption = None,
     output: OutputOption = OutputFormat.table,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="When to give up, with exit code 1.", show_default=False)] = None,
+    without_close: Annotated[
+        bool, typer.Option("--without-close", metavar="", help="Of an open job, wait for the tasks that it has, not until it is closed.")
+    ] = False,
 ) -> None:
     """Wait until jobs have ended; exit code 1 if one did not succeed."""
     with exit_codes(), connect(url, namespace) as client:
         found = [client.job(job) for job in jobs]
-        succeeded = wait_for(found, output, timeout=timeout)
+        if without_close:  # every one of them is waited for
+            succeeded = False not in {job.wait_for_tasks(timeout) for job in found}
+        else:
+            succeeded = wait_for(found, output, timeout=timeout)
         show_ended(found, output)
         if not succeeded:
             sys.exit(WORK_FAILED)

@@ -105,7 +105,7 @@ def jobs(infos: Sequence[JobInfo], output: OutputFormat) -> None:
             table.add_row(
                 short(info.job),
                 Text(info.name),
-                state(info.state),
+                state(info.state) + Text(" open" if info.open else "", style="dim"),
                 counts(info.counts),
                 when(info.submitted_ms),
                 duration(info.submitted_ms, info.ended_ms),

@@ -98,6 +98,9 @@ def submit(
         Path | None,
         typer.Option(metavar="FILE", help="A task for each item of a JSON list; it is in BROKER_JOBS_ENTRY, as JSON.", show_default=False),
     ] = None,
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="JOB", help="Add to this open job, instead of a job of its own.", show_default=False)
+    ] = None,
     directives: Annotated[
         Directives, typer.Option(help="Where to look for lines such as '#BJ --cpus 4': auto is in programs that end with .sh.")
     ] = Directives.auto,
@@ -121,7 +124,9 @@ def submit(
     from broker_jobs.client.authoring import TaskCommon
 
     with exit_codes():
-        job = broker_jobs.Job(name=name or Path(program[0]).name, tags=tag or (), lane=lane, max_fails=max_fails)
+        if job is not None and name is not None:
+            raise ValidationError("--name belongs to the job that is open already: leave it out with --job")
+        written = broker_jobs.Job(name=name or Path(program[0]).name, tags=tag or (), lane=lane, max_fails=max_fails)
         entries = array_of(array, each_line, from_json)
         argv = interpreted(program, directives)
         given = standard_input(context) if stdin else None
@@ -142,30 +147,34 @@ def submit(
             stderr=None if stderr is None else broker_jobs.Stdio.parse(stderr),
         )
         if entries is None:
-            job.program(argv, stdin=given, task_dir=task_dir, **common)
+            written.program(argv, stdin=given, task_dir=task_dir, **common)
         else:
-            job.array(argv, entries.ids, entries=entries.entries, stdin=given, task_dir=task_dir, **common)
-        launch(job, url, namespace, output, wait=wait, progress=progress, single=entries is None)
+            written.array(argv, entries.ids, entries=entries.entries, stdin=given, task_dir=task_dir, **common)
+        launch(written, url, namespace, output, to=job, wait=wait, progress=progress, single=entries is None and job is None)
 
 
-def launch(job: Job, url: str | None, namespace: str | None, output: OutputFormat, *, wait: bool, progress: bool, single: bool) -> None:
-    """Submit a job, and wait for it where that is wanted.
+def launch(
+    job: Job, url: str | None, namespace: str | None, output: OutputFormat, *, to: str | None, wait: bool, progress: bool, single: bool
+) -> None:
+    """Submit a job, and wait for it where that is wanted; of an open job, for the tasks that it has.
 
     Args:
+        to: the open job that its tasks are added to
         single: it is one program, whose output is shown as if it had run here
     """
     from broker_jobs.config import shown
 
     with connect(url, namespace) as client:
-        submitted = client.submit(job)
+        submitted = client.submit(job, to=to)
         waits = wait or progress
         if output is OutputFormat.table:
             follow = "" if waits else f"; follow it with: broker-jobs job wait {short(submitted.id)}{f' --url {shown(url)}' if url else ''}"
-            err.print(Text(f"submitted {short(submitted.id)} {job.name}{follow}"), soft_wrap=True)
+            what = f"{job.name}{follow}" if to is None else f"+ {len(job)} tasks"
+            err.print(Text(f"submitted {short(submitted.id)} {what}"), soft_wrap=True)
         if not waits:
             _told(submitted, output)
             return
-        succeeded = wait_for([submitted], output, bar=progress)
+        succeeded = wait_for([submitted], output, bar=progress) if to is None else submitted.wait_for_tasks()
         if not single:
             show_ended([submitted], output)
         elif output is OutputFormat.json:

@@ -17,6 +17,9 @@ def submit_file(
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     output: OutputOption = OutputFormat.table,
+    job: Annotated[
+        str | None, typer.Option("--job", metavar="JOB", help="Add to this open job, instead of a job of its own.", show_default=False)
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", metavar="", help="Wait for its end, exit with 1 if it failed.")] = False,
     progress: Annotated[bool, typer.Option("--progress", metavar="", help="As --wait, with a progress bar in any case.")] = False,
 ) -> None:
@@ -26,4 +29,5 @@ def submit_file(
     crash_limit, deps, after, request. An example is in docs/guide.md, "Job files".
     """
     with exit_codes():
-        launch(read_job(file), url, namespace, output, wait=wait, progress=progress, single=False)
+        written = read_job(file, attached=job is not None)
+        launch(written, url, namespace, output, to=job, wait=wait, progress=progress, single=False)

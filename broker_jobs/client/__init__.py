@@ -7,10 +7,11 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from broker_jobs.client.aio import AsyncClient, AsyncSubmittedJob
-    from broker_jobs.client.authoring import Job, Task, TaskArray, TaskOutput
+    from broker_jobs.client.authoring import Job, Task, TaskArray
     from broker_jobs.client.client import Client
     from broker_jobs.client.cluster import LocalCluster
     from broker_jobs.client.inquiry import JobChanged, TaskChanged
+    from broker_jobs.client.placeholders import TaskOutput
     from broker_jobs.client.results import TaskError
     from broker_jobs.client.submitted import SubmittedJob
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack
 from broker_jobs.client import inquiry
 from broker_jobs.client.client import Client
 from broker_jobs.client.mapping import Rows
+from broker_jobs.client.placeholders import EarlierTask
 from broker_jobs.client.results import value_of
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.errors import ClientClosed
 from broker_jobs.ids import new_job_id, short
+from broker_jobs.wire.messages import CloseJob, JobInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -32,7 +34,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.quantities import Duration
     from broker_jobs.core.states import JobState
     from broker_jobs.errors import BrokerJobsError
-    from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, JobInfo, TaskInfo
+    from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, TaskInfo
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
@@ -117,10 +119,20 @@ class AsyncClient:
 
     # --- jobs ---
 
-    async def submit(self, job: Job, *, idempotency_key: str | None = None, timeout: float = 30.0) -> AsyncSubmittedJob:
-        """Submit a job; returns when nothing of it can be lost any more. It is pickled in another thread."""
+    async def open(
+        self, name: str | None = None, *, tags: Iterable[str] = (), max_fails: int | None = None, idempotency_key: str | None = None
+    ) -> AsyncSubmittedJob:
+        """Make a job without tasks that stays open, as `Client.open`."""
         client = await self._sync()
-        return AsyncSubmittedJob(await asyncio.to_thread(client.submit, job, idempotency_key=idempotency_key, timeout=timeout))
+        found = await asyncio.to_thread(client.open, name, tags=tags, max_fails=max_fails, idempotency_key=idempotency_key)
+        return AsyncSubmittedJob(found)
+
+    async def submit(
+        self, job: Job, *, to: AsyncSubmittedJob | str | None = None, idempotency_key: str | None = None, timeout: float = 30.0
+    ) -> AsyncSubmittedJob:
+        """Submit a job, as `Client.submit`; it is pickled in another thread."""
+        client, target = await self._sync(), to.submitted if isinstance(to, AsyncSubmittedJob) else to
+        return AsyncSubmittedJob(await asyncio.to_thread(client.submit, job, to=target, idempotency_key=idempotency_key, timeout=timeout))
 
     async def wait_for_jobs(
         self, jobs: Iterable[AsyncSubmittedJob] | AsyncSubmittedJob, *, timeout: float | None = None, raise_on_error: bool = True
@@ -214,6 +226,18 @@ class AsyncSubmittedJob:
     async def number(self, task: TaskRef) -> int:
         """The number of a task, as `SubmittedJob.number`."""
         return await self._ask(lambda core, job: inquiry.number_of(core, job, task))
+
+    async def task(self, task: TaskRef) -> EarlierTask:
+        """A task of this job for tasks of later jobs, as `SubmittedJob.task`."""
+        return EarlierTask(self.id, await self.number(task))
+
+    async def close(self) -> None:
+        """Let an open job end with the tasks that it has, as `SubmittedJob.close`."""
+        await self._ask(lambda core, job: core.ask(CloseJob(job.id), JobInfo))
+
+    async def wait_for_tasks(self, timeout: float | None = None) -> bool:
+        """Wait until every task that was submitted so far has ended, as `SubmittedJob.wait_for_tasks`."""
+        return await self._ask(lambda core, job: inquiry.idle(core, job, timeout))
 
     async def wait(self, timeout: float | None = None) -> None:
         """Wait for its end. `TimeoutError` after `timeout` seconds."""

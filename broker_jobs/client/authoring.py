@@ -23,9 +23,10 @@ from broker_jobs.client.options import (
     task_options,
     warn_of_shared_files,
 )
+from broker_jobs.client.placeholders import ArrayOutput, EarlierTask, JobValue, Placeholder, TaskOutput
 from broker_jobs.core.placeholders import ARRAY_ID
 from broker_jobs.errors import TaskNotFound, ValidationError
-from broker_jobs.wire.messages import Program
+from broker_jobs.wire.messages import Outside, Program
 
 if TYPE_CHECKING:
     from broker_jobs.core.spec import TaskOptions
@@ -33,8 +34,8 @@ if TYPE_CHECKING:
 ENTRY: Final = "BROKER_JOBS_ENTRY"
 """Variable with the entry of a task of an array."""
 
-Deps = Union["Task", Iterable["Deps"]]
-"""Tasks to wait for: a task, a task array, or lists of them, one in another too."""
+Deps = Union["Task", EarlierTask, Iterable["Deps"]]
+"""Tasks to wait for: a task, a task array, or lists of them, one in another too; tasks of jobs that were submitted earlier as well."""
 
 
 class TaskCommon(RunOptions, total=False):
@@ -106,6 +107,7 @@ class Entry:
     options: TaskOptions
     deps: tuple[int, ...]
     after: tuple[int, ...]
+    outside: tuple[Outside, ...] = ()
 
     @property
     def ids(self) -> Sequence[int] | None:
@@ -195,69 +197,6 @@ class TaskArray(Sequence[Task]):
         return Task(self.job, number, self._entry.label(number))
 
 
-class Placeholder:
-    """Stands for a value that is not there yet; only as an argument of a task."""
-
-    __slots__ = ()
-
-    def __reduce__(self) -> str:
-        # Places are written before pickle asks for this, so it was met somewhere else.
-        raise ValidationError(f"{self!r} can only be an argument of a task of the same job, or be inside one")
-
-
-class TaskOutput(Placeholder):
-    """The future result of a task, or a part of it: ``task.output["key"][0]``."""
-
-    __slots__ = ("path", "task")
-
-    # Without it, Python would ask for [0], [1], … without end.
-    __iter__ = None
-
-    def __init__(self, task: Task, path: tuple[object, ...] = ()) -> None:
-        self.task = task
-        self.path = path
-
-    def __getitem__(self, key: object) -> TaskOutput:
-        return TaskOutput(self.task, (*self.path, key))
-
-    def __repr__(self) -> str:
-        return f"<output of task {self.task.number} {self.task.name!r}{''.join(f'[{key!r}]' for key in self.path)}>"
-
-
-class ArrayOutput(Placeholder):
-    """The future list of the results of a task array."""
-
-    __slots__ = ("array",)
-
-    def __init__(self, array: TaskArray) -> None:
-        self.array = array
-
-    def __len__(self) -> int:
-        return len(self.array)
-
-    def __getitem__(self, index: int) -> TaskOutput:
-        return self.array[index].output
-
-    def __iter__(self) -> Iterator[TaskOutput]:
-        return (task.output for task in self.array)
-
-    def __repr__(self) -> str:
-        return f"<outputs of {self.array!r}>"
-
-
-class JobValue(Placeholder):
-    """A large argument that is sent once for many tasks."""
-
-    __slots__ = ("job", "value")
-
-    def __init__(self, job: Job, value: object) -> None:
-        self.job = job
-        self.value = value
-
-    def __repr__(self) -> str:
-        return f"<job value of type {type(self.value).__name__}>"
-
-
 class Job:
     """A graph of tasks, to be submitted with `Client.submit`.
 
@@ -268,6 +207,9 @@ class Job:
         cwd: folder of its tasks, unless they have one of their own
         env: environment variables of its tasks, to which they may add
         lane: ``"high"``, ``"normal"`` or ``"low"``: workers prefer the higher
+
+    Attributes:
+        submissions: where it was submitted: id of each job, and the number there of its first task
 
     Raises:
         ValidationError: one of these is wrong
@@ -297,6 +239,7 @@ class Job:
         self.env = dict(environment(env))
         self.lane = lane_named(lane)
         self.entries: list[Entry] = []
+        self.submissions: dict[str, int] = {}
         self._tasks = 0
 
     def __len__(self) -> int:
@@ -433,47 +376,57 @@ class Job:
         """`ValidationError` where this stands for something that tasks of this job cannot be given."""
         match value:
             case TaskOutput():
-                self._own(value.task, "argument")
-                self._check_result(value.task.number, value.task.name)
+                self.elsewhere(value.task, "an argument")
+                if isinstance(value.task, Task):
+                    value.task.job.check_result(value.task.number, value.task.name)
             case ArrayOutput():
-                self._own(value.array, "argument")
+                self.elsewhere(value.array, "an argument")
                 if len(value.array):
-                    self._check_result(value.array.numbers[0], value.array.name)
+                    value.array.job.check_result(value.array.numbers[0], value.array.name)
             case JobValue() if value.job is not self:
                 raise ValidationError(f"{value!r} belongs to {value.job!r}: make it again with the value() of this job")
             case _:
                 pass
 
-    def _check_result(self, number: int, name: str) -> None:
+    def check_result(self, number: int, name: str) -> None:
+        """`ValidationError` where a task has no result that could be an argument."""
         if isinstance(self.entry(number).work, Program | ArrayWork):
             raise ValidationError(
                 f"task {number} {name!r} is a program: its result is its exit code, so its output cannot be "
                 "an argument. Let it write a file, name that file as an argument, and use deps=[…]"
             )
 
-    def _own(self, task: Task | TaskArray, role: str) -> None:
-        if task.job is not self:
-            raise ValidationError(
-                f"{task!r} belongs to {task.job!r} and cannot be {'a dependency' if role == 'deps' else 'an argument'} in {self!r}: "
-                "put both tasks into one job, or wait for the first job and pass on its result"
-            )
+    def elsewhere(self, task: Task | TaskArray | EarlierTask, role: str) -> tuple[str, int] | None:
+        """The job that was submitted with this task, and what its numbers begin with there; None for a task of this job.
 
-    def _numbers(self, deps: object, what: str) -> Iterator[int]:
-        """The numbers of tasks in nested lists."""
+        Raises:
+            ValidationError: its job was not submitted
+        """
+        if isinstance(task, EarlierTask):
+            return task.job, 0
+        if task.job is self:
+            return None
+        if not task.job.submissions:
+            raise ValidationError(
+                f"{task!r} belongs to {task.job!r}, which was not submitted, and cannot be {role} in {self!r}: "
+                "put both tasks into one job, or submit the other job first"
+            )
+        return next(reversed(task.job.submissions.items()))
+
+    def _needs(self, deps: object, what: str) -> Iterator[int | EarlierTask]:
+        """Tasks in nested lists: numbers of this job's, and those of other jobs."""
         match deps:
-            case Task():
-                self._own(deps, "deps")
-                yield deps.number
-            case TaskArray():
-                self._own(deps, "deps")
-                yield from deps.numbers
+            case Task() | EarlierTask() | TaskArray():
+                numbers = deps.numbers if isinstance(deps, TaskArray) else (deps.number,)
+                place = self.elsewhere(deps, "a dependency")
+                yield from numbers if place is None else (EarlierTask(place[0], place[1] + number) for number in numbers)
             case TaskOutput() | ArrayOutput():
                 raise ValidationError(f"{what} takes tasks, not their outputs: {deps!r}")
             case str() | bytes():
                 raise ValidationError(f"{what} takes tasks, not {deps!r}")
             case Iterable():
                 for dep in deps:
-                    yield from self._numbers(dep, what)
+                    yield from self._needs(dep, what)
             case _:
                 raise ValidationError(f"{what} takes tasks, task arrays and lists of them, not {deps!r}")
 
@@ -487,11 +440,12 @@ class Job:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
         options = task_options(cast("FunctionCommon", common), self.lane)  # a program has none of the keys of functions
         options = replace(options, cwd=options.cwd or self.cwd, env=tuple({**self.env, **dict(options.env)}.items()))
-        deps = tuple(dict.fromkeys(self._numbers(common.get("deps", ()), "deps")))
-        after = tuple(dict.fromkeys(self._numbers(common.get("after", ()), "after")))
+        deps = tuple(dict.fromkeys(self._needs(common.get("deps", ()), "deps")))
+        after = tuple(dict.fromkeys(self._needs(common.get("after", ()), "after")))
+        outside = (*_outside(deps, after=False), *_outside(after, after=True))
         if count > 1:
             warn_of_shared_files(options)
-        entry = Entry(self._tasks, count, given or name, work, options, deps, after)
+        entry = Entry(self._tasks, count, given or name, work, options, _numbers(deps), _numbers(after), outside)
         self._tasks += count
         if count:
             self.entries.append(entry)
@@ -514,6 +468,14 @@ def _program(argv: Iterable[Argument], stdin: object, task_dir: object) -> tuple
     data = stdin.encode(errors="surrogateescape") if isinstance(stdin, str) else stdin
     name = os.fsdecode(os.path.basename(encoded[0]))  # noqa: PTH119 (bytes)
     return Program(encoded, data, bool(task_dir)), name
+
+
+def _numbers(needs: Iterable[int | EarlierTask]) -> tuple[int, ...]:
+    return tuple(need for need in needs if isinstance(need, int))
+
+
+def _outside(needs: Iterable[int | EarlierTask], *, after: bool) -> tuple[Outside, ...]:
+    return tuple(Outside(need.job, need.number, after) for need in needs if isinstance(need, EarlierTask))
 
 
 def _callable(fn: object) -> Callable[..., object]:

@@ -76,6 +76,7 @@ class Chunker:
         most: tasks of a chunk for a class queue (see `share`)
         store: folder of the value store
         ordered: its tasks differ in priority: the coordinator sends them out, the most urgent first
+        whole: they are the whole job; else they are added to one that is open, which has a header, and is not sealed by them
     """
 
     def __init__(
@@ -87,12 +88,14 @@ class Chunker:
         most: int = MOST_READY,
         store: str | None = None,
         ordered: bool = False,
+        whole: bool = True,
     ) -> None:
         self._job = job
         self._header = header
         self._open = frozenset() if ordered else is_open
         self._most = most
         self._store = store
+        self._whole = whole
         self._group: _Group | None = None
         self._tasks = self._chunks = self._direct = 0
 
@@ -101,7 +104,7 @@ class Chunker:
         placement, task = encoded.placement, encoded.task
         options = placement.options
         eligible = (
-            not (task.deps or task.after or options.crash_limit == NEVER_START_TWICE)
+            not (task.deps or task.after or task.outside or options.crash_limit == NEVER_START_TWICE)
             and (
                 placement.resource_class,
                 options.lane,
@@ -125,7 +128,7 @@ class Chunker:
 
     def close(self) -> Chunk | None:
         """The last chunk, which seals the job; None where there was no task."""
-        return self._finish(Seal(self._tasks, self._chunks + 1)) if self._group else None
+        return self._finish(Seal(self._tasks, self._chunks + 1) if self._whole else None) if self._group else None
 
     def _finish(self, seal: Seal | None) -> Chunk:
         group = self._group
@@ -147,7 +150,7 @@ class Chunker:
             values=group.values,
             store=self._store,
             direct=group.direct,
-            header=None if number else self._header,
+            header=self._header if self._whole and not number else None,
             seal=seal,
         )
 

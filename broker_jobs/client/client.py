@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, 
 from broker_jobs import config
 from broker_jobs.client import inquiry
 from broker_jobs.client.advice import advise
-from broker_jobs.client.authoring import Task
-from broker_jobs.client.calls import Caller
+from broker_jobs.client.authoring import Job, Task
+from broker_jobs.client.calls import Caller, header_of
 from broker_jobs.client.executor import CallExecutor
 from broker_jobs.client.link import BrokerLink
 from broker_jobs.client.mapping import MappedResults
@@ -24,13 +24,25 @@ from broker_jobs.client.submitted import SubmittedJob
 from broker_jobs.core.states import JobState
 from broker_jobs.errors import FailedJobsError, JobNotFound, ValidationError
 from broker_jobs.ids import new_job_id
-from broker_jobs.wire.messages import Cluster, EndingWorkers, EndWorkers, ForgetJobs, Forgotten, GetWorkers, JobList, ListJobs
+from broker_jobs.wire.messages import (
+    Cluster,
+    EndingWorkers,
+    EndWorkers,
+    ForgetJobs,
+    Forgotten,
+    GetWorkers,
+    JobInfo,
+    JobList,
+    ListJobs,
+    OpenJob,
+    Reserved,
+    ReserveTasks,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Sequence
     from types import ModuleType
 
-    from broker_jobs.client.authoring import Job
     from broker_jobs.client.core import Core
     from broker_jobs.client.encoding import Placement
     from broker_jobs.client.followed import Followed
@@ -159,11 +171,41 @@ class Client:
 
     # --- jobs ---
 
-    def submit(self, job: Job, *, idempotency_key: str | None = None, timeout: float = 30.0) -> SubmittedJob:
+    def open(
+        self, name: str | None = None, *, tags: Iterable[str] = (), max_fails: int | None = None, idempotency_key: str | None = None
+    ) -> SubmittedJob:
+        """Make a job without tasks that stays open: `submit` adds to it, from any process, until somebody closes it.
+
+        It does not end before it is closed (`SubmittedJob.close`), canceled, or given up because of `max_fails`.
+
+        Args:
+            name: what to call it
+            tags: texts to find it by
+            max_fails: more failed tasks than this abort the rest, and end it
+            idempotency_key: with the same key it is the same job
+
+        Raises:
+            ValidationError: one of these is wrong
+            CoordinatorUnavailable: nobody can make it now
+        """
+        self.settings.required_key()
+        spec = Job(name, tags=tags, max_fails=max_fails)
+        known = self._find_key(idempotency_key) if idempotency_key else None
+        if known:
+            return self._submitted(known.job)
+        link = self.runtime.connect().link
+        header = header_of(link.client, spec.name, tags=spec.tags, max_fails=spec.max_fails, idempotency_key=idempotency_key)
+        question = OpenJob(new_job_id(), header, self.settings.value_store)
+        return self._submitted(self.runtime.run(lambda core: core.ask(question, JobInfo)).job)
+
+    def submit(
+        self, job: Job, *, to: SubmittedJob | str | None = None, idempotency_key: str | None = None, timeout: float = 30.0
+    ) -> SubmittedJob:
         """Submit a job; returns when nothing of it can be lost any more.
 
         Args:
             job: as it is now; what is added to it later is not part of it
+            to: a job that is open, or its id: the tasks are added to it, and numbered behind those that it has
             idempotency_key: of several submissions with the same key, one counts; one that was cut off is gone on with
             timeout: seconds in which the broker must confirm
 
@@ -172,12 +214,14 @@ class Client:
             SigningKeyMissing: there is no key. Nothing was sent
             BrokerBlocked, BrokerUnavailable: the broker takes no messages now. Nothing was sent
             SubmitUnknown: the broker did not confirm all of it in time
-            CoordinatorUnavailable: with an idempotency key only: nobody can say whether the key was used
+            CoordinatorUnavailable: with an idempotency key or an open job only: nobody can say whether the key was used, or give numbers
         """
         self.settings.required_key()
+        if to is not None:
+            return self._add_to(self.job(to) if isinstance(to, str) else self._submitted(to.id), job, idempotency_key, timeout)
         known = self._find_key(idempotency_key) if idempotency_key else None
         if known and not known.incomplete:
-            self._ids[job] = known.job
+            self._note(job, known.job, 0)
             return self._submitted(known.job)
         submission = Submission(job, known.job if known else new_job_id(), self.settings.value_store, self._by_value)
         wanted = [(placement.resource_class, placement.options.lane) for placement in submission.placements]
@@ -187,7 +231,7 @@ class Client:
             followed = self.runtime.run(lambda core: core.submit(submission.id, layout, spool, timeout))
         finally:
             spool.close()
-        self._ids[job] = submission.id
+        self._note(job, submission.id, 0)
         self._advise(lambda _core: lambda: followed.stuck, submission.placements)
         return SubmittedJob(self, followed)
 
@@ -344,6 +388,27 @@ class Client:
                 self._advise(lambda core: lambda: core.calls_are_stuck, [caller.placement])
             self._caller = caller
         return caller
+
+    def _add_to(self, target: SubmittedJob, job: Job, idempotency_key: str | None, timeout: float) -> SubmittedJob:
+        """Add the tasks of a job to one that is open."""
+        submission = Submission(job, target.id, self.settings.value_store, self._by_value)
+        link = self.runtime.connect().link
+        draft = submission.draft(link.client)
+        try:
+            # The numbers last of all: what was numbered and does not come is missed.
+            question = ReserveTasks(target.id, idempotency_key or new_job_id(), len(job))
+            first = self.runtime.run(lambda core: core.ask(question, Reserved)).first
+            self.runtime.run(lambda core: core.link.send(target.id, draft.frames(link, first), timeout))
+        finally:
+            draft.close()
+        self._note(job, target.id, first)
+        return target
+
+    def _note(self, job: Job, job_id: str, first: int) -> None:
+        """Remember where a job was submitted."""
+        self._ids[job] = job_id
+        job.submissions.pop(job_id, None)
+        job.submissions[job_id] = first
 
     def _advise(self, stuck: Callable[[Core], Callable[[], bool]], placements: Iterable[Placement]) -> None:
         """Look in the background whether somebody could do this."""

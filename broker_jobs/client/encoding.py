@@ -10,19 +10,23 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
-from broker_jobs.client.authoring import ArrayOutput, ArrayWork, CallWork, Job, JobValue, MapWork, Placeholder, TaskOutput
+from broker_jobs.client.authoring import ArrayWork, CallWork, Job, MapWork
+from broker_jobs.client.placeholders import ArrayOutput, JobValue, Placeholder, TaskOutput
 from broker_jobs.core.graph import check_acyclic
 from broker_jobs.core.resource_class import class_name, rounded
 from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Value
 from broker_jobs.errors import UnpicklableError, ValidationError, ValueTooLarge
 from broker_jobs.wire import payload
-from broker_jobs.wire.messages import Call, Function, Program, Task
+from broker_jobs.wire.inputs import outside_key
+from broker_jobs.wire.messages import Call, Function, Outside, Program, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from types import ModuleType
 
+    from broker_jobs.client import authoring
     from broker_jobs.client.authoring import Entry
+    from broker_jobs.client.placeholders import EarlierTask
     from broker_jobs.core.spec import TaskOptions
     from broker_jobs.data.store import ValueStore
 
@@ -205,7 +209,8 @@ class Encoder:
         value = self._value(pair, f"the arguments of {_label(entry, number)}")
         deps = tuple(dict.fromkeys((*entry.deps, *places.deps))) if places.deps else entry.deps
         call = callee.call(value, tuple(places.inputs))
-        task = Task(number, call, name=entry.label(number), deps=deps, after=entry.after)
+        outside = tuple(dict.fromkeys((*entry.outside, *places.outside))) if places.outside else entry.outside
+        task = Task(number, call, name=entry.label(number), deps=deps, after=entry.after, outside=outside)
         size = _OVERHEAD + _inline_size(value) + sum(map(len, places.inputs)) + _links(task)
         return Encoded(task, placement, size, callee, tuple(places.values.items()))
 
@@ -233,7 +238,7 @@ class Encoder:
 class _Places:
     """The places in the arguments of one task, and so what it depends on."""
 
-    __slots__ = ("_index", "_job", "_job_value", "deps", "inputs", "problem", "values")
+    __slots__ = ("_index", "_job", "_job_value", "deps", "inputs", "outside", "problem", "values")
 
     def __init__(self, job: Job, job_value: Callable[[JobValue], tuple[str, Value]]) -> None:
         self._job = job
@@ -241,6 +246,7 @@ class _Places:
         self._index: dict[str, int] = {}
         self.inputs: list[str] = []
         self.deps: list[int] = []
+        self.outside: list[Outside] = []
         self.values: dict[str, Value] = {}
         self.problem: ValidationError | None = None
 
@@ -258,11 +264,15 @@ class _Places:
     def _place(self, value: Placeholder) -> payload.Place | None:
         match value:
             case TaskOutput(task=task, path=path):
-                return payload.Place(self._input(str(task.number), task.number), None, path)
+                return payload.Place(self._result(task, task.number), None, path)
             case ArrayOutput(array=array):
                 first = len(self.inputs)
-                self.inputs += map(str, array.numbers)
-                self.deps += array.numbers
+                if self._job.elsewhere(array, "an argument") is None:
+                    self.inputs += map(str, array.numbers)
+                    self.deps += array.numbers
+                else:
+                    for number in array.numbers:
+                        self.inputs.append(self._elsewhere(array, number))
                 return payload.Place(first, len(array))
             case JobValue():
                 key, encoded = self._job_value(value)
@@ -270,6 +280,17 @@ class _Places:
                 return payload.Place(self._input(key, None))
             case _:
                 return None
+
+    def _result(self, task: authoring.Task | EarlierTask, number: int) -> int:
+        if self._job.elsewhere(task, "an argument") is None:
+            return self._input(str(number), number)
+        return self._input(self._elsewhere(task, number), None)
+
+    def _elsewhere(self, task: authoring.Task | authoring.TaskArray | EarlierTask, number: int) -> str:
+        """The key of the result of a task of another job, which becomes a need."""
+        job, first = self._job.elsewhere(task, "an argument") or ("", 0)
+        self.outside.append(Outside(job, first + number, value=True))
+        return outside_key(job, first + number)
 
     def _input(self, key: str, dep: int | None) -> int:
         known = self._index.get(key)
@@ -288,7 +309,7 @@ def _program(entry: Entry, number: int, placement: Placement, program: Program) 
             f"{_label(entry, number)}: its arguments and standard input take {_mebibytes(size)}, and at most "
             f"{_mebibytes(INLINE_LIMIT_WITHOUT_STORE)} can be sent: let the program read a file"
         )
-    task = Task(number, program, name=entry.label(number), deps=entry.deps, after=entry.after)
+    task = Task(number, program, name=entry.label(number), deps=entry.deps, after=entry.after, outside=entry.outside)
     return Encoded(task, placement, size + _links(task))
 
 
@@ -308,7 +329,7 @@ def _label(entry: Entry, number: int) -> str:
 
 def _links(task: Task) -> int:
     """Bytes of name and dependencies, roughly."""
-    return len(task.name) + 4 * (len(task.deps) + len(task.after))
+    return len(task.name) + 4 * (len(task.deps) + len(task.after)) + 50 * len(task.outside)
 
 
 def _inline_size(value: Value) -> int:

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, TypeVar
 from broker_jobs.client.authoring import Task
 from broker_jobs.client.jobview import only
 from broker_jobs.client.output import parts, whole
+from broker_jobs.client.placeholders import EarlierTask
 from broker_jobs.client.results import MOST_SHOWN, summary, task_error
 from broker_jobs.core.outcome import Failed
-from broker_jobs.core.states import JOB_ENDED, JobState, TaskState
+from broker_jobs.core.states import ENDED, JOB_ENDED, JobState, TaskState
 from broker_jobs.errors import ValidationError
 from broker_jobs.ids import short
 
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 
 _Result = TypeVar("_Result")
 
-TaskRef = Task | int | str
+TaskRef = Task | EarlierTask | int | str
 """A task: the object, its number, or its name where only one has it."""
 
 
@@ -95,6 +96,19 @@ async def endings(core: Core, job: Followed, timeout: float | None) -> list[Endi
 async def ended(core: Core, job: Followed, timeout: float | None) -> None:
     """Wait for the end of a job."""
     await within(timeout, core.ended(job), f"job {short(job.id)} has not ended")
+
+
+async def idle(core: Core, job: Followed, timeout: float | None) -> bool:
+    """Wait until every task that was submitted so far has ended; whether all succeeded."""
+
+    async def wait() -> bool:
+        async for changes in core.changes(job):
+            counts, info = changes.info.counts, changes.info
+            if not info.incomplete and sum(counts.get(state.value, 0) for state in ENDED) == info.total:
+                return counts.get(TaskState.succeeded.value, 0) == info.total
+        return job.view.state is JobState.succeeded
+
+    return await within(timeout, wait(), f"the tasks of job {short(job.id)} have not ended")
 
 
 async def output(core: Core, job: Followed, task: TaskRef, timeout: float | None, *, stderr: bool = False) -> Whole:
@@ -177,6 +191,8 @@ async def number_of(core: Core, job: Followed, task: TaskRef) -> int:
     """The number of a task."""
     match task:
         case Task():
+            return task.number + task.job.submissions.get(job.id, 0)
+        case EarlierTask():
             return task.number
         case bool():
             raise ValidationError(f"a task is named by its number, its name or the task itself, not {task!r}")

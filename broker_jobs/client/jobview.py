@@ -173,7 +173,7 @@ class JobView:
         """The number of tasks, where it is known."""
         if self.layout:
             return self.layout.total
-        return self.info.total if self.info else None
+        return self.info.total if self.info and not self.info.open else None
 
     @property
     def progress(self) -> Mapping[str, int]:

@@ -14,6 +14,9 @@ from broker_jobs.client.link import Frame
 from broker_jobs.core.resource_class import MAX_CLASSES
 from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import TooManyClasses, ValidationError
+from broker_jobs.wire.codec import decode, encode
+from broker_jobs.wire.inputs import shifted
+from broker_jobs.wire.messages import Chunk
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -49,6 +52,32 @@ class Spool:
         self.file.close()
 
 
+@dataclass(slots=True)
+class Draft:
+    """Chunks that wait for their numbers; in a temporary file where they are many."""
+
+    sizes: list[int] = field(default_factory=list)
+    file: tempfile.SpooledTemporaryFile[bytes] = field(default_factory=lambda: tempfile.SpooledTemporaryFile(_IN_MEMORY))  # noqa: SIM115 (`close` does)
+
+    def add(self, chunk: Chunk) -> None:
+        """Keep a chunk."""
+        body = encode(chunk)
+        self.sizes.append(len(body))
+        self.file.write(body)
+
+    def frames(self, link: Link, first: int) -> Iterator[Frame]:
+        """The chunks with numbers that begin at `first`, signed."""
+        self.file.seek(0)
+        for size in self.sizes:
+            chunk = decode(self.file.read(size))
+            if isinstance(chunk, Chunk):
+                yield link.seal(shifted(chunk, first))
+
+    def close(self) -> None:
+        """Drop them."""
+        self.file.close()
+
+
 class Submission:
     """One job on its way.
 
@@ -67,6 +96,25 @@ class Submission:
         self.placements: tuple[Placement, ...] = tuple({self._encoder.place(entry.options) for entry in job.entries})
         if len({placement.resource_class for placement in self.placements}) > MAX_CLASSES:
             raise TooManyClasses(f"{job!r} has more than {MAX_CLASSES} distinct resource requests: round them to fewer values")
+
+    def draft(self, submitter: str) -> Draft:
+        """All chunks for a job that is open, with numbers that begin at 0.
+
+        Raises:
+            ValidationError: something of it cannot be sent, or belongs to the open job; nothing was
+        """
+        job = self.job
+        if job.tags or job.max_fails is not None:
+            raise ValidationError("tags and max_fails belong to the job that is open already: leave them out here")
+        chunker = Chunker(self.id, header_of(submitter, job.name), frozenset(), store=self._store, whole=False)
+        draft = Draft()
+        try:
+            for chunk in cut(chunker, self._encoder.tasks(job)):
+                draft.add(chunk)
+        except BaseException:
+            draft.close()
+            raise
+        return draft
 
     def encode(self, link: Link, is_open: OpenClasses, idempotency_key: str | None) -> tuple[Spool, Layout]:
         """All chunks, signed.

@@ -5,9 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from broker_jobs.client import inquiry
+from broker_jobs.client.placeholders import EarlierTask
 from broker_jobs.client.results import value_of
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.ids import short
+from broker_jobs.wire.messages import CloseJob, JobInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterator, Sequence
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.jobview import JobView
     from broker_jobs.client.results import TaskError
     from broker_jobs.core.states import JobState
-    from broker_jobs.wire.messages import CancelResult, JobInfo, TaskInfo
+    from broker_jobs.wire.messages import CancelResult, TaskInfo
 
 _Result = TypeVar("_Result")
 
@@ -78,6 +80,35 @@ class SubmittedJob:
             ValidationError: several have it
         """
         return self._ask(lambda core, job: inquiry.number_of(core, job, task))
+
+    def task(self, task: TaskRef) -> EarlierTask:
+        """A task of this job for tasks of later jobs: to wait for (`deps=`, `after=`), or, with ``.output``, as an argument.
+
+        Raises:
+            TaskNotFound: the job has none of this name
+        """
+        return EarlierTask(self.id, self.number(task))
+
+    @property
+    def open(self) -> bool:
+        """Whether more tasks may be submitted to it; asks the ledger."""
+        return self.info().open
+
+    def close(self) -> None:
+        """Let an open job end with the tasks that it has; again does nothing.
+
+        Raises:
+            ValidationError: the job was not opened
+        """
+        self._ask(lambda core, job: core.ask(CloseJob(job.id), JobInfo))
+
+    def wait_for_tasks(self, timeout: float | None = None) -> bool:
+        """Wait until every task that was submitted so far has ended, also where the job is open; whether all succeeded.
+
+        Raises:
+            TimeoutError: they have not, after `timeout` seconds
+        """
+        return self._ask(lambda core, job: inquiry.idle(core, job, timeout))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end; whether it succeeded. `TimeoutError` after `timeout` seconds."""

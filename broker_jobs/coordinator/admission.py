@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.errors import DecodeError, SecurityError
+from broker_jobs.wire.inputs import is_task
 from broker_jobs.wire.messages import (
     Call,
     Chunk,
@@ -18,10 +19,12 @@ from broker_jobs.wire.messages import (
     Goodbye,
     Heartbeat,
     Hello,
+    OpenJob,
     Program,
     Progress,
     Reply,
     Request,
+    ReserveTasks,
     Returned,
     Role,
     Started,
@@ -33,7 +36,7 @@ from broker_jobs.wire.messages import (
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from broker_jobs.wire.messages import ReplyItem
+    from broker_jobs.wire.messages import JobHeader, Question, ReplyItem
     from broker_jobs.wire.signing import Opened
     from broker_jobs.wire.topology import Topology
 
@@ -41,6 +44,8 @@ LedgerMessage = Chunk | Reply | Hello | Heartbeat | Goodbye | Token | Request
 
 MOST_ATTEMPTS: Final = 2**31 - 1
 LATEST_MS: Final = 2**53
+MOST_TASKS: Final = 2**27
+"""So many a submission to an open job may bring: numbers end at `MOST_ATTEMPTS`."""
 
 _JOB: Final = re.compile(r"[0-9a-f]{32}")
 _NAME: Final = re.compile(r"[A-Za-z0-9_:@+-]{1,120}")
@@ -79,6 +84,7 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
             _require(opened, Role.submitter)
             _at(exchange, topology.tasks)
             _name(message.reply_to)
+            _check_wish(message.question)
         case Reply():
             _require(opened, Role.worker)
             _at(exchange, topology.replies)
@@ -105,11 +111,6 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
         case _:
             raise SecurityError(f"a {message.tag} does not belong into the ledger")
     return message
-
-
-def is_task(key: str) -> bool:
-    """Whether an input is the result of a task, by its number, not a value of the job (64 hexadecimal digits)."""
-    return len(key) <= len(str(MOST_ATTEMPTS)) and key.isascii() and key.isdigit()
 
 
 def _require(opened: Opened, *roles: Role) -> None:
@@ -153,10 +154,7 @@ def _check_submitted(chunk: Chunk) -> None:
     if not _CHUNK.fullmatch(chunk.chunk):
         raise DecodeError(f"{chunk.chunk[:100]!r} is no number of a chunk")
     if chunk.header is not None:
-        _numbers((chunk.header.submitted_ms,), "a time", LATEST_MS)
-        if chunk.header.max_fails is not None:
-            _numbers((chunk.header.max_fails,), "max_fails")
-        _name(chunk.header.submitter)
+        _check_header(chunk.header)
     if chunk.seal is not None:
         _numbers((chunk.seal.tasks, chunk.seal.chunks), "a seal")
     for options in chunk.options:
@@ -170,9 +168,33 @@ def _check_submitted(chunk: Chunk) -> None:
         _check_task(chunk, task)
 
 
+def _check_header(header: JobHeader) -> None:
+    _numbers((header.submitted_ms,), "a time", LATEST_MS)
+    if header.max_fails is not None:
+        _numbers((header.max_fails,), "max_fails")
+    _name(header.submitter)
+
+
+def _check_wish(question: Question) -> None:
+    """What changes a job, and is no chunk."""
+    match question:
+        case OpenJob(job=job, header=header):
+            _job(job)
+            _check_header(header)
+        case ReserveTasks(tasks=tasks):
+            _numbers((tasks,), "a number of tasks", MOST_TASKS)
+        case _:
+            pass
+
+
 def _check_task(chunk: Chunk, task: Task) -> None:
     _numbers(task.deps, "a dependency")
     _numbers(task.after, "a predecessor")
+    for other in task.outside:
+        _job(other.job)
+        _numbers((other.task,), "a dependency in another job")
+        if other.job == chunk.job:
+            raise DecodeError(f"task {task.number} waits for another job, which is its own")
     if task.number in task.deps or task.number in task.after:
         raise DecodeError(f"task {task.number} waits for itself")
     if not 0 <= task.options < len(chunk.options):

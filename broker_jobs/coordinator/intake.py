@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from broker_jobs.coordinator.live import LiveJob, Shared, TaskFacts
 from broker_jobs.coordinator.release import FUNCTION, VALUE
-from broker_jobs.coordinator.store import JobFacts, NewTaskRow, OptionsRow
+from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, OptionsRow
 from broker_jobs.coordinator.store.parts import clean, dump_value
 from broker_jobs.core.job import AttemptEnded, AttemptReturned, JobMachine, JobSealed, JobVoided, NewTask, Return, TasksAdded
 from broker_jobs.core.outcome import Cause, Failed
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.jobs import Jobs
     from broker_jobs.coordinator.store import LedgerStore
     from broker_jobs.core.spec import TaskOptions
-    from broker_jobs.wire.messages import Chunk, JobHeader, Task
+    from broker_jobs.wire.messages import Chunk, JobHeader, OpenJob, Task
     from broker_jobs.wire.topology import Topology
 
 
@@ -66,6 +66,20 @@ class Intake:
         for ready in job.stalled:
             job.make_ready(ready.number, ready.attempt)
         job.stalled.clear()
+        return job
+
+    def open(self, batch: Batch, wish: OpenJob) -> LiveJob | str:
+        """Make a job without tasks; or the id of the one that has its idempotency key already."""
+        facts = JobFacts(
+            self._next_key, wish.job, wish.header.origin, wish.header.submitter, batch.now_ms, batch.now_ms, store=wish.store, reserved=0
+        )
+        job = LiveJob(facts, JobMachine(), fresh=True)
+        owner = self._header(job, wish.header)
+        if owner is not None:
+            return owner
+        self._next_key += 1
+        self._jobs.add(job)
+        self._jobs.changed[wish.job] = job
         return job
 
     def returned(self, batch: Batch, chunk: Chunk) -> None:
@@ -118,17 +132,22 @@ class Intake:
             job.tasks[task.number] = TaskFacts(index, len(spec), ready_ms=batch.now_ms)
             deps, after = ",".join(map(str, task.deps)), ",".join(map(str, task.after))
             job.new[task.number] = NewTaskRow(clean(task.name), task.work.tag, index, deps, after, len(spec))
-            new.append(NewTask(task.number, task.deps, task.after, options.retry, options.crash_limit, direct=chunk.direct))
+            outside = [LinkRow(key, task.number, other.job, other.task, other.after, other.value) for other in task.outside]
+            needs = frozenset(link.need for link in outside)
+            new.append(NewTask(task.number, task.deps, task.after, options.retry, options.crash_limit, direct=chunk.direct, outside=needs))
+            for link in {link.need: link for link in sorted(outside)}.values():
+                self._jobs.links.add(job, link)
         batch.writes.blobs.extend((key, FUNCTION + name, encode_part(function)) for name, function in chunk.functions.items())
         batch.writes.blobs.extend((key, VALUE + name, dump_value(value)) for name, value in chunk.values.items())
         return tuple(new)
 
     def _options(self, batch: Batch, job: LiveJob, options: TaskOptions, chunk: Chunk) -> int:
         """The index of these options in the job."""
-        index = job.index(options)
+        origin = None if chunk.origin == job.facts.origin else chunk.origin
+        index = job.index(options, origin)
         if index is None:
-            index = job.share(Shared(options, chunk.resource_class, self._topology.class_name(chunk.resource_class, chunk.lane)))
-            batch.writes.options.append(OptionsRow(job.facts.key, index, options, chunk.resource_class))
+            index = job.share(Shared(options, chunk.resource_class, self._topology.class_name(chunk.resource_class, chunk.lane), origin))
+            batch.writes.options.append(OptionsRow(job.facts.key, index, options, chunk.resource_class, origin))
         return index
 
     def _fly(self, batch: Batch, job: LiveJob, chunk: Chunk, new: tuple[NewTask, ...]) -> None:

@@ -10,6 +10,7 @@ import heapq
 from collections import deque
 from typing import TYPE_CHECKING, Final, assert_never
 
+from broker_jobs.coordinator.links import Links
 from broker_jobs.coordinator.live import LiveJob, Shared
 from broker_jobs.coordinator.queries import job_info
 from broker_jobs.coordinator.release import build
@@ -28,6 +29,7 @@ from broker_jobs.core.job import (
     Finished,
     Queue,
     Recorded,
+    Reservations,
     RetryDue,
     Return,
     Revoke,
@@ -74,6 +76,7 @@ class Jobs:
         live: by id
         standing: what was revoked while a message of it may stand in a class queue
         changed: jobs that the present batch has changed, by id
+        links: what tasks wait for in other jobs
     """
 
     def __init__(self, store: LedgerStore, mailer: Mailer, classes: Classes, workers: Workers, topology: Topology) -> None:
@@ -90,6 +93,7 @@ class Jobs:
         self._fleet = 0
         self._due: list[tuple[int, str, int, int]] = []
         self._forgotten: dict[str, None] = {}
+        self.links = Links(self, store)
 
     # --- jobs come and go ---
 
@@ -98,6 +102,7 @@ class Jobs:
         for facts in self._store.look.live_jobs():
             job = self.restore(facts, now)
             self.live[facts.id] = job
+            self.links.load(job)
             if job.window.open():
                 self._hungry.add(facts.id)
             for number, task in job.tasks.items():
@@ -108,9 +113,14 @@ class Jobs:
         """A job from its rows."""
         options = self._store.look.options(facts.key)
         shared = [
-            Shared(row.options, row.resource_class, self._topology.class_name(row.resource_class, row.options.lane)) for row in options
+            Shared(row.options, row.resource_class, self._topology.class_name(row.resource_class, row.options.lane), row.origin)
+            for row in options
         ]
-        return LiveJob.restore(facts, shared, self._store.look.chunk_names(facts.key), self._store.look.tasks(facts.key, options), now)
+        look = self._store.look
+        job = LiveJob.restore(facts, shared, look.chunk_names(facts.key), look.tasks(facts.key, options), now, links=look.links(facts.key))
+        if facts.reserved is not None:
+            job.reservations = Reservations((row.key, row.first, row.tasks) for row in look.reservations(facts.key))
+        return job
 
     def add(self, job: LiveJob) -> None:
         """A job that was not there before."""
@@ -176,6 +186,8 @@ class Jobs:
                         revoked += out
                         if command.after is TaskState.queued:
                             events.extend(self._queue_all(batch, job, command.tasks))
+                        elif command.after in ENDED:
+                            self.links.all_ended(job.facts.id)
                     case Changed(number):
                         self._changed(batch, job, number, ended)
                     case Recorded(number, outcome):
@@ -185,6 +197,7 @@ class Jobs:
                         batch.effects.counted.duplicates.append(self.class_of(job, command.task))
                     case Finished():
                         job.facts.ended_ms = batch.now_ms
+                        self.links.all_ended(job.facts.id)
                     case _:
                         assert_never(command)
         if len(revoked) >= _WHOLE_JOB_FROM and job.machine.closed and _nothing_goes_on(job):
@@ -292,6 +305,7 @@ class Jobs:
             job.land(number, busy)
             job.taken.discard(number)
         if record.ended:
+            self.links.ended(job.facts.id, number)
             task.due_ms = None
             if task.ended_ms is None:
                 task.ended_ms = batch.now_ms
@@ -307,6 +321,7 @@ class Jobs:
 
     def finish(self, batch: Batch) -> set[str]:
         """Release what is due, build the chunks that have room, and write the rows of what changed: these jobs."""
+        self.links.settle(batch)
         self._release_due(batch)
         for job_id, job in self.changed.items():
             if job.window.open():
@@ -322,7 +337,7 @@ class Jobs:
         for job in changed:
             self._write(batch, job)
         self.changed.clear()
-        batch.effects.more = bool(self._hungry)
+        batch.effects.more = bool(self._hungry) or self.links.unsettled
         if batch.effects.revocations:
             self._mailer.revoke(batch, batch.effects.revocations)
         return {job.facts.id for job in changed}

@@ -82,7 +82,9 @@ class Ledger:
         self.jobs = Jobs(store, self._mailer, self._classes, self.workers, topology)
         self._intake = Intake(self.jobs, store, self._classes, topology, store.look.next_job_key())
         self._replies = Replies(self.jobs, store, self._mailer, self.workers)
-        self._requests = Requests(self.jobs, store, self._mailer, self.workers, self._classes, name=config.name, version=version)
+        self._requests = Requests(
+            self.jobs, store, self._mailer, self.workers, self._classes, intake=self._intake, name=config.name, version=version
+        )
         self._patience = 0.0
         self._next_round = 0.0
         self._batch = Batch(0.0, 0)
@@ -221,7 +223,7 @@ class Ledger:
         """Void what will never be whole, forget what is old, close classes that nobody uses."""
         batch, config = self._batch, self._config
         for job in list(self.jobs.live.values()):
-            if not job.machine.complete and job.facts.heard_ms + config.incomplete_after * 1000 <= batch.now_ms:
+            if not job.whole and job.facts.heard_ms + config.incomplete_after * 1000 <= batch.now_ms:
                 self.jobs.apply(batch, job, JobVoided("its submitter vanished before the job was whole"))
         old = self._store.look.ended_before(batch.now_ms - round(config.retain_ephemeral * 1000), ephemeral=True, limit=MOST_FORGOTTEN)
         if config.retain is not None:

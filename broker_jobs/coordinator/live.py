@@ -6,11 +6,11 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from broker_jobs.coordinator.reconcile import Published
-from broker_jobs.coordinator.store import JobFacts, NewTaskRow, TaskRow
+from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, TaskRow
 from broker_jobs.coordinator.store.parts import clean
 from broker_jobs.coordinator.urgency import Pace
 from broker_jobs.coordinator.window import Group, Ready, Window
-from broker_jobs.core.job import JobMachine
+from broker_jobs.core.job import JobMachine, Reservations
 from broker_jobs.core.states import TaskState
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.core.job import TaskRecord
     from broker_jobs.core.spec import TaskOptions
+    from broker_jobs.wire.messages import Origin
 
 
 @dataclass(slots=True)
@@ -51,11 +52,13 @@ class Shared:
 
     Attributes:
         queue: name of the class queue
+        origin: where their functions come from; None is where the job's come from
     """
 
     options: TaskOptions
     resource_class: str
     queue: str
+    origin: Origin | None = None
 
 
 @dataclass(slots=True)
@@ -69,6 +72,7 @@ class LiveJob:
         stalled: ready tasks that need a value which has not come yet
         taken: tasks that a worker keeps although their chunk was acknowledged
         fresh: the job has no row yet
+        reservations: numbers that submissions got, where the job was opened
         ordered: its tasks differ in priority, so that `urgency` says which go out
     """
 
@@ -85,7 +89,8 @@ class LiveJob:
     fresh: bool = False
     ordered: bool = False
     pace: Pace = field(default_factory=Pace)
-    _indices: dict[TaskOptions, int] = field(default_factory=dict)
+    reservations: Reservations = field(default_factory=Reservations)
+    _indices: dict[tuple[TaskOptions, Origin | None], int] = field(default_factory=dict)
 
     @classmethod
     def restore(
@@ -95,8 +100,13 @@ class LiveJob:
         chunks: set[str],
         tasks: Iterable[tuple[TaskRecord, NewTaskRow, TaskRow]],
         now: float,
+        *,
+        links: Iterable[LinkRow] = (),
     ) -> Self:
         """The job as its rows tell it."""
+        outside: dict[int, set[str]] = {}
+        for link in links:
+            outside.setdefault(link.number, set()).add(link.need)
         records: list[TaskRecord] = []
         kept: dict[int, TaskFacts] = {}
         flights: dict[str, list[int]] = {}
@@ -106,6 +116,7 @@ class LiveJob:
             records.append(record)
             if record.ended:
                 continue
+            record.outside = frozenset(outside.get(record.number, ()))
             kept[record.number] = TaskFacts(
                 new.options, new.size, row.chunk, row.worker, row.boot, row.due_ms, row.started_ms, row.ended_ms
             )
@@ -132,13 +143,18 @@ class LiveJob:
             job.make_ready(record.number, record.attempt)
         return job
 
-    def index(self, options: TaskOptions) -> int | None:
+    @property
+    def whole(self) -> bool:
+        """Whether every task has come that is known to come."""
+        return self.machine.complete or (self.facts.open and len(self.machine.tasks) >= self.reservations.total)
+
+    def index(self, options: TaskOptions, origin: Origin | None) -> int | None:
         """The index of these options in `shared`."""
-        return self._indices.get(options)
+        return self._indices.get((options, origin))
 
     def share(self, shared: Shared) -> int:
         """Add options; their index."""
-        self._indices[shared.options] = len(self.shared)
+        self._indices[shared.options, shared.origin] = len(self.shared)
         self.shared.append(shared)
         self.ordered = self.ordered or shared.options.priority != self.shared[0].options.priority
         return len(self.shared) - 1

@@ -72,6 +72,7 @@ def _known(look: Lookups, job_id: str | None, otherwise: str) -> JobFacts | Refu
 def job_info(facts: JobFacts, notes: tuple[str, ...] = ()) -> JobInfo:
     """A job at a glance."""
     known = sum(facts.counts.values())
+    total = facts.total if facts.total is not None else facts.reserved
     return JobInfo(
         job=facts.id,
         name=facts.name,
@@ -79,15 +80,16 @@ def job_info(facts: JobFacts, notes: tuple[str, ...] = ()) -> JobInfo:
         version=facts.version,
         submitted_ms=facts.submitted_ms,
         counts={state.value: count for state, count in facts.counts.items() if count},
-        total=facts.total,
+        total=total,
         tags=facts.tags,
         user=facts.user,
         ended_ms=facts.ended_ms,
         started_ms=facts.started_ms,
         reason=facts.void_reason or facts.cancel_reason or (facts.pause_reason if active(facts) else "") or "",
-        incomplete=facts.total is None or known < facts.total,
+        incomplete=total is None or known < total,
         ephemeral=facts.ephemeral,
         notes=notes,
+        open=facts.open,
     )
 
 
@@ -95,7 +97,11 @@ def notes(job: LiveJob, workers: list[Worker]) -> tuple[str, ...]:
     """What a person should know of a job that has not ended: why it waits."""
     facts, counts = job.facts, job.machine.counts
     found: list[str] = []
-    if facts.total is None:
+    if facts.open:
+        found.append(f"open: more tasks may be submitted; to close it: broker-jobs job close {short(facts.id)}")
+        if not job.whole:
+            found.append(f"incomplete: {len(job.machine.tasks)} of {facts.reserved} submitted tasks have come")
+    elif facts.total is None:
         found.append(f"incomplete: its submitter has not sent all of it yet ({len(job.machine.tasks)} tasks have come)")
     elif not job.machine.complete:
         found.append(f"incomplete: {len(job.machine.tasks)} of {facts.total} tasks have come")

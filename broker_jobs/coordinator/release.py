@@ -10,13 +10,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.coordinator.admission import is_task
 from broker_jobs.coordinator.store.parts import load_outcome, load_value
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.value import CHUNK_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Encoding, Inline, Value
 from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import ValueStoreError, ValueTooLarge
 from broker_jobs.wire.codec import decode_part, pack
+from broker_jobs.wire.inputs import is_task
 from broker_jobs.wire.messages import Call, Chunk, Function, Task
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def build(look: Lookups, job: LiveJob, draft: Draft, name: str) -> Built:
         size += cost
         packed |= more
         called |= needed
-        sent.append(replace(task, attempt=ready.attempt, options=0))
+        sent.append(replace(task, attempt=ready.attempt, options=0, outside=()))
         built.tasks.append(ready)
     if sent:
         shared = job.shared[draft.group.options]
@@ -108,7 +108,7 @@ def build(look: Lookups, job: LiveJob, draft: Draft, name: str) -> Built:
             submitter=facts.submitter,
             tasks=tuple(sent),
             options=(shared.options,),
-            origin=facts.origin,
+            origin=shared.origin or facts.origin,
             functions=called,
             values=packed,
             store=facts.store,

@@ -7,10 +7,12 @@ from typing import TYPE_CHECKING, Final, assert_never
 from broker_jobs.coordinator import queries
 from broker_jobs.coordinator.choice import choose
 from broker_jobs.coordinator.control import Control
+from broker_jobs.coordinator.openings import Openings
 from broker_jobs.coordinator.polls import LONGEST_MS, Poll, Polls
 from broker_jobs.coordinator.workers import ABSENT
 from broker_jobs.wire.messages import (
     CancelTasks,
+    CloseJob,
     Cluster,
     EndingWorkers,
     EndWorkers,
@@ -22,10 +24,12 @@ from broker_jobs.wire.messages import (
     GetWorkers,
     Held,
     ListJobs,
+    OpenJob,
     OutputAsked,
     PauseTasks,
     ReadOutput,
     Refused,
+    ReserveTasks,
     ResumeTasks,
     WorkerInfo,
 )
@@ -35,6 +39,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.coordinator.classes import Classes
     from broker_jobs.coordinator.effects import Batch
+    from broker_jobs.coordinator.intake import Intake
     from broker_jobs.coordinator.jobs import Jobs
     from broker_jobs.coordinator.mailer import Mailer
     from broker_jobs.coordinator.store import JobFacts, LedgerStore
@@ -57,7 +62,7 @@ class Requests:
     """
 
     def __init__(
-        self, jobs: Jobs, store: LedgerStore, mailer: Mailer, workers: Workers, classes: Classes, *, name: str, version: str
+        self, jobs: Jobs, store: LedgerStore, mailer: Mailer, workers: Workers, classes: Classes, *, intake: Intake, name: str, version: str
     ) -> None:
         self.polls = Polls()
         self.wanted: list[WorkerCommand] = []
@@ -66,6 +71,7 @@ class Requests:
         self._mailer = mailer
         self._workers = workers
         self._classes = classes
+        self._openings = Openings(jobs, store, intake)
         self._name = name
         self._version = version
         self._control = Control(jobs, store)
@@ -84,6 +90,12 @@ class Requests:
                 self._answer(batch, request, self._control.forget(batch, wish))
             case EndWorkers() as wish:
                 self._answer(batch, request, self._end_workers(wish))
+            case OpenJob() as wish:
+                self._answer(batch, request, self._openings.open(batch, wish))
+            case ReserveTasks() as wish:
+                self._answer(batch, request, self._openings.reserve(batch, wish))
+            case CloseJob() as wish:
+                self._answer(batch, request, self._openings.close(batch, wish))
             case _:
                 if request.deadline_ms + LATE_MS > batch.now_ms:
                     self._asked.append(request)
@@ -133,7 +145,7 @@ class Requests:
                 return facts if isinstance(facts, Refused) else self._read(batch, request, facts, question)
             case GetWorkers() as question:
                 return self._cluster(question, batch.now_ms)
-            case CancelTasks() | PauseTasks() | ResumeTasks() | ForgetJobs() | EndWorkers():
+            case CancelTasks() | PauseTasks() | ResumeTasks() | ForgetJobs() | EndWorkers() | OpenJob() | ReserveTasks() | CloseJob():
                 return None
             case _:
                 assert_never(request.question)

@@ -69,7 +69,7 @@ class Call:
         function: hash of the function, a key of `Chunk.functions`
         args: the pair (positional, keyword) arguments; holds places for `inputs`
         inputs: keys of values that belong into the places, by position: the number of a task in decimal for its result,
-            else the sha256 in hex of a value that came with the job
+            else 64 hexadecimal digits: the sha256 of a value that came with the job, or the name of the result of another job's task
         setup: hash of the function that runs once in each process before it, a key of `Chunk.functions` too
     """
 
@@ -99,6 +99,22 @@ class Function:
 
 
 @dataclass(frozen=True, slots=True)
+class Outside:
+    """A task of another job, for which a task waits.
+
+    Attributes:
+        after: any end will do, not success alone
+        value: its result is an argument
+    """
+
+    tag: ClassVar[str] = "outside"
+    job: str
+    task: int
+    after: bool = False
+    value: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class Task:
     """One task of a chunk.
 
@@ -106,6 +122,7 @@ class Task:
         options: index into `Chunk.options`
         deps: tasks whose success it waits for, those of its inputs included
         after: tasks whose end it waits for
+        outside: tasks of other jobs that it waits for
     """
 
     tag: ClassVar[str] = "task"
@@ -116,6 +133,7 @@ class Task:
     attempt: int = 1
     deps: tuple[int, ...] = ()
     after: tuple[int, ...] = ()
+    outside: tuple[Outside, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -613,6 +631,39 @@ class ForgetJobs:
 
 
 @dataclass(frozen=True, slots=True)
+class OpenJob:
+    """Make a job without tasks, to which tasks may be submitted until it is closed. Answer: `JobInfo`.
+
+    Attributes:
+        job: its id, chosen by the client: twice is once
+        store: folder of the value store
+    """
+
+    tag: ClassVar[str] = "open job"
+    job: str
+    header: JobHeader
+    store: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReserveTasks:
+    """Numbers for the tasks of a submission to an open job; the same key gets the same ones. Answer: `Reserved`."""
+
+    tag: ClassVar[str] = "reserve"
+    job: str
+    key: str
+    tasks: int
+
+
+@dataclass(frozen=True, slots=True)
+class CloseJob:
+    """No more tasks will be submitted to an open job. Answer: `JobInfo`."""
+
+    tag: ClassVar[str] = "close job"
+    job: str
+
+
+@dataclass(frozen=True, slots=True)
 class GetWorkers:
     """The workers, classes and coordinators that are known. Answer: `Cluster`.
 
@@ -647,7 +698,10 @@ class EndWorkers:
 
 
 Question = (
-    FindJob
+    OpenJob
+    | ReserveTasks
+    | CloseJob
+    | FindJob
     | ListJobs
     | GetChanges
     | GetOutput
@@ -685,7 +739,9 @@ class JobInfo:
     Attributes:
         counts: tasks by state; those of sealed jobs that are still on their way are not among them
         version: grows with every change
+        total: tasks in all; of an open job, those that were submitted so far
         notes: what a person should know, such as why it waits
+        open: more tasks may be submitted to it
     """
 
     tag: ClassVar[str] = "job info"
@@ -704,6 +760,16 @@ class JobInfo:
     incomplete: bool = False
     ephemeral: bool = False
     notes: tuple[str, ...] = ()
+    open: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reserved:
+    """Task numbers from `first` on belong to a submission; so do the names of chunks from that number on."""
+
+    tag: ClassVar[str] = "reserved"
+    job: str
+    first: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -929,6 +995,7 @@ class Refused:
 
 Answer = (
     JobInfo
+    | Reserved
     | JobList
     | Changes
     | TaskOutput

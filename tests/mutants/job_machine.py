@@ -407,4 +407,18 @@ MUTANTS: Final = (
         "            case RetryIn() if record.state is TaskState.paused:\n                yield from self._hold(record, failed.message)\n",
         "",
     ),
+    (
+        "give a submission to an open job other numbers when it asks again",
+        "broker_jobs/core/job/reservations.py",
+        "        if known is None:\n",
+        "        if known is None or len(known) > 2:\n",
+        "tests/property/test_reservations.py",
+    ),
+    (
+        "give two submissions to an open job the same numbers after a restart",
+        "broker_jobs/core/job/reservations.py",
+        "        self.total = max((numbers.stop for numbers in self._given.values()), default=0)\n",
+        "        self.total = max((numbers.start for numbers in self._given.values()), default=0)\n",
+        "tests/property/test_reservations.py",
+    ),
 )

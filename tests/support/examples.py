@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from broker_jobs.core.job import Return
@@ -35,6 +36,7 @@ OPTIONS: Final = TaskOptions(
     "err.txt",
 )
 PROGRAM: Final = m.Task(0, m.Program((b"sort", b"\xff"), b"input", task_dir=True), name="sort", deps=(), after=(1,))
+ADDED: Final = m.Task(7, m.Program((b"sort",), env=(("ID", "7"),)), outside=(m.Outside("0" * 32, 3, after=True),))
 CALL: Final = m.Task(1, m.Call("f" * 64, VALUE, ("0", "ab" * 32)), 0, "train", 2, (0,), ())
 CHUNK: Final = m.Chunk(
     JOB,
@@ -81,6 +83,9 @@ REVOCATION: Final = m.Revocation(JOB, 1, 2, "canceled")
 WORKER: Final = m.WorkerInfo("worker-1", "host", 42, "ready", HAS, HAS, 5, "0.1.0", 3)
 
 QUESTIONS: Final[dict[str, m.Question]] = {
+    "open-job": m.OpenJob(JOB, m.JobHeader("train", "client-1", 1, CHUNK.origin), "/values"),
+    "reserve": m.ReserveTasks(JOB, "key", 3),
+    "close-job": m.CloseJob(JOB),
     "find-job": m.FindJob("last"),
     "list-jobs": m.ListJobs(JobState.failed, ("a",), "train*", 5, ephemeral=True),
     "get-changes": m.GetChanges(JOB, 3, 1000, 10, values=True, tasks=(1, 2)),
@@ -96,6 +101,7 @@ QUESTIONS: Final[dict[str, m.Question]] = {
 }
 ANSWERS: Final[dict[str, m.Answer]] = {
     "job-info": INFO,
+    "reserved": m.Reserved(JOB, 7),
     "job-list": m.JobList((INFO,), more=True),
     "changes": m.Changes(INFO, 7, (TASK,), more=True),
     "task-output": m.TaskOutput(TaskState.failed, OUTPUT, OUTPUT, "host"),
@@ -111,6 +117,7 @@ ANSWERS: Final[dict[str, m.Answer]] = {
 }
 EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "chunk": (CHUNK, m.Role.submitter),
+    "chunk-added": (replace(CHUNK, chunk="7", tasks=(ADDED,), header=None, seal=None), m.Role.submitter),
     "reply": (REPLY, m.Role.worker),
     "hello": (m.Hello("worker-1", "boot-1", "host", 42, "0.1.0", HAS, HAS, (HELD,), draining=True), m.Role.worker),
     "heartbeat": (m.Heartbeat("worker-1", "boot-1", HAS, (HELD,), draining=True), m.Role.worker),

@@ -87,3 +87,20 @@ def test_the_job_file_of_the_guide_runs(own: Daemons) -> None:
     assert _parsed(done)[0]["counts"] == {"succeeded": 2}
     assert (own.folder / "sorted.txt").read_text(encoding="utf-8").split() == ["9", "8", "7", "6", "5", "4", "3", "2", "10", "1"]
     assert own.run("submit-file", "absent.toml").returncode == 2
+
+
+def test_an_open_job_is_added_to_by_many_commands(own: Daemons) -> None:
+    opened = own.run("job", "open", "--name", "scan", "--tag", "a=1", "--output", "quiet").stdout.strip()
+    assert own.run("submit", "--job", opened, "--array", "1-3", "--wait", "--", "true").returncode == 0
+    (own.folder / "more.toml").write_text('[[task]]\ncommand = ["echo", "more"]\n', encoding="utf-8")
+    assert "+ 1 tasks" in own.run("submit-file", "--job", opened, "more.toml").stderr
+    assert own.run("job", "wait", "--without-close", opened).returncode == 0
+    info = _parsed(own.run("job", "info", opened, "--output", "json"))
+    assert (info["name"], info["open"], info["counts"], info["incomplete"]) == ("scan", True, {"succeeded": 4}, False)
+    refused = own.run("submit", "--job", opened, "--name", "x", "--", "true")
+    assert (refused.returncode, "--name belongs to" in refused.stderr) == (2, True)
+    assert own.run("job", "close", opened).stdout == f"{opened}: closed\n"
+    [waited] = _parsed(own.run("job", "wait", opened, "--output", "json"))
+    assert (waited["state"], waited["open"]) == ("succeeded", False)
+    assert own.run("job", "cat", opened, "echo[0]").stdout == "more\n"
+    assert own.run("submit", "--job", opened, "--", "true").returncode == 2

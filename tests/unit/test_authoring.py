@@ -177,7 +177,7 @@ def test_outputs_of_an_array() -> None:
 
 def test_an_output_cannot_leave_its_job() -> None:
     job = Job()
-    with pytest.raises(ValidationError, match="can only be an argument of a task of the same job"):
+    with pytest.raises(ValidationError, match="can only be an argument of a task"):
         pickle.dumps(job.function(work).output)
 
 

@@ -12,10 +12,12 @@ from broker_jobs.coordinator.store.rows import (
     ClassRow,
     EarlyRow,
     JobFacts,
+    LinkRow,
     NewTaskRow,
     OptionsRow,
     OutboxRow,
     OutcomeRow,
+    ReservationRow,
     RevocationRow,
     TaskRow,
     TaskView,
@@ -83,6 +85,8 @@ class Lookups:
         self._options = query(sa.select(schema.options).where(schema.options.c.job == job).order_by(schema.options.c.number))
         self._tasks = query(sa.select(tasks).where(tasks.c.job == job).order_by(tasks.c.number))
         self._chunks = query(sa.select(schema.chunks.c.chunk).where(schema.chunks.c.job == job))
+        self._reservations = query(sa.select(schema.reservations).where(schema.reservations.c.job == job))
+        self._links = query(sa.select(schema.links).where(schema.links.c.job == job))
         self._task = query(sa.select(*views).where(tasks.c.job == job, tasks.c.number == number))
         newer = sa.select(*views).where(tasks.c.job == job, tasks.c.changed > sa.bindparam("since"))
         self._changes = query(newer.order_by(tasks.c.changed).limit(limit))
@@ -113,7 +117,12 @@ class Lookups:
     def options(self, job: int) -> list[OptionsRow]:
         """The options of a job, by number."""
         rows = map(OptionsRow._make, self._options.all(self._cursor, job=job))
-        return [row._replace(options=decode_part(TaskOptions, row.options)) for row in rows]
+        return [
+            row._replace(
+                options=decode_part(TaskOptions, row.options), origin=None if row.origin is None else decode_part(Origin, row.origin)
+            )
+            for row in rows
+        ]
 
     def tasks(self, job: int, options: Sequence[OptionsRow]) -> Iterator[tuple[TaskRecord, NewTaskRow, TaskRow]]:
         """The tasks of a job, each with its record and its rows."""
@@ -143,6 +152,15 @@ class Lookups:
     def chunk_names(self, job: int) -> set[str]:
         """The submitter's chunks of a job that have come."""
         return {chunk for (chunk,) in self._chunks.all(self._cursor, job=job)}
+
+    def reservations(self, job: int) -> list[ReservationRow]:
+        """Numbers that submissions to an open job got."""
+        return [ReservationRow._make(row) for row in self._reservations.all(self._cursor, job=job)]
+
+    def links(self, job: int) -> list[LinkRow]:
+        """What tasks of a job still wait for in other jobs."""
+        rows = map(LinkRow._make, self._links.all(self._cursor, job=job))
+        return [row._replace(after=bool(row.after), value=bool(row.value)) for row in rows]
 
     def outbox(self) -> list[OutboxRow]:
         """What was not confirmed yet, oldest first."""

@@ -11,7 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from broker_jobs.coordinator.store.parts import clean
-from broker_jobs.core.states import JobState, TaskState
+from broker_jobs.core.states import JOB_ENDED, JobState, TaskState
 from broker_jobs.wire.codec import encode_part
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class JobFacts:
     Attributes:
         headed: its header has come
         heard_ms: when its last chunk came
+        reserved: of a job that was opened: task numbers that were given out; None for every other
         released: number of the next ready chunk
     """
 
@@ -50,9 +51,15 @@ class JobFacts:
     cancel_reason: str | None = None
     void_reason: str | None = None
     pause_reason: str | None = None
+    reserved: int | None = None
     released: int = 0
     started_ms: int | None = None
     ended_ms: int | None = None
+
+    @property
+    def open(self) -> bool:
+        """Whether more tasks may be submitted to it."""
+        return self.reserved is not None and self.total is None and self.state not in JOB_ENDED
 
 
 ALL_TASKS: Final = -1
@@ -82,6 +89,7 @@ class JobRow(NamedTuple):
     cancel_reason: str | None
     void_reason: str | None
     pause_reason: str | None
+    reserved: int | None
     released: int
     submitted_ms: int
     heard_ms: int
@@ -169,6 +177,32 @@ class OptionsRow(NamedTuple):
     number: int
     options: Any  # TaskOptions; bytes in the database
     resource_class: str
+    origin: Any = None  # Origin; bytes in the database
+
+
+class ReservationRow(NamedTuple):
+    """Numbers that one submission to an open job got."""
+
+    job: int
+    key: str
+    first: int
+    tasks: int
+
+
+class LinkRow(NamedTuple):
+    """A task that waits for one of another job."""
+
+    job: int
+    number: int
+    other: str
+    other_number: int
+    after: bool
+    value: bool
+
+    @property
+    def need(self) -> str:
+        """What the job machine knows it by."""
+        return f"{self.other}:{self.other_number}{':after' if self.after else ''}"
 
 
 class EarlyRow(NamedTuple):
@@ -261,6 +295,7 @@ def job_row(job: JobFacts) -> JobRow:
         None if job.cancel_reason is None else clean(job.cancel_reason),
         None if job.void_reason is None else clean(job.void_reason),
         None if job.pause_reason is None else clean(job.pause_reason),
+        job.reserved,
         job.released,
         job.submitted_ms,
         job.heard_ms,

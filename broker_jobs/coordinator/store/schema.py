@@ -50,6 +50,7 @@ jobs: Final = Table(
     Column("cancel_reason", Text),
     Column("void_reason", Text),
     Column("pause_reason", Text),
+    Column("reserved", Integer),  # of a job that was opened: task numbers that were given out
     Column("released", Integer, nullable=False),  # number of the next ready chunk
     Column("submitted_ms", BigInteger, nullable=False),
     Column("heard_ms", BigInteger, nullable=False),  # when its last chunk came
@@ -117,6 +118,7 @@ options: Final = Table(
     Column("number", Integer, primary_key=True, autoincrement=False),
     Column("options", LargeBinary, nullable=False),
     Column("resource_class", Text, nullable=False),
+    Column("origin", LargeBinary),  # where its functions come from, if not from where the job's do
 )
 
 blobs: Final = Table(
@@ -125,6 +127,27 @@ blobs: Final = Table(
     Column("job", Integer, primary_key=True, autoincrement=False),
     Column("key", Text, primary_key=True),
     Column("data", LargeBinary, nullable=False),
+)
+
+reservations: Final = Table(
+    "reservations",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("key", Text, primary_key=True),
+    Column("first", Integer, nullable=False),
+    Column("tasks", Integer, nullable=False),
+)
+
+# What tasks still wait for in other jobs.
+links: Final = Table(
+    "links",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("other", Text, primary_key=True),
+    Column("other_number", Integer, primary_key=True, autoincrement=False),
+    Column("after", Boolean, primary_key=True),  # any end will do
+    Column("value", Boolean, nullable=False),  # the other's result is an argument
 )
 
 chunks: Final = Table(

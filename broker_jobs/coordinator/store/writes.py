@@ -10,11 +10,13 @@ from broker_jobs.coordinator.store.rows import (
     ClassRow,
     EarlyRow,
     JobRow,
+    LinkRow,
     NewTaskRow,
     OptionsRow,
     OutboxRow,
     OutcomeRow,
     ProgressRow,
+    ReservationRow,
     RevocationRow,
     SweepRow,
     TaskRow,
@@ -46,6 +48,9 @@ class Writes:
     options: list[OptionsRow] = field(default_factory=list)
     blobs: list[tuple[int, str, bytes]] = field(default_factory=list)
     chunks: list[tuple[int, str]] = field(default_factory=list)
+    reservations: list[ReservationRow] = field(default_factory=list)
+    links: list[LinkRow] = field(default_factory=list)
+    links_done: list[LinkRow] = field(default_factory=list)
     early: list[EarlyRow] = field(default_factory=list)
     early_done: list[int] = field(default_factory=list)
     outbox: list[OutboxRow] = field(default_factory=list)
@@ -77,6 +82,9 @@ class Writer:
         self._options = make.insert(schema.options, OptionsRow._fields)
         self._blobs = make.insert_or_keep(schema.blobs, ["job", "key", "data"])
         self._chunks = make.insert(schema.chunks, ["job", "chunk"])
+        self._reservations = make.insert(schema.reservations, ReservationRow._fields)
+        self._links = make.insert(schema.links, LinkRow._fields)
+        self._links_done = make.delete(schema.links, *LinkRow._fields[:-1])
         self._early = make.insert(schema.early, EarlyRow._fields)
         self._early_done = make.delete(schema.early, "id")
         self._outbox = make.insert(schema.outbox, OutboxRow._fields)
@@ -85,7 +93,10 @@ class Writer:
         self._workers_done = make.delete(schema.workers, "name")
         self._classes = make.replace(schema.classes, ClassRow._fields)
         self._classes_done = make.delete(schema.classes, "name")
-        of_a_job = (schema.tasks, schema.specs, schema.outcomes, schema.options, schema.blobs, schema.chunks)
+        of_a_job = (
+            *(schema.tasks, schema.specs, schema.outcomes, schema.options, schema.blobs),
+            *(schema.chunks, schema.reservations, schema.links),
+        )
         self._jobs_done = [*(make.delete(table, "job") for table in of_a_job), make.delete(schema.jobs, "key")]
 
     def payloads(self, cursor: Cursor, writes: Writes) -> None:
@@ -107,8 +118,14 @@ class Writer:
         self._new_tasks.run(cursor, new_tasks)
         self._tasks.run(cursor, writes.tasks)
         self._progress.run(cursor, writes.progress)
-        self._options.run(cursor, [row._replace(options=encode_part(row.options)) for row in writes.options])
+        self._options.run(
+            cursor,
+            [row._replace(options=encode_part(row.options), origin=row.origin and encode_part(row.origin)) for row in writes.options],
+        )
         self._chunks.run(cursor, writes.chunks)
+        self._reservations.run(cursor, writes.reservations)
+        self._links.run(cursor, writes.links)
+        self._links_done.run(cursor, [row[:-1] for row in writes.links_done])
         self._early.run(cursor, writes.early)
         self._early_done.run(cursor, [(number,) for number in writes.early_done])
         self._outbox.run(cursor, writes.outbox)

@@ -52,6 +52,7 @@ from broker_jobs.core.job.events import (
 )
 from broker_jobs.core.job.machine import JobMachine
 from broker_jobs.core.job.record import TaskRecord
+from broker_jobs.core.job.reservations import Reservations
 
 __all__ = [
     "AttemptEnded",
@@ -72,6 +73,7 @@ __all__ = [
     "PauseRequested",
     "Queue",
     "Recorded",
+    "Reservations",
     "ResumeRequested",
     "RetryDue",
     "Return",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import Boolean, Column, Integer, Text
+from sqlalchemy import Boolean, Column, Integer, LargeBinary, Text
 
 revision = "2"
 down_revision = None
@@ -20,4 +20,22 @@ def upgrade() -> None:
         Column("attempt", Integer),
         Column("reason", Text, nullable=False),
         Column("unstarted_only", Boolean, nullable=False),
+    )
+    op.add_column("jobs", Column("reserved", Integer))
+    op.add_column("options", Column("origin", LargeBinary))
+    op.create_table(
+        "reservations",
+        Column("job", Integer, primary_key=True, autoincrement=False),
+        Column("key", Text, primary_key=True),
+        Column("first", Integer, nullable=False),
+        Column("tasks", Integer, nullable=False),
+    )
+    op.create_table(
+        "links",
+        Column("job", Integer, primary_key=True, autoincrement=False),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("other", Text, primary_key=True),
+        Column("other_number", Integer, primary_key=True, autoincrement=False),
+        Column("after", Boolean, primary_key=True),
+        Column("value", Boolean, nullable=False),
     )
