@@ -112,7 +112,7 @@ def show_ended(jobs: Sequence[SubmittedJob], output: OutputFormat) -> None:
 
     infos = [job.info() for job in jobs]
     show.jobs(infos, output)
-    bad = [info for info in infos if info.state is not JobState.succeeded]
+    bad = [info for info in infos if info.state is not JobState.succeeded and not info.open]
     if bad and output is OutputFormat.table:
         err.print(f"[dim]why:[/] broker-jobs job info {short(bad[0].job)}")
 

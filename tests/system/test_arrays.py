@@ -102,5 +102,5 @@ def test_an_open_job_is_added_to_by_many_commands(own: Daemons) -> None:
     assert own.run("job", "close", opened).stdout == f"{opened}: closed\n"
     [waited] = _parsed(own.run("job", "wait", opened, "--output", "json"))
     assert (waited["state"], waited["open"]) == ("succeeded", False)
-    assert own.run("job", "cat", opened, "echo[0]").stdout == "more\n"
+    assert own.run("job", "cat", opened, "--tasks", "3").stdout == "more\n"
     assert own.run("submit", "--job", opened, "--", "true").returncode == 2
