@@ -15,6 +15,7 @@ from broker_jobs.cli.options import OutputFormat, out
 from broker_jobs.core.descriptor import descriptor
 from broker_jobs.core.outcome import Failed, Succeeded
 from broker_jobs.core.quantities import shown_amount
+from broker_jobs.core.request import Request
 from broker_jobs.core.states import TaskState
 from broker_jobs.ids import short
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from broker_jobs.core.resources import Resources
+    from broker_jobs.core.spec import TaskOptions
     from broker_jobs.wire.messages import JobInfo, TaskInfo, WorkerInfo
 
 MINUTE: Final = 60
@@ -133,6 +135,7 @@ def job(info: JobInfo, failed: Sequence[TaskInfo], output: OutputFormat) -> None
         ("ended", when(info.ended_ms)),
         ("took", duration(info.submitted_ms, info.ended_ms)),
         ("tags", Text(" ".join(info.tags))),
+        *(("needs", Text(str(request))) for request in info.requests),
         ("reason", Text(info.reason)),
         *(("note", Text(note, style="yellow")) for note in info.notes),
     ]
@@ -182,6 +185,7 @@ def task(info: TaskInfo, output: OutputFormat) -> None:
         ("kind", info.kind),
         ("state", state(info.state)),
         ("class", info.resource_class),
+        *_asked(info.options),
         ("attempt", str(info.attempt or "")),
         ("crashes", str(info.crashes or "")),
         ("worker", Text(info.worker)),
@@ -198,6 +202,14 @@ def task(info: TaskInfo, output: OutputFormat) -> None:
     if isinstance(info.outcome, Failed) and info.outcome.traceback:
         out.print()
         out.print(Text(info.outcome.traceback.rstrip()))
+
+
+def _asked(options: TaskOptions | None) -> list[tuple[str, str | Text]]:
+    """What was asked for of a task, besides what it does."""
+    if options is None:
+        return []
+    pin = f", pinned by {options.pin.value}" if options.pin else ""
+    return [("needs", Text(f"{options.resources}{pin}")), ("priority", str(options.priority or ""))]
 
 
 def workers(infos: Sequence[WorkerInfo], output: OutputFormat) -> None:
@@ -262,6 +274,8 @@ def worker(info: WorkerInfo, output: OutputFormat) -> None:
 def as_json(value: Any) -> Any:
     """A class of the wire as plain data for JSON; values of users are left out."""
     match value:
+        case Request():
+            return str(value)
         case Succeeded():
             return {"kind": "succeeded"}
         case Failed():

@@ -203,7 +203,9 @@ class Core:
         found: dict[int, TaskInfo] = {}
         since, more = 0, True
         while more:
-            changes = await self.ask(GetChanges(followed.id, since, limit=_PAGE, values=values, tasks=only), Changes)
+            changes = await self.ask(
+                GetChanges(followed.id, since, limit=_PAGE, values=values, tasks=only, options=only is not None), Changes
+            )
             self._known(followed, followed.view.changed(changes, values=values))
             since, more = changes.upto, changes.more
             found.update((task.number, task) for task in changes.tasks)

@@ -16,9 +16,10 @@ from broker_jobs.wire.messages import Changes, JobInfo, JobList, Output, Outputs
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.live import LiveJob
-    from broker_jobs.coordinator.store import JobFacts, Lookups, TaskView
+    from broker_jobs.coordinator.store import JobFacts, Lookups, OptionsRow, TaskView
     from broker_jobs.coordinator.workers import Worker
     from broker_jobs.core.outcome import Outcome
+    from broker_jobs.core.request import Request as ResourceNeed
     from broker_jobs.wire.messages import GetChanges, GetOutputs, ListJobs, ReadOutput
 
 MOST_ANSWER_BYTES: Final = 4 * 1024 * 1024
@@ -33,6 +34,9 @@ _KEY_PREFIX: Final = "key:"
 _CANDIDATES: Final = 10
 _HEX: Final = re.compile(r"[0-9a-f]+")
 _WHOLE: Final = 32
+MOST_REQUESTS: Final = 20
+"""A job at a glance shows no more different ones."""
+
 _NO_NUMBER: Final = 2**31
 """Tasks have smaller numbers; a database would choke on much larger ones."""
 _OUTCOME_OF: Final[dict[TaskState, type[Outcome]]] = {
@@ -69,7 +73,7 @@ def _known(look: Lookups, job_id: str | None, otherwise: str) -> JobFacts | Refu
     return facts if facts is not None else Refused(Refusal.job_not_found, otherwise)
 
 
-def job_info(facts: JobFacts, notes: tuple[str, ...] = ()) -> JobInfo:
+def job_info(facts: JobFacts, notes: tuple[str, ...] = (), requests: tuple[ResourceNeed, ...] = ()) -> JobInfo:
     """A job at a glance."""
     known = sum(facts.counts.values())
     total = facts.total if facts.total is not None else facts.reserved
@@ -90,6 +94,7 @@ def job_info(facts: JobFacts, notes: tuple[str, ...] = ()) -> JobInfo:
         ephemeral=facts.ephemeral,
         notes=notes,
         open=facts.open,
+        requests=requests,
     )
 
 
@@ -151,7 +156,7 @@ def changes(look: Lookups, facts: JobFacts, live: LiveJob | None, question: GetC
     views = look.changes(facts.key, min(question.since, facts.version), limit + 1, numbers)
     more = len(views) > limit
     views = views[:limit]
-    classes = [row.resource_class for row in look.options(facts.key)]
+    options = look.options(facts.key)
     ended = [view.number for view in views if TaskState(view.state) in ENDED]
     outcomes = look.outcomes(facts.key, ended) if question.values else {}
     tasks: list[TaskInfo] = []
@@ -162,13 +167,13 @@ def changes(look: Lookups, facts: JobFacts, live: LiveJob | None, question: GetC
         if tasks and size > MOST_ANSWER_BYTES:
             more = True
             break
-        tasks.append(_task_info(view, classes, None if data is None else load_outcome(data)))
+        tasks.append(_task_info(view, options[view.options], None if data is None else load_outcome(data), whole=question.options))
     upto = views[len(tasks) - 1].changed if more else facts.version
     info = job_info(facts, notes(live, workers) if live is not None else ())
     return Changes(info, upto, tuple(tasks), more)
 
 
-def _task_info(view: TaskView, classes: list[str], outcome: Outcome | None) -> TaskInfo:
+def _task_info(view: TaskView, options: OptionsRow, outcome: Outcome | None, *, whole: bool) -> TaskInfo:
     state = TaskState(view.state)
     return TaskInfo(
         number=view.number,
@@ -178,14 +183,21 @@ def _task_info(view: TaskView, classes: list[str], outcome: Outcome | None) -> T
         crashes=view.crashes,
         reason=view.reason,
         worker=view.worker,
-        resource_class=classes[view.options],
+        resource_class=options.resource_class,
         kind=view.kind,
         outcome=outcome if isinstance(outcome, _OUTCOME_OF.get(state, ())) else None,
         started_ms=view.started_ms,
         ended_ms=view.ended_ms if state in ENDED else None,
         progress=view.progress if state is TaskState.running else None,
         progress_text=view.progress_text if state is TaskState.running else "",
+        options=options.options if whole else None,
     )
+
+
+def requests(look: Lookups, facts: JobFacts) -> tuple[ResourceNeed, ...]:
+    """The different resource requests of a job, the first ones."""
+    found = dict.fromkeys(row.options.resources for row in look.options(facts.key))
+    return tuple(found)[:MOST_REQUESTS]
 
 
 def output(look: Lookups, facts: JobFacts, task: int) -> TaskOutput | Refused:

@@ -122,7 +122,11 @@ class Requests:
         match request.question:
             case FindJob(text):
                 facts = queries.find(self._store.look, text)
-                return facts if isinstance(facts, Refused) else queries.job_info(facts, self._notes(facts))
+                return (
+                    facts
+                    if isinstance(facts, Refused)
+                    else queries.job_info(facts, self._notes(facts), queries.requests(self._store.look, facts))
+                )
             case ListJobs() as question:
                 return queries.job_list(self._store.look, question)
             case GetChanges() as question:

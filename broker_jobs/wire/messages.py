@@ -542,6 +542,7 @@ class GetChanges:
     Attributes:
         values: send outcomes with values too
         tasks: only these
+        options: send what was asked for of each task too
     """
 
     tag: ClassVar[str] = "get changes"
@@ -551,6 +552,7 @@ class GetChanges:
     limit: int = 1000
     values: bool = False
     tasks: tuple[int, ...] | None = None
+    options: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -740,6 +742,7 @@ class JobInfo:
         counts: tasks by state; those of sealed jobs that are still on their way are not among them
         version: grows with every change
         total: tasks in all; of an open job, those that were submitted so far
+        requests: the different resource requests of its tasks, the first ones; where a single job was asked for
         notes: what a person should know, such as why it waits
         open: more tasks may be submitted to it
     """
@@ -761,6 +764,7 @@ class JobInfo:
     ephemeral: bool = False
     notes: tuple[str, ...] = ()
     open: bool = False
+    requests: tuple[ResourceNeed, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -783,7 +787,11 @@ class JobList:
 
 @dataclass(frozen=True, slots=True)
 class TaskInfo:
-    """A task at a glance, with its outcome once it has one."""
+    """A task at a glance, with its outcome once it has one.
+
+    Attributes:
+        options: what was asked for, where the question wants it
+    """
 
     tag: ClassVar[str] = "task info"
     number: int
@@ -800,6 +808,7 @@ class TaskInfo:
     ended_ms: int | None = None
     progress: float | None = None
     progress_text: str = ""
+    options: TaskOptions | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -135,7 +135,8 @@ def test_requests_are_shown_whole(client: Client, daemons: Daemons) -> None:
     submitted = client.submit(job)
     assert submitted.info().notes[0].endswith("cpus=4 compact! memory=2TiB or cpus=99 gpus=3")
     shown = json.loads(daemons.run("task", "info", submitted.id, str(task.number), "--output", "json").stdout)
-    assert shown["resources"] == "cpus=4 compact! memory=2TiB or cpus=99 gpus=3"
+    assert shown["options"]["resources"] == "cpus=4 compact! memory=2TiB or cpus=99 gpus=3"
+    assert "cpus=4 compact! memory=2TiB or cpus=99 gpus=3" in daemons.run("job", "info", submitted.id).stdout
     submitted.cancel()
 
 
