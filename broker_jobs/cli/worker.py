@@ -112,7 +112,7 @@ def _show(ending: EndingWorkers, output: OutputFormat, what: str) -> None:
     elif not ending.workers:
         out.print("[dim]no worker is there that could end[/]")
     else:
-        out.print(f"told to {what}: {', '.join(ending.workers)} (tasks there now: {ending.held})", markup=False)
+        out.print(f"told to {what}: {', '.join(ending.workers)} (tasks there when last heard: {ending.held})", markup=False)
 
 
 @app.command("hwdetect")

@@ -956,7 +956,7 @@ class WorkerInfo:
 
 @dataclass(frozen=True, slots=True)
 class EndingWorkers:
-    """Names of the workers that end, and what they have at the moment."""
+    """Names of the workers that end, and how many attempts they had when they were heard last."""
 
     tag: ClassVar[str] = "ending workers"
     workers: tuple[str, ...] = ()
