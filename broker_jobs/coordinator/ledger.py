@@ -287,7 +287,8 @@ class Ledger:
 
 
 def _worker(row: WorkerRow, now: float) -> Worker:
-    return Worker(row.name, row.boot, WorkerState(row.state), now, row.seen_ms, row.host, row.pid, row.version, row.resources, row.free)
+    state = WorkerState(row.state)
+    return Worker(row.name, row.boot, state, now, row.seen_ms, row.host, row.pid, row.version, row.resources, row.free, asked=row.asked)
 
 
 def _row(worker: Worker) -> WorkerRow:
@@ -301,4 +302,5 @@ def _row(worker: Worker) -> WorkerRow:
         worker.resources,
         worker.free,
         worker.seen_ms,
+        worker.asked,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs.coordinator.ledger import KEEP_HOUSE
+from broker_jobs.coordinator.workers import WorkerState
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.request import Request
@@ -286,3 +287,15 @@ def test_questions_that_nobody_waits_for_are_not_answered(world: World) -> None:
         world.ledger.take(opened)
         effects = world.ledger.finish()
     assert [message for message in effects.sends if message.key == "client-1.direct"] == []
+
+
+def test_what_was_asked_of_a_worker_is_not_forgotten_with_the_coordinator(world: World) -> None:
+    world.hello()
+    world.ask(m.EndWorkers(("w",), reason="a new kernel"))
+    step(world)
+    world.restart()
+    world.hello()
+    step(world)
+    [worker] = world.ledger.workers.known.values()
+    assert worker.asked == m.DrainAsked("w", world.boot, reason="a new kernel")
+    assert worker.state is WorkerState.draining

@@ -30,7 +30,7 @@ from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.states import JOB_ENDED, JobState, TaskState
 from broker_jobs.wire.codec import decode_part
-from broker_jobs.wire.messages import Origin
+from broker_jobs.wire.messages import DrainAsked, Origin
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -174,7 +174,14 @@ class Lookups:
     def workers(self) -> list[WorkerRow]:
         """All workers."""
         rows = map(WorkerRow._make, self._workers.all(self._cursor))
-        return [row._replace(resources=decode_part(Resources, row.resources), free=decode_part(Resources, row.free)) for row in rows]
+        return [
+            row._replace(
+                resources=decode_part(Resources, row.resources),
+                free=decode_part(Resources, row.free),
+                asked=None if row.asked is None else decode_part(DrainAsked, row.asked),
+            )
+            for row in rows
+        ]
 
     def classes(self) -> list[ClassRow]:
         """All resource classes that have queues."""

@@ -237,6 +237,7 @@ class WorkerRow(NamedTuple):
     resources: Any  # Resources; bytes in the database, `free` too
     free: Any
     seen_ms: int
+    asked: Any  # DrainAsked, or None; bytes in the database
 
 
 class RevocationRow(NamedTuple):

@@ -190,6 +190,7 @@ workers: Final = Table(
     Column("resources", LargeBinary, nullable=False),
     Column("free", LargeBinary, nullable=False),
     Column("seen_ms", BigInteger, nullable=False),
+    Column("asked", LargeBinary),  # to end, and how
 )
 
 # What must not start although a message of it may still stand in a class queue.

@@ -131,7 +131,15 @@ class Writer:
         self._outbox.run(cursor, writes.outbox)
         self._outbox_done.run(cursor, [(number,) for number in writes.outbox_done])
         self._workers.run(
-            cursor, [row._replace(resources=encode_part(row.resources), free=encode_part(row.free)) for row in writes.workers]
+            cursor,
+            [
+                row._replace(
+                    resources=encode_part(row.resources),
+                    free=encode_part(row.free),
+                    asked=None if row.asked is None else encode_part(row.asked),
+                )
+                for row in writes.workers
+            ],
         )
         self._workers_done.run(cursor, [(name,) for name in writes.workers_done])
         self._classes.run(cursor, [row._replace(needs=encode_part(row.needs)) for row in writes.classes])
