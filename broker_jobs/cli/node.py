@@ -10,7 +10,16 @@ import typer
 
 from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, exit_codes, out
 from broker_jobs.cli.show import write_json
-from broker_jobs_worker.cli import CpusOption, GpusOption, MemoryOption, NoHyperThreadingOption, ResourceOption
+from broker_jobs.wire.messages import DEFAULT_GROUP
+from broker_jobs_worker.cli import (
+    CpusOption,
+    GpusOption,
+    LimitOption,
+    MemoryOption,
+    NoHyperThreadingOption,
+    ResourceOption,
+    WorkerGroupOption,
+)
 
 
 def up(
@@ -21,13 +30,22 @@ def up(
     gpus: GpusOption = None,
     resource: ResourceOption = None,
     no_hyper_threading: NoHyperThreadingOption = False,
+    group: WorkerGroupOption = DEFAULT_GROUP,
+    time_limit: LimitOption = None,
 ) -> None:
     """Run a node in the foreground: a coordinator and a worker.
 
     Without an address it serves your own embedded broker, the one that scripts use by default. Ctrl-C drains and ends it.
     """
     arguments = [sys.executable, "-P", "-m", "broker_jobs_worker.node", "--foreground"]
-    options = [("--namespace", namespace), ("--cpus", cpus), ("--memory", memory), ("--gpus", gpus)]
+    options = [
+        ("--namespace", namespace),
+        ("--cpus", cpus),
+        ("--memory", memory),
+        ("--gpus", gpus),
+        ("--group", group),
+        ("--time-limit", time_limit),
+    ]
     for name, value in (*options, *(("--resource", text) for text in resource or ())):
         if value is not None:
             arguments.append(f"{name}={value}")

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 MISUSE: Final = 2
 UNREACHABLE: Final = 3
 
-GroupOption = Annotated[str, typer.Option(metavar="NAME", help="Workers that belong together: to list, drain and stop them by this name.")]
+WorkerGroupOption = Annotated[
+    str, typer.Option(metavar="NAME", help="Workers that belong together: to list, drain and stop them by this name.")
+]
 IdleOption = Annotated[
     str | None,
     typer.Option(metavar="DURATION", help="End in order after so long without any task: seconds, or '10m'.", show_default=False),
@@ -168,7 +170,7 @@ def start(
     path: Annotated[
         list[Path] | None, typer.Option(metavar="FOLDER", help="Folder with modules that functions need; may be given several times.")
     ] = None,
-    group: GroupOption = DEFAULT_GROUP,
+    group: WorkerGroupOption = DEFAULT_GROUP,
     idle_timeout: IdleOption = None,
     time_limit: LimitOption = None,
     on_broker_lost: LostOption = OnBrokerLost.stop,

@@ -24,8 +24,10 @@ from broker_jobs.client.node import CLIENTS_FILE, LOCK_FILE, READY_FILE
 from broker_jobs.config import make_private, resolve, scheme
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.coordinator.service import Coordinator
+from broker_jobs.core.quantities import milliseconds
 from broker_jobs.errors import BrokerError, BrokerJobsError, LedgerRefused
 from broker_jobs.logs import start_logging
+from broker_jobs.wire.messages import DEFAULT_GROUP
 from broker_jobs_worker.config import WorkerConfig, fresh_worker_name
 from broker_jobs_worker.daemon import WorkerDaemon
 from broker_jobs_worker.hardware import given_resources
@@ -92,6 +94,8 @@ class _Node:
             name=name,
             resources=given_resources(arguments.cpus, arguments.memory, arguments.gpus, arguments.resource),
             hyper_threading=not arguments.no_hyper_threading,
+            group=arguments.group,
+            time_limit=None if arguments.time_limit is None else milliseconds(arguments.time_limit, "--time-limit") / 1000,
         )
 
     async def run(self) -> int:
@@ -175,6 +179,8 @@ def main() -> int:
     parser.add_argument("--gpus", help="graphics processors to give to tasks; by default those that are found")
     parser.add_argument("--resource", action="append", help="another resource, NAME=WHAT")
     parser.add_argument("--no-hyper-threading", action="store_true", help="take one thread of each core")
+    parser.add_argument("--group", default=DEFAULT_GROUP, help="workers that belong together")
+    parser.add_argument("--time-limit", help="it stops after so long, such as 1h30m, and gives back what still runs")
     parser.add_argument("--linger", type=float, default=LINGER, help="seconds without client and work after which it ends")
     parser.add_argument("--foreground", action="store_true", help="go on without clients and without work")
     arguments = parser.parse_args()
