@@ -167,4 +167,31 @@ MUTANTS: Final = (
         "return max(until, since + patience)",
         _FAIRNESS,
     ),
+    (
+        "count as idle from the start of the last task",
+        f"{_MACHINE}/worker.py",
+        "        if self._have.attempts or self._busy_at is None:",
+        "        if self._busy_at is None:",
+        _STORIES,
+    ),
+    (
+        "leave what runs when the time is over",
+        f"{_MACHINE}/worker.py",
+        """            yield from self._stop(now, "the time of the worker is over")""",
+        """            yield from self._drain(now, "the time of the worker is over")""",
+        _STORIES,
+    ),
+    (
+        "end when another boot was asked to",
+        f"{_MACHINE}/worker.py",
+        "                if (worker, boot) == (self.me.worker, self.me.boot):\n                    why =",
+        "                if worker == self.me.worker:\n                    why =",
+    ),
+    (
+        "end long tasks without a broker although they were to finish",
+        f"{_MACHINE}/worker.py",
+        " and self.lifetime.on_broker_lost is OnBrokerLost.stop:",
+        ":",
+        _STORIES,
+    ),
 )

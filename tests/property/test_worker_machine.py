@@ -10,10 +10,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.spec import Lane
-from broker_jobs.wire.messages import ClassOpened, Ended, HelloAsked, Returned, Revocation, Revoked
+from broker_jobs.wire.messages import ClassOpened, DrainAsked, Ended, HelloAsked, Returned, Revocation, Revoked
 from broker_jobs_worker.executors.port import ExecutionProgressed
 from broker_jobs_worker.machine.events import DrainRequested, StopRequested, SubscribeFailed
-from broker_jobs_worker.machine.state import Timing
+from broker_jobs_worker.machine.state import Lifetime, OnBrokerLost, Timing
 from tests.support.worker_world import MEMORY, ONE_CPU, TOO_MUCH, TWO_CPUS, World, keys_of, make_chunk, resource_class
 
 if TYPE_CHECKING:
@@ -38,10 +38,14 @@ class WorkerStory(RuleBasedStateMachine):
             Timing(taken_after=0.55, hello_again=0.5, alone_after=1.0, heartbeat=0.5, grace=0.55, warm_up=0.5, stop_within=5.0)
         )
         self.next_task = 0
-        self.stopped = False
 
-    @initialize()
-    def begin(self) -> None:
+    @initialize(
+        idle_timeout=st.sampled_from([None, 1.0]),
+        ends_at=st.sampled_from([None, None, 1005.0]),
+        on_broker_lost=st.sampled_from(list(OnBrokerLost)),
+    )
+    def begin(self, idle_timeout: float | None, ends_at: float | None, on_broker_lost: OnBrokerLost) -> None:
+        self.world.live(Lifetime(idle_timeout, ends_at, on_broker_lost))
         self.world.begin(ONE_CPU, TWO_CPUS, TOO_MUCH)
 
     # --- work comes ---
@@ -165,8 +169,16 @@ class WorkerStory(RuleBasedStateMachine):
     @precondition(lambda self: self.world.machine.draining)
     @rule()
     def stop(self) -> None:
-        self.stopped = True
+        self.world.stopped = True
         self.world.tell(StopRequested())
+
+    @precondition(lambda self: self.world.connected and self.world.now > 1010)
+    @rule(boot=st.sampled_from(["boot", "another"]), stop=st.booleans())
+    def ask_drain(self, boot: str, stop: bool) -> None:
+        draining = self.world.machine.draining
+        self.world.stopped |= stop and boot == "boot"
+        self.world.tell(DrainAsked("w", boot, stop))
+        assert self.world.machine.draining is (draining or boot == "boot")
 
     def teardown(self) -> None:
         """A drain terminates, whatever was before: everything is settled, and nobody is left."""
@@ -183,7 +195,7 @@ class WorkerStory(RuleBasedStateMachine):
                 break
             world.pass_time(0.5)
         assert world.exit is not None, "a drain terminates"
-        if world.connected and not self.stopped:
+        if world.connected and not world.stopped:
             assert world.exit.code == 0
             assert not world.unacked
         # What has left the queues is in the ledger, or was revoked; each attempt has one last word at most, unless it was repeated.

@@ -18,6 +18,7 @@ from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane, TaskOptions
 from broker_jobs.wire.messages import (
     Chunk,
+    DrainAsked,
     Ended,
     Goodbye,
     Heartbeat,
@@ -36,7 +37,16 @@ from broker_jobs.wire.messages import (
 )
 from broker_jobs_worker.executors.port import ExecutionEnded
 from broker_jobs_worker.machine.commands import Command, Exit, Publish, Say, Settle, Start, Stop, Subscribe, Unsubscribe
-from broker_jobs_worker.machine.events import ChunkArrived, Connected, Disconnected, PublishConfirmed, PublishFailed, Tick
+from broker_jobs_worker.machine.events import (
+    ChunkArrived,
+    Connected,
+    Disconnected,
+    DrainRequested,
+    PublishConfirmed,
+    PublishFailed,
+    StopRequested,
+    Tick,
+)
 from broker_jobs_worker.machine.state import ENDLESS, AttemptKey, Identity, Lifetime, Source, Timing
 from broker_jobs_worker.machine.worker import WorkerMachine
 
@@ -97,7 +107,7 @@ class World:
     def __post_init__(self) -> None:
         self.now = 1000.0
         self.me = Identity("w", "boot", "host", 1, "0.1.0", self.total)
-        self.machine = WorkerMachine(self.me, self.timing, self.lifetime)
+        self.live(self.lifetime)
         self.generation = 0
         self.connected = False
         self.classes: list[ResourceClass] = []
@@ -113,14 +123,25 @@ class World:
         self.stopping: set[str] = set()
         self.revoked: list[Revocation] = []
         self.exit: Exit | None = None
+        self.busy_at = self.now
+        self.asked_to_leave = False
+        self.stopped = False
         self.last_delivery: Delivery
         self._tags = 0
+
+    def live(self, lifetime: Lifetime) -> None:
+        """Begin with a worker that ends by itself like this."""
+        self.lifetime = lifetime
+        self.machine = WorkerMachine(self.me, self.timing, lifetime)
 
     # --- events ---
 
     def tell(self, event: Event) -> tuple[Command, ...]:
         """Hand an event to the machine, and do what it wants."""
         over = self.exit is not None
+        if self.executions:
+            self.busy_at = self.now
+        self.asked_to_leave |= isinstance(event, DrainRequested | StopRequested | DrainAsked)
         commands = self.machine.handle(event, self.now)
         if over:
             # The daemon hands nothing in any more; what still runs is ended with its executor.
@@ -129,6 +150,7 @@ class World:
         for command in commands:
             self._perform(command)
         self.machine.check()
+        self._check_lifetime(event)
         assert self.machine.running == len(self.executions)
         assert self.machine.subscribed == self.subscribed or not self.connected
         return commands
@@ -284,6 +306,19 @@ class World:
                     assert not self.unacked, "what was delivered is settled"
                     assert not self.executions, "nothing runs"
                     assert not self.published, "everything is confirmed"
+
+    def _check_lifetime(self, event: Event) -> None:
+        """A worker ends by itself when its time is over, or when it was idle for long, and not before."""
+        idle_timeout, ends_at = self.lifetime.idle_timeout, self.lifetime.ends_at
+        over = ends_at is not None and self.now >= ends_at
+        if over and isinstance(event, Tick):
+            self.stopped = True
+            assert self.machine.draining
+            assert self.stopping >= self.executions.keys(), "what still runs when its time is over is stopped"
+        elif self.machine.draining and not over and not self.asked_to_leave:
+            assert idle_timeout is not None
+            assert not self.executions
+            assert self.now - self.busy_at >= idle_timeout, "it was idle for long enough"
 
     def _store(self, publish: Publish) -> None:
         match publish.message:

@@ -460,7 +460,7 @@ def test_an_idle_worker_ends_after_its_idle_timeout() -> None:
     world = World(lifetime=Lifetime(idle_timeout=60))
     world.begin(ONE_CPU)
     world.pass_time(1)
-    world.pass_time(59)
+    world.pass_time(58)
     world.arrive(make_chunk(0))
     world.pass_time(600)
     world.end("boot-1", DONE)

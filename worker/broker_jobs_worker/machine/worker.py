@@ -124,7 +124,7 @@ class WorkerMachine:
         self._beat_at = 0.0
         self._stop_by: float | None = None
         self._stop_reason = ""
-        self._idle_since: float | None = None
+        self._busy_at: float | None = None
 
     @property
     def subscribed(self) -> dict[Source, int]:
@@ -157,6 +157,8 @@ class WorkerMachine:
 
     def _follow(self, event: Event, now: float) -> Iterator[Command]:
         yield from self._hear(event, now)
+        if self._have.attempts or self._busy_at is None:
+            self._busy_at = now
         if not self.exited:
             yield from self._start(now)
             yield from self._replies.flush(now)
@@ -298,9 +300,8 @@ class WorkerMachine:
         ends_at, idle_timeout = self.lifetime.ends_at, self.lifetime.idle_timeout
         if ends_at is not None and now >= ends_at and self._stop_by is None:
             yield from self._stop(now, "the time of the worker is over")
-        if self._have.attempts or self._idle_since is None:
-            self._idle_since = now
-        elif idle_timeout is not None and now - self._idle_since >= idle_timeout and not self.draining:
+        idle_since = now if self._have.attempts or self._busy_at is None else self._busy_at
+        if idle_timeout is not None and now - idle_since >= idle_timeout and not self.draining:
             yield from self._drain(now, f"it had nothing to do for {idle_timeout:g} s")
 
     def _announce_and_take(self, now: float) -> None:
