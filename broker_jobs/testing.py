@@ -25,7 +25,7 @@ import subprocess
 import tempfile
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, assert_never
@@ -48,6 +48,8 @@ from broker_jobs.core.job import (
     TasksAdded,
 )
 from broker_jobs.core.outcome import Cause, Failed, Outcome, Succeeded
+from broker_jobs.core.placeholders import CWD, expand, of_attempt
+from broker_jobs.core.spec import Keep
 from broker_jobs.core.states import TaskState
 from broker_jobs.core.value import Encoding, Inline
 from broker_jobs.current import Surrounding, current
@@ -350,11 +352,12 @@ def _execute(  # noqa: PLR0917 (each is another thing)
     job: str, task: Task, chunk: Chunk, attempt: int, inputs: dict[str, Value], prepared: dict[str, Preparation]
 ) -> tuple[Outcome, tuple[bytes, bytes]]:
     """Run one attempt: its outcome and what it has printed."""
-    options = chunk.options[task.options]
+    variables = dict(task.work.env) if isinstance(task.work, Program) else {}
+    options = _filled_in(chunk.options[task.options], of_attempt(job, task.number, attempt, variables))
     with _folder(options) as folder:
         match task.work:
             case Program() as program:
-                return _program(program, options, folder)
+                return _program(program, _filled_in(options, {CWD: folder}), folder)
             case Call() as call:
                 return _call(job, task, call, chunk, attempt, inputs, prepared, folder)
             case _:
@@ -414,15 +417,32 @@ def _program(program: Program, options: TaskOptions, folder: str) -> tuple[Outco
         return Failed(Cause.time_limit, f"it ran for more than {limit:g} s"), (b"", b"")
     except OSError as error:
         return Failed(Cause.error, f"{os.fsdecode(program.argv[0])} cannot be started: {error.strerror}"), (b"", b"")
-    for name, data in ((options.stdout, done.stdout), (options.stderr, done.stderr)):
-        if name:
-            Path(folder, name).write_bytes(data)
-    output = done.stdout, done.stderr
+    output = (
+        _written(done.stdout, options.stdout, options.keep_stdout, folder, failed=done.returncode != 0),
+        _written(done.stderr, options.stderr, options.keep_stderr, folder, failed=done.returncode != 0),
+    )
     if done.returncode < 0:
         return Failed(Cause.signal, f"it was killed by signal {-done.returncode}", signal=-done.returncode), output
     if done.returncode:
         return Failed(Cause.exit_code, f"it ended with exit code {done.returncode}", exit_code=done.returncode), output
     return Succeeded(), output
+
+
+def _filled_in(options: TaskOptions, values: Mapping[str, str]) -> TaskOptions:
+    """The options with placeholders of paths put in."""
+    cwd, stdout, stderr = (text and expand(text, values) for text in (options.cwd, options.stdout, options.stderr))
+    return replace(options, cwd=cwd, stdout=stdout, stderr=stderr)
+
+
+def _written(data: bytes, name: str | None, keep: Keep, folder: str, *, failed: bool) -> bytes:
+    """What is left of a stream: written into its file, if it has one."""
+    if keep is Keep.never or (keep is Keep.on_failure and not failed):
+        return b""
+    if name:
+        path = Path(folder, name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return data
 
 
 @contextlib.contextmanager

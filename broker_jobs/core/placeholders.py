@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Final
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+JOB_ID: Final = "JOB_ID"
 SUBMIT_DIR: Final = "SUBMIT_DIR"
 """The submitter's folder, put in by the submitter."""
 CWD: Final = "CWD"
@@ -17,7 +18,10 @@ TASK_ID: Final = "TASK_ID"
 ARRAY_ID: Final = "BROKER_JOBS_ARRAY_ID"
 """Variable with the chosen id of a task of an array."""
 
-KNOWN: Final = ("JOB_ID", TASK_ID, "INSTANCE_ID", SUBMIT_DIR, CWD)
+INSTANCE_ID: Final = "INSTANCE_ID"
+"""The number of the attempt, from 1."""
+
+KNOWN: Final = (JOB_ID, TASK_ID, INSTANCE_ID, SUBMIT_DIR, CWD)
 
 _PLACEHOLDER: Final = re.compile(r"%\{([^{}]*)\}")
 
@@ -25,6 +29,15 @@ _PLACEHOLDER: Final = re.compile(r"%\{([^{}]*)\}")
 def names(text: str) -> tuple[str, ...]:
     """What stands between ``%{`` and ``}``, in order, whether it is known or not."""
     return tuple(_PLACEHOLDER.findall(text))
+
+
+def of_attempt(job: str, task: int, attempt: int, variables: Mapping[str, str]) -> dict[str, str]:
+    """What is known of an attempt before it starts.
+
+    Args:
+        variables: of the program
+    """
+    return {JOB_ID: job, TASK_ID: variables.get(ARRAY_ID, str(task)), INSTANCE_ID: str(attempt)}
 
 
 def expand(text: str, values: Mapping[str, str]) -> str:

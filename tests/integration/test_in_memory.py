@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Job, Retry, current
+from broker_jobs import Job, Retry, Stdio, current
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.errors import FailedJobsError, JobNotFound, TaskAborted, TaskFailed, TaskNotFound, UnpicklableError, ValidationError
 from broker_jobs.testing import InMemoryClient
@@ -105,6 +105,15 @@ def test_calls(client: InMemoryClient) -> None:
             pool.submit(fail, "no luck").result()
     with pytest.raises(TaskFailed, match="no luck"):
         client.call(fail, "no luck")
+
+
+def test_files_of_programs(client: InMemoryClient, tmp_path: Path) -> None:
+    job = Job()
+    job.program(["echo", "one"], cwd=tmp_path / "%{TASK_ID}", stdout="%{CWD}/out/%{INSTANCE_ID}", stderr=Stdio("err", keep="on_failure"))
+    job.array(["sh", "-c", "echo two; exit 1"], ids=[7], cwd=tmp_path, stdout="%{TASK_ID}", stderr=Stdio(keep="never"))
+    assert client.wait_for_jobs([client.submit(job)], raise_on_error=False) is False
+    found = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
+    assert found == ["0/out/1", "7"]
 
 
 def test_values_are_copies_as_on_a_worker(client: InMemoryClient) -> None:

@@ -16,7 +16,7 @@ from functools import cache
 from resource import getrlimit, setrlimit
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.core.placeholders import ARRAY_ID, CWD, SUBMIT_DIR, TASK_ID, expand
+from broker_jobs.core.placeholders import CWD, SUBMIT_DIR, expand, of_attempt
 from broker_jobs.core.spec import Keep
 from broker_jobs.wire.messages import Call, Output, Program
 from broker_jobs_worker.runners.printing import StandardStreams
@@ -96,8 +96,8 @@ def _filled_in(text: str, run: Run, more: Mapping[str, str]) -> str:
     """A path of the options with its placeholders put in."""
     if "%{" not in text:
         return text
-    chosen = dict(run.work.env).get(ARRAY_ID) if isinstance(run.work, Program) else None
-    values = {"JOB_ID": run.job, TASK_ID: chosen or str(run.task), "INSTANCE_ID": str(run.attempt), **more}
+    variables = dict(run.work.env) if isinstance(run.work, Program) else {}
+    values = {**of_attempt(run.job, run.task, run.attempt, variables), **more}
     if run.options.home is not None:
         values[SUBMIT_DIR] = run.options.home
     return expand(text, values)
