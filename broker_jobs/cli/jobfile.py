@@ -128,6 +128,8 @@ def read_job(file: Path, *, attached: bool = False) -> Job:
     except ValueError as error:
         raise ValidationError(f"{file} is no TOML: {error}") from None
     top = _Place(file, text)
+    if "stream" in table:
+        raise top.error("stream is not needed, leave it out: broker-jobs job cat reads what all tasks have printed", "stream")
     _check(table, _JOB, top)
     if attached:
         for key in ("name", "tags", "max_fails", "lane"):

@@ -27,7 +27,8 @@ PIECE: Final = 2**20
 AT_ONCE: Final = 100
 """Tasks of a job that are followed at the same time."""
 _PAGE: Final = 500
-_WAIT_MS: Final = 5000
+_WAIT_MS: Final = 2000
+_SOON: Final = 2.0
 _PAUSE: Final = 0.1
 _TRIES: Final = 20
 _RUNS: Final = frozenset({TaskState.running, TaskState.canceling})
@@ -107,7 +108,8 @@ async def _ask(core: Core, job: Followed, task: int, cursor: Cursor, *, stderr: 
     """The next piece; where its worker does not have it or does not answer, what the ledger has."""
     question = ReadOutput(job.id, task, stderr, cursor.execution, cursor.at, PIECE, wait_ms)
     try:
-        answer = await core.link.ask(question, PATIENCE + wait_ms / 1000)
+        # Whoever follows asks again soon: a question is lost with the connection of its worker.
+        answer = await core.link.ask(question, PATIENCE if wait_ms == 0 else _SOON + wait_ms / 1000)
     except CoordinatorUnavailable:
         answer = Piece("", missing=True)
     if isinstance(answer, Piece) and not answer.missing:

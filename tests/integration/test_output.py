@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import signal
 import threading
+import time
 import warnings
 from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Job, LocalCluster, Retry
+from broker_jobs import AsyncClient, Job, LocalCluster, Retry
 from tests.support.daemons import until
+from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
     from broker_jobs import Client
+    from tests.support.rabbitmq import RabbitMQ, RabbitMQNode
 
 PATIENCE = 60.0
 MANY = 3_000_000
@@ -52,6 +57,15 @@ def fail_once(mark: str) -> None:
     if first:
         os.mkdir(mark)  # noqa: PTH102
         raise ValueError("once")
+
+
+def hang_once(mark: str) -> None:
+    """Do not end at the first attempt."""
+    first = not os.path.exists(mark)  # noqa: PTH110
+    print("first" if first else "second", flush=True)
+    if first:
+        os.mkdir(mark)  # noqa: PTH102
+        time.sleep(PATIENCE)
 
 
 def test_all_that_a_task_has_printed_comes_over_the_broker(client: Client) -> None:
@@ -136,3 +150,54 @@ def test_a_task_that_prints_more_than_it_may_fails_with_this_cause(client: Clien
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on a fast machine it has printed more than is kept
         assert len(submitted.stdout(loud)) > 1_000_000
+
+
+def test_a_file_of_the_user_is_followed_too(client: Client, tmp_path: Path) -> None:
+    gate = tmp_path / "gate"
+    job = Job()
+    script = f"seq 3; until [ -e {gate} ]; do sleep 0.02; done; seq 4 30000"
+    task = job.program(["sh", "-c", script], cwd=tmp_path, stdout="plot.log")
+    heard = b""
+    submitted = client.submit(job)
+    for part in submitted.follow(task):
+        heard += part
+        gate.touch()
+    assert heard == submitted.stdout(task) == (tmp_path / "plot.log").read_bytes() == b"".join(b"%d\n" % n for n in range(1, 30001))
+
+
+def test_a_task_whose_worker_is_killed_is_followed_on_the_next_one(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
+    with LocalCluster(cpus=1, url=rabbitmq.fresh_vhost()) as cluster, cluster.client() as client:
+        job = Job()
+        task = job.function(hang_once, args=(str(tmp_path / "mark"),))
+        heard = client.submit(job).follow(task)
+        assert next(heard) == b"first\n"
+        [worker] = [pid for pid, name in cluster.processes.items() if name.startswith("worker")]
+        os.kill(worker, signal.SIGKILL)
+        cluster.start_worker()
+        assert b"".join(heard) == b"second\n"
+
+
+def test_a_follower_outlives_cut_connections(rabbitmq: RabbitMQNode, tmp_path: Path) -> None:
+    async def story(cluster: LocalCluster, vhost: str) -> bytes:
+        heard = b""
+        async with Proxy(cluster.url) as proxy, AsyncClient(proxy.url, namespace=cluster.namespace, signing_key=cluster.key) as client:
+            job = Job()
+            task = job.function(talk, args=(str(tmp_path), 6))
+            submitted = await client.submit(job)
+            (tmp_path / "0").touch()
+            async with asyncio.timeout(PATIENCE):
+                async for part in submitted.follow(task):
+                    heard += part
+                    number = heard.count(b"\n")
+                    if number == 2:
+                        await proxy.cut()
+                        await proxy.mend()
+                    if number == 4:
+                        await asyncio.to_thread(rabbitmq.close_connections, vhost)
+                    (tmp_path / str(number)).touch()
+        return heard
+
+    vhost_url = rabbitmq.fresh_vhost()
+    with LocalCluster(cpus=1, url=vhost_url) as cluster:
+        heard = asyncio.run(story(cluster, vhost_url.rpartition("/")[2]))
+    assert heard == b"".join(b"line %d\n" % number for number in range(6)) + bytes(range(256))

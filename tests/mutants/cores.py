@@ -18,6 +18,7 @@ _DESCRIPTOR, _DESCRIPTOR_TESTS = "broker_jobs/core/descriptor.py", "tests/proper
 _QUANTITIES, _REQUEST = "broker_jobs/core/quantities.py", "broker_jobs/core/request.py"
 _SPEC, _SPEC_TESTS = "broker_jobs/core/spec.py", "tests/property/test_spec.py"
 _READING, _READING_TESTS = "broker_jobs/client/reading.py", "tests/property/test_reading.py"
+_ARCHIVE, _ARCHIVE_TESTS = "worker/broker_jobs_worker/executors/archive.py", "tests/property/test_archive.py"
 _STATES, _STATES_TESTS = "broker_jobs/core/states.py", "tests/unit/test_states.py"
 
 MUTANTS: Final = (
@@ -294,4 +295,13 @@ MUTANTS: Final = (
         _READING_TESTS,
     ),
     ("forget how much was lost", _READING, "        self.at += lost + len(fresh)\n", "        self.at += len(fresh)\n", _READING_TESTS),
+    ("give up the youngest output", _ARCHIVE, "sorted(files, reverse=True)", "sorted(files)", _ARCHIVE_TESTS),
+    (
+        "keep what makes the archive too large",
+        _ARCHIVE,
+        "return youngest_first[index:]",
+        "return youngest_first[index + 1 :]",
+        _ARCHIVE_TESTS,
+    ),
+    ("give up what would fit", _ARCHIVE, "        if used > room:\n", "        if used >= room:\n", _ARCHIVE_TESTS),
 )

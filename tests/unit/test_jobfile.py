@@ -109,6 +109,7 @@ def test_an_array(tmp_path: Path) -> None:
         ("name = ", "is no TOML"),
         ("\nnam = 'x'\n", "line 2: unknown key 'nam'; did you mean 'name'?"),
         ("[[task]]\ncommand = ['a']\n\n[[task]]\ncommand = ['b']\nenviron = 1\n", "line 6: unknown key 'environ'; did you mean 'env'"),
+        ("stream = 'out'\n", "line 1: stream is not needed"),
         ("[[task]]\nzzz = 1\n", "line 2: unknown key 'zzz'; known are id"),
         ("[[task]]\nid = 1\n", "line 1: the command is missing"),
         ("[[task]]\ncommand = 'a b'\n", "line 2: command must be a list"),

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Final
 import typer
 
 from broker_jobs.cmdline import conceal
-from broker_jobs.core.quantities import milliseconds
+from broker_jobs.core.quantities import milliseconds, size_bytes
 from broker_jobs.errors import BrokerError, BrokerJobsError
 from broker_jobs.wire.messages import DEFAULT_GROUP
 from broker_jobs_worker.machine.state import OnBrokerLost
@@ -39,6 +39,14 @@ LostOption = Annotated[
     typer.Option(
         help="Long tasks, when the broker stays away for 30 s: end them, since others may run them by now, or let them finish."
         " The worker tries to come back in any case."
+    ),
+]
+SpoolOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="SIZE",
+        help="Room for long output on this host; the oldest goes first. By default a tenth of the file system, at most 16 GiB.",
+        show_default=False,
     ),
 ]
 
@@ -89,6 +97,7 @@ def run(
     idle_timeout: str | None = None,
     time_limit: str | None = None,
     on_broker_lost: OnBrokerLost = OnBrokerLost.stop,
+    spool_limit: str | None = None,
     metrics_host: str = "127.0.0.1",
     metrics_port: str = "0",
 ) -> int:
@@ -105,6 +114,7 @@ def run(
         idle_timeout: it ends when it has had no task for so long: seconds, or a text such as ``"10m"``
         time_limit: it stops after so long, and gives back what still runs
         on_broker_lost: what becomes of long tasks when the broker stays away
+        spool_limit: room for long output on this host, such as ``"50 GiB"`` (default: a tenth of the file system, 16 GiB at most)
         metrics_host: address of ``/metrics`` and ``/healthz``
         metrics_port: their port; 0 for none, ``auto`` for any free one
 
@@ -135,6 +145,7 @@ def run(
         idle_timeout=None if idle_timeout is None else milliseconds(idle_timeout, "--idle-timeout") / 1000,
         time_limit=None if time_limit is None else milliseconds(time_limit, "--time-limit") / 1000,
         on_broker_lost=on_broker_lost,
+        spool_limit=None if spool_limit is None else size_bytes(spool_limit, "--spool-limit"),
         metrics_host=metrics_host,
         metrics_port=parse_port(metrics_port),
     )
@@ -174,6 +185,7 @@ def start(
     idle_timeout: IdleOption = None,
     time_limit: LimitOption = None,
     on_broker_lost: LostOption = OnBrokerLost.stop,
+    spool_limit: SpoolOption = None,
     metrics_host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address of /metrics and /healthz.")] = "127.0.0.1",
     metrics_port: Annotated[str, typer.Option(metavar="PORT", help="Their port; 0 for none, 'auto' for any free one.")] = "0",
 ) -> None:
@@ -196,6 +208,7 @@ def start(
             idle_timeout=idle_timeout,
             time_limit=time_limit,
             on_broker_lost=on_broker_lost,
+            spool_limit=spool_limit,
             metrics_host=metrics_host,
             metrics_port=metrics_port,
         )
