@@ -83,8 +83,9 @@ def test_the_commands_of_the_readme_run_after_its_first_script(environment: dict
             assert done.stdout.splitlines() == sorted({str(number) for number in range(1, 11)})
 
 
-def test_the_commands_of_the_page_on_output_run(environment: dict[str, str], folder: Path) -> None:
-    commands = _commands(TOP / "docs" / "output.md")
+@pytest.mark.parametrize("page", ["output.md", "resources.md"])
+def test_the_commands_of_a_page_run(page: str, environment: dict[str, str], folder: Path) -> None:
+    commands = _commands(TOP / "docs" / page)
     assert len(commands) >= 5
     for command in commands:
         done = subprocess.run(command, shell=True, env=environment, cwd=folder, capture_output=True, text=True, timeout=60, check=False)

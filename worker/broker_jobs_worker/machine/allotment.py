@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.spec import Pin
 
 if TYPE_CHECKING:
+    from broker_jobs.core.request import Need
     from broker_jobs.core.resources import Allocation, Resources
 
 CUDA: Final = "CUDA_VISIBLE_DEVICES"
@@ -32,13 +34,13 @@ def allotment(allocation: Allocation, total: Resources, pin: Pin | None) -> dict
         env["OMP_NUM_THREADS"] = str(len(cpus))
     for grant in allocation.grants:
         name = _variable(grant.need.name)
-        env[f"BROKER_JOBS_RESOURCE_REQUEST_{name}"] = str(grant.need)
+        env[f"BROKER_JOBS_RESOURCE_REQUEST_{name}"] = _asked(grant.need)
         if grant.labels:
             values = ",".join(grant.labels)
             env[f"BROKER_JOBS_RESOURCE_VALUES_{name}"] = values
             if grant.resource != grant.need.name:
                 env[f"BROKER_JOBS_RESOURCE_VALUES_{_variable(grant.resource)}"] = values
-    if len(allocation.request.alternatives) > 1:
+    if len(allocation.request.variants) > 1:
         env["BROKER_JOBS_RESOURCE_VARIANT"] = str(allocation.variant)
     for name, _ in total.amounts:
         visible = _VISIBLE.get(name)
@@ -54,6 +56,12 @@ def allotment(allocation: Allocation, total: Resources, pin: Pin | None) -> dict
     return env
 
 
+@lru_cache(maxsize=1000)
+def _asked(need: Need) -> str:
+    return str(need)
+
+
+@lru_cache(maxsize=1000)
 def _variable(name: str) -> str:
     """The name of a resource as a part of the name of a variable."""
     return re.sub("[^A-Za-z0-9]", "_", name)
