@@ -66,6 +66,8 @@ from broker_jobs.wire.messages import (
     Cluster,
     EndingWorkers,
     EndWorkers,
+    ExplainTask,
+    Explanation,
     FindJob,
     ForgetJobs,
     Forgotten,
@@ -291,13 +293,13 @@ class InMemoryLink:
                 return Refused(Refusal.invalid, "jobs in memory are never open: use a cluster, such as the fixture broker_jobs_cluster")
             case EndWorkers():
                 return EndingWorkers()
-            case GetChanges() | GetOutput() | GetOutputs() | ReadOutput() | CancelTasks() | PauseTasks() | ResumeTasks():
+            case GetChanges() | GetOutput() | GetOutputs() | ReadOutput() | CancelTasks() | PauseTasks() | ResumeTasks() | ExplainTask():
                 return self._about(self._jobs[question.job], question) if question.job in self._jobs else _missing(question.job)
             case _:
                 assert_never(question)
 
     def _about(
-        self, job: _Job, question: GetChanges | GetOutput | GetOutputs | ReadOutput | CancelTasks | PauseTasks | ResumeTasks
+        self, job: _Job, question: GetChanges | GetOutput | GetOutputs | ReadOutput | CancelTasks | PauseTasks | ResumeTasks | ExplainTask
     ) -> Answer:
         match question:
             case GetChanges(job=name, tasks=only, values=values):
@@ -305,6 +307,9 @@ class InMemoryLink:
                 return Changes(job.info(name), 1, tuple(job.task(number, values=values) for number in numbers))
             case GetOutput(task=number) | ReadOutput(task=number):
                 return job.output(number)
+            case ExplainTask(task=number):
+                state = job.machine.tasks[number].state
+                return Explanation(state, (f"it has ended: {state.value}",))
             case GetOutputs(tasks=wanted):
                 return Outputs(tuple(job.output(number) for number in wanted if number in job.tasks), len(wanted))
             case CancelTasks(tasks=tasks):

@@ -86,11 +86,11 @@ def _grouped(resources: Resources, name: str) -> str:
 
 def hardware(resources: Resources, sources: Mapping[str, str]) -> None:
     """What a worker would give to tasks, and how it was found."""
-    table = _table("resource", "amount", "as written", "found by")
+    table = new_table("resource", "amount", "as written", "found by")
     for name, value in resources.amounts:
         shown = f"{value / 2**30:.1f} GiB" if name == "memory" else shown_amount(value)
         table.add_row(name, shown, Text(descriptor(resources, name)), sources[name])
-    _print(table)
+    print_table(table)
 
 
 def jobs(infos: Sequence[JobInfo], output: OutputFormat) -> None:
@@ -102,7 +102,7 @@ def jobs(infos: Sequence[JobInfo], output: OutputFormat) -> None:
     elif not infos:
         out.print("[dim]no jobs[/]")
     else:
-        table = _table("id", "name", "state", "tasks", "submitted", "took", "tags")
+        table = new_table("id", "name", "state", "tasks", "submitted", "took", "tags")
         for info in infos:
             table.add_row(
                 short(info.job),
@@ -113,7 +113,7 @@ def jobs(infos: Sequence[JobInfo], output: OutputFormat) -> None:
                 duration(info.submitted_ms, info.ended_ms),
                 Text(" ".join(info.tags)),
             )
-        _print(table)
+        print_table(table)
 
 
 def job(info: JobInfo, failed: Sequence[TaskInfo], output: OutputFormat) -> None:
@@ -157,7 +157,7 @@ def tasks(infos: Sequence[TaskInfo], output: OutputFormat) -> None:
     elif not infos:
         out.print("[dim]no tasks[/]")
     else:
-        table = _table("task", "name", "state", "attempt", "took", "worker", "why")
+        table = new_table("task", "name", "state", "attempt", "took", "worker", "why")
         for info in infos:
             table.add_row(
                 str(info.number),
@@ -168,7 +168,7 @@ def tasks(infos: Sequence[TaskInfo], output: OutputFormat) -> None:
                 Text(info.worker),
                 Text(first_line(info.reason)),
             )
-        _print(table)
+        print_table(table)
 
 
 def task(info: TaskInfo, output: OutputFormat) -> None:
@@ -221,7 +221,7 @@ def workers(infos: Sequence[WorkerInfo], output: OutputFormat) -> None:
     elif not infos:
         out.print("[yellow]no worker is there; start one with:[/] broker-jobs worker start")
     else:
-        table = _table("worker", "group", "host", "pid", "state", "free", "of", "holds", "seen")
+        table = new_table("worker", "group", "host", "pid", "state", "free", "of", "holds", "seen")
         for worker in infos:
             table.add_row(
                 worker.worker,
@@ -234,7 +234,7 @@ def workers(infos: Sequence[WorkerInfo], output: OutputFormat) -> None:
                 str(worker.held),
                 when(worker.seen_ms),
             )
-        _print(table)
+        print_table(table)
 
 
 def worker(info: WorkerInfo, output: OutputFormat) -> None:
@@ -265,10 +265,10 @@ def worker(info: WorkerInfo, output: OutputFormat) -> None:
     out.print(grid)
     if info.attempts:
         out.print()
-        table = _table("job", "task", "attempt")
+        table = new_table("job", "task", "attempt")
         for held in info.attempts:
             table.add_row(short(held.job), str(held.task), str(held.attempt))
-        _print(table)
+        print_table(table)
 
 
 def as_json(value: Any) -> Any:
@@ -307,11 +307,12 @@ def _lines(texts: Iterable[str]) -> None:
         out.out(text)
 
 
-def _table(*columns: str) -> Table:
+def new_table(*columns: str) -> Table:
+    """A table without lines."""
     return Table(*columns, box=None, header_style="dim", padding=(0, 2, 0, 0))
 
 
-def _print(table: Table) -> None:
+def print_table(table: Table) -> None:
     """Print a table with all that is in it: the last column is folded, and the terminal folds what is still too long."""
     for column in table.columns:
         longest = max(cell_len(str(cell)) for cell in (column.header, *column.cells))

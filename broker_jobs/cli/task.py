@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from broker_jobs.cli import show
+from broker_jobs.cli import explaining, show
 from broker_jobs.cli.options import (
     JobArgument,
     NamespaceOption,
@@ -37,6 +37,19 @@ def list_tasks(
     with exit_codes(), connect(url, namespace) as client:
         found = client.job(job).tasks()
         show.tasks([task for task in found if state in {None, task.state}], output)
+
+
+@app.command("explain")
+def explain(
+    job: JobArgument,
+    task: TaskArgument,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = OutputFormat.table,
+) -> None:
+    """Say why a task has not started: what it waits for, and what each worker lacks for it."""
+    with exit_codes(), connect(url, namespace) as client:
+        explaining.explanation(client.job(job).explain(task_ref(task)), output)
 
 
 @app.command("info")

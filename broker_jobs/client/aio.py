@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.quantities import Duration
     from broker_jobs.core.states import JobState
     from broker_jobs.errors import BrokerJobsError
-    from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, TaskInfo
+    from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, Explanation, TaskInfo
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
@@ -238,6 +238,10 @@ class AsyncSubmittedJob:
     async def wait_for_tasks(self, timeout: float | None = None) -> bool:
         """Wait until every task that was submitted so far has ended, as `SubmittedJob.wait_for_tasks`."""
         return await self._ask(lambda core, job: inquiry.idle(core, job, timeout))
+
+    async def explain(self, task: TaskRef) -> Explanation:
+        """Why a task has not started, as `SubmittedJob.explain`."""
+        return await self._ask(lambda core, job: inquiry.explain(core, job, task))
 
     async def wait(self, timeout: float | None = None) -> None:
         """Wait for its end. `TimeoutError` after `timeout` seconds."""

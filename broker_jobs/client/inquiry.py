@@ -17,6 +17,7 @@ from broker_jobs.core.outcome import Failed
 from broker_jobs.core.states import ENDED, JOB_ENDED, JobState, TaskState
 from broker_jobs.errors import ValidationError
 from broker_jobs.ids import short
+from broker_jobs.wire.messages import ExplainTask, Explanation
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Coroutine, Mapping, Sequence
@@ -147,6 +148,11 @@ async def tasks(core: Core, job: Followed, numbers: Sequence[int] | None) -> lis
     """Tasks as the ledger has them; with outcomes where numbers are given."""
     only_these = None if numbers is None else tuple(numbers)
     return await core.tasks(job, values=numbers is not None, only=only_these)
+
+
+async def explain(core: Core, job: Followed, task: TaskRef) -> Explanation:
+    """Why a task has not started."""
+    return await core.ask(ExplainTask(job.id, await number_of(core, job, task)), Explanation)
 
 
 async def errors(core: Core, job: Followed, most: int | None = None) -> dict[int, tuple[Ending, Failed]]:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.jobview import JobView
     from broker_jobs.client.results import TaskError
     from broker_jobs.core.states import JobState
-    from broker_jobs.wire.messages import CancelResult, TaskInfo
+    from broker_jobs.wire.messages import CancelResult, Explanation, TaskInfo
 
 _Result = TypeVar("_Result")
 
@@ -109,6 +109,15 @@ class SubmittedJob:
             TimeoutError: they have not, after `timeout` seconds
         """
         return self._ask(lambda core, job: inquiry.idle(core, job, timeout))
+
+    def explain(self, task: TaskRef) -> Explanation:
+        """Why a task has not started, and what each worker lacks for it; from the coordinator.
+
+        Raises:
+            TaskNotFound: the job has no such task
+            CoordinatorUnavailable: nobody is there who could say
+        """
+        return self._ask(lambda core, job: inquiry.explain(core, job, task))
 
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end; whether it succeeded. `TimeoutError` after `timeout` seconds."""

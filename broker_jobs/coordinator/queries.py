@@ -37,7 +37,7 @@ _WHOLE: Final = 32
 MOST_REQUESTS: Final = 20
 """A job at a glance shows no more different ones."""
 
-_NO_NUMBER: Final = 2**31
+NO_NUMBER: Final = 2**31
 """Tasks have smaller numbers; a database would choke on much larger ones."""
 _OUTCOME_OF: Final[dict[TaskState, type[Outcome]]] = {
     TaskState.succeeded: Succeeded,
@@ -152,7 +152,7 @@ def job_list(look: Lookups, question: ListJobs) -> JobList:
 def changes(look: Lookups, facts: JobFacts, live: LiveJob | None, question: GetChanges, workers: list[Worker]) -> Changes:
     """What changed in a job after a version."""
     limit = max(1, min(question.limit, 10_000))
-    numbers = None if question.tasks is None else [number for number in question.tasks if number < _NO_NUMBER]
+    numbers = None if question.tasks is None else [number for number in question.tasks if number < NO_NUMBER]
     views = look.changes(facts.key, min(question.since, facts.version), limit + 1, numbers)
     more = len(views) > limit
     views = views[:limit]
@@ -202,7 +202,7 @@ def requests(look: Lookups, facts: JobFacts) -> tuple[ResourceNeed, ...]:
 
 def output(look: Lookups, facts: JobFacts, task: int) -> TaskOutput | Refused:
     """What a task printed, as far as the ledger has it."""
-    view = look.task(facts.key, task) if 0 <= task < _NO_NUMBER else None
+    view = look.task(facts.key, task) if 0 <= task < NO_NUMBER else None
     if view is None:
         return Refused(Refusal.task_not_found, f"job {short(facts.id)} has no task {task}")
     row = look.output(facts.key, task) if TaskState(view.state) in ENDED else None
@@ -250,7 +250,7 @@ def keeper(found: TaskOutput, question: ReadOutput, workers: list[Worker]) -> Wo
 
 def is_number(task: int) -> bool:
     """Whether a task may have this number."""
-    return 0 <= task < _NO_NUMBER
+    return 0 <= task < NO_NUMBER
 
 
 def active(facts: JobFacts) -> bool:

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from broker_jobs.coordinator import queries
 from broker_jobs.coordinator.choice import choose
 from broker_jobs.coordinator.control import Control
+from broker_jobs.coordinator.explain import explain
 from broker_jobs.coordinator.openings import Openings
 from broker_jobs.coordinator.polls import LONGEST_MS, Poll, Polls
 from broker_jobs.coordinator.workers import ABSENT
@@ -16,6 +17,7 @@ from broker_jobs.wire.messages import (
     Cluster,
     EndingWorkers,
     EndWorkers,
+    ExplainTask,
     FindJob,
     ForgetJobs,
     GetChanges,
@@ -130,14 +132,7 @@ class Requests:
             case ListJobs() as question:
                 return queries.job_list(self._store.look, question)
             case GetChanges() as question:
-                facts = self._facts(question.job)
-                if isinstance(facts, Refused):
-                    return facts
-                if facts.version <= question.since and question.wait_ms > 0 and queries.active(facts):
-                    due = batch.now + min(question.wait_ms, LONGEST_MS) / 1000
-                    self.polls.add(Poll(request, question, facts.id, due))
-                    return None
-                return self._changes(facts, question)
+                return self._changes_or_wait(batch, request, question)
             case GetOutput(name, task):
                 facts = self._facts(name)
                 return facts if isinstance(facts, Refused) else queries.output(self._store.look, facts, task)
@@ -147,6 +142,8 @@ class Requests:
             case ReadOutput() as question:
                 facts = self._facts(question.job)
                 return facts if isinstance(facts, Refused) else self._read(batch, request, facts, question)
+            case ExplainTask() as question:
+                return self._explain(batch, question)
             case GetWorkers() as question:
                 return self._cluster(question, batch.now_ms)
             case CancelTasks() | PauseTasks() | ResumeTasks() | ForgetJobs() | EndWorkers() | OpenJob() | ReserveTasks() | CloseJob():
@@ -157,6 +154,23 @@ class Requests:
     def _facts(self, job: str) -> JobFacts | Refused:
         live = self._jobs.live.get(job)
         return live.facts if live is not None else queries.find(self._store.look, job)
+
+    def _changes_or_wait(self, batch: Batch, request: Request, question: GetChanges) -> Answer | None:
+        facts = self._facts(question.job)
+        if isinstance(facts, Refused):
+            return facts
+        if facts.version <= question.since and question.wait_ms > 0 and queries.active(facts):
+            due = batch.now + min(question.wait_ms, LONGEST_MS) / 1000
+            self.polls.add(Poll(request, question, facts.id, due))
+            return None
+        return self._changes(facts, question)
+
+    def _explain(self, batch: Batch, question: ExplainTask) -> Answer:
+        facts = self._facts(question.job)
+        if isinstance(facts, Refused):
+            return facts
+        live, workers = self._jobs.live.get(facts.id), self._workers.known.values()
+        return explain(self._store.look, facts, live, question.task, workers, now_ms=batch.now_ms)
 
     def _changes(self, facts: JobFacts, question: GetChanges) -> Answer:
         return queries.changes(self._store.look, facts, self._jobs.live.get(facts.id), question, self._workers.present())

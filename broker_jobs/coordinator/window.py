@@ -151,6 +151,14 @@ class Window:
             flight.split = True
             self._most[flight.group.options] = max(1, flight.size // 4)
 
+    def more_urgent(self, group: Group, number: int) -> int:
+        """How many ready tasks for the same queue come before this one; those that ended meanwhile are among them."""
+        found = 0
+        for other, tasks in self._ready.items():
+            if other.queue == group.queue and other.priority >= group.priority:
+                found += len(tasks) if other.priority > group.priority else sum(task.number < number for task in tasks)
+        return found
+
     @property
     def waiting(self) -> int:
         """Ready tasks that are not in a chunk; those that ended meanwhile are among them."""

@@ -682,6 +682,15 @@ class GetWorkers:
 
 
 @dataclass(frozen=True, slots=True)
+class ExplainTask:
+    """Why a task has not started. Answer: `Explanation`."""
+
+    tag: ClassVar[str] = "explain"
+    job: str
+    task: int
+
+
+@dataclass(frozen=True, slots=True)
 class EndWorkers:
     """Let workers end. Answer: `EndingWorkers`.
 
@@ -714,6 +723,7 @@ Question = (
     | ResumeTasks
     | ForgetJobs
     | GetWorkers
+    | ExplainTask
     | EndWorkers
 )
 
@@ -981,6 +991,71 @@ class Cluster:
     active_jobs: int = 0
 
 
+@dataclass(frozen=True, slots=True)
+class Shortage:
+    """A resource of which a worker has too little for a task, now or for ever.
+
+    Attributes:
+        wanted: 0 for all that the worker has; ``memory`` in bytes, ``lifetime`` in milliseconds, everything else in 1/10,000
+        has: at most, of one kind
+        free: when it was last heard
+    """
+
+    tag: ClassVar[str] = "shortage"
+    resource: str
+    wanted: int
+    has: int
+    free: int
+
+
+@dataclass(frozen=True, slots=True)
+class VariantFit:
+    """Whether a worker could run a variant of a task: `ever`, if it had nothing else, and `now`."""
+
+    tag: ClassVar[str] = "variant fit"
+    ever: bool
+    now: bool
+    short: tuple[Shortage, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFit:
+    """What a worker has for a task.
+
+    Attributes:
+        variants: in the order of the request
+        holds: the task is there
+    """
+
+    tag: ClassVar[str] = "worker fit"
+    worker: str
+    state: str
+    variants: tuple[VariantFit, ...] = ()
+    group: str = DEFAULT_GROUP
+    holds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Why a task has not started, or where it is.
+
+    Attributes:
+        reasons: for people
+        waits_for: tasks of its job that must end first
+        due_ms: when its next attempt is due
+        asks: its resource request, for people
+        workers: those that are there
+    """
+
+    tag: ClassVar[str] = "explanation"
+    state: TaskState
+    reasons: tuple[str, ...] = ()
+    waits_for: tuple[int, ...] = ()
+    due_ms: int | None = None
+    asks: str = ""
+    workers: tuple[WorkerFit, ...] = ()
+
+
 class Refusal(StrEnum):
     """Kinds of answers that are none."""
 
@@ -1015,6 +1090,7 @@ Answer = (
     | ResumeResult
     | Forgotten
     | Cluster
+    | Explanation
     | EndingWorkers
     | Refused
 )

@@ -97,6 +97,7 @@ QUESTIONS: Final[dict[str, m.Question]] = {
     "resume": m.ResumeTasks(JOB, (1,)),
     "forget": m.ForgetJobs((JOB,)),
     "get-workers": m.GetWorkers(),
+    "explain": m.ExplainTask(JOB, 1),
     "end-workers": m.EndWorkers(("worker-1", "last"), "night", stop=True, reason="a new kernel"),
 }
 ANSWERS: Final[dict[str, m.Answer]] = {
@@ -112,6 +113,22 @@ ANSWERS: Final[dict[str, m.Answer]] = {
     "resume-result": m.ResumeResult(1, 2, 3, 4),
     "forgotten": m.Forgotten(1),
     "cluster": m.Cluster("coordinator-1", "0.1.0", 9, (WORKER,), (CLASS,), 1),
+    "explanation": m.Explanation(
+        TaskState.queued,
+        ("busy",),
+        (1, 2),
+        9,
+        "cpus=2",
+        (
+            m.WorkerFit(
+                "worker-1",
+                "active",
+                (m.VariantFit(ever=True, now=False, short=(m.Shortage("cpus", 20_000, 40_000, 0),)),),
+                "night",
+                holds=True,
+            ),
+        ),
+    ),
     "ending-workers": m.EndingWorkers(("worker-1",), 3),
     "refused": m.Refused(m.Refusal.ambiguous, "which?", ("a", "b")),
 }

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import pty
+import re
 import secrets
 import signal
 import struct
@@ -123,6 +124,21 @@ def test_a_job_is_followed_from_other_commands(own: Daemons) -> None:
     assert own.run("job", "cat", job[-6:]).stdout == "there\n"
     [printed] = _parsed(own.run("job", "cat", short, "stderr", "--tasks", "0", "--output", "json"))
     assert (printed["job"], printed["task"], printed["state"], printed["stream"], printed["text"]) == (job, 0, "succeeded", "stderr", "")
+
+
+def test_a_task_that_waits_is_explained(own: Daemons) -> None:
+    job = own.run("submit", "--output", "quiet", "--cpus", "5000", "--", "true").stdout.strip()
+    found = _parsed(own.run("task", "explain", job, "0", "--output", "json"))
+    assert (found["state"], found["asks"], found["reasons"][-1]) == ("queued", "cpus=5000", "no worker that is there could ever run it")
+    [worker] = found["workers"]
+    [variant] = worker["variants"]
+    assert (variant["ever"], variant["now"], [short["resource"] for short in variant["short"]]) == (False, False, ["cpus"])
+    shown = own.run("task", "explain", job, "0").stdout
+    assert "no worker that is there could ever run it" in shown
+    assert re.search(r"never\s+cpus: 5000 wanted, \d+ free of \d+", shown)
+    assert own.run("task", "explain", job, "0", "--output", "quiet").stdout == "queued\n"
+    assert own.run("task", "explain", job, "7").returncode == 2
+    own.run("job", "cancel", job)
 
 
 def test_tables_are_for_people(own: Daemons) -> None:

@@ -88,6 +88,24 @@ def test_quick_tasks_with_priorities_are_sent_ahead_and_all_run(one_core: LocalC
         assert len(submitted.results()) == 900
 
 
+def test_a_task_that_waits_is_explained(one_core: LocalCluster) -> None:
+    job = Job()
+    first = job.program(["sleep", "30"], priority=1)
+    busy = job.program(["true"])
+    after = job.program(["true"], deps=[first])
+    with one_core.client() as client:
+        submitted = client.submit(job)
+        until(lambda: submitted.explain(first).state == "running", "it runs")
+        assert submitted.explain(first).reasons[0].startswith("it runs on ")
+        assert submitted.explain(after).waits_for == (first.number,)
+        found = submitted.explain(busy)
+        assert found.reasons[0].startswith(("as many tasks of its job are out", "it has been in the queue"))
+        assert [fit.variants[0].ever for fit in found.workers] == [True]
+        submitted.cancel()
+        client.wait_for_jobs([submitted], raise_on_error=False)
+        assert submitted.explain(busy).reasons[0].startswith("it has ended: canceled")
+
+
 def test_several_workers_start_the_most_urgent(url: str | None, tmp_path: Path) -> None:
     path = tmp_path / "begun"
     priorities = list(range(30))
