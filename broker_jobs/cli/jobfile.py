@@ -58,6 +58,7 @@ _COMMON: Final = {
     "cwd": _TEXT,
     "task_dir": _YES,
     "time_limit": _DURATION,
+    "grace": _DURATION,
     "memory_limit": ((str, int), "a size such as '4 GiB'"),
     "output_limit": ((str, int), "a size such as '10 MiB'"),
     "priority": _WHOLE,
@@ -66,6 +67,7 @@ _COMMON: Final = {
 }
 _TASK: Final = {"id": _WHOLE, "deps": _LIST, "after": _LIST, **_COMMON}
 _ARRAY: Final = {"ids": _TEXT, "entries": _LIST, **_COMMON}
+_STREAM: Final = {"path": _TEXT, "on_close": (str, "'none' or 'rm-if-finished'")}
 _REQUEST: Final = {"n_nodes": _WHOLE, "resources": _TABLE, "time_request": _DURATION}
 
 Kind = tuple[Any, str]
@@ -202,7 +204,7 @@ def _add_tasks(job: Job, tasks: list[Any], places: list[_Place]) -> None:
 
 def _common(task: Mapping[str, Any], place: _Place) -> TaskCommon:
     common: Any = {
-        key: task[key] for key in ("name", "env", "cwd", "time_limit", "memory_limit", "output_limit", "priority") if key in task
+        key: task[key] for key in ("name", "env", "cwd", "time_limit", "grace", "memory_limit", "output_limit", "priority") if key in task
     }
     if "crash_limit" in task:
         common["crash_limit"] = "never" if task["crash_limit"] == "never-restart" else task["crash_limit"]
@@ -216,9 +218,14 @@ def _common(task: Mapping[str, Any], place: _Place) -> TaskCommon:
 
 
 def _pipe(value: Any, key: str, place: _Place) -> object:
+    from broker_jobs import Stdio
+
     if isinstance(value, dict):
-        raise place.error(f"{key} as a table is not supported yet: give a path", key)
-    return "/dev/null" if value == "none" else value
+        _check(value, _STREAM, place)
+        if value.get("on_close", "none") not in {"none", "rm-if-finished"}:
+            raise place.error(f"on_close of {key} is 'none' or 'rm-if-finished', not {value['on_close']!r}", key)
+        return Stdio(value.get("path"), keep="on_failure" if value.get("on_close") == "rm-if-finished" else "always")
+    return Stdio(keep="never") if value == "none" else value
 
 
 def _resources(requests: list[Any], place: _Place) -> Any:

@@ -8,11 +8,12 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Client, Job, LocalCluster, TaskCanceled, TimeLimitReached
+from broker_jobs import Client, Job, LocalCluster, Stdio, TaskCanceled, TimeLimitReached
 from broker_jobs.wire.signing import new_key
 from broker_jobs_worker.processes import processes
 from tests.support import stubborn
@@ -20,7 +21,6 @@ from tests.support.daemons import Daemons, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from broker_jobs import Task
     from tests.support.rabbitmq import RabbitMQ
@@ -113,6 +113,70 @@ def test_check_3_28_a_cancel_takes_the_same_ladder(cluster: LocalCluster, tmp_pa
         assert living(tmp_path) == []
         assert GRACE <= took <= GRACE + soon() + 1.0  # and the news of it
         assert client.call(os.getpid) > 0
+
+
+def hoard(megabytes: int) -> int:
+    held = b"x" * (megabytes << 20)
+    time.sleep(0.5)
+    return len(held)
+
+
+def test_a_memory_limit_is_a_failure_and_no_crash(cluster: LocalCluster) -> None:
+    limit = {"memory_limit": "100 MiB", "crash_limit": "never"}
+    code = "x = b'x' * (200 << 20); import time; time.sleep(60)"
+    job = Job(name="hungry")
+    fits = job.function(hoard, args=(20,), **limit)  # type: ignore[arg-type]
+    function = job.function(hoard, args=(200,), **limit)  # type: ignore[arg-type]
+    program = job.program(["sh", "-c", f'setsid {sys.executable} -c "{code}" & wait'], **limit)  # type: ignore[arg-type]
+    with cluster.client() as client:
+        submitted = client.submit(job)
+        client.wait_for_jobs([submitted], raise_on_error=False)
+        assert submitted.result(fits) == 20 << 20
+        assert {number: error.cause for number, error in submitted.errors().items()} == {
+            function.number: "memory limit",
+            program.number: "memory limit",
+        }
+
+
+def test_programs_and_their_files(cluster: LocalCluster, tmp_path: Path) -> None:
+    (tmp_path / "tool").write_text('#!/bin/sh\nprintf "%s|" "$@"; cat; echo "$BROKER_JOBS_SUBMIT_DIR" >&2\n', encoding="utf-8")
+    odd = [b"\xff\xfe", "a b", "$HOME", "*", "", "\n"]
+    job = Job(name="programs", cwd=tmp_path / "made" / "%{TASK_ID}")
+    plain = job.program([tmp_path / "tool", *odd], stdin=b"in\xffput", stderr=Stdio("logs/%{JOB_ID}", keep="on_failure"))
+    own_words = job.program(["sh", "-c", 'echo "no mesh" > "$BROKER_JOBS_ERROR_FILE"; pwd; exit 1'], stdout=Stdio("out", keep="on_failure"))
+    scratch = job.program(["sh", "-c", 'cd "$BROKER_JOBS_TASK_DIR"; pwd; exit 1'], task_dir=True)
+    near = job.program(["tool"], cwd=tmp_path, stdout=Stdio(keep="never"))
+    with cluster.client() as client:
+        submitted = client.submit(job)
+        client.wait_for_jobs([submitted], raise_on_error=False)
+        assert submitted.stdout(plain) == b"\xff\xfe|a b|$HOME|*||\n|in\xffput"
+        assert submitted.stderr(plain) == b""
+        assert list((tmp_path / "made/0/logs").iterdir()) == []
+        assert (tmp_path / "made/1/out").read_text(encoding="utf-8") == f"{tmp_path}/made/1\n"
+        assert submitted.errors()[own_words.number].message == "no mesh"
+        assert not Path(submitted.stdout(scratch).decode().strip()).exists()
+        assert "to run that one, write ./tool" in submitted.errors()[near.number].message
+
+
+def test_the_command_line_says_it_too(tmp_path: Path) -> None:
+    with Daemons(tmp_path, {}) as daemons:
+        (tmp_path / "job.toml").write_text(
+            'name = "streams"\n[[task]]\ncommand = ["sh", "-c", "echo 1; echo 2 >&2"]\n'
+            'stdout = { path = "removed.out", on_close = "rm-if-finished" }\nstderr = "none"\ngrace = "1s"\n'
+            '[[task]]\ncommand = ["sh", "-c", "trap : TERM; sleep 60; sleep 60"]\nstdout = { path = "kept.out" }\n'
+            "time_limit = 0.2\ngrace = 0\n",
+            encoding="utf-8",
+        )
+        options = "--time-limit 0.3 --grace 0 --memory-limit 1GiB --task-dir --stdout a/%{TASK_ID}:rm-if-finished --stderr none".split()
+        failed = daemons.run("submit", "--wait", *options, "--", "sh", "-c", "echo here; sleep 60")
+        assert failed.returncode == 1, failed
+        assert "(time limit): the time limit of 0.3 s was reached" in failed.stderr
+        assert daemons.run("submit", "--wait", "--stdout", "b:rm-if-finished", "--", "echo", "x").returncode == 0
+        assert daemons.run("submit-file", "--wait", "job.toml").returncode == 1
+        assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".out") == ["kept.out"]
+        assert (tmp_path / "a/0").read_text(encoding="utf-8") == "here\n"
+        assert not (tmp_path / "b").exists()
+        assert daemons.run("down").returncode == 0
 
 
 @pytest.mark.long

@@ -116,6 +116,11 @@ def test_an_array(tmp_path: Path) -> None:
         ("[[task]]\ncommand = []\n", "line 2: command must be a list"),
         ("[[task]]\ncommand = ['a']\npriority = true\n", "line 3: priority must be an integer, not True"),
         ("[[task]]\ncommand = ['a']\ntime_limit = 'soon'\n", "line 1: time_limit must be"),
+        (
+            "[[task]]\ncommand = ['a']\nstdout = { path = 'a', on_close = 'no' }\n",
+            "line 3: on_close of stdout is 'none' or 'rm-if-finished'",
+        ),
+        ("[[task]]\ncommand = ['a']\nstderr = { file = 'a' }\n", "unknown key 'file'; known are path, on_close"),
         ("[[task]]\nid = 1\ncommand = ['a']\n[[task]]\nid = 1\ncommand = ['a']\n", "line 5: the id 1 is that of another"),
         ("[[task]]\nid = 1\ncommand = ['a']\ndeps = [4]\n", "line 4: task 1 waits for 4, and no task has this id"),
         (
