@@ -22,7 +22,8 @@ from broker_jobs.data.store import ValueStore
 from broker_jobs.wire import payload
 from broker_jobs.wire.messages import Call
 from broker_jobs_worker.executors import children
-from broker_jobs_worker.executors.server import Child, Recycling
+from broker_jobs_worker.executors.recycling import Recycling
+from broker_jobs_worker.executors.server import Child
 from tests.support.executions import JOB, Bench, appears, bench, call, execution
 
 if TYPE_CHECKING:

@@ -50,6 +50,20 @@ SpoolOption = Annotated[
     ),
 ]
 
+MaxTasksOption = Annotated[
+    int | None,
+    typer.Option(
+        metavar="NUMBER", help="Replace a process in which functions run after so many of them; by default never.", show_default=False
+    ),
+]
+MaxAgeOption = Annotated[
+    str | None, typer.Option(metavar="DURATION", help="Replace such a process when it is so old: seconds, or '2h'.", show_default=False)
+]
+MaxMemoryOption = Annotated[
+    str | None,
+    typer.Option(metavar="SIZE", help="Replace such a process when it takes more after a function: '4 GiB'.", show_default=False),
+]
+
 CpusOption = Annotated[
     str | None,
     typer.Option(
@@ -98,6 +112,9 @@ def run(
     time_limit: str | None = None,
     on_broker_lost: OnBrokerLost = OnBrokerLost.stop,
     spool_limit: str | None = None,
+    child_max_tasks: int | None = None,
+    child_max_age: str | None = None,
+    child_max_memory: str | None = None,
     metrics_host: str = "127.0.0.1",
     metrics_port: str = "0",
 ) -> int:
@@ -115,6 +132,9 @@ def run(
         time_limit: it stops after so long, and gives back what still runs
         on_broker_lost: what becomes of long tasks when the broker stays away
         spool_limit: room for long output on this host, such as ``"50 GiB"`` (default: a tenth of the file system, 16 GiB at most)
+        child_max_tasks: a process in which functions run is replaced after so many
+        child_max_age: or when it is so old: seconds, or a text such as ``"2h"``
+        child_max_memory: or when it takes more memory after a function: bytes, or a text such as ``"4 GiB"``
         metrics_host: address of ``/metrics`` and ``/healthz``
         metrics_port: their port; 0 for none, ``auto`` for any free one
 
@@ -129,6 +149,7 @@ def run(
     from broker_jobs.metrics import parse_port
     from broker_jobs_worker.config import WorkerConfig
     from broker_jobs_worker.daemon import serve
+    from broker_jobs_worker.executors.recycling import given_recycling
 
     start_logging()
     settings = resolve(url, namespace)
@@ -146,6 +167,7 @@ def run(
         time_limit=None if time_limit is None else milliseconds(time_limit, "--time-limit") / 1000,
         on_broker_lost=on_broker_lost,
         spool_limit=None if spool_limit is None else size_bytes(spool_limit, "--spool-limit"),
+        recycling=given_recycling(child_max_tasks, child_max_age, child_max_memory),
         metrics_host=metrics_host,
         metrics_port=parse_port(metrics_port),
     )
@@ -186,6 +208,9 @@ def start(
     time_limit: LimitOption = None,
     on_broker_lost: LostOption = OnBrokerLost.stop,
     spool_limit: SpoolOption = None,
+    child_max_tasks: MaxTasksOption = None,
+    child_max_age: MaxAgeOption = None,
+    child_max_memory: MaxMemoryOption = None,
     metrics_host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address of /metrics and /healthz.")] = "127.0.0.1",
     metrics_port: Annotated[str, typer.Option(metavar="PORT", help="Their port; 0 for none, 'auto' for any free one.")] = "0",
 ) -> None:
@@ -209,6 +234,9 @@ def start(
             time_limit=time_limit,
             on_broker_lost=on_broker_lost,
             spool_limit=spool_limit,
+            child_max_tasks=child_max_tasks,
+            child_max_age=child_max_age,
+            child_max_memory=child_max_memory,
             metrics_host=metrics_host,
             metrics_port=metrics_port,
         )

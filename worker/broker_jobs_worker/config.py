@@ -15,6 +15,7 @@ from broker_jobs.core.descriptor import described
 from broker_jobs.errors import ValidationError
 from broker_jobs.wire.messages import DEFAULT_GROUP
 from broker_jobs.wire.topology import DIRECT, EVERYONE, NOBODY, Topology
+from broker_jobs_worker.executors.recycling import KEEP
 from broker_jobs_worker.hardware import provided
 from broker_jobs_worker.machine.state import DEFAULT_TIMING, OnBrokerLost, Timing
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.resources import Resources
     from broker_jobs.metrics import MetricsPort
     from broker_jobs.wire.signing import SigningKey
+    from broker_jobs_worker.executors.recycling import Recycling
 
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _RESERVED: Final = frozenset({EVERYONE, DIRECT, NOBODY})
@@ -57,6 +59,7 @@ class WorkerConfig:
         idle_timeout: it ends when it has had no task for so many seconds
         time_limit: it stops after so many seconds, and gives back what still runs
         on_broker_lost: what becomes of long tasks when the broker stays away
+        recycling: when the processes in which functions run make room for new ones
         connect_timeout: seconds to wait for the first connection
         timing: how patient it is
 
@@ -79,6 +82,7 @@ class WorkerConfig:
     idle_timeout: float | None = None
     time_limit: float | None = None
     on_broker_lost: OnBrokerLost = OnBrokerLost.stop
+    recycling: Recycling = KEEP
     connect_timeout: float = 30.0
     timing: Timing = DEFAULT_TIMING
 

@@ -72,7 +72,9 @@ def local_executor(config: WorkerConfig, name: str, report: Callable[[ExecutionN
     config.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
     clear_leftovers(config.spool)
     room = usual_room(config.spool) if config.spool_limit is None else config.spool_limit
-    return LocalExecutor(report, spool=config.spool / name, archive=Archive(config.archive, room), path=config.path)
+    return LocalExecutor(
+        report, spool=config.spool / name, archive=Archive(config.archive, room), path=config.path, recycling=config.recycling
+    )
 
 
 class WorkerDaemon:

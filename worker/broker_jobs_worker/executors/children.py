@@ -23,7 +23,8 @@ from broker_jobs.wire.codec import decode_part
 from broker_jobs_worker.executors.environments import starting
 from broker_jobs_worker.executors.guard import Guard, roots
 from broker_jobs_worker.executors.links import Packets, Stream
-from broker_jobs_worker.executors.server import KEEP, Child, Server
+from broker_jobs_worker.executors.recycling import KEEP
+from broker_jobs_worker.executors.server import Child, Server
 from broker_jobs_worker.executors.spool import Capture, name_of
 from broker_jobs_worker.processes import exterminate
 from broker_jobs_worker.runners.protocol import (
@@ -51,7 +52,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker_jobs_worker.executors.archive import Archive
-    from broker_jobs_worker.executors.server import Environment, Listener, Recycling, Wish
+    from broker_jobs_worker.executors.recycling import Recycling
+    from broker_jobs_worker.executors.server import Environment, Listener, Wish
     from broker_jobs_worker.runners.environment import Setup
 
 _log = logging.getLogger(__name__)

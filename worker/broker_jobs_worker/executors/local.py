@@ -25,8 +25,9 @@ from broker_jobs_worker.executors.knowledge import unknown_functions, unknown_va
 from broker_jobs_worker.executors.memory import Memory
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
 from broker_jobs_worker.executors.prints import Prints
+from broker_jobs_worker.executors.recycling import KEEP
 from broker_jobs_worker.executors.running import Running, remains
-from broker_jobs_worker.executors.server import KEEP, Wish
+from broker_jobs_worker.executors.server import Wish
 from broker_jobs_worker.executors.spool import claim, file_name
 from broker_jobs_worker.executors.verdicts import MemoryUp, OutputUp, Stopped, TimeUp, Verdict, condemned, vanished, with_last_line
 from broker_jobs_worker.runners.function import CANCEL_SIGNAL, TIME_SIGNAL
@@ -52,8 +53,9 @@ if TYPE_CHECKING:
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs_worker.executors.port import Execution, ExecutionNews
+    from broker_jobs_worker.executors.recycling import Recycling
     from broker_jobs_worker.executors.running import Remains
-    from broker_jobs_worker.executors.server import Child, Recycling
+    from broker_jobs_worker.executors.server import Child
 
 _log = logging.getLogger(__name__)
 

@@ -5,9 +5,8 @@ from __future__ import annotations
 import sys
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from broker_jobs_worker.processes import look
 from broker_jobs_worker.runners.protocol import ToChild
 
 if TYPE_CHECKING:
@@ -50,40 +49,6 @@ class Wish:
     ticket: str
     setup: str | None = None
     fresh: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class Recycling:
-    """When a child makes room for a new one, between two tasks; None is never.
-
-    Attributes:
-        tasks: after so many
-        age: seconds after its start
-        memory: when it takes more than so many bytes after a task
-    """
-
-    tasks: int | None = None
-    age: float | None = None
-    memory: int | None = None
-
-    def last(self, child: Child) -> bool:
-        """Whether a child that has just been given a task gets no further one."""
-        return self.tasks is not None and child.tasks >= self.tasks
-
-    def aged(self, child: Child, now: float) -> bool:
-        """Whether a child that has run something is too old."""
-        return self.age is not None and child.tasks > 0 and now - child.born >= self.age
-
-    def worn(self, child: Child, now: float) -> bool:
-        """Whether a child that has just run a task gets no further one."""
-        if self.aged(child, now):
-            return True
-        process = look(child.pid) if self.memory is not None and child.pid is not None else None
-        return process is not None and self.memory is not None and process.resident > self.memory
-
-
-KEEP: Final = Recycling()
-"""Children live as long as they are used."""
 
 
 class Listener(Protocol):
