@@ -167,8 +167,9 @@ def test_the_command_line_says_it_too(tmp_path: Path) -> None:
             "time_limit = 0.2\ngrace = 0\n",
             encoding="utf-8",
         )
-        options = "--time-limit 0.3 --grace 0 --memory-limit 1GiB --task-dir --stdout a/%{TASK_ID}:rm-if-finished --stderr none".split()
-        failed = daemons.run("submit", "--wait", *options, "--", "sh", "-c", "echo here; sleep 60")
+        limits = ["--time-limit", "0.3", "--grace", "0", "--memory-limit", "1 GiB"]
+        files = ["--task-dir", "--stdout", "a/%{TASK_ID}:rm-if-finished", "--stderr", "none"]
+        failed = daemons.run("submit", "--wait", *limits, *files, "--", "sh", "-c", "echo here; sleep 60")
         assert failed.returncode == 1, failed
         assert "(time limit): the time limit of 0.3 s was reached" in failed.stderr
         assert daemons.run("submit", "--wait", "--stdout", "b:rm-if-finished", "--", "echo", "x").returncode == 0

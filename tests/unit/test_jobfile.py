@@ -8,6 +8,7 @@ import pytest
 
 from broker_jobs.cli.jobfile import read_job
 from broker_jobs.client.authoring import ArrayWork
+from broker_jobs.core.spec import Keep
 from broker_jobs.errors import CycleError, ValidationError
 
 if TYPE_CHECKING:
@@ -47,8 +48,9 @@ name = "one"
 command = ["prog", "x y"]
 env = { A = "1" }
 stdin = "in"
-stdout = "out"
+stdout = { path = "out", on_close = "rm-if-finished" }
 stderr = "none"
+grace = 0
 cwd = "/tmp"
 task_dir = true
 time_limit = "1m 30s"
@@ -66,8 +68,10 @@ resources = { cpus = 2, gpus = 0.5, memory = "1 GiB", foo = 3 }
     program = entry.work.program
     assert (program.argv, program.stdin, program.task_dir) == ((b"prog", b"x y"), b"in", True)
     options = entry.options
-    assert (options.env, options.stdout, options.stderr, options.cwd) == ((("A", "1"),), "out", "/dev/null", "/tmp")
+    assert (options.env, options.stdout, options.cwd) == ((("A", "1"),), "out", "/tmp")
+    assert (options.stderr, options.keep_stderr, options.keep_stdout) == (None, Keep.never, Keep.on_failure)
     assert (options.time_limit, options.memory_limit, options.priority, options.crash_limit) == (90_000, 2**30, -3, 1)
+    assert options.grace == 0
     assert dict(options.resources.amounts) == {"cpus": 20_000, "gpus": 5_000, "foo": 30_000, "memory": 2**30}
 
 
