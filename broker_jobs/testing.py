@@ -284,7 +284,8 @@ class InMemoryLink:
                 return self._jobs[found[0]].info(found[0]) if found else _missing(text)
             case ListJobs() as wanted:
                 infos = [job.info(name) for name, job in reversed(self._jobs.items()) if not job.header.ephemeral]
-                return JobList(tuple(info for info in infos if _fits(info, wanted))[: wanted.limit])
+                fitting = [info for info in infos if _fits(info, wanted)][wanted.skip :]
+                return JobList(tuple(fitting[: wanted.limit]), more=len(fitting) > wanted.limit)
             case ForgetJobs(jobs=names):
                 return Forgotten(sum(self._jobs.pop(name, None) is not None for name in names))
             case GetWorkers():
@@ -338,6 +339,8 @@ def _missing(job: str) -> Refused:
 def _fits(info: JobInfo, wanted: ListJobs) -> bool:
     return (
         (wanted.state is None or info.state is wanted.state)
+        and (not wanted.states or info.state in wanted.states)
+        and (wanted.ended_before_ms is None or (info.ended_ms or 0) < wanted.ended_before_ms)
         and set(wanted.tags) <= set(info.tags)
         and (wanted.name is None or fnmatch.fnmatchcase(info.name, wanted.name))
     )

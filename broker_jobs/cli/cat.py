@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, err, exit_codes
 from broker_jobs.client import output as printing
-from broker_jobs.core.selection import selected
+from broker_jobs.core.selection import task_refs
 from broker_jobs.core.states import TaskState
 from broker_jobs.errors import TaskNotFound, ValidationError
 from broker_jobs.ids import FEWEST_DIGITS, short
@@ -81,14 +81,10 @@ def cat(
 
 def _selection(text: str) -> list[int | str]:
     """The tasks of a selection such as ``0,5-9,20-90:10,[33],train``: numbers, ids of arrays, names."""
-    found: dict[int | str, None] = {}
-    for part in text.split(","):
-        name = part.strip()
-        try:
-            found.update(dict.fromkeys(selected(name)) if name[:1].isdigit() else {name: None})
-        except ValidationError as error:
-            raise typer.BadParameter(str(error), param_hint="--tasks") from None
-    return list(found)
+    try:
+        return task_refs(text)
+    except ValidationError as error:
+        raise typer.BadParameter(str(error), param_hint="--tasks") from None
 
 
 def _chosen(words: Sequence[str]) -> tuple[list[str], bool]:

@@ -1,4 +1,4 @@
-"""``broker-jobs job``: look at jobs, wait for them, end them."""
+"""``broker-jobs job``: look at jobs, wait for them, hold them back, end them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated, Final
 
 import typer
 
-from broker_jobs.cli import show
+from broker_jobs.cli import control, show
 from broker_jobs.cli.cat import cat
 from broker_jobs.cli.options import (
     WORK_FAILED,
@@ -26,7 +26,7 @@ from broker_jobs.cli.options import (
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.ids import short
 
-app = typer.Typer(no_args_is_help=True, help="Look at jobs, wait for them, end them.")
+app = typer.Typer(no_args_is_help=True, help="Look at jobs, wait for them, hold them back, end them.")
 
 MOST_FAILURES: Final = 10
 
@@ -133,39 +133,7 @@ def progress(
 
 
 app.command("cat")(cat)
-
-
-@app.command("cancel")
-def cancel(
-    jobs: JobsArgument,
-    url: UrlOption = None,
-    namespace: NamespaceOption = None,
-    output: OutputOption = OutputFormat.table,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why; shown with the job.")] = "canceled from the command line",
-) -> None:
-    """End jobs: what waits does not start, what runs is stopped."""
-    with exit_codes(), connect(url, namespace) as client:
-        found = [client.job(text) for text in jobs]
-        results = [(job, job.cancel(reason=reason)) for job in found]
-        if output is OutputFormat.json:
-            show.write_json([{"job": job.id, **show.as_json(result)} for job, result in results])
-        elif output is OutputFormat.table:
-            for job, result in results:
-                out.print(
-                    f"{short(job.id)}: canceled {result.before_start} before their start and {result.while_running} while running;"
-                    f" {result.ended_already} had ended"
-                )
-
-
-@app.command("forget")
-def forget(jobs: JobsArgument, url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table) -> None:
-    """Drop ended jobs, with their values and output, from the ledger."""
-    with exit_codes(), connect(url, namespace) as client:
-        found = [client.job(text) for text in jobs]
-        for job in found:
-            client.forget(job)
-        if output is OutputFormat.json:
-            show.write_json([job.id for job in found])
-        elif output is OutputFormat.table:
-            for job in found:
-                out.print(f"{short(job.id)}: forgotten")
+app.command("cancel")(control.cancel)
+app.command("pause")(control.pause)
+app.command("resume")(control.resume)
+app.command("forget")(control.forget)

@@ -37,6 +37,7 @@ STYLES: Final = {
     "failed": "bold red",
     "canceled": "yellow",
     "aborted": "yellow",
+    "paused": "magenta",
     "running": "cyan",
     "retrying": "magenta",
     "canceling": "yellow",

@@ -1,4 +1,4 @@
-"""``broker-jobs task``: look at tasks."""
+"""``broker-jobs task``: look at tasks, end them."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from broker_jobs.cli import explaining, show
+from broker_jobs.cli.control import ReasonOption, act, canceled
 from broker_jobs.cli.options import (
     JobArgument,
     NamespaceOption,
@@ -22,7 +23,7 @@ from broker_jobs.core.states import TaskState
 from broker_jobs.errors import TaskNotFound
 from broker_jobs.ids import short
 
-app = typer.Typer(no_args_is_help=True, help="Look at the tasks of a job.")
+app = typer.Typer(no_args_is_help=True, help="Look at the tasks of a job, end them.")
 
 
 @app.command("list")
@@ -67,3 +68,17 @@ def info(
         if not infos:
             raise TaskNotFound(f"job {short(found.id)} has no task {task}; what it has: broker-jobs task list {short(found.id)}")
         show.task(infos[0], output)
+
+
+@app.command("cancel")
+def cancel(
+    job: JobArgument,
+    tasks: Annotated[str, typer.Argument(metavar="TASKS", help="Which: '1-5,7', '0-90:10', names, '[33]'.", show_default=False)],
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = OutputFormat.table,
+    reason: ReasonOption = "canceled from the command line",
+) -> None:
+    """End some tasks of a job. Tasks that depend on them are aborted."""
+    with exit_codes(), connect(url, namespace) as client:
+        act([client.job(job)], output, lambda found: found.cancel(reason, tasks=tasks), canceled)

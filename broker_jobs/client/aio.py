@@ -7,7 +7,8 @@ import concurrent.futures
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
-from broker_jobs.client import inquiry
+from broker_jobs.client import control, inquiry
+from broker_jobs.client.authoring import Job, Task
 from broker_jobs.client.client import Client
 from broker_jobs.client.mapping import Rows
 from broker_jobs.client.placeholders import EarlierTask
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
     from types import ModuleType
 
-    from broker_jobs.client.authoring import Job, Task
     from broker_jobs.client.calls import Caller
     from broker_jobs.client.chunking import OpenClasses
     from broker_jobs.client.core import Core
@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.quantities import Duration
     from broker_jobs.core.states import JobState
     from broker_jobs.errors import BrokerJobsError
-    from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, Explanation, TaskInfo
+    from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, Explanation, PauseResult, ResumeResult, TaskInfo
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
@@ -150,22 +150,35 @@ class AsyncClient:
         return AsyncSubmittedJob(await asyncio.to_thread((await self._sync()).job, text))
 
     async def jobs(
-        self, *, state: JobState | str | None = None, tags: Iterable[str] = (), name: str | None = None, limit: int = 20
+        self,
+        *,
+        state: JobState | str | Iterable[JobState | str] | None = None,
+        tags: Iterable[str] = (),
+        name: str | None = None,
+        older_than: Duration | None = None,
+        limit: int | None = 20,
     ) -> list[AsyncSubmittedJob]:
-        """Jobs, the newest first."""
+        """Jobs, the newest first, as `Client.jobs`."""
         client = await self._sync()
-        found = await asyncio.to_thread(client.jobs, state=state, tags=tags, name=name, limit=limit)
+        found = await asyncio.to_thread(client.jobs, state=state, tags=tags, name=name, older_than=older_than, limit=limit)
         return [AsyncSubmittedJob(job) for job in found]
 
-    async def cancel(self, job_or_task: AsyncSubmittedJob | Job | Task, reason: str = "") -> CancelResult:
-        """End a job, or one task of a job that this client has submitted."""
-        wanted = job_or_task.submitted if isinstance(job_or_task, AsyncSubmittedJob) else job_or_task
-        return await asyncio.to_thread((await self._sync()).cancel, wanted, reason)
+    async def cancel(self, wanted: AsyncSubmittedJob | Job | Task | Iterable[AsyncSubmittedJob], reason: str = "") -> CancelResult:
+        """End a job, several, or one task, as `Client.cancel`."""
+        return await asyncio.to_thread((await self._sync()).cancel, _meant(wanted), reason)
 
-    async def forget(self, job: AsyncSubmittedJob | str) -> None:
-        """Drop a job from the ledger, with its values and output; `JobActive` while it runs."""
-        wanted = job.submitted if isinstance(job, AsyncSubmittedJob) else job
-        await asyncio.to_thread((await self._sync()).forget, wanted)
+    async def pause(self, wanted: AsyncSubmittedJob | Job | Task | Iterable[AsyncSubmittedJob], reason: str = "") -> PauseResult:
+        """Hold a job back, several, or one task, as `Client.pause`."""
+        return await asyncio.to_thread((await self._sync()).pause, _meant(wanted), reason)
+
+    async def resume(self, wanted: AsyncSubmittedJob | Job | Task | Iterable[AsyncSubmittedJob]) -> ResumeResult:
+        """Let a job go on, several, or one task, as `Client.resume`."""
+        return await asyncio.to_thread((await self._sync()).resume, _meant(wanted))
+
+    async def forget(self, wanted: AsyncSubmittedJob | str | Iterable[AsyncSubmittedJob]) -> int:
+        """Drop a job from the ledger, or several, as `Client.forget`."""
+        meant = wanted if isinstance(wanted, str) else _meant(wanted)
+        return await asyncio.to_thread((await self._sync()).forget, meant)
 
     async def cluster(self, *workers: str, group: str | None = None, held: bool = False) -> Cluster:
         """The workers and resource classes that the coordinator knows, as `Client.cluster`."""
@@ -281,9 +294,17 @@ class AsyncSubmittedJob:
         async for data in self._iterate(lambda core, job: inquiry.follow(core, job, task, stderr=stream == "stderr")):
             yield data
 
-    async def cancel(self, reason: str = "", *, tasks: Sequence[TaskRef] | None = None) -> CancelResult:
-        """End the job, or these tasks of it."""
-        return await self._ask(lambda core, job: inquiry.cancel(core, job, reason, tasks))
+    async def cancel(self, reason: str = "", *, tasks: Sequence[TaskRef] | str | None = None) -> CancelResult:
+        """End the job, or these tasks of it, as `SubmittedJob.cancel`."""
+        return await self._ask(lambda core, job: control.cancel(core, job, reason, tasks))
+
+    async def pause(self, reason: str = "", *, tasks: Sequence[TaskRef] | str | None = None) -> PauseResult:
+        """Hold the job back, or these tasks of it, as `SubmittedJob.pause`."""
+        return await self._ask(lambda core, job: control.pause(core, job, reason, tasks))
+
+    async def resume(self, *, tasks: Sequence[TaskRef] | str | None = None) -> ResumeResult:
+        """Let the job go on, or these tasks of it, as `SubmittedJob.resume`."""
+        return await self._ask(lambda core, job: control.resume(core, job, tasks))
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens to the job and its tasks, as it happens."""
@@ -304,6 +325,21 @@ class AsyncSubmittedJob:
                 yield found[0]
         finally:
             await asyncio.wrap_future(steps.end())
+
+
+@overload
+def _meant(wanted: AsyncSubmittedJob | Iterable[AsyncSubmittedJob]) -> SubmittedJob | list[SubmittedJob]: ...
+@overload
+def _meant(
+    wanted: AsyncSubmittedJob | Job | Task | Iterable[AsyncSubmittedJob],
+) -> SubmittedJob | Job | Task | list[SubmittedJob]: ...
+def _meant(
+    wanted: AsyncSubmittedJob | Job | Task | Iterable[AsyncSubmittedJob],
+) -> SubmittedJob | Job | Task | list[SubmittedJob]:
+    """The same for the synchronous client."""
+    if isinstance(wanted, AsyncSubmittedJob):
+        return wanted.submitted
+    return wanted if isinstance(wanted, Job | Task) else [job.submitted for job in wanted]
 
 
 class _Connection:

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, overload
 
 from broker_jobs import config
-from broker_jobs.client import inquiry
+from broker_jobs.client import control, inquiry
 from broker_jobs.client.advice import advise
 from broker_jobs.client.authoring import Job, Task
 from broker_jobs.client.calls import Caller, header_of
@@ -22,21 +22,20 @@ from broker_jobs.client.runtime import Runtime
 from broker_jobs.client.submission import Submission
 from broker_jobs.client.submitted import SubmittedJob
 from broker_jobs.core.states import JobState
-from broker_jobs.errors import FailedJobsError, JobNotFound, ValidationError
+from broker_jobs.errors import FailedJobsError, JobNotFound
 from broker_jobs.ids import new_job_id
 from broker_jobs.wire.messages import (
+    CancelResult,
     Cluster,
     EndingWorkers,
     EndWorkers,
-    ForgetJobs,
-    Forgotten,
     GetWorkers,
     JobInfo,
-    JobList,
-    ListJobs,
     OpenJob,
+    PauseResult,
     Reserved,
     ReserveTasks,
+    ResumeResult,
 )
 
 if TYPE_CHECKING:
@@ -50,7 +49,6 @@ if TYPE_CHECKING:
     from broker_jobs.client.link import Link
     from broker_jobs.config import Settings
     from broker_jobs.core.quantities import Duration
-    from broker_jobs.wire.messages import CancelResult
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
@@ -294,43 +292,78 @@ class Client:
         return self._submitted(info.job)
 
     def jobs(
-        self, *, state: JobState | str | None = None, tags: Iterable[str] = (), name: str | None = None, limit: int = 20
+        self,
+        *,
+        state: JobState | str | Iterable[JobState | str] | None = None,
+        tags: Iterable[str] = (),
+        name: str | None = None,
+        older_than: Duration | None = None,
+        limit: int | None = 20,
     ) -> list[SubmittedJob]:
-        """Jobs, the newest first.
+        """Jobs, the newest first. What is chosen so can be handed to `cancel`, `pause`, `resume` and `forget`.
 
         Args:
-            state: only those in this state
+            state: only those in this state, or in one of these
             tags: only those with all of these
             name: only those whose name fits this pattern, such as ``"train*"``
-            limit: at most so many
+            older_than: only those that ended so long ago
+            limit: at most so many; None is all
+
+        Raises:
+            ValidationError: a filter makes no sense
         """
-        try:
-            wanted = None if state is None else JobState(state)
-        except ValueError:
-            raise ValidationError(f"state must be one of {', '.join(JobState)}, not {state!r}") from None
-        if isinstance(tags, str):
-            raise ValidationError(f"tags must be a list of texts, not {tags!r}")
-        question = ListJobs(wanted, tuple(tags), name, limit)
-        found = self.runtime.run(lambda core: core.ask(question, JobList))
-        submitted = [self._submitted(info.job) for info in found.jobs]
-        for job, info in zip(submitted, found.jobs, strict=True):
+        question = control.filtered(state, tags, name, older_than)
+        infos = self.runtime.run(lambda core: control.find(core, question, limit))
+        submitted = [self._submitted(info.job) for info in infos]
+        for job, info in zip(submitted, infos, strict=True):
             job.view.told(info)
         return submitted
 
-    def cancel(self, job_or_task: SubmittedJob | Job | Task, reason: str = "") -> CancelResult:
-        """End a job, or one task of a job that this client has submitted."""
-        match job_or_task:
-            case SubmittedJob() as submitted:
-                return submitted.cancel(reason)
-            case Task() as task:
-                return self._submitted(self._id_of(task.job)).cancel(reason, tasks=[task])
-            case _:
-                return self._submitted(self._id_of(job_or_task)).cancel(reason)
+    def cancel(self, wanted: SubmittedJob | Job | Task | Iterable[SubmittedJob], reason: str = "") -> CancelResult:
+        """End a job, several (what `jobs` has found), or one task of a job that this client has submitted.
 
-    def forget(self, job: SubmittedJob | str) -> None:
-        """Drop a job from the ledger, with its values and output; `JobActive` while it runs."""
-        found = self.job(job).id if isinstance(job, str) else job.id
-        self.runtime.run(lambda core: core.ask(ForgetJobs((found,)), Forgotten))
+        Returns:
+            numbers of tasks, of all jobs together; see `SubmittedJob.cancel`
+        """
+        meant = self._meant(wanted)
+        if isinstance(meant, tuple):
+            return meant[0].cancel(reason, tasks=meant[1])
+        return control.total(CancelResult, self.runtime.run(lambda core: control.cancel_all(core, meant, reason)))
+
+    def pause(self, wanted: SubmittedJob | Job | Task | Iterable[SubmittedJob], reason: str = "") -> PauseResult:
+        """Hold a job back, several, or one task; what has started goes on. See `SubmittedJob.pause`."""
+        meant = self._meant(wanted)
+        if isinstance(meant, tuple):
+            return meant[0].pause(reason, tasks=meant[1])
+        return control.total(PauseResult, self.runtime.run(lambda core: control.pause_all(core, meant, reason)))
+
+    def resume(self, wanted: SubmittedJob | Job | Task | Iterable[SubmittedJob]) -> ResumeResult:
+        """Let a job go on, several, or one task. See `SubmittedJob.resume`."""
+        meant = self._meant(wanted)
+        if isinstance(meant, tuple):
+            return meant[0].resume(tasks=meant[1])
+        return control.total(ResumeResult, self.runtime.run(lambda core: control.resume_all(core, meant)))
+
+    def forget(self, wanted: SubmittedJob | str | Iterable[SubmittedJob]) -> int:
+        """Drop a job from the ledger, or several, with their values and output; how many there were.
+
+        Raises:
+            JobActive: one has not ended
+        """
+        jobs = [self.job(wanted)] if isinstance(wanted, str) else [wanted] if isinstance(wanted, SubmittedJob) else list(wanted)
+        return self.runtime.run(lambda core: control.forget_all(core, [job.id for job in jobs]))
+
+    def _meant(self, wanted: SubmittedJob | Job | Task | Iterable[SubmittedJob]) -> tuple[SubmittedJob, list[Task] | None] | list[str]:
+        """One job, with the task of it that is meant, or the ids of several."""
+        match wanted:
+            case SubmittedJob():
+                return wanted, None
+            case Task():
+                return self._submitted(self._id_of(wanted.job)), [wanted]
+            case Job():
+                return self._submitted(self._id_of(wanted)), None
+            case _:
+                return [job.id for job in wanted]
 
     def cluster(self, *workers: str, group: str | None = None, held: bool = False) -> Cluster:
         """The workers and resource classes that the coordinator knows.

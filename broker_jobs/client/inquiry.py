@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.jobview import Ending
     from broker_jobs.client.output import Whole
     from broker_jobs.client.results import TaskError
-    from broker_jobs.wire.messages import CancelResult, TaskInfo
+    from broker_jobs.wire.messages import TaskInfo
 
 _Result = TypeVar("_Result")
 
@@ -136,12 +136,6 @@ def all_of(found: Whole, task: TaskRef) -> bytes:
         text = f"the first {found.lost} bytes of the output of task {_named(task)} are gone: its worker keeps them for a while only"
         warnings.warn(text, stacklevel=3)
     return found.data
-
-
-async def cancel(core: Core, job: Followed, reason: str, tasks: Sequence[TaskRef] | None) -> CancelResult:
-    """End the job, or these tasks of it."""
-    numbers = None if tasks is None else tuple([await number_of(core, job, task) for task in tasks])
-    return await core.cancel(job.id, numbers, reason)
 
 
 async def tasks(core: Core, job: Followed, numbers: Sequence[int] | None) -> list[TaskInfo]:

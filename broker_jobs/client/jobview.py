@@ -164,7 +164,8 @@ class JobView:
         if self.info and self.info.state in JOB_ENDED:
             return self.info.state
         here = job_state(self.counts, complete=True) if self.layout else JobState.waiting
-        if here is JobState.waiting and self.info:
+        # That a job is paused, its coordinator alone tells.
+        if self.info and (here is JobState.waiting or (self.info.state is JobState.paused and here not in JOB_ENDED)):
             return self.info.state
         return here
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from broker_jobs.client import inquiry
+from broker_jobs.client import control, inquiry
 from broker_jobs.client.placeholders import EarlierTask
 from broker_jobs.client.results import value_of
 from broker_jobs.core.outcome import Succeeded
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.jobview import JobView
     from broker_jobs.client.results import TaskError
     from broker_jobs.core.states import JobState
-    from broker_jobs.wire.messages import CancelResult, Explanation, TaskInfo
+    from broker_jobs.wire.messages import CancelResult, Explanation, PauseResult, ResumeResult, TaskInfo
 
 _Result = TypeVar("_Result")
 
@@ -176,14 +176,37 @@ class SubmittedJob:
         """
         return self.client.runtime.iterate(lambda core: inquiry.follow(core, self.joined(core), task, stderr=stream == "stderr"))
 
-    def cancel(self, reason: str = "", *, tasks: Sequence[TaskRef] | None = None) -> CancelResult:
-        """End the job: what waits does not start, what runs is stopped.
+    def cancel(self, reason: str = "", *, tasks: Sequence[TaskRef] | str | None = None) -> CancelResult:
+        """End the job: what waits does not start, also after a restart of anything; what runs is stopped.
 
         Args:
             reason: shown with the job
-            tasks: only these
+            tasks: only these, in a list, or as a selection such as ``"1-5,7"``
+
+        Returns:
+            numbers of tasks: canceled `before_start`, told to stop `while_running`, `ended_already`, `unknown`
         """
-        return self._ask(lambda core, job: inquiry.cancel(core, job, reason, tasks))
+        return self._ask(lambda core, job: control.cancel(core, job, reason, tasks))
+
+    def pause(self, reason: str = "", *, tasks: Sequence[TaskRef] | str | None = None) -> PauseResult:
+        """Hold the job back: what has started goes on, and nothing else starts until `resume`.
+
+        Args:
+            reason: shown with the job
+            tasks: only these, in a list, or as a selection such as ``"1-5,7"``
+
+        Returns:
+            numbers of tasks: `paused`, `running` on, `waiting` for others, `ended_already`, `unknown`
+        """
+        return self._ask(lambda core, job: control.pause(core, job, reason, tasks))
+
+    def resume(self, *, tasks: Sequence[TaskRef] | str | None = None) -> ResumeResult:
+        """Let the job go on, or these tasks of it.
+
+        Returns:
+            numbers of tasks: `resumed`, `not_paused`, `ended_already`, `unknown`
+        """
+        return self._ask(lambda core, job: control.resume(core, job, tasks))
 
     def events(self) -> Iterator[Event]:
         """What happens to the job and its tasks, as it happens, from its beginning to its end: `JobChanged` and `TaskChanged`."""

@@ -142,10 +142,16 @@ def job_list(look: Lookups, question: ListJobs) -> JobList:
     pattern = question.name
 
     def fits(facts: JobFacts) -> bool:
-        return wanted <= set(facts.tags) and (pattern is None or fnmatch.fnmatchcase(facts.name, pattern))
+        before = question.ended_before_ms
+        return (
+            wanted <= set(facts.tags)
+            and (pattern is None or fnmatch.fnmatchcase(facts.name, pattern))
+            and (not question.states or facts.state in question.states)
+            and (before is None or (facts.ended_ms is not None and facts.ended_ms < before))
+        )
 
-    limit = max(1, min(question.limit, 10_000))
-    found = look.select_jobs(question.state, ephemeral=question.ephemeral, fits=fits, limit=limit + 1)
+    limit, skip = max(1, min(question.limit, 10_000)), max(0, question.skip)
+    found = look.select_jobs(question.state, ephemeral=question.ephemeral, fits=fits, limit=skip + limit + 1)[skip:]
     return JobList(tuple(job_info(facts) for facts in found[:limit]), more=len(found) > limit)
 
 

@@ -35,6 +35,15 @@ def selected(text: str) -> Sequence[int]:
     return tuple(sorted({number for part in parts for number in part}))
 
 
+def task_refs(text: str) -> list[int | str]:
+    """The tasks of a selection such as ``0,5-9,20-90:10,[33],train``: numbers, ids of arrays, names; `ValidationError` as `selected`."""
+    found: dict[int | str, None] = {}
+    for part in text.split(","):
+        name = part.strip()
+        found.update(dict.fromkeys(selected(name)) if name[:1].isdigit() else {name: None})
+    return list(found)
+
+
 def shown(numbers: Sequence[int]) -> str:
     """Numbers in the shortest selection that has ranges without steps, such as ``1-3,7``."""
     if isinstance(numbers, range) and numbers.step == 1 and len(numbers) > 1:

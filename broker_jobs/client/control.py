@@ -1,0 +1,128 @@
+"""What is wanted of submitted jobs: cancel, pause, resume, resubmit, forget; asynchronous, for both faces of the client."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import time
+from typing import TYPE_CHECKING, Final, TypeVar
+
+from broker_jobs.client.inquiry import number_of
+from broker_jobs.core.quantities import milliseconds
+from broker_jobs.core.selection import task_refs
+from broker_jobs.core.states import JobState
+from broker_jobs.errors import ValidationError
+from broker_jobs.wire.messages import (
+    CancelResult,
+    CancelTasks,
+    ForgetJobs,
+    Forgotten,
+    JobList,
+    ListJobs,
+    PauseResult,
+    PauseTasks,
+    ResumeResult,
+    ResumeTasks,
+)
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from broker_jobs.client.core import Core
+    from broker_jobs.client.followed import Followed
+    from broker_jobs.client.inquiry import TaskRef
+    from broker_jobs.core.quantities import Duration
+    from broker_jobs.wire.messages import JobInfo, Question
+
+_Result = TypeVar("_Result", CancelResult, PauseResult, ResumeResult)
+_PAGE: Final = 1000
+_AT_ONCE: Final = 100
+
+
+async def numbers(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | None) -> tuple[int, ...] | None:
+    """The numbers of tasks; None for all."""
+    if tasks is None:
+        return None
+    return tuple([await number_of(core, job, task) for task in (task_refs(tasks) if isinstance(tasks, str) else tasks)])
+
+
+async def cancel(core: Core, job: Followed, reason: str, tasks: Sequence[TaskRef] | str | None) -> CancelResult:
+    """End the job, or these tasks of it."""
+    return await core.cancel(job.id, await numbers(core, job, tasks), reason)
+
+
+async def pause(core: Core, job: Followed, reason: str, tasks: Sequence[TaskRef] | str | None) -> PauseResult:
+    """Hold the job back, or these tasks of it."""
+    return await core.ask(PauseTasks(job.id, await numbers(core, job, tasks), reason), PauseResult)
+
+
+async def resume(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | None) -> ResumeResult:
+    """Let the job go on, or these tasks of it."""
+    return await core.ask(ResumeTasks(job.id, await numbers(core, job, tasks)), ResumeResult)
+
+
+async def cancel_all(core: Core, jobs: Iterable[str], reason: str) -> list[CancelResult]:
+    """End many jobs: what it did to each."""
+    return await _each(core, [CancelTasks(job, None, reason) for job in jobs], CancelResult)
+
+
+async def pause_all(core: Core, jobs: Iterable[str], reason: str) -> list[PauseResult]:
+    """Hold many jobs back: what it did to each."""
+    return await _each(core, [PauseTasks(job, None, reason) for job in jobs], PauseResult)
+
+
+async def resume_all(core: Core, jobs: Iterable[str]) -> list[ResumeResult]:
+    """Let many jobs go on: what it did to each."""
+    return await _each(core, [ResumeTasks(job) for job in jobs], ResumeResult)
+
+
+async def forget_all(core: Core, jobs: Iterable[str]) -> int:
+    """Drop many jobs; how many there were. `JobActive` where one has not ended: none of up to a thousand with it is dropped."""
+    ids, dropped = list(jobs), 0
+    for start in range(0, len(ids), _PAGE):
+        dropped += (await core.ask(ForgetJobs(tuple(ids[start : start + _PAGE])), Forgotten)).jobs
+    return dropped
+
+
+async def _each(core: Core, questions: Sequence[Question], kind: type[_Result]) -> list[_Result]:
+    found: list[_Result] = []
+    for start in range(0, len(questions), _AT_ONCE):
+        found += await asyncio.gather(*(core.ask(question, kind) for question in questions[start : start + _AT_ONCE]))
+    return found
+
+
+def total(kind: Callable[..., _Result], results: Iterable[_Result]) -> _Result:
+    """What was done to all jobs together."""
+    sums: dict[str, int] = {}
+    for result in results:
+        for name, value in dataclasses.asdict(result).items():
+            sums[name] = sums.get(name, 0) + value
+    return kind(**sums)
+
+
+def filtered(
+    state: JobState | str | Iterable[JobState | str] | None, tags: Iterable[str], name: str | None, older_than: Duration | None
+) -> ListJobs:
+    """The question for jobs that fit; `ValidationError` where a filter makes no sense."""
+    if isinstance(tags, str):
+        raise ValidationError(f"tags must be a list of texts, not {tags!r}")
+    states = () if state is None else (state,) if isinstance(state, str) else tuple(state)
+    try:
+        wanted = tuple(JobState(one) for one in states)
+    except ValueError:
+        raise ValidationError(f"state must be one of {', '.join(JobState)}, not {state!r}") from None
+    before = None if older_than is None else time.time_ns() // 1_000_000 - milliseconds(older_than, "older_than")
+    only = wanted[0] if len(wanted) == 1 else None
+    return ListJobs(only, tuple(tags), name, states=() if only else wanted, ended_before_ms=before)
+
+
+async def find(core: Core, question: ListJobs, limit: int | None) -> list[JobInfo]:
+    """Jobs that fit, the newest first; None is all of them."""
+    found: list[JobInfo] = []
+    more = True
+    while more and (limit is None or len(found) < limit):
+        page = _PAGE if limit is None else min(_PAGE, limit - len(found))
+        answer = await core.ask(dataclasses.replace(question, limit=page, skip=len(found)), JobList)
+        found += answer.jobs
+        more = answer.more
+    return found
