@@ -34,7 +34,7 @@ _MIB: Final = 2**20
 def cat(
     jobs: Annotated[
         list[str],
-        typer.Argument(metavar="JOB... [stdout|stderr]", help="'last', whole ids, or the ends of some; then which stream (stdout)."),
+        typer.Argument(metavar="JOB", help="'last', whole ids, or the ends of some. A last word stdout or stderr says which; else stdout."),
     ],
     url: UrlOption = None,
     namespace: NamespaceOption = None,
@@ -44,7 +44,8 @@ def cat(
         typer.Option(metavar="NUMBERS", help="Only these: numbers as in 0,5-9, names, ids of arrays as '[7]'.", show_default=False),
     ] = None,
     state: Annotated[
-        list[TaskState] | None, typer.Option(help="Only tasks in this state; may be given several times.", show_default=False)
+        list[TaskState] | None,
+        typer.Option(metavar="STATE", help="Only tasks in this state, such as failed; may be given several times.", show_default=False),
     ] = None,
     follow: Annotated[bool, typer.Option("--follow", "-f", metavar="", help="Go on, as the tasks print, until they have ended.")] = False,
     header: Annotated[

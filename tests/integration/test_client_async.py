@@ -70,6 +70,7 @@ def test_a_job(cluster: LocalCluster) -> None:
         assert await submitted.result(second) == 6
         assert await submitted.results() == {0: 3, 1: 6, 2: 0}
         assert await submitted.stdout(printed) == b"hello\n"
+        assert [part async for part in submitted.follow(printed)] == [b"hello\n"]
         assert await submitted.state() is JobState.succeeded
         assert {number: value async for number, value in submitted.as_completed()} == {0: 3, 1: 6, 2: 0}
         assert [event async for event in submitted.events()][-1].state == JobState.succeeded

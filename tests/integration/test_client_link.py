@@ -12,6 +12,7 @@ from broker_jobs.broker.port import Delivery, Depth, Outgoing, Receipt, Tag
 from broker_jobs.client.core import Core
 from broker_jobs.client.jobview import Layout, Row
 from broker_jobs.client.link import BrokerLink, Frame
+from broker_jobs.client.output import parts
 from broker_jobs.config import Settings
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.spec import Lane
@@ -23,8 +24,12 @@ from broker_jobs.wire.messages import (
     Ended,
     FindJob,
     GetChanges,
+    GetOutput,
     JobInfo,
     JobNews,
+    Output,
+    Piece,
+    ReadOutput,
     Refusal,
     Refused,
     Reply,
@@ -32,6 +37,7 @@ from broker_jobs.wire.messages import (
     Response,
     Role,
     TaskInfo,
+    TaskOutput,
 )
 from broker_jobs.wire.signing import Signer, SigningKey
 
@@ -302,8 +308,46 @@ def test_what_does_not_belong_here_is_a_dead_letter_with_a_reason() -> None:
         broker.hear(_ended(0), Role.worker, Signer("bj", SigningKey.parse("cd" * 32)))
         broker.hear(_ended(0), Role.worker, Signer("other", KEY))
         broker.hear(JobNews(_info(JobState.succeeded, 3)), Role.worker)
+        broker.hear(Response("client-1.1", _info(JobState.succeeded, 3)), Role.worker)
+        broker.hear(Response("client-1.1", Piece("e", 0, b"some")), Role.worker)
         await asyncio.sleep(0.01)
         assert not job.view.ended
         assert job.view.ending(0) is None
 
-    assert [reason.partition(":")[0] for reason in _play(story).dead] == ["decode", "security", "security", "security", "security"]
+    assert [reason.partition(":")[0] for reason in _play(story).dead] == ["decode"] + ["security"] * 5
+
+
+def test_a_stream_is_read_from_worker_and_ledger_without_a_seam() -> None:
+    running, second = TaskOutput(TaskState.running, execution="e.1"), TaskOutput(TaskState.running, execution="e.2")
+    answers: list[tuple[int, str, Answer]] = [
+        (0, "", Piece("e.1", 0, b"first ", 6)),
+        (6, "e.1", Piece("e.1", missing=True)),  # it has ended, and the ledger has not heard of it
+        (6, "e.1", Piece("e.2", 0, b"second", 6)),  # and runs again elsewhere
+        (6, "e.2", Piece("e.2", 6, b" half", 20)),
+        (11, "e.2", TaskOutput(TaskState.succeeded, Output(b"alf ends", 20), execution="e.2")),
+    ]
+    known = iter([running, second])
+
+    def answer(request: Request) -> Answer | None:
+        match request.question:
+            case ReadOutput(start=start, execution=execution):
+                wanted = answers.pop(0)
+                assert (start, execution) == wanted[:2]
+                return wanted[2]
+            case GetOutput():
+                return next(known)
+            case _:
+                return None
+
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.answer_with(answer)
+        found = [part async for part in parts(core, core.follow(JOB), 0, stderr=False, follow=True)]
+        assert [(part.execution, part.data, part.lost) for part in found] == [
+            ("e.1", b"first ", 0),
+            ("e.2", b"second", 0),
+            ("e.2", b" half", 0),
+            ("e.2", b"alf ends", 1),
+        ]
+
+    _play(story)
+    assert not answers

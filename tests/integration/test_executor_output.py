@@ -12,14 +12,17 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
+from broker_jobs.wire.messages import OutputAsked
 from broker_jobs_worker.executors.archive import Archive
 from broker_jobs_worker.executors.spool import claim, clear_leftovers
+from broker_jobs_worker.readers import Readers
 from tests.support.executions import appears, bench, call, program
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from broker_jobs.wire.messages import Piece
     from broker_jobs_worker.executors.port import Execution, ExecutionEnded
 
 LIMIT = 1_000_000
@@ -143,3 +146,29 @@ def test_what_a_killed_worker_has_left_is_removed_and_what_lives_is_not(tmp_path
     assert (living / "child-4711-1.out").exists()
     assert (strange / "precious").exists()
     os.close(mark)
+
+
+def test_a_reader_is_answered_when_there_is_something_and_at_the_latest_when_it_has_waited(tmp_path: Path) -> None:
+    async def run() -> None:
+        gate = tmp_path / "gate"
+        one = program("sh", "-c", f"until [ -e {gate} ]; do sleep 0.02; done; echo there; sleep 100")
+        answers: list[tuple[str, Piece]] = []
+        async with bench(tmp_path / "spool") as b:
+            readers = Readers(b.executor, lambda asked, piece: answers.append((asked.request, piece)))
+            b.executor.start(one)
+            await readers.serve(OutputAsked("now", "client", one.execution, most=10))
+            await readers.serve(OutputAsked("late", "client", one.execution, most=10, wait_ms=150))
+            waiting = asyncio.create_task(readers.serve(OutputAsked("long", "client", one.execution, most=10, wait_ms=60_000)))
+            gate.touch()
+            await asyncio.wait_for(waiting, 30)
+            waiting = asyncio.create_task(readers.serve(OutputAsked("end", "client", one.execution, start=6, most=10, wait_ms=60_000)))
+            b.executor.stop(one.execution, "enough")
+            await asyncio.wait_for(waiting, 30)
+        assert [(request, piece.data, piece.missing) for request, piece in answers] == [
+            ("now", b"", False),
+            ("late", b"", False),
+            ("long", b"there\n", False),
+            ("end", b"", True),
+        ]
+
+    asyncio.run(run())

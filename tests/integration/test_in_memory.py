@@ -59,6 +59,7 @@ def test_a_graph(client: InMemoryClient, tmp_path: Path) -> None:
     assert submitted.result(written) == 0
     assert submitted.stderr(written) == b"me\n"
     assert submitted.stdout(first) == b"adding\n"
+    assert list(submitted.follow(written, "stderr")) == [b"me\n"]
     assert (tmp_path / "new" / "out").read_text() == "text"
     assert len(submitted.results()) == len(dict(submitted.as_completed())) == 204
     assert client.job(submitted.id[-8:]).result("sum") == 19900

@@ -111,4 +111,4 @@ def usual_room(folder: Path) -> int:
     while not folder.exists():
         folder = folder.parent
     status = os.statvfs(folder)
-    return min(MOST_ROOM, status.f_blocks * status.f_frsize // SHARE)
+    return max(1, min(MOST_ROOM, status.f_blocks * status.f_frsize // SHARE))
