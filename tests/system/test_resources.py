@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
 import time
 from collections import Counter
@@ -14,6 +16,7 @@ import pytest
 from broker_jobs import Client, Job, ResourceRequest, TaskFailed, current
 from broker_jobs.wire.signing import new_key
 from tests.support.daemons import Daemons, until
+from tests.support.machines import NVIDIA_SMI
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -180,3 +183,46 @@ def test_programs_are_held_to_their_processors(client: Client) -> None:
 def test_processors_that_are_not_there_cannot_be_held_to(client: Client) -> None:
     with pytest.raises(TaskFailed, match=r"cannot be pinned: it was given the processors .*Start the worker without --cpus"):
         client.options(resources=on_many(12), pin="taskset", timeout=60).call(allocation)
+
+
+# --- what is found -----------------------------------------------------------------------------------------------------
+
+
+def hwdetect(folder: Path, *arguments: str, **env: str) -> str:
+    """On a machine with a tool of NVIDIA, by a process that may use one processor."""
+    tool = folder / "nvidia-smi"
+    tool.write_text(f"#!/bin/sh\ncat <<'END'\n{NVIDIA_SMI}END\n")
+    tool.chmod(0o755)
+    environ = {name: value for name, value in os.environ.items() if not name.endswith("VISIBLE_DEVICES")}
+    program = "[sys.executable, '-P', '-m', 'broker_jobs', *sys.argv[1:]]"
+    held = f"import os, sys; os.sched_setaffinity(0, {{{OWN[-1]}}}); os.execv(sys.executable, {program})"
+    return subprocess.run(
+        [sys.executable, "-c", held, "worker", "hwdetect", *arguments],
+        env={**environ, "PATH": f"{folder}:{environ['PATH']}", **env},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    ).stdout
+
+
+def test_what_a_worker_would_give_is_shown(tmp_path: Path) -> None:
+    found = json.loads(hwdetect(tmp_path, "--output", "json"))
+    assert found["cpus"] == {"amount": 1, "groups": [[str(OWN[-1])]], "descriptor": f"[{OWN[-1]}]", "source": found["cpus"]["source"]}
+    assert found["gpus/nvidia"] == {"amount": 4, "groups": [["0", "1", "2", "3"]], "descriptor": "4", "source": "nvidia-smi"}
+    table = hwdetect(tmp_path, CUDA_VISIBLE_DEVICES="GPU-5d5b,GPU-2b0e")
+    assert "[GPU-5d5b,GPU-2b0e]" in table
+    assert "nvidia-smi" not in table
+    options = hwdetect(tmp_path, "--output", "quiet").split()
+    assert options == [f"--cpus=[{OWN[-1]}]", "--resource=gpus/nvidia=4", f"--memory={found['memory']['amount']}"]
+
+
+def test_a_node_takes_the_same_options(tmp_path: Path) -> None:
+    with Daemons(tmp_path, {"BROKER_JOBS_URL": f"sqlite:///{tmp_path}/queue.db"}) as found:
+        found.start("up", "--cpus=2x2", "--memory=1GiB", "--gpus=0", "--resource=fairy=sum(7)")
+        until((tmp_path / "queue.db").exists, "the node is up")
+        done = found.run("submit", "--wait", "--cpus=2 scatter", "--resource=fairy=7", "--", "sh", "-c", "echo $BROKER_JOBS_CPUS")
+        assert done.stdout == "0,2\n"
+        assert "cpus=4 in 2 groups fairy=7 memory=1GiB" in found.run("worker", "list").stdout
+        wrong = found.run("worker", "start", "--cpus=sum(4)")
+        assert (wrong.returncode, "write their number" in wrong.stderr) == (2, True)
