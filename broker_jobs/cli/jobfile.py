@@ -62,9 +62,25 @@ _COMMON: Final = {
     "memory_limit": ((str, int), "a size such as '4 GiB'"),
     "output_limit": ((str, int), "a size such as '10 MiB'"),
     "priority": _WHOLE,
+    "pin": _TEXT,
+    "resource_class": _TEXT,
     "crash_limit": ((int, str), "an integer, 'never-restart' or 'unlimited'"),
     "request": _TABLES,
 }
+_AS_THEY_ARE: Final = (
+    "name",
+    "env",
+    "cwd",
+    "time_limit",
+    "grace",
+    "memory_limit",
+    "output_limit",
+    "priority",
+    "pin",
+    "resource_class",
+)
+"""Keys that are options of a task by the same name."""
+
 _TASK: Final = {"id": _WHOLE, "deps": _LIST, "after": _LIST, **_COMMON}
 _ARRAY: Final = {"ids": _TEXT, "entries": _LIST, **_COMMON}
 _STREAM: Final = {"path": _TEXT, "on_close": (str, "'none' or 'rm-if-finished'")}
@@ -203,9 +219,7 @@ def _add_tasks(job: Job, tasks: list[Any], places: list[_Place]) -> None:
 
 
 def _common(task: Mapping[str, Any], place: _Place) -> TaskCommon:
-    common: Any = {
-        key: task[key] for key in ("name", "env", "cwd", "time_limit", "grace", "memory_limit", "output_limit", "priority") if key in task
-    }
+    common: Any = {key: task[key] for key in _AS_THEY_ARE if key in task}
     if "crash_limit" in task:
         common["crash_limit"] = "never" if task["crash_limit"] == "never-restart" else task["crash_limit"]
     for key in ("stdout", "stderr"):

@@ -8,7 +8,7 @@ import pytest
 
 from broker_jobs.cli.jobfile import read_job
 from broker_jobs.client.authoring import ArrayWork
-from broker_jobs.core.spec import Keep
+from broker_jobs.core.spec import Keep, Pin
 from broker_jobs.errors import CycleError, ValidationError
 
 if TYPE_CHECKING:
@@ -56,6 +56,7 @@ task_dir = true
 time_limit = "1m 30s"
 memory_limit = "1 GiB"
 priority = -3
+pin = "taskset"
 crash_limit = "never-restart"
 [[task.request]]
 resources = { cpus = 2, gpus = 0.5, memory = "1 GiB", foo = 3 }
@@ -71,7 +72,7 @@ resources = { cpus = 2, gpus = 0.5, memory = "1 GiB", foo = 3 }
     assert (options.env, options.stdout, options.cwd) == ((("A", "1"),), "out", "/tmp")
     assert (options.stderr, options.keep_stderr, options.keep_stdout) == (None, Keep.never, Keep.on_failure)
     assert (options.time_limit, options.memory_limit, options.priority, options.crash_limit) == (90_000, 2**30, -3, 1)
-    assert options.grace == 0
+    assert (options.grace, options.pin) == (0, Pin.taskset)
     assert dict(options.resources.amounts) == {"cpus": 20_000, "gpus": 5_000, "foo": 30_000, "memory": 2**30}
 
 
