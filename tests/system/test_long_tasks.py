@@ -29,6 +29,9 @@ LONG = 90
 MIDDLE = 35
 """Seconds after its start at which something happens."""
 
+GRACE = 30
+"""Seconds after which a worker without a broker ends long tasks."""
+
 STYLES = ("quorum", "classic")
 
 LOST = "lost the connection"
@@ -61,16 +64,16 @@ class World:
 
 
 @contextlib.contextmanager
-def working(folder: Path, url: str, *, worker_url: str | None = None, seconds: int = LONG) -> Iterator[World]:
-    """A world in which the long task has started."""
+def working(folder: Path, url: str, *options: str, worker_url: str | None = None) -> Iterator[World]:
+    """A world in which the long task has started, on a worker with these options."""
     folder.mkdir()
     key, starts = new_key(), folder / "starts"
     with Daemons(folder, {"BROKER_JOBS_URL": url, "BROKER_JOBS_SIGNING_KEY": key}) as daemons:
         daemons.start("coordinator", "start", "--store", f"sqlite:///{folder / 'ledger.db'}")
-        daemons.start("worker", "start", "--cpus", "1", "--url", worker_url or url)
+        daemons.start("worker", "start", "--cpus", "1", "--url", worker_url or url, *options)
         with Client(url, signing_key=key) as client:
             job = Job(name="long")
-            job.program(["sh", "-c", f"echo $BROKER_JOBS_EXECUTION >> {starts}; exec sleep {seconds}"])
+            job.program(["sh", "-c", f"echo $BROKER_JOBS_EXECUTION >> {starts}; exec sleep {LONG}"])
             world = World(daemons, client.submit(job), starts)
             until(lambda: world.count() == 1, f"the start of the task\n{daemons.logs()}", timeout=60)
             yield world
@@ -137,3 +140,20 @@ def test_a_long_task_runs_once_although_the_node_of_its_worker_is_killed(tmp_pat
             assert LOST in world.daemons.logs()
     finally:
         cluster.remove()
+
+
+@pytest.mark.long
+@pytest.mark.owns_node
+@pytest.mark.timeout(400)
+def test_without_a_broker_for_long_a_worker_ends_long_tasks_unless_it_was_told_to_finish_them(tmp_path: Path) -> None:
+    with impatient_node() as node, contextlib.ExitStack() as stack:
+        cautious = stack.enter_context(working(tmp_path / "cautious", node.fresh_vhost()))
+        patient = stack.enter_context(working(tmp_path / "patient", node.fresh_vhost(), "--on-broker-lost", "finish"))
+        time.sleep(MIDDLE)  # until the middle of the tasks
+        node.stop()
+        time.sleep(GRACE + 5)  # for longer than a worker keeps what others may be running by then
+        node.start()
+        patient.ran_once()
+        until(lambda: cautious.count() == 2, f"it starts again\n{cautious.daemons.logs()}", timeout=60)
+        cautious.submitted.cancel()
+        assert cautious.submitted.wait(60)

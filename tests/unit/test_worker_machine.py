@@ -10,7 +10,8 @@ import pytest
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Crashed, Succeeded
 from broker_jobs.core.quantities import UNIT
-from broker_jobs.core.request import Request
+from broker_jobs.core.request import Need, Request, Variant
+from broker_jobs.core.resource_class import class_name
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane
 from broker_jobs.errors import IllegalTransition
@@ -489,6 +490,26 @@ def test_a_worker_whose_time_is_over_gives_back_what_runs() -> None:
     assert world.said(0)[-1] == Returned(0, 1, Return.unrouted, "the time of the worker is over")
     world.confirm_all()
     assert world.exit == Exit(0, in_order=True)
+
+
+def test_what_needs_more_time_than_the_worker_has_goes_back() -> None:
+    patient = Request.of([Variant((Need("cpus", UNIT),), min_time=60_000)])
+    world = World(lifetime=Lifetime(ends_at=1100.0))
+    world.begin(ONE_CPU)
+    world.arrive(make_chunk(0, needs=patient))
+    assert world.running_tasks() == [0]
+    world.pass_time(50)
+    source = Source(class_name(ONE_CPU), Lane.normal)
+    assert source in world.subscribed
+    world.arrive(make_chunk(1, needs=patient))
+    assert source not in world.subscribed, "it leaves the queue to others for a moment"
+    world.confirm_all()
+    assert world.said(1) == [Returned(1, 1, Return.unstarted)]
+    world.pass_time(0.2)
+    world.pass_time(0.2)
+    assert source in world.subscribed
+    world.arrive(make_chunk(2))
+    assert world.running_tasks() == [0, 2]
 
 
 def test_a_worker_that_was_told_so_finishes_long_tasks_without_the_broker() -> None:

@@ -32,6 +32,7 @@ CREDIT_LIMIT: Final = 64
 FIRST_PROBE: Final = 0.5
 RAREST_PROBE: Final = 30.0
 PROBE_LASTS: Final = 0.1
+FIRST_AWAY: Final = 0.1
 CLOSED_FOR: Final = 5.0
 """Seconds for which a queue that could not be consumed is left alone."""
 
@@ -47,7 +48,8 @@ class _Line:
         probe_at: when to look into it next, while nothing is free for it
         probe_until: end of the present look
         pause: between two looks
-        closed_until: it could not be consumed
+        closed_until: it could not be consumed, or what came from it cannot run here
+        away: for how long it was left alone, while what comes from it cannot run here
     """
 
     credit: int = 0
@@ -57,6 +59,7 @@ class _Line:
     probe_until: float = float("-inf")
     pause: float = FIRST_PROBE
     closed_until: float = float("-inf")
+    away: float = 0.0
 
 
 class CreditBook:
@@ -111,6 +114,21 @@ class CreditBook:
     def failed(self, source: Source, now: float) -> None:
         """Leave a queue alone that could not be consumed."""
         self._lines[source] = _Line(closed_until=now + CLOSED_FOR)
+
+    def leave(self, source: Source, now: float) -> Iterator[Command]:
+        """Leave a queue alone for a moment, a longer one each time: what came from it is for other workers."""
+        line = self._lines.get(source)
+        if line is None or now < line.closed_until:
+            return
+        if line.credit:
+            yield Unsubscribe(*source)
+        away = min(2 * line.away or FIRST_AWAY, CLOSED_FOR)
+        self._lines[source] = _Line(closed_until=now + away, away=away)
+
+    def stay(self, source: Source) -> None:
+        """What came from a queue can run here."""
+        if source in self._lines:
+            self._lines[source].away = 0.0
 
     def _change(self, source: Source, line: _Line, right: int, behind: bool, now: float) -> Iterator[Command]:  # noqa: FBT001 (of `Room`)
         if (right, behind) == (line.credit, line.behind):

@@ -81,6 +81,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from broker_jobs.broker.port import Delivery
+    from broker_jobs.core.request import Request
     from broker_jobs.core.resources import Resources
     from broker_jobs.wire.messages import Chunk, ReplyItem, Revocation
     from broker_jobs_worker.machine.commands import Command
@@ -364,13 +365,24 @@ class WorkerMachine:
                 self._return(attempt, Return.redelivered, now)
             elif self.draining or not self._have.pool.could_ever_fit(bundle.request):
                 self._return(attempt, Return.unstarted, now)
+            elif not self._has_time(chunk.options[task.options].resources, now):
+                self._return(attempt, Return.unstarted, now)
+                yield from self._credit.leave(source, now)
             else:
                 bundle.waiting[key] = task
         if bundle.waiting:
+            self._credit.stay(source)
             self._have.bundles[chunk.lane].append(bundle)
         if not self._have.dues[delivery].unconfirmed:
             del self._have.dues[delivery]
             yield Settle(delivery)
+
+    def _has_time(self, request: Request, now: float) -> bool:
+        """Whether this worker lives for as long as a task wants it to."""
+        ends_at = self.lifetime.ends_at
+        if ends_at is None or not request.variants:
+            return True
+        return any(variant.min_time <= (ends_at - now) * 1000 for variant in request.variants)
 
     def _is_past(self, key: AttemptKey) -> bool:
         """Whether nothing is to be done about an attempt: it was canceled, or the ledger has its last word or knows that it is here."""
