@@ -110,7 +110,8 @@ def test_a_stopped_worker_gives_back_what_it_runs_and_the_task_says_why(ground: 
     first = ground.work("--name", "first", "--group", "old")
     ground.present("first")
     job = Job(name="moved")
-    job.program(["sh", "-c", f"echo start >> {tmp_path / 'starts'}; test -e {tmp_path / 'go'} || exec sleep 600"])
+    stubborn = f"trap '' TERM; echo start >> {tmp_path / 'starts'}; test -e {tmp_path / 'go'} || while :; do sleep 1; done"
+    job.program(["sh", "-c", stubborn], grace=600)
     submitted = ground.client.submit(job)
     until((tmp_path / "starts").exists, "the start of the task")
     stopped = ground.daemons.run("worker", "stop", "--group", "old", "--reason", "a new kernel", "--output", "quiet")

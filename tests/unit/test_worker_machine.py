@@ -414,7 +414,7 @@ def test_a_stop_gives_back_what_runs_uncharged(world: World) -> None:
     world.arrive(make_chunk(0))
     world.arrive(make_chunk(1))
     world.tell(DrainRequested())
-    assert world.tell(StopRequested()) == (Stop("boot-1", "the worker stops"), Stop("boot-2", "the worker stops"))
+    assert world.tell(StopRequested()) == (Stop("boot-1", "the worker stops", 5.0), Stop("boot-2", "the worker stops", 5.0))
     world.end("boot-1", Canceled("the worker stops"))
     world.end("boot-2", DONE)
     world.confirm_all()
@@ -450,7 +450,7 @@ def test_a_stop_from_afar_gives_back_what_runs_and_says_why(world: World) -> Non
     world.arrive(make_chunk(0))
     world.tell(DrainAsked("w", "boot"))
     assert world.tell(DrainAsked("w", "boot", stop=True, reason="a new kernel")) == (
-        Stop("boot-1", "the worker was stopped: a new kernel"),
+        Stop("boot-1", "the worker was stopped: a new kernel", 5.0),
     )
     world.end("boot-1", Canceled("stopped"))
     world.confirm_all()

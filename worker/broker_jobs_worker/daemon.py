@@ -278,8 +278,8 @@ class WorkerDaemon:
         match command:
             case Start(execution):
                 self._executor.start(execution)
-            case Stop(execution, reason):
-                self._executor.stop(execution, reason)
+            case Stop(execution, reason, within):
+                self._executor.stop(execution, reason, within)
             case Publish(number, key, message):
                 self._publish(number, key, self._signer.seal(message, Role.worker))
             case Say(message):

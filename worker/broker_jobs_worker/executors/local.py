@@ -133,11 +133,12 @@ class LocalExecutor:
         else:
             self._want(running)
 
-    def stop(self, execution: str, reason: str) -> None:
-        """End it; one that is unknown has ended before."""
+    def stop(self, execution: str, reason: str, within: float | None = None) -> None:
+        """End it, its grace being `within` seconds at most; one that is unknown has ended before."""
         running = self._running.get(execution)
         if running is not None:
-            self._condemn(running, Stopped(reason))
+            grace = self._grace_of(running)
+            self._condemn(running, Stopped(reason), grace=grace if within is None else min(grace, within))
 
     async def close(self) -> None:
         """Kill what runs, and end every process."""
@@ -337,10 +338,12 @@ class LocalExecutor:
             self._children.withdraw(running.execution.execution)
             self._end(running, condemned(running.verdict, None))
         else:
-            if grace is None:
-                own = running.execution.options.grace
-                grace = self._grace if own is None else own / 1000
-            self._climb(running, running.child, grace)
+            self._climb(running, running.child, self._grace_of(running) if grace is None else grace)
+
+    def _grace_of(self, running: Running) -> float:
+        """Seconds between asking it to end and killing it."""
+        own = running.execution.options.grace
+        return self._grace if own is None else own / 1000
 
     def _climb(self, running: Running, child: Child, grace: float) -> None:
         """Take the step of the kill ladder that is due, and come back for the next."""

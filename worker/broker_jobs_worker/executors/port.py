@@ -79,10 +79,13 @@ class Executor(Protocol):
     def start(self, execution: Execution) -> None:
         """Run it. There is exactly one `ExecutionEnded` for each start, whatever happens."""
 
-    def stop(self, execution: str, reason: str) -> None:
+    def stop(self, execution: str, reason: str, within: float | None = None) -> None:
         """End it: SIGTERM (an exception in a function), after the grace SIGKILL, to the whole tree.
 
         The outcome is `Canceled` unless it ended before.
+
+        Args:
+            within: seconds that its grace does not exceed
         """
 
     async def read(self, execution: str, *, stderr: bool, path: str | None, start: int, most: int) -> Piece:

@@ -50,10 +50,15 @@ class Start:
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """End an execution; answered by its `ExecutionEnded`."""
+    """End an execution; answered by its `ExecutionEnded`.
+
+    Attributes:
+        within: seconds after which it is killed at the latest, whatever grace it has
+    """
 
     execution: str
     reason: str
+    within: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

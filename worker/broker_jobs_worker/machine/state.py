@@ -89,6 +89,7 @@ class Timing:
         settle_down: a change of what is free counts after this long
         publish_again: a reply that was refused goes out again
         stop_within: a stop does not wait longer than this
+        kill_within: what runs when the worker stops has this long between being asked to end and being killed, at most
     """
 
     flush: float = 0.1
@@ -103,6 +104,7 @@ class Timing:
     settle_down: float = 0.05
     publish_again: float = 0.5
     stop_within: float = 10.0
+    kill_within: float = 5.0
 
 
 DEFAULT_TIMING: Final = Timing()

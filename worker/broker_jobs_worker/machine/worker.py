@@ -557,7 +557,7 @@ class WorkerMachine:
             match attempt.state:
                 case Running(execution, ending=None) as run:
                     run.ending = Ending.stopping
-                    yield Stop(execution, self._stop_reason)
+                    yield Stop(execution, self._stop_reason, self.timing.kill_within)
 
     def _leave(self) -> Iterator[Command]:
         """Say goodbye when nothing is left."""
