@@ -19,7 +19,7 @@ from tests.support import stubborn
 from tests.support.executions import appears, bench, call, program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from broker_jobs_worker.executors.port import Execution, ExecutionEnded
     from tests.support.executions import Bench
@@ -135,6 +135,43 @@ def test_a_function_may_catch_the_limit(tmp_path: Path) -> None:
         assert failed.cause is Cause.time_limit
         assert "gave up" in failed.traceback
         assert (tmp_path / "tidy").read_text() == "True"
+
+    told(tmp_path / "spool", story)
+
+
+async def wait_for(how: str, file: str) -> None:
+    """A coroutine that writes down what reaches it, and what of it needs the event loop to clean up."""
+    try:
+        match how:
+            case "sleep":
+                await asyncio.sleep(60)
+            case "children":
+                await asyncio.gather(asyncio.create_task(asyncio.sleep(60)), asyncio.sleep(60))
+            case "code":
+                end = time.monotonic() + 60
+                while time.monotonic() < end:
+                    pass
+    except TimeLimitReached:
+        await asyncio.sleep(0.01)
+        others = len(asyncio.all_tasks()) - 1
+        Path(file).write_text(f"reached, {others} others run")
+        raise
+
+
+async def items(file: str) -> AsyncIterator[int]:
+    yield 1
+    await wait_for("sleep", file)
+
+
+def test_a_coroutine_may_catch_the_limit(tmp_path: Path) -> None:
+    async def story(b: Bench) -> None:
+        files = [str(tmp_path / str(number)) for number in range(4)]
+        tasks = [call(wait_for, how, file, time_limit=300) for how, file in zip(("sleep", "children", "code"), files, strict=False)]
+        for ended in await b.run(*tasks, call(items, files[3], time_limit=300)):
+            failed = failure_of(ended)
+            assert failed.cause is Cause.time_limit
+            assert "in wait_for" in failed.traceback
+        assert {Path(file).read_text() for file in files} == {"reached, 0 others run"}
 
     told(tmp_path / "spool", story)
 

@@ -18,10 +18,11 @@ from broker_jobs.current import current
 from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import TaskCanceled, TimeLimitReached, UnpicklableError, ValueStoreError, ValueTooLarge
 from broker_jobs.wire import payload
+from broker_jobs_worker.runners.awaited import Awaited
 from broker_jobs_worker.runners.failure import cannot_load, cannot_send, failed_by, other_python
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
+    from collections.abc import AsyncIterator, Callable, Coroutine
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.wire.messages import Call, Function
@@ -42,6 +43,7 @@ class Interrupt:
 
     def __init__(self) -> None:
         self._armed = False
+        self._awaited: Awaited | None = None
 
     def install(self) -> None:
         """Take over the two signals."""
@@ -60,7 +62,17 @@ class Interrupt:
         current.request_stop()
         if self._armed:
             self._armed = False
-            raise TimeLimitReached if number == TIME_SIGNAL else TaskCanceled
+            error = TimeLimitReached() if number == TIME_SIGNAL else TaskCanceled()
+            if self._awaited is None or not self._awaited.interrupt(error):
+                raise error
+
+    def wait_for(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
+        """Run a coroutine on an event loop of its own; a signal raises in it."""
+        self._awaited = Awaited(coroutine)
+        try:
+            return asyncio.run(self._awaited.run())
+        finally:
+            self._awaited = None
 
 
 class Functions:
@@ -150,7 +162,7 @@ def _call(run: Run, work: Call, means: Means) -> Outcome:
     pid = os.getpid()
     try:
         # Context variables that a task sets are its own.
-        result = contextvars.copy_context().run(_value, function, positional, keywords)
+        result = contextvars.copy_context().run(_value, function, positional, keywords, means.interrupt)
     except SystemExit as leaving:
         _only_here(pid)
         return _exited(leaving)
@@ -183,15 +195,15 @@ def _other_bytecode(version: str) -> bool:
     return bool(version) and tuple(version.split(".")[:2]) != platform.python_version_tuple()[:2]
 
 
-def _value(function: Callable[..., Any], positional: list[Any], keywords: dict[str, Any]) -> Any:
+def _value(function: Callable[..., Any], positional: list[Any], keywords: dict[str, Any], interrupt: Interrupt) -> Any:
     """What a call gives in the end: a coroutine is awaited on a loop of its own, a generator is run to its end, into a list."""
     result = function(*positional, **keywords)
     if isinstance(result, types.CoroutineType):
-        result = asyncio.run(result)
+        result = interrupt.wait_for(result)
     if isinstance(result, types.GeneratorType):
         return list(result)
     if isinstance(result, types.AsyncGeneratorType):
-        return asyncio.run(_all(result))
+        return interrupt.wait_for(_all(result))
     return result
 
 
