@@ -49,6 +49,9 @@ from broker_jobs.core.job import (
 )
 from broker_jobs.core.outcome import Cause, Failed, Outcome, Succeeded
 from broker_jobs.core.placeholders import CWD, expand, of_attempt
+from broker_jobs.core.quantities import UNIT
+from broker_jobs.core.request import Request, Variant
+from broker_jobs.core.resources import Pool, Resources
 from broker_jobs.core.spec import Keep
 from broker_jobs.core.states import TaskState
 from broker_jobs.core.value import Encoding, Inline
@@ -400,13 +403,29 @@ def _call(  # noqa: PLR0917 (each is another thing)
     means = Means(Functions(), Inputs(), preparation, Interrupt())
     means.learn(run, call)
     stdout, stderr = io.StringIO(), io.StringIO()
-    current.enter(Surrounding(job, task.number, attempt, execution, task.name, {}, lambda _fraction, _text: None))
+    allotted = _allotted(options)
+    current.enter(Surrounding(job, task.number, attempt, execution, task.name, allotted, lambda _fraction, _text: None))
     try:
-        with contextlib.chdir(folder), _environment(options), contextlib.redirect_stdout(stdout), contextlib.redirect_stderr(stderr):
+        with (
+            contextlib.chdir(folder),
+            _environment({**allotted, **dict(options.env)}),
+            contextlib.redirect_stdout(stdout),
+            contextlib.redirect_stderr(stderr),
+        ):
             outcome = call_function(run, call, means)
     finally:
         current.enter(None)
     return outcome, (stdout.getvalue().encode(errors="surrogateescape"), stderr.getvalue().encode(errors="surrogateescape"))
+
+
+def _allotted(options: TaskOptions) -> dict[str, str]:
+    """What a task is told by a worker that has exactly what its first variant asks for."""
+    from broker_jobs_worker.machine.allotment import allotment
+
+    needs = options.resources.alternatives[0].needs
+    total = Resources(tuple((need.name, need.amount or UNIT) for need in needs))
+    allocation = Pool(total).try_allocate(Request.of([Variant(needs)])) if needs else None
+    return {} if allocation is None else allotment(allocation, total, options.pin)
 
 
 def _program(program: Program, options: TaskOptions, folder: str) -> tuple[Outcome, tuple[bytes, bytes]]:
@@ -417,7 +436,7 @@ def _program(program: Program, options: TaskOptions, folder: str) -> tuple[Outco
             input=program.stdin or b"",
             capture_output=True,
             cwd=folder,
-            env={**os.environ, **dict(options.env), **dict(program.env)},
+            env={**os.environ, **_allotted(options), **dict(options.env), **dict(program.env)},
             timeout=limit,
             check=False,
         )
@@ -467,10 +486,10 @@ def _folder(options: TaskOptions) -> Iterator[str]:
 
 
 @contextlib.contextmanager
-def _environment(options: TaskOptions) -> Iterator[None]:
+def _environment(variables: Mapping[str, str]) -> Iterator[None]:
     """The variables of the task, as long as it runs."""
-    before = {name: os.environ.get(name) for name, _ in options.env}
-    os.environ.update(options.env)
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
     try:
         yield
     finally:

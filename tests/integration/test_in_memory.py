@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Job, Retry, Stdio, current
+from broker_jobs import Job, ResourceRequest, Retry, Stdio, current
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.errors import FailedJobsError, JobNotFound, TaskAborted, TaskFailed, TaskNotFound, UnpicklableError, ValidationError
 from broker_jobs.testing import InMemoryClient
@@ -151,3 +151,13 @@ def test_the_fixtures_of_a_users_own_tests(tmp_path: Path) -> None:
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=90, check=False)
     assert done.returncode == 0, done.stdout
     assert "2 passed" in done.stdout
+
+
+def _allotted() -> tuple[str, str | None]:
+    return current.allocation["BROKER_JOBS_CPUS"], os.environ.get("OMP_NUM_THREADS")
+
+
+def test_a_task_is_told_what_it_asked_for(client: InMemoryClient) -> None:
+    assert client.options(resources=ResourceRequest(3)).call(_allotted) == ("0,1,2", "3")
+    assert client.options(resources=ResourceRequest("all", "1 GiB"), env={"OMP_NUM_THREADS": "7"}).call(_allotted) == ("0", "7")
+    assert client.options(resources=ResourceRequest(0, gpus=0.5)).call(_allotted) == ("", None)

@@ -15,6 +15,7 @@ _NAMES_TESTS = "tests/property/test_class_names.py"
 _RETRY, _RETRY_TESTS = "broker_jobs/core/retry.py", "tests/property/test_retry.py"
 _SINGLES, _CLASS = "broker_jobs/core/singles.py", "broker_jobs/core/resource_class.py"
 _DESCRIPTOR, _DESCRIPTOR_TESTS = "broker_jobs/core/descriptor.py", "tests/property/test_descriptor.py"
+_ALLOTMENT, _ALLOTMENT_TESTS = "worker/broker_jobs_worker/machine/allotment.py", "tests/unit/test_allotment.py"
 _QUANTITIES, _REQUEST = "broker_jobs/core/quantities.py", "broker_jobs/core/request.py"
 _SPEC, _SPEC_TESTS = "broker_jobs/core/spec.py", "tests/property/test_spec.py"
 _READING, _READING_TESTS = "broker_jobs/client/reading.py", "tests/property/test_reading.py"
@@ -200,6 +201,15 @@ MUTANTS: Final = (
         _RESOURCES_TESTS,
     ),
     ("scatter what is not there", _SINGLES, "    if free < whole:\n        return None\n", "", _RESOURCES_TESTS),
+    ("show the graphics processors of others", _ALLOTMENT, " and not env.get(visible)", "", _ALLOTMENT_TESTS),
+    (
+        "show all graphics processors to who asked for none",
+        _ALLOTMENT,
+        '            env[visible] = ",".join(allocation.labels(name))\n',
+        '            env |= {visible: labels} if (labels := ",".join(allocation.labels(name))) else {}\n',
+        _ALLOTMENT_TESTS,
+    ),
+    ("tell OpenMP of no processors", _ALLOTMENT, "pin is not None and cpus:", "pin is not None:", _ALLOTMENT_TESTS),
     ("write a list as a number", _DESCRIPTOR, "    if value % UNIT:\n", "    if value:\n", _DESCRIPTOR_TESTS),
     ("forget the quotes", _DESCRIPTOR, "and not _SPAN.fullmatch(label) else", "else", _DESCRIPTOR_TESTS),
     (
