@@ -12,6 +12,7 @@ from rich.markup import escape
 
 from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, err, exit_codes
 from broker_jobs.client import output as printing
+from broker_jobs.client.following import followed
 from broker_jobs.core.selection import task_refs
 from broker_jobs.core.states import TaskState
 from broker_jobs.errors import TaskNotFound, ValidationError
@@ -186,7 +187,7 @@ def _follow(client: Client, job: SubmittedJob, wanted: Sequence[int | str] | Non
         return
     only = None if chosen is None else frozenset(chosen)
     lines: dict[int, bytes] = {}
-    for text in client.runtime.iterate(lambda core: printing.followed(core, job.joined(core), only, stderr=stderr)):
+    for text in client.runtime.iterate(lambda core: followed(core, job.joined(core), only, stderr=stderr)):
         begun = lines.pop(text.task, b"")
         if text.part is None:
             whole, rest = (begun + b"\n" if begun else b""), b""

@@ -16,7 +16,7 @@ from broker_jobs.host import host_identity
 from broker_jobs.wire.messages import Changes, GetChanges, GetOutput, GetOutputs, Outputs, Piece, ReadOutput, TaskOutput
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncGenerator, Sequence
+    from collections.abc import AsyncGenerator, Callable, Sequence
 
     from broker_jobs.client.core import Core
     from broker_jobs.client.followed import Followed
@@ -24,14 +24,13 @@ if TYPE_CHECKING:
 
 PIECE: Final = 2**20
 """Bytes that are asked for at once."""
-AT_ONCE: Final = 100
-"""Tasks of a job that are followed at the same time."""
 _PAGE: Final = 500
 _WAIT_MS: Final = 2000
 _SOON: Final = 2.0
 _PAUSE: Final = 0.1
 _TRIES: Final = 20
-_RUNS: Final = frozenset({TaskState.running, TaskState.canceling})
+RUNS: Final = frozenset({TaskState.running, TaskState.canceling})
+"""States of a task that is with a worker."""
 
 
 class Printed(NamedTuple):
@@ -65,8 +64,13 @@ async def whole(core: Core, job: Followed, task: int, *, stderr: bool) -> Whole:
     return Whole(b"".join(data), lost)
 
 
-async def parts(core: Core, job: Followed, task: int, *, stderr: bool, follow: bool = False) -> AsyncGenerator[Part, None]:
+async def parts(
+    core: Core, job: Followed, task: int, *, stderr: bool, follow: bool = False, pause: Callable[[], float] = lambda: 0.0
+) -> AsyncGenerator[Part, None]:
     """What a task has printed so far, or, following, until its end, through all attempts that are still to come.
+
+    Args:
+        pause: seconds before the next question, where the last answer was not a whole piece
 
     Raises:
         TaskNotFound: the job has no such task
@@ -84,7 +88,7 @@ async def parts(core: Core, job: Followed, task: int, *, stderr: bool, follow: b
                 return
             if follow:
                 await _until_changed(core, job, task, answer)
-            elif answer.state not in _RUNS or tries == 0:
+            elif answer.state not in RUNS or tries == 0:
                 return
             else:
                 tries -= 1
@@ -93,6 +97,8 @@ async def parts(core: Core, job: Followed, task: int, *, stderr: bool, follow: b
         part = cursor.take(answer)
         if part is not None:
             yield part
+            if follow and len(part.data) < PIECE:
+                await asyncio.sleep(pause())
         goal = answer.size if goal is None or follow else goal
         if not follow and (part is None or cursor.at >= goal):
             return
@@ -139,7 +145,7 @@ async def _rest(cursor: Cursor, found: TaskOutput, *, stderr: bool) -> AsyncGene
 
 async def _until_changed(core: Core, job: Followed, task: int, known: TaskOutput) -> None:
     """Wait until a task that does not run may run."""
-    if known.state in _RUNS:
+    if known.state in RUNS:
         await asyncio.sleep(_PAUSE)
         return
     since = 0
@@ -175,59 +181,3 @@ async def printed(core: Core, job: Followed, tasks: Sequence[int], *, stderr: bo
                 async for part in more:
                     yield Printed(found.task, part)
         yield Printed(found.task, None)
-
-
-async def followed(core: Core, job: Followed, tasks: frozenset[int] | None, *, stderr: bool) -> AsyncGenerator[Printed, None]:
-    """What these tasks of a job print (None: all of them), as they do, until the job or all of them have ended."""
-    queue: asyncio.Queue[Printed | BaseException | None] = asyncio.Queue(AT_ONCE)
-    places = asyncio.Semaphore(AT_ONCE)
-    known: set[int] = set()
-
-    async def follow(task: int) -> None:
-        try:
-            async with aclosing(parts(core, job, task, stderr=stderr, follow=True)) as found:
-                async for part in found:
-                    await queue.put(Printed(task, part))
-            await queue.put(Printed(task, None))
-        finally:
-            places.release()
-
-    async def watch() -> None:
-        async with asyncio.TaskGroup() as group:
-            async for changes in core.changes(job):
-                ended = []
-                for info in changes.tasks:
-                    if info.number in known or (tasks is not None and info.number not in tasks):
-                        continue
-                    if info.state in ENDED:
-                        known.add(info.number)
-                        ended.append(info.number)
-                    elif info.state in _RUNS:
-                        known.add(info.number)
-                        await places.acquire()
-                        group.create_task(follow(info.number))
-                async with aclosing(printed(core, job, ended, stderr=stderr)) as texts:
-                    async for text in texts:
-                        await queue.put(text)
-                if tasks is not None and tasks <= known:
-                    break
-
-    async def run() -> None:
-        try:
-            await watch()
-        except BaseExceptionGroup as group:
-            await queue.put(group.exceptions[0])
-        except Exception as error:  # noqa: BLE001 (raised where it is read)
-            await queue.put(error)
-        else:
-            await queue.put(None)
-
-    running = asyncio.create_task(run())
-    try:
-        while (item := await queue.get()) is not None:
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        running.cancel()
-        await asyncio.gather(running, return_exceptions=True)
