@@ -25,7 +25,9 @@ from broker_jobs.wire.codec import decode_part, encode_part
 from broker_jobs_worker.processes import (
     CONTROL_FD,
     KILL_INTERVAL,
+    MANY_BLOWS,
     PACKET,
+    STUBBORN_INTERVAL,
     become_subreaper,
     end_everything,
     family,
@@ -71,10 +73,13 @@ class _Doomed:
 
     Attributes:
         itself: the runner goes, too
+        clean: looks in a row that found nothing
+        blows: how often it was hit
     """
 
     itself: bool
     clean: int = 0
+    blows: int = 0
 
 
 @dataclass(slots=True)
@@ -130,7 +135,8 @@ class Guardian:
     def _timeout(self) -> float | None:
         """Milliseconds until something must be looked at."""
         if self._doomed:
-            return KILL_INTERVAL * 1000
+            stubborn = all(doomed.blows > MANY_BLOWS for doomed in self._doomed.values())
+            return (STUBBORN_INTERVAL if stubborn else KILL_INTERVAL) * 1000
         if self._watched:
             return max(0.0, self._look_at - time.monotonic()) * 1000
         return None
@@ -217,6 +223,7 @@ class Guardian:
         quiet = not there and self._alone()
         found = Counter[int]() if quiet else strike({me, *there}, self._servers | self._runners)
         for pid, doomed in list(self._doomed.items()):
+            doomed.blows += 1
             living = found[me] + found[pid]
             if doomed.itself and pid in there:
                 # After what is below it, which it holds together.

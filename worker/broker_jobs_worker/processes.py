@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import itertools
 import os
 import signal
 import time
@@ -30,6 +31,10 @@ _PATIENCE: Final = 5.0
 
 KILL_INTERVAL: Final = 0.002
 """Seconds between two looks at a tree that is to be gone."""
+MANY_BLOWS: Final = 500
+"""A tree that was hit so often and lives is stubborn: it waits for a disk, or became another user's."""
+STUBBORN_INTERVAL: Final = 0.2
+"""Seconds between two looks at a stubborn tree."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,7 +141,7 @@ def strike(roots: Collection[int], spared: Collection[int] = ()) -> Counter[int]
 
 def end_everything() -> None:
     """Kill every descendant until none is left."""
-    while True:
+    for interval in itertools.chain(itertools.repeat(KILL_INTERVAL, MANY_BLOWS), itertools.repeat(STUBBORN_INTERVAL)):
         strike([os.getpid()])
         while True:
             try:
@@ -145,7 +150,7 @@ def end_everything() -> None:
                 return
             if pid == 0:
                 break
-        time.sleep(KILL_INTERVAL)
+        time.sleep(interval)
 
 
 def send(pid: int, number: int) -> None:
