@@ -167,6 +167,32 @@ def test_a_setup_that_fails_fails_the_task_and_is_tried_again(tmp_path: Path) ->
     told(tmp_path / "spool", story)
 
 
+def load_slowly() -> str:
+    time.sleep(0.5)
+    return "loaded"
+
+
+def never_load() -> None:
+    time.sleep(60)
+
+
+def sleep_on(seconds: float) -> str:
+    time.sleep(seconds)
+    return str(current.setup)
+
+
+def test_a_time_limit_holds_for_setup_and_function_each(tmp_path: Path) -> None:
+    async def story(b: Bench) -> None:
+        assert value_of(await b.run_one(with_setup(load_slowly, sleep_on, 0.5, time_limit=900))) == "loaded"
+        late, stuck = await b.run(
+            with_setup(load_slowly, sleep_on, 60, time_limit=900), with_setup(never_load, sleep_on, 0, time_limit=300)
+        )
+        assert failure_of(late).cause is failure_of(stuck).cause is Cause.time_limit
+        assert "in never_load" in failure_of(stuck).traceback
+
+    told(tmp_path, story)
+
+
 def start_listener() -> dict[str, Any]:
     lines: list[str] = []
     said = threading.Event()

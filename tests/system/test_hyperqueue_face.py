@@ -5,7 +5,9 @@ What is asked here is what HyperQueue's own tests of its Python interface ask, s
 
 from __future__ import annotations
 
+import os
 import random
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -160,6 +162,17 @@ def test_a_function_gets_its_arguments_and_prints_into_its_file(client: Client, 
     client.wait_for_jobs([client.submit(job)])
     assert (tmp_path / "written").read_text(encoding="utf-8") == "x"
     assert (tmp_path / "0.stdout").read_text(encoding="utf-8") == "printed\n"
+
+
+def test_a_prologue_runs_before_the_interpreter_of_functions(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "init.sh").write_text("export FROM_PROLOGUE=hello\n")
+    client = site.client(PythonEnv(python_bin=sys.executable, prologue=f"source {tmp_path}/init.sh"))
+    job = Job(tmp_path)
+    job.function(lambda: print(os.environ["FROM_PROLOGUE"], sys.executable), stdout="out")
+    client.wait_for_jobs([client.submit(job)])
+    assert (tmp_path / "out").read_text() == f"hello {sys.executable}\n"
+    with pytest.raises(NotImplementedError):
+        PythonEnv(shell="zsh")
 
 
 def test_the_error_of_a_function_is_its_whole_traceback(client: Client) -> None:

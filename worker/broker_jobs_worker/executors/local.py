@@ -231,9 +231,13 @@ class LocalExecutor:
                 groups=None if running.group is None else (running.group.entry, running.group.exit),
             )
         )
-        options = execution.options
-        if options.time_limit is not None:
-            running.timers.append(self._loop.call_later(options.time_limit / 1000, self._condemn, running, TimeUp(options.time_limit)))
+        self._start_clock(running)
+
+    def _start_clock(self, running: Running) -> None:
+        """Let the time limit begin."""
+        limit = running.execution.options.time_limit
+        if limit is not None:
+            running.timers.append(self._loop.call_later(limit / 1000, self._condemn, running, TimeUp(limit)))
 
     def on_denied(self, ticket: str, reason: str) -> None:
         """Fail what cannot run here."""
@@ -269,10 +273,20 @@ class LocalExecutor:
                     self._end(running, news.outcome)
                 else:
                     self._children.sweep(child)
-            case Ready() | Prepared():
+            case Prepared():
+                self._start_anew(running)
+            case Ready():
                 pass
             case _:
                 assert_never(news)
+
+    def _start_anew(self, running: Running) -> None:
+        """The limit holds for the setup and for the function, each for itself: only the first task of a process has to wait for a setup."""
+        if running.verdict is None:
+            for timer in running.timers:
+                timer.cancel()
+            running.timers.clear()
+            self._start_clock(running)
 
     def _on_progress(self, running: Running, fraction: float, text: str) -> None:
         """Pass progress on, if it is some; the child limits its rate, but what runs in it may not."""

@@ -19,13 +19,26 @@ class PythonEnv:
     Args:
         python_bin: the interpreter
         prologue: shell commands that run before it, and whose environment it gets
-        shell: what runs the prologue
+        shell: what runs the prologue: ``"bash"`` alone
+
+    Without a prologue, the default interpreter is that of the submitter.
+
+    Raises:
+        NotImplementedError: another shell
     """
 
     def __init__(self, python_bin: str = "python3", prologue: str | None = None, shell: str = "bash") -> None:
         self.python_bin = python_bin
         self.prologue = prologue
         self.shell = shell
+        if shell != "bash":
+            raise NotImplementedError(f"a prologue is run by bash, not by {shell!r}")
+
+    def options(self) -> dict[str, Any]:
+        """The same for a function of broker-jobs."""
+        if self.prologue is None and self.python_bin == "python3":
+            return {}
+        return {"python": self.python_bin, "prologue": self.prologue}
 
 
 class PythonFunction(Task):
@@ -54,9 +67,8 @@ class PythonFunction(Task):
 
     def add_to(self, job: broker_jobs.Job, deps: Sequence[broker_jobs.Task], python_env: PythonEnv) -> broker_jobs.Task:
         """Add it to a job of broker-jobs."""
-        if python_env.prologue is not None or python_env.python_bin != "python3":
-            raise NotImplementedError("functions run under the interpreter of the worker; PythonEnv is not supported yet")
-        return job.function(self.fn, args=tuple(self.args), kwargs=self.kwargs, **self.common(deps))
+        environment = python_env.options()
+        return job.function(self.fn, args=tuple(self.args), kwargs=self.kwargs, **environment, **self.common(deps))
 
     def __repr__(self) -> str:
         return f"<PyFunction fn={getattr(self.fn, '__name__', self.fn)}>"
