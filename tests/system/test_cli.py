@@ -68,7 +68,20 @@ def test_every_command_has_a_help(path: tuple[str, ...]) -> None:
 def test_the_commands_are_those_of_the_documentation() -> None:
     found = {" ".join(path) for path in _commands(get_command(app))}
     assert found >= {
-        *("demo", "up", "down", "submit", "doctor", "key new", "coordinator start", "worker start", "worker list"),
+        *(
+            "demo",
+            "up",
+            "down",
+            "submit",
+            "doctor",
+            "key new",
+            "coordinator start",
+            "worker start",
+            "worker list",
+            "worker info",
+            "worker drain",
+            "worker stop",
+        ),
         *(f"job {name}" for name in ("list", "info", "wait", "progress", "cat", "cancel", "forget")),
         *("task list", "task info"),
     }
@@ -208,12 +221,16 @@ def test_keys_are_fresh() -> None:
         (("submit", "--env", "x", "--", "true"), "--env takes NAME=VALUE, not 'x'"),
         (("submit", "--time-limit", "-1", "--", "true"), "time_limit"),
         (("submit",), "PROGRAM"),
-        (("worker", "start", "--resource", "x"), "NAME=AMOUNT"),
+        (("worker", "start", "--resource", "x"), "NAME=WHAT"),
+        (("worker", "start", "--group", "a b"), "group"),
+        (("worker", "start", "--time-limit", "soon"), "--time-limit"),
+        (("worker", "start", "--idle-timeout", "0"), "--idle-timeout"),
+        (("worker", "start", "--on-broker-lost", "wait"), "finish"),
         (("nonsense",), "nonsense"),
     ],
 )
-def test_misuse_is_told_before_anybody_is_asked(arguments: tuple[str, ...], told: str) -> None:
-    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120"})
+def test_misuse_is_told_before_anybody_is_asked(arguments: tuple[str, ...], told: str, tmp_path: Path) -> None:
+    done = CliRunner().invoke(app, arguments, env={"COLUMNS": "120", "BROKER_JOBS_HOME": str(tmp_path)})
     assert (done.exit_code, done.stdout) == (2, "")
     assert told in done.stderr
 
@@ -221,6 +238,10 @@ def test_misuse_is_told_before_anybody_is_asked(arguments: tuple[str, ...], told
 @pytest.mark.parametrize(
     ("arguments", "code", "told"),
     [
+        (("worker", "info", "nobody"), 2, "no worker 'nobody'"),
+        (("worker", "stop", "nobody"), 2, "no worker 'nobody'"),
+        (("worker", "stop"), 2, "say which workers"),
+        (("worker", "drain", "last", "--all"), 2, "name some workers"),
         (("job", "info", "12345678"), 2, "JobNotFound: there is no job whose id ends with '12345678'"),
         (("job", "info", "zz"), 2, "give 'last', a whole id, or at least its last 4 digits"),
         (("task", "info", "last", "7"), 2, "has no task 7"),
