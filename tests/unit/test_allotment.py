@@ -60,6 +60,8 @@ def test_graphics_processors_of_a_kind() -> None:
     env = told(ResourceRequest(1, resources={"gpus/amd": 0.5}))
     assert (env["ROCR_VISIBLE_DEVICES"], env["CUDA_VISIBLE_DEVICES"]) == ("3", "")
     assert "CUDA_DEVICE_ORDER" not in env
+    both = told(ResourceRequest(1, gpus=1), {"cpus": "1", "gpus": "[7]", "gpus/nvidia": "[GPU-1]"})
+    assert both["CUDA_VISIBLE_DEVICES"] == "7"
     assert told(ResourceRequest(1, gpus="all"), {"cpus": "1", "gpus": "2"})["CUDA_VISIBLE_DEVICES"] == "0,1"
 
 

@@ -10,7 +10,7 @@ import pytest
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Crashed, Succeeded
 from broker_jobs.core.quantities import UNIT
-from broker_jobs.core.request import Need, Request, Variant
+from broker_jobs.core.request import Need, Request, ResourceRequest, Variant, canonical
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane
@@ -567,3 +567,17 @@ def test_memory_is_a_resource_like_any_other(world: World) -> None:
     world.welcome(MEMORY)
     world.arrive(make_chunk(0, needs=Request((("cpus", UNIT), ("memory", 2 << 30)))))
     assert world.arrive(make_chunk(1, needs=MEMORY)) == ()
+
+
+def test_a_class_is_consumed_while_one_of_its_variants_fits() -> None:
+    either = canonical([ResourceRequest(1, gpus=1), ResourceRequest(2)])
+    never = canonical([ResourceRequest(1, gpus=2), ResourceRequest(4)])
+    world = World(total=Resources((("cpus", 3 * UNIT), ("gpus", UNIT))))
+    world.connect()
+    wanted = resource_class(either).name
+    assert world.welcome(either, never) == tuple(Subscribe(wanted, lane, 2) for lane in Lane), "one by each of its variants"
+    starts = [command for number in (0, 1, 2) for command in world.arrive(make_chunk(number, needs=either)) if isinstance(command, Start)]
+    assert [start.execution.env["BROKER_JOBS_RESOURCE_VARIANT"] for start in starts] == ["0", "1"], "the third waits"
+    assert [start.execution.env["CUDA_VISIBLE_DEVICES"] for start in starts] == ["0", ""]
+    [start] = [command for command in world.end(starts[0].execution.execution, DONE) if isinstance(command, Start)]
+    assert start.execution.env["BROKER_JOBS_RESOURCE_VARIANT"] == "0"
