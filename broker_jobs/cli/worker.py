@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Annotated, Final
 
 import typer
+from rich.text import Text
 
 from broker_jobs.cli import show
 from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes, out
@@ -120,12 +121,13 @@ def hwdetect(
     no_hyper_threading: NoHyperThreadingOption = False,
     output: OutputOption = OutputFormat.table,
 ) -> None:
-    """Show what a worker on this machine would give to tasks, and how it was found.
+    """Show what a worker on this machine would give to tasks, how it was found, and how memory limits would be held.
 
     It looks at affinity, control groups, sockets and NUMA nodes, and at graphics processors of NVIDIA and AMD.
     With  --output quiet  it prints options of  broker-jobs worker start  that say the same.
     """
     from broker_jobs.core.descriptor import descriptor
+    from broker_jobs_worker.executors.groups import find as find_groups
     from broker_jobs_worker.hardware import detect
 
     found = detect(hyper_threading=not no_hyper_threading)
@@ -148,3 +150,7 @@ def hwdetect(
         )
     else:
         show.hardware(found.resources, found.sources)
+        groups, held_by = find_groups()
+        if groups is not None:
+            groups.close()
+        out.print(Text(f"\nmemory limits of tasks are held by {held_by}"), soft_wrap=True)

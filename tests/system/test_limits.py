@@ -178,6 +178,9 @@ def test_the_command_line_says_it_too(tmp_path: Path) -> None:
         assert (tmp_path / "a/0").read_text(encoding="utf-8") == "here\n"
         assert not (tmp_path / "b").exists()
         assert daemons.run("down").returncode == 0
+        assert re.search(
+            "memory limits of tasks are held by (control groups of version|watching)", daemons.run("worker", "hwdetect").stdout
+        )
 
 
 @pytest.mark.long
