@@ -20,10 +20,39 @@ _QUANTITIES, _REQUEST = "broker_jobs/core/quantities.py", "broker_jobs/core/requ
 _SPEC, _SPEC_TESTS = "broker_jobs/core/spec.py", "tests/property/test_spec.py"
 _READING, _READING_TESTS = "broker_jobs/client/reading.py", "tests/property/test_reading.py"
 _ARCHIVE, _ARCHIVE_TESTS = "worker/broker_jobs_worker/executors/archive.py", "tests/property/test_archive.py"
+_SERVER, _SERVER_TESTS = "worker/broker_jobs_worker/executors/server.py", "tests/property/test_children.py"
 _STATES, _STATES_TESTS = "broker_jobs/core/states.py", "tests/unit/test_states.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant, tests that must find it)
+    (
+        "a process with a setup runs tasks of others",
+        _SERVER,
+        "            elif child.setup is None and (other is None or new):",
+        "            elif other is None or new:",
+        _SERVER_TESTS,
+    ),
+    (
+        "a fresh task gets a used process",
+        _SERVER,
+        "                if new:\n                    return child",
+        "                return child",
+        _SERVER_TESTS,
+    ),
+    (
+        "a warm process is left for a cold one",
+        _SERVER,
+        "            elif not new and child.setup == wish.setup:",
+        "            elif child.setup == wish.setup:",
+        _SERVER_TESTS,
+    ),
+    (
+        "a successor is taken by one who waits",
+        _SERVER,
+        " > new - len(self.waiting)",
+        " > new",
+        _SERVER_TESTS,
+    ),
     (
         "acknowledge another message after a reconnect",
         _DELIVERIES,
