@@ -57,6 +57,9 @@ def submit(
     resource_class: Annotated[
         str | None, typer.Option(metavar="NAME", help="What it needs, by the name of a class of broker-jobs.toml.")
     ] = None,
+    min_time: Annotated[
+        str | None, typer.Option(metavar="DURATION", help="Time that its worker must have left, such as 90 or 1h30m.")
+    ] = None,
     pin: Annotated[
         Pin | None,
         typer.Option(help="Hold it to the processors that it is given: by its affinity, or by telling OpenMP.", show_default=False),
@@ -132,7 +135,7 @@ def submit(
         given = standard_input(context) if stdin else None
         common = TaskCommon(
             name=Path(program[0]).name,
-            resources=_request(cpus, memory, resource),
+            resources=_request(cpus, memory, resource, min_time),
             resource_class=resource_class,
             pin=None if pin is None else pin.value,
             time_limit=time_limit,
@@ -220,13 +223,13 @@ def _printed(submitted: SubmittedJob, *, succeeded: bool) -> None:
         err.print(Text.assemble((submitted.state.value, "yellow"), f": {submitted.info().reason}"), soft_wrap=True)
 
 
-def _request(cpus: str | None, memory: str | None, further: list[str] | None) -> ResourceRequest | None:
+def _request(cpus: str | None, memory: str | None, further: list[str] | None, min_time: str | None) -> ResourceRequest | None:
     """What was asked for on the command line; None for nothing."""
     given = dict(_pair(text, "--resource") for text in further or ())
     given |= {name: value for name, value in (("cpus", cpus), ("memory", memory)) if value is not None}
-    if not given:
+    if not given and min_time is None:
         return None
-    return ResourceRequest(given.pop("cpus", "1"), given.pop("memory", None), given.pop("gpus", "0"), given)
+    return ResourceRequest(given.pop("cpus", "1"), given.pop("memory", None), given.pop("gpus", "0"), given, min_time=min_time)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -104,7 +104,7 @@ class Chunker:
         placement, task = encoded.placement, encoded.task
         options = placement.options
         eligible = (
-            not (task.deps or task.after or task.outside or options.crash_limit == NEVER_START_TWICE)
+            not (task.deps or task.after or task.outside or options.crash_limit == NEVER_START_TWICE or options.resources.lasting)
             and (
                 placement.resource_class,
                 options.lane,

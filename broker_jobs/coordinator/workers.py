@@ -9,6 +9,7 @@ A worker that was asked to end, and did not hear it, is asked again when it says
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
@@ -231,6 +232,9 @@ class Workers:
 
     def slots(self, needs: Request) -> int:
         """How many tasks with these needs the workers that are there can run at once."""
+        if needs.lasting:
+            # Time runs, so that nothing can be remembered.
+            return sum(Pool(worker.resources).how_many(fitting) for worker in self._active() if (fitting := _in_time(worker, needs)))
         if needs not in self._slots:
             self._slots[needs] = sum(Pool(worker.resources).how_many(needs) for worker in self._active())
         return self._slots[needs]
@@ -319,3 +323,10 @@ def _with_sums(resources: Resources) -> Counter[str]:
         if slash:
             amounts[kind] += amount
     return amounts
+
+
+def _in_time(worker: Worker, needs: Request) -> Request | None:
+    """The variants for which a worker has the time, since it was heard; None where there is none."""
+    left = math.inf if worker.ends_ms is None else worker.ends_ms - worker.seen_ms
+    variants = [variant for variant in needs.alternatives if variant.min_time <= left]
+    return Request.of(variants) if variants else None

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 
-from broker_jobs.core.quantities import UNIT, Size, amount, shown_amount, shown_size, size_bytes
+from broker_jobs.core.quantities import UNIT, Duration, Size, amount, milliseconds, shown_amount, shown_size, size_bytes
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class Variant:
     Attributes:
         needs: each resource once, in the order of their names
         nodes: whole workers, where it is not 0
-        min_time: milliseconds that the worker must have left; no part of the class of a request
+        min_time: milliseconds that the worker must have left; how many is no part of the class of a request
 
     Raises:
         ValidationError: the needs are not in this form, or nothing is asked for
@@ -142,6 +142,11 @@ class Request:
         """Its variants in order of preference; none where it asks for nothing."""
         return self.variants or ((Variant(tuple(Need(name, value) for name, value in self.amounts)),) if self.amounts else ())
 
+    @property
+    def lasting(self) -> bool:
+        """Whether a variant of it needs a worker that has some time left."""
+        return any(variant.min_time for variant in self.variants)
+
     def __str__(self) -> str:
         """All of it, for people: ``cpus=2 memory=4GiB or cpus=8 scatter``."""
         return " or ".join(_shown(variant) for variant in self.alternatives) or "nothing"
@@ -182,6 +187,8 @@ class ResourceRequest:
         memory: bytes, a text such as ``"4 GiB"``, or ``"all"``; reserved, not enforced (see ``memory_limit``)
         gpus: graphics processors of any kind; ``resources={"gpus/amd": 1}`` asks for those of a kind
         resources: further named resources and how much of each
+        nodes: whole workers; only 0 is possible yet
+        min_time: seconds, a timedelta or a text such as ``"1h30m"`` that the worker must have left; one without a time limit always has
 
     Raises:
         ValidationError: an amount is negative, too fine, or not a number, or nothing at all is asked for
@@ -191,6 +198,8 @@ class ResourceRequest:
     memory: Size | None = None
     gpus: float | str = 0
     resources: Mapping[str, float | str] = field(default_factory=dict)
+    nodes: int = 0
+    min_time: Duration | None = None
 
     def __post_init__(self) -> None:
         self.variant()
@@ -209,9 +218,11 @@ class ResourceRequest:
                 raise ValidationError(f"{name!r} cannot be the name of a further resource: use letters, digits, '_', '-' and '/'")
             needs.append(_need(name, value, f"resource {name!r}"))
         wanted = tuple(sorted((need for need in needs if need is not None), key=lambda need: need.name))
+        if self.nodes:
+            raise ValidationError(f"nodes={self.nodes!r}: tasks of several workers cannot be run yet; ask for one worker, with nodes=0")
         if not wanted:
             raise ValidationError("a task must ask for some resource: cpus=0 needs another one")
-        return Variant(wanted)
+        return Variant(wanted, min_time=0 if self.min_time is None else milliseconds(self.min_time, "min_time"))
 
     def canonical(self) -> Request:
         """The request that has this one variant."""

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 MAX_CLASSES: Final = 200
 """More live classes than this are a typed error: each is three queues on the broker."""
 
+LASTING: Final = 1
+"""The lifetime in the request of a class: of a worker that ends, nobody can say here whether it is enough."""
+
 _READABLE_DIGITS: Final = 60
 _HASH_DIGITS: Final = 8
 _SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
@@ -30,10 +33,10 @@ def rounded(request: Request) -> Request:
 
 
 def class_of(request: Request) -> Request:
-    """What all requests of a class have in common: `rounded`, and without a lifetime of the worker."""
+    """What all requests of a class have in common: `rounded`, and of a lifetime of the worker no more than that there is one."""
     if not request.variants:
         return rounded(request)
-    return Request.of(replace(variant, min_time=0) for variant in rounded(request).variants)
+    return Request.of(replace(variant, min_time=min(variant.min_time, LASTING)) for variant in rounded(request).variants)
 
 
 def class_name(request: Request) -> str:
@@ -59,7 +62,8 @@ def _exact(variant: Variant) -> str:
         f"{need.name}={need.amount}" if need.policy is Policy.compact else f"{need.name}={need.amount} {need.policy.value}"
         for need in variant.needs
     ]
-    return ";".join([*parts, f"*{variant.nodes}"] if variant.nodes else parts)
+    parts.extend([f"*{variant.nodes}"] if variant.nodes else [])
+    return ";".join([*parts, "lasting"] if variant.min_time else parts)
 
 
 def _rounded_need(need: Need) -> Need:
@@ -73,7 +77,8 @@ def _rounded_up(size: int) -> int:
 
 def _readable_variant(variant: Variant) -> str:
     parts = [_readable(need) for need in variant.needs]
-    return "-".join([f"{variant.nodes}nodes", *parts] if variant.nodes else parts)
+    parts = [f"{variant.nodes}nodes", *parts] if variant.nodes else parts
+    return "-".join([*parts, "lasting"] if variant.min_time else parts)
 
 
 def _readable(need: Need) -> str:

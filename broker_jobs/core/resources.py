@@ -9,6 +9,7 @@ A resource may come in *kinds*: who asks for ``gpus`` gets ``gpus``, ``gpus/amd`
 
 from __future__ import annotations
 
+import math
 from copy import copy
 from dataclasses import dataclass
 from itertools import product
@@ -247,9 +248,15 @@ class Pool:
             self._counted[request] = known
         return known
 
-    def try_allocate(self, request: Request) -> Allocation | None:
-        """Take all that is asked for, of the first variant of which all is free, or nothing (None)."""
+    def try_allocate(self, request: Request, lifetime: float = math.inf) -> Allocation | None:
+        """Take all that is asked for, of the first variant of which all is free, or nothing (None).
+
+        Args:
+            lifetime: milliseconds that the worker has left; variants that need more are left out
+        """
         for plan in self._ways(request):
+            if request.variants and request.variants[plan.variant].min_time > lifetime:
+                continue
             grants = self._left.choose(plan)
             if grants is not None:
                 self._left.take(grants)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from broker_jobs.broker.port import Delivery, Tag
 from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.request import Request
-from broker_jobs.core.resource_class import class_name, rounded
+from broker_jobs.core.resource_class import class_name, class_of
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane, TaskOptions
 from broker_jobs.wire.messages import (
@@ -76,7 +76,7 @@ def make_chunk(
 
 def resource_class(needs: Request) -> ResourceClass:
     """The class of a request."""
-    return ResourceClass(class_name(needs), rounded(needs))
+    return ResourceClass(class_name(needs), class_of(needs))
 
 
 def keys_of(chunk: Chunk) -> list[AttemptKey]:

@@ -228,7 +228,7 @@ def test_a_release_counts_once() -> None:
         (ResourceRequest("8 compact!", memory="all").canonical(), "cpus8_compact_-memory_all-"),
         (canonical([ResourceRequest(1, gpus=1), ResourceRequest(4)]), "cpus1-gpus1-or-cpus4-"),
         (canonical([ResourceRequest(1), ResourceRequest(1)]), "cpus1-f14cc283"),
-        (Request.of([Variant((Need("cpus", UNIT),), min_time=42_000)]), "cpus1-f14cc283"),
+        (Request.of([Variant((Need("cpus", UNIT),), min_time=42_000)]), "cpus1-lasting-"),
         (Request.of([Variant((), nodes=3)]), "3nodes-"),
     ],
 )

@@ -495,17 +495,17 @@ def test_a_worker_whose_time_is_over_gives_back_what_runs() -> None:
 def test_what_needs_more_time_than_the_worker_has_goes_back() -> None:
     patient = Request.of([Variant((Need("cpus", UNIT),), min_time=60_000)])
     world = World(lifetime=Lifetime(ends_at=1100.0))
-    world.begin(ONE_CPU)
+    world.begin(ONE_CPU, patient)
     world.arrive(make_chunk(0, needs=patient))
     assert world.running_tasks() == [0]
     world.pass_time(50)
-    source = Source(class_name(ONE_CPU), Lane.normal)
+    source = Source(class_name(patient), Lane.normal)
     assert source in world.subscribed
     world.arrive(make_chunk(1, needs=patient))
     assert source not in world.subscribed, "it leaves the queue to others for a moment"
     world.confirm_all()
     assert world.said(1) == [Returned(1, 1, Return.unstarted)]
-    world.pass_time(0.2)
+    world.pass_time(5.1)
     world.pass_time(0.2)
     assert source in world.subscribed
     world.arrive(make_chunk(2))
@@ -581,3 +581,61 @@ def test_a_class_is_consumed_while_one_of_its_variants_fits() -> None:
     assert [start.execution.env["CUDA_VISIBLE_DEVICES"] for start in starts] == ["0", ""]
     [start] = [command for command in world.end(starts[0].execution.execution, DONE) if isinstance(command, Start)]
     assert start.execution.env["BROKER_JOBS_RESOURCE_VARIANT"] == "0"
+
+
+# --- tasks that need a worker for a certain time ----------------------------------------------------------------------
+
+TEN_S = Request.of([replace(variant, min_time=10_000) for variant in ONE_CPU.alternatives])
+LONG, SHORT = resource_class(TEN_S), Request.of([*TEN_S.alternatives, *TWO_CPUS.alternatives])
+
+
+def ending(seconds: float) -> World:
+    world = World(lifetime=Lifetime(ends_at=1000.0 + seconds))
+    world.begin(TEN_S)
+    return world
+
+
+def test_a_worker_that_ends_too_soon_gives_a_task_back_once_and_leaves_its_queue_to_others() -> None:
+    world = ending(9.0)
+    assert set(world.subscribed) == {Source(LONG.name, lane) for lane in Lane}
+    world.put(make_chunk(0, needs=TEN_S))
+    world.deliver(Source(LONG.name, Lane.normal))
+    world.pass_time(0.2)
+    world.confirm_all()
+    assert world.said(0) == [Returned(0, 1, Return.unstarted)]
+    assert Source(LONG.name, Lane.normal) not in world.subscribed
+    for _ in range(90):
+        world.pass_time(0.05)
+        assert Source(LONG.name, Lane.normal) not in world.subscribed
+
+
+def test_one_with_enough_time_or_without_an_end_runs_it() -> None:
+    for world in (ending(11.0), World()):
+        if not world.connected:
+            world.begin(TEN_S)
+        world.arrive(make_chunk(0, needs=TEN_S))
+        assert world.running_tasks() == [0]
+
+
+def test_what_has_waited_until_the_time_is_short_does_not_start() -> None:
+    world = ending(10.3)
+    world.arrive(make_chunk(0, needs=TWO_CPUS))
+    world.arrive(make_chunk(1, needs=TEN_S))
+    world.pass_time(0.4)
+    world.end(world.execution_of(0), DONE)
+    assert world.running_tasks() == []
+
+
+def test_of_several_variants_one_that_needs_less_time_is_taken() -> None:
+    world = ending(5.0)
+    world.arrive(make_chunk(0, needs=SHORT))
+    assert dict(world.machine.free.amounts).get("cpus", 0) == 0, "the second one, which takes both processors"
+
+
+def test_a_worker_that_ends_leaves_lasting_tasks_to_others_where_it_can() -> None:
+    world = World(lifetime=Lifetime(ends_at=2000.0))
+    world.connect()
+    assert Subscribe(LONG.name, Lane.normal, 2, behind=True) in world.welcome(TEN_S)
+    world = World()
+    world.connect()
+    assert Subscribe(LONG.name, Lane.normal, 2) in world.welcome(TEN_S)

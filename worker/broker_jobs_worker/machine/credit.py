@@ -32,7 +32,8 @@ CREDIT_LIMIT: Final = 64
 FIRST_PROBE: Final = 0.5
 RAREST_PROBE: Final = 30.0
 PROBE_LASTS: Final = 0.1
-FIRST_AWAY: Final = 0.1
+FIRST_AWAY: Final = 5.0
+LONGEST_AWAY: Final = 60.0
 CLOSED_FOR: Final = 5.0
 """Seconds for which a queue that could not be consumed is left alone."""
 
@@ -122,7 +123,7 @@ class CreditBook:
             return
         if line.credit:
             yield Unsubscribe(*source)
-        away = min(2 * line.away or FIRST_AWAY, CLOSED_FOR)
+        away = min(2 * line.away or FIRST_AWAY, LONGEST_AWAY)
         self._lines[source] = _Line(closed_until=now + away, away=away)
 
     def stay(self, source: Source) -> None:

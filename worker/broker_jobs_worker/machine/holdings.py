@@ -98,18 +98,19 @@ class Holdings:
         if not isinstance(attempt.state, Closing):
             due.unfinished.add(attempt.key)
 
-    def grant(self, closed: Callable[[Source], bool]) -> tuple[Attempt, Bundle, Task, Allocation] | None:
+    def grant(self, closed: Callable[[Source], bool], lifetime: float) -> tuple[Attempt, Bundle, Task, Allocation] | None:
         """The next task that may start, with its resources: by lane and age; nothing overtakes what does not fit.
 
         Args:
             closed: whether resources are kept for something else than what is in this queue
+            lifetime: milliseconds that the worker has left
         """
         for lane in LANES:
             bundles = self.bundles[lane]
             while bundles:
                 bundle = bundles[0]
                 if bundle.waiting:
-                    allocation = None if closed(bundle.source) else self.pool.try_allocate(bundle.request)
+                    allocation = None if closed(bundle.source) else self.pool.try_allocate(bundle.request, lifetime)
                     if allocation is None:
                         return None
                     key = next(iter(bundle.waiting))

@@ -30,10 +30,15 @@ class Room(NamedTuple):
 
 
 class Rooms:
-    """Says the room of each queue, as it is at one moment."""
+    """Says the room of each queue, as it is at one moment.
 
-    def __init__(self, have: Holdings, reservations: Reservations) -> None:
+    Args:
+        ends: the worker ends some day, so that others come first for tasks that need a worker for a certain time
+    """
+
+    def __init__(self, have: Holdings, reservations: Reservations, *, ends: bool = False) -> None:
         self._have = have
+        self._ends = ends
         self._reservations = reservations
         self._pools: dict[Lane, Pool | None] = {}
 
@@ -44,7 +49,7 @@ class Rooms:
             return Room(busy, closed=True)
         free = self._have.pool.how_many(needs)
         if free:
-            return Room(busy + free)
+            return Room(busy + free, behind=self._ends and needs.lasting)
         pool = self._without_lower(source.lane)
         more = pool.how_many(needs) if pool else 0
         if pool and busy + more:

@@ -16,12 +16,13 @@ It is one file although it is long: each event is a few lines, and they all foll
 
 from __future__ import annotations
 
+import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled
-from broker_jobs.core.resource_class import class_of
+from broker_jobs.core.resource_class import rounded
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import (
     ClassOpened,
@@ -81,7 +82,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from broker_jobs.broker.port import Delivery
-    from broker_jobs.core.request import Request
     from broker_jobs.core.resources import Resources
     from broker_jobs.wire.messages import Chunk, ReplyItem, Revocation
     from broker_jobs_worker.machine.commands import Command
@@ -270,7 +270,7 @@ class WorkerMachine:
 
     def _adjust(self, now: float) -> Iterator[Command]:
         if self._working:
-            yield from self._credit.adjust(now, Rooms(self._have, self._reservations))
+            yield from self._credit.adjust(now, Rooms(self._have, self._reservations, ends=self.lifetime.ends_at is not None))
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -350,7 +350,8 @@ class WorkerMachine:
         yield from self._reached(delivery.tag.generation, now)
         group = Group(chunk.job, chunk.submitter, chunk.resource_class)
         source = Source(chunk.resource_class, chunk.lane)
-        bundle = Bundle(chunk, source, class_of(chunk.options[chunk.tasks[0].options].resources), now)
+        bundle = Bundle(chunk, source, rounded(chunk.options[chunk.tasks[0].options].resources), now)
+        lifetime = self._lifetime_ms(now)
         self._have.receive(delivery, group)
         for task in chunk.tasks:
             key = AttemptKey(chunk.job, task.number, task.attempt)
@@ -365,7 +366,7 @@ class WorkerMachine:
                 self._return(attempt, Return.redelivered, now)
             elif self.draining or not self._have.pool.could_ever_fit(bundle.request):
                 self._return(attempt, Return.unstarted, now)
-            elif not self._has_time(chunk.options[task.options].resources, now):
+            elif not any(variant.min_time <= lifetime for variant in bundle.request.alternatives):
                 self._return(attempt, Return.unstarted, now)
                 yield from self._credit.leave(source, now)
             else:
@@ -377,12 +378,9 @@ class WorkerMachine:
             del self._have.dues[delivery]
             yield Settle(delivery)
 
-    def _has_time(self, request: Request, now: float) -> bool:
-        """Whether this worker lives for as long as a task wants it to."""
-        ends_at = self.lifetime.ends_at
-        if ends_at is None or not request.variants:
-            return True
-        return any(variant.min_time <= (ends_at - now) * 1000 for variant in request.variants)
+    def _lifetime_ms(self, now: float) -> float:
+        """How long this worker will be there."""
+        return math.inf if self.lifetime.ends_at is None else (self.lifetime.ends_at - now) * 1000
 
     def _is_past(self, key: AttemptKey) -> bool:
         """Whether nothing is to be done about an attempt: it was canceled, or the ledger has its last word or knows that it is here."""
@@ -393,7 +391,7 @@ class WorkerMachine:
 
     def _start(self, now: float) -> Iterator[Command]:
         """Start what fits; what is isolated is announced first."""
-        while granted := self._have.grant(self._reservations.closes):
+        while granted := self._have.grant(self._reservations.closes, self._lifetime_ms(now)):
             attempt, bundle, task, allocation = granted
             self._executions += 1
             execution = make_execution(f"{self.me.boot}-{self._executions}", bundle.chunk, task, allocation, self.me.total)
