@@ -165,6 +165,7 @@ def test_a_file_of_the_user_is_followed_too(client: Client, tmp_path: Path) -> N
     assert heard == submitted.stdout(task) == (tmp_path / "plot.log").read_bytes() == b"".join(b"%d\n" % n for n in range(1, 30001))
 
 
+@pytest.mark.long
 def test_a_task_whose_worker_is_killed_is_followed_on_the_next_one(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
     with LocalCluster(cpus=1, url=rabbitmq.fresh_vhost()) as cluster, cluster.client() as client:
         job = Job()
@@ -177,6 +178,7 @@ def test_a_task_whose_worker_is_killed_is_followed_on_the_next_one(rabbitmq: Rab
         assert b"".join(heard) == b"second\n"
 
 
+@pytest.mark.long
 def test_a_follower_outlives_cut_connections(rabbitmq: RabbitMQNode, tmp_path: Path) -> None:
     async def story(cluster: LocalCluster, vhost: str) -> bytes:
         heard = b""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import subprocess
 import sys
@@ -53,45 +54,62 @@ class Place:
         return [path for path in self.daemons.folder.glob("**/.kept/*/*/*") if path.is_file()]
 
 
-@pytest.fixture(params=["embedded", "amqp"])
-def place(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
-    """The same on both brokers."""
-    url = f"sqlite:///{tmp_path}/queue.db" if request.param == "embedded" else request.getfixturevalue("rabbitmq").fresh_vhost()
+@contextlib.contextmanager
+def deployed(folder: Path, url: str) -> Iterator[Place]:
+    """Daemons and a client in this folder."""
     key = new_key()
-    with Daemons(tmp_path, {"BROKER_JOBS_URL": url, "BROKER_JOBS_SIGNING_KEY": key}) as daemons:
+    with Daemons(folder, {"BROKER_JOBS_URL": url, "BROKER_JOBS_SIGNING_KEY": key}) as daemons:
         daemons.start("coordinator", "start")
         with Client(url, signing_key=key) as client:
             yield Place(daemons, client)
 
 
-def test_long_output_outlives_its_worker_on_the_host_and_goes_with_its_job(place: Place) -> None:
+@pytest.fixture(params=["embedded", "amqp"], scope="module")
+def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    """The same on both brokers, for tests that disturb nobody."""
+    folder = tmp_path_factory.mktemp("place")
+    url = f"sqlite:///{folder}/queue.db" if request.param == "embedded" else request.getfixturevalue("rabbitmq").fresh_vhost()
+    with deployed(folder, url) as found:
+        yield found
+
+
+@pytest.fixture(params=["embedded", "amqp"])
+def mortal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
+    """The same for tests that kill workers."""
+    url = f"sqlite:///{tmp_path}/queue.db" if request.param == "embedded" else request.getfixturevalue("rabbitmq").fresh_vhost()
+    with deployed(tmp_path, url) as found:
+        yield found
+
+
+def test_long_output_outlives_its_worker_on_the_host_and_goes_with_its_job(mortal: Place) -> None:
     job = Job()
     task = job.program(["seq", str(LINES)])
-    submitted = place.client.submit(job)
+    submitted = mortal.client.submit(job)
     assert submitted.stdout(task) == LONG
-    [kept] = place.files()
+    [kept] = mortal.files()
     # Nobody but a worker reads the file: where the client looks for it, it is not.
-    place.kill_worker()
+    mortal.kill_worker()
     away = kept.rename(kept.parent / "away")
     with pytest.warns(UserWarning, match=f"the first {len(LONG) - 2**16} bytes"):
         assert submitted.stdout(task) == LONG[-(2**16) :]
     away.rename(kept)
-    place.worker = place.daemons.start("worker", "start", "--cpus", "1")
-    assert place.cat(submitted.id) == LONG
+    mortal.worker = mortal.daemons.start("worker", "start", "--cpus", "1")
+    assert mortal.cat(submitted.id) == LONG
     submitted.forget()
-    until(lambda: not place.files(), "the file of the job is removed")
+    until(lambda: not mortal.files(), "the file of the job is removed")
 
 
-def test_a_worker_hears_of_forgotten_jobs_when_it_comes_back(place: Place) -> None:
+@pytest.mark.long
+def test_a_worker_hears_of_forgotten_jobs_when_it_comes_back(mortal: Place) -> None:
     job = Job()
     task = job.program(["seq", str(LINES)])
-    submitted = place.client.submit(job)
+    submitted = mortal.client.submit(job)
     assert submitted.stdout(task) == LONG
-    place.kill_worker()
+    mortal.kill_worker()
     submitted.forget()
-    assert place.files()
-    place.worker = place.daemons.start("worker", "start", "--cpus", "1")
-    until(lambda: not place.files(), "the file of the forgotten job is removed")
+    assert mortal.files()
+    mortal.worker = mortal.daemons.start("worker", "start", "--cpus", "1")
+    until(lambda: not mortal.files(), "the file of the forgotten job is removed")
 
 
 def test_a_whole_job_is_followed_line_by_line(place: Place, tmp_path: Path) -> None:
@@ -142,9 +160,9 @@ def speak(number: int) -> None:
 
 def test_many_tasks_make_few_files(place: Place) -> None:
     job = Job()
-    job.map(speak, range(2000))
+    job.map(speak, range(500))
     submitted = place.client.submit(job)
     place.client.wait_for_jobs([submitted], progress=False)
-    assert place.cat(submitted.id).splitlines() == [b"task %d " % number + b"x" * 500 for number in range(2000)]
+    assert place.cat(submitted.id).splitlines() == [b"task %d " % number + b"x" * 500 for number in range(500)]
     output = [path for folder in place.daemons.folder.glob("**/output") for path in folder.rglob("*") if path.is_file()]
     assert len(output) < 20, output

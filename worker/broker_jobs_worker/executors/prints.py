@@ -61,7 +61,10 @@ class Prints:
             if path is None:
                 if running.child is None:
                     return Piece(execution)
-                found = running.child.capture.read(stderr=stderr, start=start, most=most)
+                try:
+                    found = running.child.capture.read(stderr=stderr, start=start, most=most)
+                except OSError:  # a disk that fails must not end the worker
+                    return Piece(execution, missing=True)
                 return Piece(execution, found.start, found.data, found.size)
         if path is not None:
             # A user's file may lie on a file system that does not answer.
