@@ -40,6 +40,7 @@ class Daemons:
         self.mark = uuid.uuid4().hex
         self.env = {**os.environ, "BROKER_JOBS_HOME": str(folder / "home"), **env, MARK: self.mark}
         self.processes: list[subprocess.Popen[bytes]] = []
+        self._logs: dict[int, Path] = {}
 
     def __enter__(self) -> Self:
         return self
@@ -70,7 +71,12 @@ class Daemons:
                 start_new_session=True,
             )
         self.processes.append(process)
+        self._logs[process.pid] = log
         return process
+
+    def says(self, process: subprocess.Popen[bytes], text: str) -> bool:
+        """Whether this is in the log of a process that was started here."""
+        return text in self._logs[process.pid].read_text(errors="replace")
 
     def run(self, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run ``broker-jobs ARGUMENTS`` to its end."""

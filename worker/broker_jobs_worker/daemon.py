@@ -84,6 +84,9 @@ class WorkerDaemon:
         config: its settings
         executor: makes what runs the tasks
         lent: a connection of this loop that somebody else closes; without one, it opens its own
+
+    Attributes:
+        welcomed: set when a coordinator has answered for the first time
     """
 
     def __init__(
@@ -94,6 +97,7 @@ class WorkerDaemon:
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
+        self.welcomed = asyncio.Event()
         self._config = config
         self._lent = lent
         self.name = config.name or fresh_worker_name()
@@ -256,9 +260,12 @@ class WorkerDaemon:
                     self._spawn(self._readers.serve(message))
                 case JobsForgotten(jobs):
                     self._spawn(self._executor.forget(jobs))
+                case Welcome(forgotten=forgotten):
+                    if forgotten:
+                        self._spawn(self._executor.forget(forgotten))
+                    self._feed(message)
+                    self.welcomed.set()
                 case _:
-                    if isinstance(message, Welcome) and message.forgotten:
-                        self._spawn(self._executor.forget(message.forgotten))
                     self._feed(message)
 
     def _show(self, asked: OutputAsked, piece: Piece) -> None:

@@ -120,6 +120,10 @@ class _Node:
                 loop.add_signal_handler(number, daemon.drain)
             working = asyncio.ensure_future(daemon.serve())
             watching = asyncio.ensure_future(self._watch(daemon, coordinator, coordinating))
+            # Whoever waits for the node finds a worker that the ledger knows.
+            welcomed = asyncio.ensure_future(daemon.welcomed.wait())
+            await asyncio.wait([working, welcomed], return_when=asyncio.FIRST_COMPLETED)
+            welcomed.cancel()
             (self._settings.home / READY_FILE).write_text(f"{os.getpid()}\n", encoding="utf-8")
             _log.info("node %s works for %s", daemon.name, self._settings)
             try:
