@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 STREAMS: Final = ("stdout", "stderr")
 
 _COLORS: Final = (36, 33, 32, 35, 34, 31)
+_LONGEST_LINE: Final = 2**20
 _MIB: Final = 2**20
 
 
@@ -195,6 +196,8 @@ def _follow(client: Client, job: SubmittedJob, wanted: Sequence[int | str] | Non
             _note_lost(text.task, text.part)
             cut = (begun + text.part.data).rpartition(b"\n")
             whole, rest = cut[0] + cut[1], cut[2]
+            if len(rest) > _LONGEST_LINE:
+                whole, rest = whole + rest + b"\n", b""
         if rest:
             lines[text.task] = rest
         if whole:

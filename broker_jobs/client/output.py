@@ -21,9 +21,12 @@ if TYPE_CHECKING:
     from broker_jobs.client.core import Core
     from broker_jobs.client.followed import Followed
     from broker_jobs.client.reading import Part
+    from broker_jobs.wire.messages import Output
 
 PIECE: Final = 2**20
 """Bytes that are asked for at once."""
+MOST_SEEN: Final = 64 * 2**20
+"""Bytes that are read of a file that nobody could look into."""
 _PAGE: Final = 500
 _WAIT_MS: Final = 2000
 _SOON: Final = 2.0
@@ -129,10 +132,12 @@ async def _ask(core: Core, job: Followed, task: int, cursor: Cursor, *, stderr: 
 async def _rest(cursor: Cursor, found: TaskOutput, *, stderr: bool) -> AsyncGenerator[Part, None]:
     """What the ledger has; before that what lies in a file of this host, when its worker has ended."""
     output = found.stderr if stderr else found.stdout
-    tail_at = output.size - len(output.tail)
+    end = output.size - len(output.tail)
+    if _unseen(output):
+        end = MOST_SEEN
     at = cursor.at if cursor.execution == found.execution else 0
-    while output.path and at < tail_at and found.host == host_identity():
-        left = await asyncio.to_thread(excerpt_of, output.path, at, min(PIECE, tail_at - at))
+    while output.path and at < end and found.host == host_identity():
+        left = await asyncio.to_thread(excerpt_of, output.path, at, min(PIECE, end - at))
         part = None if left is None else cursor.take(Piece(found.execution, left.start, left.data, left.size))
         if part is None:
             break
@@ -141,6 +146,11 @@ async def _rest(cursor: Cursor, found: TaskOutput, *, stderr: bool) -> AsyncGene
     part = cursor.finish(output, found.execution)
     if part is not None:
         yield part
+
+
+def _unseen(output: Output) -> bool:
+    """Whether there is a file of the user of which only the path is known: nobody could look into it when its task was killed."""
+    return output.path is not None and output.size == 0
 
 
 async def _until_changed(core: Core, job: Followed, task: int, known: TaskOutput) -> None:
@@ -172,7 +182,7 @@ async def printed(core: Core, job: Followed, tasks: Sequence[int], *, stderr: bo
     """What these tasks have printed so far, one after the other; each ends with a part of None."""
     async for found in outputs(core, job, tasks):
         output = found.stderr if stderr else found.stdout
-        if found.state in ENDED and len(output.tail) == output.size:
+        if found.state in ENDED and len(output.tail) == output.size and not _unseen(output):
             part = Cursor().finish(output, found.execution)
             if part is not None:
                 yield Printed(found.task, part)

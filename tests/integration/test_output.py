@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs import AsyncClient, Job, LocalCluster, Retry
+from broker_jobs.client.output import printed
 from tests.support.daemons import until
 from tests.support.proxy import Proxy
 
@@ -150,6 +151,16 @@ def test_a_task_that_prints_more_than_it_may_fails_with_this_cause(client: Clien
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # on a fast machine it has printed more than is kept
         assert len(submitted.stdout(loud)) > 1_000_000
+
+
+def test_a_file_of_the_user_is_read_though_its_task_was_killed(client: Client, tmp_path: Path) -> None:
+    job = Job()
+    script = "trap '' TERM; echo begun; while :; do sleep 1; done"
+    task = job.program(["sh", "-c", script], cwd=tmp_path, stdout="log", time_limit=0.3, grace=0.1)
+    submitted = client.submit(job)
+    assert submitted.stdout(task, timeout=PATIENCE) == b"begun\n"
+    texts = client.runtime.iterate(lambda core: printed(core, submitted.joined(core), [task.number], stderr=False))
+    assert b"".join(text.part.data for text in texts if text.part is not None) == b"begun\n"
 
 
 def test_a_file_of_the_user_is_followed_too(client: Client, tmp_path: Path) -> None:
