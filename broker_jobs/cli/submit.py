@@ -47,7 +47,7 @@ def submit(
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag to find it by; may be given several times.")] = None,
     cpus: Annotated[
         str | None,
-        typer.Option(metavar="AMOUNT", help="Processors that it needs: 2, 0.5, all, '4 scatter', '8 compact!'. [default: 1]"),
+        typer.Option(metavar="AMOUNT", help="Processors that it needs: 2, 0.5, all, '4 scatter', '8 compact!'. By default 1."),
     ] = None,
     memory: Annotated[str | None, typer.Option(metavar="SIZE", help="Memory that it needs, such as '4 GiB'.")] = None,
     resource: Annotated[

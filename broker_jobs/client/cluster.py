@@ -40,7 +40,8 @@ class LocalCluster:
 
     Args:
         workers: number of worker processes to begin with
-        cpus: processors of each (default: all of this machine, shared out)
+        cpus: processors of each, as ``broker-jobs worker start --cpus`` takes them (default: all of this machine, shared out);
+            graphics processors that are found belong to the first worker
         url: ``amqp://…`` for a broker that is there; default: a temporary embedded one
 
     Raises:
@@ -48,7 +49,7 @@ class LocalCluster:
         BrokerJobsError: a process did not come up; the text has the end of its log
     """
 
-    def __init__(self, workers: int = 1, cpus: float | None = None, url: str | None = None) -> None:
+    def __init__(self, workers: int = 1, cpus: float | str | None = None, url: str | None = None) -> None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
             raise ValidationError(f"workers must be an integer that is not negative, not {workers!r}")
         self._folder = tempfile.TemporaryDirectory(prefix="broker-jobs-cluster-", ignore_cleanup_errors=True)
@@ -57,6 +58,7 @@ class LocalCluster:
         self._network = url is not None and config.scheme(url) != "sqlite"
         self.namespace = new_name("cluster") if url else config.DEFAULT_NAMESPACE
         self.key = new_key()
+        self._has_worker = False
         self._cpus = cpus if cpus is not None else max(1, len(os.sched_getaffinity(0)) // max(workers, 1))
         self._clients: list[Client] = []
         self._guard: subprocess.Popen[str] | None = None
@@ -83,13 +85,16 @@ class LocalCluster:
         """Start a coordinator; its process id."""
         return self._start("coordinator", "--store", f"sqlite:///{self.folder / 'ledger.db'}")
 
-    def start_worker(self, cpus: float | None = None) -> int:
+    def start_worker(self, cpus: float | str | None = None) -> int:
         """Start one more worker; its process id.
 
         Args:
             cpus: its processors (default: as many as the others have)
         """
-        return self._start("worker", "--cpus", str(self._cpus if cpus is None else cpus))
+        # One and the same graphics processor is not given out twice.
+        others = ["--gpus=0"] if self._has_worker else []
+        self._has_worker = True
+        return self._start("worker", f"--cpus={self._cpus if cpus is None else cpus}", *others)
 
     def client(self, **options: Any) -> Client:
         """A client of this cluster, closed with it at the latest.
