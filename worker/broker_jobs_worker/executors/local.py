@@ -8,6 +8,7 @@ answers, the verdict is its outcome. It ends when nothing of its process tree is
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import shutil
@@ -159,6 +160,8 @@ class LocalExecutor:
         self._prints.close()
         if self._claim is not None:
             os.close(self._claim)
+        with contextlib.suppress(OSError):
+            self._spool.rmdir()  # nothing is left in it, mostly
 
     @property
     def processes(self) -> tuple[int, ...]:
