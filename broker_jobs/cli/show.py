@@ -222,7 +222,8 @@ def workers(infos: Sequence[WorkerInfo], output: OutputFormat) -> None:
     elif not infos:
         out.print("[yellow]no worker is there; start one with:[/] broker-jobs worker start")
     else:
-        table = new_table("worker", "group", "host", "pid", "state", "free", "of", "holds", "seen")
+        reasons = any(worker.reason for worker in infos)
+        table = new_table("worker", "group", "host", "pid", "state", "free", "of", "holds", "seen", *(["why"] if reasons else []))
         for worker in infos:
             table.add_row(
                 worker.worker,
@@ -234,6 +235,7 @@ def workers(infos: Sequence[WorkerInfo], output: OutputFormat) -> None:
                 amounts(worker.resources),
                 str(worker.held),
                 when(worker.seen_ms),
+                *([Text(worker.reason)] if reasons else []),
             )
         print_table(table)
 
@@ -251,6 +253,7 @@ def worker(info: WorkerInfo, output: OutputFormat) -> None:
         ("worker", info.worker),
         ("group", info.group),
         ("state", state(info.state)),
+        ("why", Text(info.reason)),
         ("host", f"{info.host.rpartition('/')[2]}, process {info.pid}"),
         ("version", info.version),
         ("free", amounts(info.free)),

@@ -19,6 +19,7 @@ from broker_jobs.coordinator.reconcile import Inventory, Reconciler
 from broker_jobs.coordinator.replies import STALE_MS, Replies
 from broker_jobs.coordinator.requests import Requests
 from broker_jobs.coordinator.store import WorkerRow, Writes
+from broker_jobs.coordinator.store.parts import clean
 from broker_jobs.coordinator.workers import AskDrain, AskHello, Drop, Greet, Lose, Save, Worker, Workers, WorkerState
 from broker_jobs.core.job import JobVoided
 from broker_jobs.core.states import TaskState
@@ -303,4 +304,5 @@ def _row(worker: Worker) -> WorkerRow:
         worker.free,
         worker.seen_ms,
         worker.asked,
+        clean(worker.reason),
     )

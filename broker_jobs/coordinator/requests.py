@@ -219,6 +219,7 @@ class Requests:
                 group=worker.group,
                 started_ms=worker.started_ms,
                 ends_ms=worker.ends_ms,
+                reason=worker.reason,
                 attempts=tuple(Held(*attempt) for attempt in sorted(worker.held)) if question.held else (),
             )
             for worker in chosen

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 SILENCE: Final = 60.0
 """Seconds without a heartbeat, which comes every 5, after which a worker is suspect."""
 
+VANISHED: Final = "its connection was gone, and it did not come back in time"
+
 KEPT: Final = 86_400.0
 """Seconds for which a worker that is gone is shown."""
 
@@ -60,6 +62,7 @@ class Worker:
         until: when it is lost, while it is suspect
         ends_ms: when its time is over, as it said
         asked: what somebody wants of it
+        reason: why it is gone
     """
 
     name: str
@@ -78,6 +81,7 @@ class Worker:
     started_ms: int = 0
     ends_ms: int | None = None
     asked: DrainAsked | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,7 @@ class Workers:
             case Goodbye():
                 if worker is not None and worker.boot == message.boot and worker.state not in ABSENT:
                     self._set(worker, WorkerState.gone)
-                    worker.heard, worker.seen_ms, worker.held = now, now_ms, frozenset()
+                    worker.heard, worker.seen_ms, worker.held, worker.reason = now, now_ms, frozenset(), message.reason
                     yield Lose(worker.name, worker.boot)
                     yield Save(worker)
             case Token():
@@ -213,7 +217,7 @@ class Workers:
         for worker in list(self.known.values()):
             if worker.state is WorkerState.suspect and worker.until <= now:
                 self._set(worker, WorkerState.lost)
-                worker.held, worker.heard = frozenset(), now
+                worker.held, worker.heard, worker.reason = frozenset(), now, VANISHED
                 yield Lose(worker.name, worker.boot)
                 yield Save(worker)
             elif worker.state in PRESENT and worker.heard + SILENCE <= now:

@@ -372,11 +372,16 @@ class Heartbeat:
 
 @dataclass(frozen=True, slots=True)
 class Goodbye:
-    """A worker has stopped, in order: it holds nothing any more."""
+    """A worker has stopped, in order: it holds nothing any more.
+
+    Attributes:
+        reason: why, for people
+    """
 
     tag: ClassVar[str] = "goodbye"
     worker: str
     boot: str
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -945,6 +950,7 @@ class WorkerInfo:
     Attributes:
         held: how many attempts it has
         ends_ms: when its time is over
+        reason: why it is gone
         attempts: what it has, where that was asked for
     """
 
@@ -962,6 +968,7 @@ class WorkerInfo:
     started_ms: int = 0
     ends_ms: int | None = None
     attempts: tuple[Held, ...] = ()
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -326,8 +326,8 @@ class World:
                 for item in items:
                     if isinstance(item, Ended | Returned | Started | Taken):
                         self.stored.append((AttemptKey(job, item.task, item.attempt), item))
-            case Goodbye("w", "boot"):
-                pass
+            case Goodbye("w", "boot", reason):
+                assert reason, "it says why"
             case other:
                 raise AssertionError(other)
 

@@ -141,7 +141,8 @@ def test_drained_workers_finish_and_idle_ones_end(ground: Ground, tmp_path: Path
     ground.ended(drained)
     ground.ended(idle)
     assert [task.attempt for task in submitted.tasks()] == [1, 1]
-    assert {worker.state for worker in ground.client.cluster().workers} == {"gone"}
+    gone = {worker.worker: (worker.state, worker.reason) for worker in ground.client.cluster().workers}
+    assert gone == {"drained": ("gone", "it was asked to"), "idle": ("gone", "it had nothing to do for 1 s")}
 
 
 def _wait_for(path: str) -> None:

@@ -379,7 +379,7 @@ def test_a_drain_returns_what_waits_finishes_what_runs_and_says_goodbye(world: W
     world.end("boot-2", DONE)
     world.confirm(next(iter(world.published)))
     [goodbye] = world.published.values()
-    assert goodbye.message == Goodbye("w", "boot")
+    assert goodbye.message == Goodbye("w", "boot", "it got a signal")
     assert world.confirm(goodbye.number) == (Exit(0, in_order=True),)
     assert world.pass_time(1) == (), "nothing follows"
 

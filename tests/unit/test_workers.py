@@ -59,6 +59,7 @@ def test_a_token_makes_it_suspect_and_silence_loses_it() -> None:
     assert workers.due() == 13.0
     assert list(workers.tick(12.9)) == []
     assert kinds(list(workers.tick(13.0))) == [Lose("w", "b1"), Save]
+    assert "did not come back" in workers.known["w"].reason
     assert workers.due() is None
     assert list(workers.tick(20.0)) == []
     assert list(workers.tick(13.0 + KEPT)) == [Drop("w")]
@@ -99,7 +100,8 @@ def test_a_token_of_an_older_boot_is_no_news() -> None:
 
 def test_a_goodbye_ends_it_at_once() -> None:
     workers = known()
-    assert kinds(list(workers.hear(m.Goodbye("w", "b1"), 1.0, 0))) == [Lose("w", "b1"), Save]
+    assert kinds(list(workers.hear(m.Goodbye("w", "b1", "it got a signal"), 1.0, 0))) == [Lose("w", "b1"), Save]
+    assert workers.known["w"].reason == "it got a signal"
     assert workers.present() == []
     assert list(workers.hear(m.Token("w", "b1"), 2.0, 0)) == []
     assert list(workers.hear(m.Goodbye("w", "b1"), 2.0, 0)) == []

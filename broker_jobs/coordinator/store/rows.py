@@ -238,6 +238,7 @@ class WorkerRow(NamedTuple):
     free: Any
     seen_ms: int
     asked: Any  # DrainAsked, or None; bytes in the database
+    reason: str
 
 
 class RevocationRow(NamedTuple):

@@ -191,6 +191,7 @@ workers: Final = Table(
     Column("free", LargeBinary, nullable=False),
     Column("seen_ms", BigInteger, nullable=False),
     Column("asked", LargeBinary),  # to end, and how
+    Column("reason", Text, nullable=False, server_default=""),
 )
 
 # What must not start although a message of it may still stand in a class queue.

@@ -87,9 +87,9 @@ class ReplyBook:
         """A reply of its own for a `Started` that must be confirmed before the start."""
         return self._publish(Topology.reply_key(group.submitter, _partition(group)), self._reply(group, (started,)))
 
-    def goodbye(self) -> Publish:
+    def goodbye(self, reason: str) -> Publish:
         """The last message of all."""
-        return self._publish(Topology.reply_key("", 0), Goodbye(self._me.worker, self._me.boot))
+        return self._publish(Topology.reply_key("", 0), Goodbye(self._me.worker, self._me.boot, reason))
 
     def flush(self, now: float) -> Iterator[Publish]:
         """Replies that are due."""

@@ -98,7 +98,7 @@ class WorkerMachine:
         lifetime: when it ends by itself
 
     Attributes:
-        leaving: why it takes nothing more, for the log
+        leaving: why it takes nothing more
     """
 
     def __init__(self, me: Identity, timing: Timing = DEFAULT_TIMING, lifetime: Lifetime = ENDLESS) -> None:
@@ -191,7 +191,7 @@ class WorkerMachine:
             case SubscribeFailed(resource_class, lane):
                 self._credit.failed(Source(resource_class, lane), now)
             case DrainRequested():
-                yield from self._drain(now, "it was told to, by a signal")
+                yield from self._drain(now, "it got a signal")
             case StopRequested():
                 yield from self._stop(now, "the worker stops")
             case _:
@@ -562,7 +562,7 @@ class WorkerMachine:
         if not self.draining or self._have.attempts or not self._replies.empty:
             return
         if self.connected:
-            yield self._replies.goodbye()
+            yield self._replies.goodbye(self.leaving)
         else:
             # Without a connection there is no token to drop and nobody to tell.
             self.exited = True

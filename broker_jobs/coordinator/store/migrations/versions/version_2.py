@@ -13,6 +13,7 @@ def upgrade() -> None:
     """New columns are nullable or have a `server_default`: rows of version 1 have no value for them."""
     op.add_column("jobs", Column("pause_reason", Text))
     op.add_column("workers", Column("asked", LargeBinary))
+    op.add_column("workers", Column("reason", Text, nullable=False, server_default=""))
     op.create_table(
         "revocations",
         Column("job_id", Text, primary_key=True),
