@@ -111,6 +111,8 @@ class ControlGroups:
         else:
             _write(folder / "memory.limit_in_bytes", str(limit))
             _write_if_there(folder / "memory.memsw.limit_in_bytes", str(limit))
+            # Where the group around it lets processes wait for memory instead, they would wait for ever.
+            _write_if_there(folder / "memory.oom_control", "0")
         return Group(folder, self._home, limit)
 
     def close(self) -> None:
