@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import assert_type
 
-from broker_jobs import AsyncClient, Client, Job, LocalCluster, ResourceRequest, Retry, SubmittedJob, Task, TaskArray, current
+from broker_jobs import AsyncClient, Client, Job, LocalCluster, ResourceRequest, Retry, Stdio, SubmittedJob, Task, TaskArray, current
 from broker_jobs.client import AsyncSubmittedJob, TaskError
 from broker_jobs.core.states import JobState
 
@@ -28,8 +28,8 @@ def write(client: Client) -> None:
     two = job.program(
         ["sort", "-n", 3, Path("x"), b"y"], stdin="text", deps=[one], after=one, time_limit=datetime.timedelta(hours=1), crash_limit="never"
     )
-    many = job.map(power, range(10), [2, 3], deps=[one, [two]])
-    last = job.function(power, args=(one.output["a"][0], many.output, job.value([1])), time_limit="1h30m", memory_limit=2**30)
+    many = job.map(power, range(10), [2, 3], deps=[one, [two]], stdout=Stdio("%{TASK_ID}.out", keep="on_failure"), stderr=Path("err"))
+    last = job.function(power, args=(one.output["a"][0], many.output, job.value([1])), time_limit="1h30m", grace=0, memory_limit=2**30)
     assert_type(one, Task)
     assert_type(many, TaskArray)
     assert_type(many[0], Task)
