@@ -103,6 +103,20 @@ def test_output_lies_in_the_folder_of_the_task_under_its_number(client: Client, 
     }  # fmt: skip
 
 
+def test_files_may_go_when_the_task_has_succeeded(client: Client, tmp_path: Path) -> None:
+    job = Job(max_fails=None)
+    for code in (0, 1):
+        job.program(
+            ["sh", "-c", f"echo out; echo err >&2; exit {code}"],
+            stdout=StdioDef.remove_if_finished(),
+            stderr=StdioDef.remove_if_finished("err-%{TASK_ID}"),
+        )
+    submitted = client.submit(job)
+    client.wait_for_jobs([submitted], raise_on_error=False)
+    assert {path.name for path in tmp_path.iterdir()} == {"1.stdout", "err-1"}
+    assert client.get_failed_tasks(submitted)[1].stderr == f"{tmp_path}/err-1"
+
+
 def test_a_failing_job_raises_and_a_good_one_does_not(client: Client) -> None:
     good, bad = Job(), Job()
     good.program(["true"])
@@ -171,7 +185,17 @@ def test_a_prologue_runs_before_the_interpreter_of_functions(site: Site, tmp_pat
     job.function(lambda: print(os.environ["FROM_PROLOGUE"], sys.executable), stdout="out")
     client.wait_for_jobs([client.submit(job)])
     assert (tmp_path / "out").read_text() == f"hello {sys.executable}\n"
-    with pytest.raises(NotImplementedError):
+
+
+def test_a_prologue_prepares_the_interpreter(site: Site, client: Client, tmp_path: Path) -> None:
+    (tmp_path / "init.sh").write_text("export FOO=from-init\n", encoding="utf-8")
+    job = Job()
+    job.program(["true"])
+    job.function(lambda: print(os.environ["FOO"]))
+    prepared = site.client(PythonEnv(prologue="source init.sh"))
+    prepared.wait_for_jobs([prepared.submit(job)])
+    assert (tmp_path / "1.stdout").read_text(encoding="utf-8") == "from-init\n"
+    with pytest.raises(ValidationException, match="run by bash"):
         PythonEnv(shell="zsh")
 
 
@@ -271,6 +295,21 @@ def test_what_asks_for_too_much_waits_and_the_rest_runs(client: Client) -> None:
     assert too_many.task_id == 4
     assert submitted.native is not None
     submitted.native.cancel()
+
+
+def test_of_several_requests_the_first_that_can_be_met_is_taken(client: Client) -> None:
+    job = Job()
+    wanted = [ResourceRequest(resources={"gpus": 8}), ResourceRequest(cpus=1, resources={"fairy": 100.5})]
+    job.program(["true"], resources=wanted)
+    job.function(int, resources=tuple(wanted))
+    assert client.wait_for_jobs([client.submit(job)])
+
+
+def test_all_processors(client: Client) -> None:
+    job = Job()
+    for cpus in (1, "1", "all", "0.5", "1 compact!"):
+        job.function(int, resources=ResourceRequest(cpus=cpus))
+    assert client.wait_for_jobs([client.submit(job)])
 
 
 def test_a_request_keeps_the_mapping_that_it_was_given() -> None:

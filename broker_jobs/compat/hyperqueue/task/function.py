@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shlex
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from broker_jobs.compat.hyperqueue.task.task import Task
+from broker_jobs.compat.hyperqueue.validation import ValidationException
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -19,26 +22,28 @@ class PythonEnv:
     Args:
         python_bin: the interpreter
         prologue: shell commands that run before it, and whose environment it gets
-        shell: what runs the prologue: ``"bash"`` alone
-
-    Without a prologue, the default interpreter is that of the submitter.
+        shell: what runs the prologue: bash
 
     Raises:
-        NotImplementedError: another shell
+        ValidationException: another shell
     """
 
     def __init__(self, python_bin: str = "python3", prologue: str | None = None, shell: str = "bash") -> None:
+        if Path(shell).name not in {"bash", "sh"}:
+            raise ValidationException(f"the prologue is run by bash, not by {shell!r}: call that in the prologue")
         self.python_bin = python_bin
         self.prologue = prologue
         self.shell = shell
-        if shell != "bash":
-            raise NotImplementedError(f"a prologue is run by bash, not by {shell!r}")
 
-    def options(self) -> dict[str, Any]:
-        """The same for a function of broker-jobs."""
-        if self.prologue is None and self.python_bin == "python3":
-            return {}
-        return {"python": self.python_bin, "prologue": self.prologue}
+    def options(self, folder: str) -> dict[str, Any]:
+        """The same for a function of broker-jobs; the prologue begins in this folder.
+
+        ``python3`` without a prologue is the interpreter of the submitter.
+        """
+        if self.prologue is None:
+            return {} if self.python_bin == "python3" else {"python": self.python_bin}
+        there = f"mkdir -p {shlex.quote(folder)} && cd {shlex.quote(folder)} || exit 1"
+        return {"python": self.python_bin, "prologue": f"{there}\n{self.prologue}\n"}
 
 
 class PythonFunction(Task):
@@ -67,8 +72,8 @@ class PythonFunction(Task):
 
     def add_to(self, job: broker_jobs.Job, deps: Sequence[broker_jobs.Task], python_env: PythonEnv) -> broker_jobs.Task:
         """Add it to a job of broker-jobs."""
-        environment = python_env.options()
-        return job.function(self.fn, args=tuple(self.args), kwargs=self.kwargs, **environment, **self.common(deps))
+        interpreter = python_env.options(self.folder)
+        return job.function(self.fn, args=tuple(self.args), kwargs=self.kwargs, **self.common(deps), **interpreter)
 
     def __repr__(self) -> str:
         return f"<PyFunction fn={getattr(self.fn, '__name__', self.fn)}>"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
+import broker_jobs
 from broker_jobs.compat.hyperqueue.ffi.protocol import ResourceRequest
 from broker_jobs.compat.hyperqueue.output import GenericPath, Stdio, StdioDef, build_stdio, default_stderr, default_stdout
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    import broker_jobs
     from broker_jobs.compat.hyperqueue.ffi import TaskId
     from broker_jobs.compat.hyperqueue.task.function import PythonEnv
 
@@ -72,8 +72,7 @@ class Task:
         definition: StdioDef | None = getattr(self, stream)
         if definition is None:
             return None
-        default = default_stdout() if stream == "stdout" else default_stderr()
-        text = str(definition.path) if definition.path is not None else default
+        text = _path(definition, stream)
         for name, value in (("CWD", self.folder), ("TASK_ID", str(self.task_id)), ("SUBMIT_DIR", str(Path.cwd()))):
             text = text.replace(f"%{{{name}}}", value)
         return os.path.join(self.folder, text)  # noqa: PTH118 (placeholders are not to be normalised)
@@ -97,5 +96,15 @@ class Task:
             given["crash_limit"] = self.crash_limit
         return given
 
-    def _stream(self, stream: str) -> str:
-        return self.path_of(stream) or os.devnull
+    def _stream(self, stream: str) -> broker_jobs.Stdio:
+        definition: StdioDef | None = getattr(self, stream)
+        if definition is None:
+            return broker_jobs.Stdio(keep="never")
+        keep: Literal["always", "on_failure"] = "on_failure" if definition.on_close == "rm-if-finished" else "always"
+        return broker_jobs.Stdio(_path(definition, stream), keep)
+
+
+def _path(definition: StdioDef, stream: str) -> str:
+    """The file of a stream, with placeholders."""
+    default = default_stdout() if stream == "stdout" else default_stderr()
+    return default if definition.path is None else str(definition.path)
