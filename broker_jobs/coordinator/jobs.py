@@ -214,9 +214,12 @@ class Jobs:
             self.standing.add(batch, revocation, queue)
 
     def lose(self, batch: Batch, worker: str, boot: str) -> None:
-        """What this boot of a worker had taken is lost."""
+        """What this boot of a worker had taken is lost, and what ran there from a message is on its way to others."""
         for job, number in self.taken_by(worker, boot):
             self.lose_task(batch, job, number)
+        for job, number in self._begun_by(worker, boot):
+            # As the next worker would say that gets the message; but there may be none for long, and nothing of it runs any more.
+            self.apply(batch, job, AttemptReturned(number, job.machine.tasks[number].attempt, Return.redelivered))
 
     def lose_task(self, batch: Batch, job: LiveJob, number: int) -> None:
         """A task was lost with its worker."""
@@ -227,6 +230,17 @@ class Jobs:
         """Tasks that this boot of a worker has taken."""
         taken = [(job, number) for job in self.live.values() for number in job.taken]
         return [(job, number) for job, number in taken if (job.tasks[number].worker, job.tasks[number].boot) == (worker, boot)]
+
+    def _begun_by(self, worker: str, boot: str) -> list[tuple[LiveJob, int]]:
+        """Tasks that have begun with this boot of a worker, and whose message it still had."""
+        flying = [(job, number) for job in self.live.values() for flight in job.window.flights.values() for number in flight.open]
+        return [
+            (job, number)
+            for job, number in flying
+            if number not in job.taken
+            and (job.tasks[number].worker, job.tasks[number].boot) == (worker, boot)
+            and job.machine.tasks[number].state in {TaskState.running, TaskState.canceling}
+        ]
 
     def send_again(self, batch: Batch, job: LiveJob, number: int, attempt: int) -> None:
         """An attempt that was published is nowhere: publish it once more; one that had begun, as the next attempt."""

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from tests.support.rabbitmq import RabbitMQ
 
 
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
+@pytest.fixture(scope="module", params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)])
 def site(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A coordinator and a worker with one processor and some other resources."""
     folder = tmp_path_factory.mktemp("site")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import time
 from typing import TYPE_CHECKING
 
@@ -72,16 +71,19 @@ def test_both_workers_are_killed_under_tasks_that_others_wait_for(site: Site, tm
     assert states(submitted) == ["succeeded"] * 17
 
 
+@pytest.mark.long
 def test_a_task_fails_at_its_crash_limit_and_not_before(site: Site, tmp_path: Path) -> None:
     job = Job(max_fails=None)
     for limit in (1, 2, None):
         job.program(_waits_for(tmp_path / "go"), crash_limit=limit, stdout=None, stderr=None)
     submitted = site.client().submit(job)
-    for expected in (["failed", "queued", "queued"], ["failed", "failed", "queued"]):
+    # The first loss charges nobody: it may have been another task of the same message. From then on each is alone.
+    for failed, running in ((1, 3), (1, 2), (2, 2)):
         worker = site.start_worker("--cpus", "3")
-        _running(submitted, 3 - expected.count("failed") if expected[1] == "failed" else 3)
+        _running(submitted, running)
         site.daemons.kill(worker)
-        until(lambda wanted=expected: states(submitted) == wanted, f"{expected}, not {states(submitted)}")
+        wanted = ["failed"] * failed + ["queued"] * (3 - failed)
+        until(lambda wanted=wanted: states(submitted) == wanted, f"{wanted}, not {states(submitted)}")
     (tmp_path / "go").touch()
     site.start_worker("--cpus", "1")
     site.client().wait_for_jobs([submitted], raise_on_error=False)
@@ -104,6 +106,7 @@ def test_what_was_done_is_not_done_again_after_the_coordinator_was_killed(site: 
     assert sorted((tmp_path / "log").read_text(encoding="utf-8").split()) == [str(number) for number in range(6)]
 
 
+@pytest.mark.long
 def test_a_time_limit_ends_what_takes_longer(site: Site) -> None:
     site.start_worker("--cpus", "1")
     begun = time.monotonic()
@@ -130,21 +133,3 @@ def test_canceling_asks_first_and_then_kills_the_whole_tree(site: Site, tmp_path
     assert (tmp_path / "asked").read_text(encoding="utf-8") == "asked\n"
     pids = [int(pid) for pid in (tmp_path / "b").read_text(encoding="utf-8").split()]
     until(lambda: not any(map(_alive, pids)), "the program and what it has started are gone")
-
-
-def test_what_runs_ends_with_its_worker_however_that_ends(site: Site, tmp_path: Path) -> None:
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        worker = site.start_worker("--cpus", "1")
-        mark = tmp_path / f"pid-{number}"
-        job = Job()
-        job.program(["sh", "-c", f"echo $$ > {mark}; while :; do sleep 0.05; done"], stdout=None, stderr=None)
-        submitted = site.client().submit(job)
-        until(lambda mark=mark: mark.exists() and mark.read_text(encoding="utf-8").strip(), "it runs")
-        worker.send_signal(number)
-        if number == signal.SIGTERM:
-            worker.send_signal(number)  # the second one does not wait for what runs
-        worker.wait(30)
-        pid = int(mark.read_text(encoding="utf-8"))
-        until(lambda pid=pid: not _alive(pid), "the task has ended with its worker")
-        assert submitted.native is not None
-        submitted.native.cancel()
