@@ -5,6 +5,7 @@ What is asked here is what HyperQueue's own tests of its Python interface ask, s
 
 from __future__ import annotations
 
+import datetime
 import os
 import random
 import sys
@@ -318,6 +319,7 @@ def test_a_request_keeps_the_mapping_that_it_was_given() -> None:
     assert wanted == {"gpus": 1, "mem": 512}
     native = request.native()
     assert (native.cpus, native.gpus, native.memory) == (2, 1, 512 * 2**20)
+    assert ResourceRequest(min_time=datetime.timedelta(seconds=42)).native().min_time == datetime.timedelta(seconds=42)
 
 
 def test_priorities_decide_what_starts_first(client: Client, tmp_path: Path) -> None:
