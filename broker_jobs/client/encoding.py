@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING, assert_never
 
-from broker_jobs.client.authoring import ArrayWork, CallWork, Job, MapWork
+from broker_jobs.client.entries import ArrayWork, CallWork, MapWork
 from broker_jobs.client.placeholders import ArrayOutput, JobValue, Placeholder, TaskOutput
 from broker_jobs.core.graph import check_acyclic
 from broker_jobs.core.resource_class import class_name, rounded
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from types import ModuleType
 
     from broker_jobs.client import authoring
-    from broker_jobs.client.authoring import Entry
+    from broker_jobs.client.authoring import Job
+    from broker_jobs.client.entries import Entry
     from broker_jobs.client.placeholders import EarlierTask
     from broker_jobs.core.spec import TaskOptions
     from broker_jobs.data.store import ValueStore

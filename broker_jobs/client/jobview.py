@@ -11,7 +11,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
-from broker_jobs.client.authoring import ArrayWork
+from broker_jobs.client.entries import ArrayWork
 from broker_jobs.core.outcome import Canceled, Crashed, Failed, Succeeded
 from broker_jobs.core.retry import GiveUp, decide
 from broker_jobs.core.states import ENDED, JOB_ENDED, JobState, TaskState, job_state

@@ -271,6 +271,9 @@ class World:
             )
             again = self.ledger.jobs.restore(facts, self.now)
             assert again.machine.tasks == job.machine.tasks
+            needs, needs_again = ({n: r.outside for n, r in one.machine.tasks.items() if not r.ended} for one in (job, again))
+            assert needs == needs_again
+            assert again.reservations.total == job.reservations.total == (facts.reserved or 0)
             assert again.machine.counts == job.machine.counts
             for name in ("state", "total", "max_fails", "cancel_reason", "void_reason", "pause_reason"):
                 assert getattr(again.machine, name) == getattr(job.machine, name), name

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from broker_jobs import Job, ResourceRequest, Retry, Stdio
-from broker_jobs.client.authoring import MapWork
+from broker_jobs.client.entries import MapWork
 from broker_jobs.core.spec import Keep, Lane
 from broker_jobs.errors import TaskNotFound, ValidationError
 from broker_jobs.wire.messages import Program

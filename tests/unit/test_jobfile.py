@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs.cli.jobfile import read_job
-from broker_jobs.client.authoring import ArrayWork
+from broker_jobs.client.entries import ArrayWork
 from broker_jobs.core.spec import Keep, Pin
 from broker_jobs.errors import CycleError, ValidationError
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker_jobs import Job
-    from broker_jobs.client.authoring import Entry
+    from broker_jobs.client.entries import Entry
 
 
 def _read(folder: Path, text: str, *, attached: bool = False) -> Job:
