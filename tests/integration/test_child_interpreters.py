@@ -89,23 +89,24 @@ def test_a_prologue_runs_before_the_interpreter(tmp_path: Path, environment: Pat
     told(tmp_path / "spool", story)
 
 
-@pytest.mark.parametrize(
-    ("options", "words"),
-    [
-        ({"python": "/nowhere/python"}, ("'/nowhere/python' does not exist on worker host", "Give python=")),
-        ({"python": "python9.9"}, ("'python9.9' does not exist on worker host",)),
-        ({"python": "python9.9", "prologue": "true"}, ("python9.9", "not found")),
-        ({"prologue": "echo no such module >&2; false"}, ("no such module", "the prologue ended with exit code 1")),
-        ({"prologue": "if"}, ("syntax error",)),
-        ({"python": "/bin/true"}, ("the Python interpreter /bin/true cannot run tasks on this host",)),
-    ],
+UNAVAILABLE: tuple[tuple[dict[str, str], tuple[str, ...]], ...] = (
+    ({"python": "/nowhere/python"}, ("'/nowhere/python' does not exist on worker host", "Give python=")),
+    ({"python": "python9.9"}, ("'python9.9' does not exist on worker host",)),
+    ({"python": "python9.9", "prologue": "true"}, ("python9.9", "not found")),
+    ({"prologue": "echo no such module >&2; false"}, ("no such module", "the prologue ended with exit code 1")),
+    ({"prologue": "if"}, ("syntax error",)),
+    ({"python": "/bin/true"}, ("the Python interpreter /bin/true cannot run tasks on this host",)),
 )
-def test_an_environment_that_cannot_be_made_is_said(tmp_path: Path, options: dict[str, str], words: tuple[str, ...]) -> None:
+
+
+def test_an_environment_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     async def story(b: Bench) -> None:
-        failed = failure_of(await b.run_one(call(about, **options)))
-        assert failed.cause is Cause.error
-        for each in words:
-            assert each in failed.message
+        every = [call(about, **options) for options, _ in UNAVAILABLE]
+        for ended, (_, words) in zip(await b.run(*every), UNAVAILABLE, strict=True):
+            failed = failure_of(ended)
+            assert failed.cause is Cause.error
+            for each in words:
+                assert each in failed.message
 
     told(tmp_path, story)
 

@@ -21,7 +21,7 @@ from broker_jobs.current import current
 from broker_jobs.data.store import ValueStore
 from broker_jobs.wire import payload
 from broker_jobs.wire.messages import Call
-from broker_jobs_worker.executors import children
+from broker_jobs_worker.executors import children, servers
 from broker_jobs_worker.executors.recycling import Recycling
 from broker_jobs_worker.executors.server import Child
 from tests.support.executions import JOB, Bench, appears, bench, call, execution
@@ -345,7 +345,7 @@ def test_children_are_recycled_by_tasks_memory_and_age(tmp_path: Path) -> None:
 
 def test_what_nobody_uses_ends(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children, "LOOK_INTERVAL", 0.05)
-    monkeypatch.setattr(children, "MOST_IDLE", 0.2)
+    monkeypatch.setattr(servers, "MOST_IDLE", 0.2)
 
     async def story(b: Bench) -> None:
         pid = value_of(await b.run_one(call(os.getpid)))

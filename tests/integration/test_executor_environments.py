@@ -13,7 +13,7 @@ from broker_jobs.core.outcome import Succeeded
 from broker_jobs.host import host_identity
 from broker_jobs.wire import payload
 from broker_jobs.wire.messages import Call, Function, Origin
-from broker_jobs_worker.executors import children, prints, spool
+from broker_jobs_worker.executors import prints, servers, spool
 from tests.support.executions import bench, call, execution, here
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ def test_files_of_the_user_do_not_stand_in_for_the_standard_library(tmp_path: Pa
 
 
 def test_environments_that_nobody_uses_are_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(children, "MOST_ENVIRONMENTS", 2)
+    monkeypatch.setattr(servers, "MOST_ENVIRONMENTS", 2)
     origin = here()
     environments = [Origin(origin.host, origin.python, origin.version, (*origin.path, f"/{number}")) for number in range(4)]
 

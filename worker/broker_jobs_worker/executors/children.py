@@ -10,21 +10,18 @@ then sees to it that nothing of its tree is left. It has *ended* when that is so
 
 from __future__ import annotations
 
-import json
 import logging
-import os
 import socket
-from collections import OrderedDict
 from signal import SIGKILL
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.errors import DecodeError
 from broker_jobs.wire.codec import decode_part
-from broker_jobs_worker.executors.environments import starting
-from broker_jobs_worker.executors.guard import Guard, roots
-from broker_jobs_worker.executors.links import Packets, Stream
+from broker_jobs_worker.executors.guard import Guard
+from broker_jobs_worker.executors.links import Stream
 from broker_jobs_worker.executors.recycling import KEEP
 from broker_jobs_worker.executors.server import Child, Server
+from broker_jobs_worker.executors.servers import Servers
 from broker_jobs_worker.executors.spool import Capture, name_of
 from broker_jobs_worker.processes import exterminate
 from broker_jobs_worker.runners.protocol import (
@@ -54,16 +51,11 @@ if TYPE_CHECKING:
     from broker_jobs_worker.executors.archive import Archive
     from broker_jobs_worker.executors.recycling import Recycling
     from broker_jobs_worker.executors.server import Environment, Listener, Wish
-    from broker_jobs_worker.runners.environment import Setup
 
 _log = logging.getLogger(__name__)
 
-MOST_ENVIRONMENTS: Final = 8
-"""Of more environments the one that was used longest ago is given up, if it is idle."""
 MOST_SPARE: Final = 4
 """So many idle children of an environment are kept although those who wait cannot use them, having another setup; then the oldest ends."""
-MOST_IDLE: Final = 600.0
-"""Seconds after which an environment that nobody uses is given up."""
 LOOK_INTERVAL: Final = 30.0
 """Seconds between two looks for what is too old."""
 MOST_BAD_STARTS: Final = 3
@@ -91,8 +83,7 @@ class Children:
         self._archive = archive
         self._recycling = recycling
         self._looking: asyncio.TimerHandle | None = None
-        self._servers: OrderedDict[Environment, Server] = OrderedDict()
-        self._all_servers: dict[int, Server] = {}
+        self._servers = Servers(loop, spool, self._on_server, self._on_server_lost)
         self._by_pid: dict[int, Child] = {}
         self._made = 0
         self._guard_up: asyncio.Future[None] = loop.create_future()
@@ -113,18 +104,13 @@ class Children:
         if self._guard.lost:
             self._guard_up = self._loop.create_future()
             self._guard = self._new_guard()
-        server = self._servers.get(environment)
-        if server is None:
-            self._retire_one()
-            server = self._servers[environment] = self._new_server(environment)
-        self._servers.move_to_end(environment)
-        server.used = self._loop.time()
+        server = self._servers.current(environment) or self._new_server(environment)
         server.waiting.append(wish)
         self._serve(server)
 
     def withdraw(self, ticket: str) -> None:
         """Forget a ticket that has no child yet."""
-        for server in self._servers.values():
+        for server in self._servers:
             for wish in server.waiting:
                 if wish.ticket == ticket:
                     server.waiting.remove(wish)
@@ -206,7 +192,7 @@ class Children:
         """End all processes, the guardian last; the listener hears nothing any more."""
         if self._looking is not None:
             self._looking.cancel()
-        for server in list(self._all_servers.values()):
+        for server in self._servers:
             self._discard(server)
         await self._guard.close()
 
@@ -216,50 +202,26 @@ class Children:
         return Guard(self._loop, self._on_guardian, self._on_guardian_lost)
 
     def _new_server(self, environment: Environment) -> Server:
-        self._made += 1
-        report = self._spool / f"{name_of('forkserver', self._made)}.log"
-        handle = os.open(report, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND, 0o600)
-        server = Server(self._made, environment, report)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        server.packets = Packets(self._loop, ours, lambda data: self._on_server(server, data), lambda: self._on_server_lost(server))
-        setup: Setup = {
-            "path": None if environment.path is None else list(environment.path),
-            "roots": list(roots()),
-            "front": list(environment.front),
-        }
-        server.packets.send(json.dumps(setup).encode())
-        self._all_servers[server.key] = server
-        self._guard.start(server.key, starting(environment), theirs.detach(), handle)
+        excess = self._servers.excess()
+        if excess is not None:
+            self._discard(excess)
         if self._looking is None:
             self._looking = self._loop.call_later(LOOK_INTERVAL, self._look)
-        return server
+        return self._servers.start(environment, self._guard)
 
     def _look(self) -> None:
         """End what is too old, or was not used for long."""
+        for server in self._servers.unused():
+            self._discard(server)
         now = self._loop.time()
-        for environment, server in list(self._servers.items()):
-            if server.unused and now - server.used >= MOST_IDLE:
-                del self._servers[environment]
-                self._discard(server)
-                continue
+        for server in self._servers:
             for child in [child for child in server.idle if self._recycling.aged(child, now)]:
                 self._retire(child)
         self._looking = self._loop.call_later(LOOK_INTERVAL, self._look) if self._servers else None
 
-    def _retire_one(self) -> None:
-        """Make room for another environment."""
-        if len(self._servers) < MOST_ENVIRONMENTS:
-            return
-        for environment, server in self._servers.items():
-            if server.unused:
-                del self._servers[environment]
-                self._discard(server)
-                return
-
     def _discard(self, server: Server) -> None:
         """Forget a server: its socket closes, so it kills its children and ends."""
-        server.dead = True
-        server.packets.close()
+        self._servers.forget(server)
         for child in server.children:
             child.ended = True
             child.stream.close()
@@ -268,8 +230,6 @@ class Children:
                 self._by_pid.pop(child.pid, None)
         server.children.clear()
         server.idle.clear()
-        server.report.unlink(missing_ok=True)
-        self._all_servers.pop(server.key, None)
 
     def _serve(self, server: Server) -> None:
         """Give out idle children, and make as many as are missing."""
@@ -354,10 +314,7 @@ class Children:
 
     def _lose(self, server: Server, reason: str | None) -> None:
         """Use a server no more; those who wait are denied for this reason, or wait for its successor."""
-        server.dead = True
-        server.packets.close()
-        if self._servers.get(server.environment) is server:
-            del self._servers[server.environment]
+        self._servers.retire(server)
         waiting = list(server.waiting)
         server.waiting.clear()
         if reason is not None:
@@ -426,12 +383,14 @@ class Children:
                 if not self._guard_up.done():
                     self._guard_up.set_result(None)
             case ServerStarted(key, pid):
-                if key in self._all_servers:
-                    self._all_servers[key].pid = pid
+                server = self._servers.by_key(key)
+                if server is not None:
+                    server.pid = pid
             case ServerFailed(key, error):
                 # Its socket closes as well, and that is where the report is read.
-                if key in self._all_servers:
-                    self._all_servers[key].report.write_text(error)
+                server = self._servers.by_key(key)
+                if server is not None:
+                    server.report.write_text(error)
             case Reaped(pid, status):
                 self._on_reaped(pid, status)
             case Gone(pid, itself):
@@ -462,13 +421,12 @@ class Children:
         if not worked:
             self._guard_up.set_exception(ChildProcessError("the guardian of this worker ends at once; its standard error says why"))
             self._guard_up.exception()  # noted: nobody has to wait for it
-        servers = list(self._all_servers.values())
+        servers = tuple(self._servers)
         given = [child for server in servers for child in server.children if child.given]
         waiting = [(server.environment, wish) for server in servers for wish in server.waiting]
         exterminate({*self._by_pid, *(server.pid for server in servers if server.pid is not None)}, {child.ticket for child in given})
-        self._servers.clear()
         for server in servers:
-            server.dead = True
+            self._servers.retire(server)
             server.waiting.clear()
         for child in given:
             child.stream.read()
