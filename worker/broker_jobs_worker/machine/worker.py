@@ -367,7 +367,7 @@ class WorkerMachine:
             elif self.draining or not self._have.pool.could_ever_fit(bundle.request):
                 self._return(attempt, Return.unstarted, now)
             elif not any(variant.min_time <= lifetime for variant in bundle.request.alternatives):
-                self._return(attempt, Return.unstarted, now)
+                self._return(attempt, Return.unstarted, now, "a worker that had it has less time left than it needs")
                 yield from self._credit.leave(source, now)
             else:
                 bundle.waiting[key] = task
@@ -440,11 +440,11 @@ class WorkerMachine:
     def _say(self, attempt: Attempt, item: ReplyItem, now: float, *, urgent: bool = False) -> None:
         self._replies.add(attempt.group, item, now, urgent=urgent)
 
-    def _return(self, attempt: Attempt, why: Return, now: float) -> None:
+    def _return(self, attempt: Attempt, why: Return, now: float, reason: str = "") -> None:
         """Give it back, without waiting for what else there is to say."""
         if isinstance(attempt.state, Announced):
             self._replies.withdraw(attempt.state.notice)
-        self._close(attempt, Returned(attempt.key.task, attempt.key.attempt, why), now)
+        self._close(attempt, Returned(attempt.key.task, attempt.key.attempt, why, reason), now)
         self._replies.hurry(attempt.group)
 
     def _close(self, attempt: Attempt, word: Ended | Returned, now: float) -> None:
