@@ -30,6 +30,8 @@ def write(client: Client) -> None:
     )
     many = job.map(power, range(10), [2, 3], deps=[one, [two]], stdout=Stdio("%{TASK_ID}.out", keep="on_failure"), stderr=Path("err"))
     last = job.function(power, args=(one.output["a"][0], many.output, job.value([1])), time_limit="1h30m", grace=0, memory_limit=2**30)
+    job.function(power, args=(2,), setup=dict, isolation="fresh", python=Path("/opt/venv"), prologue="module load cuda")
+    job.map(power, range(3), setup=lambda: 3)
     assert_type(one, Task)
     assert_type(many, TaskArray)
     assert_type(many[0], Task)
@@ -50,6 +52,7 @@ def call(client: Client) -> None:
     assert_type(client.call(later, "x"), bytes)
     assert_type(next(client.map(power, [1, 2])), float)
     assert_type(client.options(timeout=3, priority=1).call(power, 2), float)
+    assert_type(client.options(setup=dict, isolation="warm", python="python3.12").call(power, 2), float)
     with client.executor() as pool:
         assert_type(pool.submit(power, 2), Future[float])
 
@@ -73,6 +76,9 @@ def wrong(client: Client) -> None:
     client.call(power, 1, exponents=3)  # type: ignore[call-arg, arg-type]
     job.function(power, args=3)  # type: ignore[arg-type]
     job.function(power, prioritty=3)  # type: ignore[call-arg]
+    job.function(power, isolation="cold")  # type: ignore[arg-type]
+    job.function(power, setup=power)  # type: ignore[arg-type]
+    job.program(["true"], setup=dict)  # type: ignore[call-arg]
     job.function(power, crash_limit="sometimes")  # type: ignore[arg-type]
     job.program(["a", None])  # type: ignore[list-item]
     job.function(power, deps=[job.function(power).output])  # type: ignore[list-item]

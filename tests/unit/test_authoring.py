@@ -19,6 +19,10 @@ if TYPE_CHECKING:
     from broker_jobs.core.spec import TaskOptions
 
 
+async def later() -> None:
+    """Cannot be a setup."""
+
+
 def work(*_args: object, **_kwargs: object) -> None:
     """Anything."""
 
@@ -225,6 +229,11 @@ def test_tasks_of_another_job_are_refused() -> None:
         ({"grace": False}, "grace must be seconds"),
         ({"stdout": 3}, "stdout must be a path"),
         ({"stdout": ""}, "stdout cannot be"),
+        ({"isolation": "cold"}, "isolation must be one of warm, fresh"),
+        ({"python": 3}, "python must be a path"),
+        ({"prologue": ["module load cuda"]}, "prologue must be a text for a shell"),
+        ({"setup": 3}, "setup must be a function without parameters"),
+        ({"setup": later}, "setup cannot be a coroutine function"),
         ({"name": ""}, "the name of a task"),
         ({"deps": "abc"}, "deps takes tasks"),
         ({"deps": 3}, "deps takes tasks"),
@@ -236,6 +245,20 @@ def test_wrong_options_are_named(wrong: dict[str, Any], text: str) -> None:
     with pytest.raises(ValidationError, match=text):
         job.function(work, **wrong)
     assert len(job) == 0
+
+
+def test_options_of_functions_are_none_of_programs() -> None:
+    for option in ({"setup": work}, {"isolation": "fresh"}, {"python": "python3"}, {"prologue": "true"}):
+        with pytest.raises(TypeError, match="unexpected arguments"):
+            Job().program(["true"], **option)  # type: ignore[arg-type]
+
+
+def test_an_interpreter_is_a_path_as_seen_from_here_or_a_name() -> None:
+    job = Job()
+    for given in ("python3.12", "venv/bin/python", "~/venv"):
+        job.function(work, python=given)
+    found = [entry.options.python for entry in job.entries]
+    assert found == ["python3.12", str(Path.cwd() / "venv/bin/python"), str(Path.home() / "venv")]
 
 
 def test_an_output_is_no_dependency() -> None:

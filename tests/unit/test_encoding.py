@@ -79,6 +79,25 @@ def test_a_value_of_the_job_is_encoded_once() -> None:
     assert [_loaded(encoded, [{"a": 1}])[0] for encoded in found] == [[{"a": 1}], [{"a": 1}], [[{"a": 1}]]]
 
 
+def prepare() -> int:
+    """A setup."""
+    return 1
+
+
+def test_a_setup_travels_as_its_function_does() -> None:
+    job = Job()
+    job.map(work, range(2), setup=prepare)
+    job.function(work)
+    first, second, plain = _encoded(job)
+    assert _call(first).setup == _call(second).setup is not None
+    assert _call(plain).setup is None
+    assert first.callee is not None
+    assert plain.callee is not None
+    assert [function.name for _, function in first.callee.functions] == ["work", "prepare"]
+    assert [digest for digest, _ in first.callee.functions] == [_call(first).function, _call(first).setup]
+    assert [function.name for _, function in plain.callee.functions] == ["work"]
+
+
 def test_large_values_go_to_the_store(tmp_path: Path) -> None:
     job, store = Job(), ValueStore(tmp_path)
     large = b"x" * (INLINE_LIMIT + 1)
