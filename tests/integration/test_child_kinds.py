@@ -392,7 +392,7 @@ def test_3_15_one_of_two_children_is_killed(tmp_path: Path) -> None:
     told(tmp_path / "spool", story)
 
 
-@pytest.mark.parametrize("count", [300, pytest.param(5000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
+@pytest.mark.parametrize("count", [200, pytest.param(5000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])
 def test_3_27_every_child_runs_one_task_and_none_is_lost(tmp_path: Path, count: int) -> None:
     executions = [call(os.getpid) for _ in range(count)]
 
