@@ -504,7 +504,7 @@ def test_what_needs_more_time_than_the_worker_has_goes_back() -> None:
     world.arrive(make_chunk(1, needs=patient))
     assert source not in world.subscribed, "it leaves the queue to others for a moment"
     world.confirm_all()
-    assert world.said(1) == [Returned(1, 1, Return.unstarted)]
+    assert world.said(1) == [Returned(1, 1, Return.unstarted, "a worker that had it has less time left than it needs")]
     world.pass_time(5.1)
     world.pass_time(0.2)
     assert source in world.subscribed
