@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import warnings
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Final
 
@@ -121,7 +122,9 @@ def show_ended(jobs: Sequence[SubmittedJob], output: OutputFormat) -> None:
 def exit_codes() -> Iterator[None]:
     """End the process with the code that fits an exception, and one paragraph that says what to do."""
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.showwarning = _show_warning
+            yield
     except (errors.BrokerError, errors.CoordinatorUnavailable, errors.SubmitUnknown) as error:
         _fail(error, UNREACHABLE)
     except (errors.FailedJobsError, errors.TaskUnsuccessful) as error:
@@ -144,6 +147,11 @@ def _fail(error: Exception, code: int) -> None:
         for candidate in error.candidates:
             err.print(f"  {candidate}")
     sys.exit(code)
+
+
+def _show_warning(message: Warning | str, *_: object, **_more: object) -> None:
+    """A warning for people; where in the code it came up is not their concern."""
+    err.print(f"[bold yellow]warning[/]: {escape(str(message))}", soft_wrap=True)
 
 
 def _drop_output() -> None:

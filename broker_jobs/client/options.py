@@ -278,8 +278,16 @@ def _path_with_placeholders(given: StrPath | None, what: str) -> str | None:
     for name in placeholders.names(text):
         if name not in placeholders.KNOWN:
             known = ", ".join(f"%{{{each}}}" for each in placeholders.KNOWN)
-            warnings.warn(f"%{{{name}}} in {what}={text!r} is no placeholder and stays as it is; there are {known}", stacklevel=2)
+            _warn(f"%{{{name}}} in {what}={text!r} is no placeholder and stays as it is; there are {known}")
     return placeholders.expand(text, {placeholders.SUBMIT_DIR: os.getcwd()})  # noqa: PTH109 (a text is needed)
+
+
+def _warn(text: str) -> None:
+    """Warn whoever called us, of the line where they did."""
+    frame, level = inspect.currentframe(), 1
+    while frame is not None and frame.f_globals.get("__name__", "").partition(".")[0] == "broker_jobs":
+        frame, level = frame.f_back, level + 1
+    warnings.warn(text, stacklevel=level)
 
 
 def warn_of_shared_files(options: TaskOptions) -> None:
@@ -289,7 +297,7 @@ def warn_of_shared_files(options: TaskOptions) -> None:
             continue
         apart = options.cwd is not None and placeholders.TASK_ID in placeholders.names(options.cwd)
         if not apart or os.path.isabs(name):  # noqa: PTH117 (it is a text)
-            warnings.warn(f"all tasks of this array write to one file, {what}={name!r}; use %{{TASK_ID}} in its name", stacklevel=2)
+            _warn(f"all tasks of this array write to one file, {what}={name!r}; use %{{TASK_ID}} in its name")
 
 
 def arguments(argv: Iterable[Argument]) -> tuple[bytes, ...]:

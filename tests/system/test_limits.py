@@ -173,6 +173,8 @@ def test_the_command_line_says_it_too(tmp_path: Path) -> None:
         assert failed.returncode == 1, failed
         assert "(time limit): the time limit of 0.3 s was reached" in failed.stderr
         assert daemons.run("submit", "--wait", "--stdout", "b:rm-if-finished", "--", "echo", "x").returncode == 0
+        warned = daemons.run("submit", "--stdout", "%{NO_SUCH}", "--stderr", "none", "--", "true").stderr
+        assert warned.startswith("warning: %{NO_SUCH} in stdout='%{NO_SUCH}' is no placeholder")
         assert daemons.run("submit-file", "--wait", "job.toml").returncode == 1
         assert sorted(path.name for path in tmp_path.iterdir() if path.suffix == ".out") == ["kept.out"]
         assert (tmp_path / "a/0").read_text(encoding="utf-8") == "here\n"

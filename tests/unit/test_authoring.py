@@ -78,6 +78,9 @@ def test_placeholders_are_for_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         job.program(["ls"], cwd="%{CWD}/a")
     with pytest.warns(UserWarning, match=r"%\{ENTRY\} in stderr='%\{ENTRY\}.err' is no placeholder .* there are %\{JOB_ID\}"):
         job.program(["ls"], stderr="%{ENTRY}.err")
+    with pytest.warns(UserWarning, match="ENTRY") as warned:
+        Job(cwd="%{ENTRY}")
+    assert warned[0].filename == __file__, "it names the line of the user"
 
 
 def test_arrays_that_write_to_one_file_are_warned_of(recwarn: pytest.WarningsRecorder) -> None:
