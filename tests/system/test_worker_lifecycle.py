@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Client, Job, ResourceRequest, TaskState
+from broker_jobs import Client, Job, TaskState
 from broker_jobs.wire.signing import new_key
 from tests.support.daemons import Daemons, until
 
@@ -163,20 +163,6 @@ def test_a_worker_whose_time_is_over_gives_back_what_runs(ground: Ground, tmp_pa
     [task] = submitted.tasks()
     assert (task.state, task.attempt, task.crashes) == (TaskState.queued, 2, 0)
     assert task.reason == "the time of the worker is over"
-
-
-def test_a_task_starts_where_it_has_the_time_that_it_needs(ground: Ground) -> None:
-    ground.work("--name", "short", "--time-limit", "10m")
-    ground.present("short")
-    job = Job(name="patient")
-    job.program(["true"], resources=ResourceRequest(cpus=1, min_time="1h"))
-    job.program(["true"], resources=ResourceRequest(cpus=1, min_time="1m"))
-    submitted = ground.client.submit(job)
-    until(lambda: submitted.info().counts.get("succeeded") == 1, "the task that needs a minute has run")
-    ground.work("--name", "endless")
-    assert ground.client.wait_for_jobs([submitted], timeout=30, progress=False), ground.daemons.logs()
-    assert [task.worker for task in submitted.tasks()] == ["endless", "short"]
-    assert [task.crashes for task in submitted.tasks()] == [0, 0]
 
 
 @pytest.mark.long

@@ -602,7 +602,7 @@ def test_a_worker_that_ends_too_soon_gives_a_task_back_once_and_leaves_its_queue
     world.deliver(Source(LONG.name, Lane.normal))
     world.pass_time(0.2)
     world.confirm_all()
-    assert world.said(0) == [Returned(0, 1, Return.unstarted)]
+    assert world.said(0) == [Returned(0, 1, Return.unstarted, "a worker that had it has less time left than it needs")]
     assert Source(LONG.name, Lane.normal) not in world.subscribed
     for _ in range(90):
         world.pass_time(0.05)
