@@ -92,6 +92,7 @@ from broker_jobs.wire.messages import (
     Refusal,
     Refused,
     ReserveTasks,
+    ResubmitJob,
     ResumeResult,
     ResumeTasks,
     Role,
@@ -242,10 +243,34 @@ class InMemoryLink:
         events += [
             OutsideEnded(number, str(other), self._problem(other)) for number, (task, _) in job.tasks.items() for other in task.outside
         ]
+        self._drive(job_id, job, events)
+
+    def _drive(self, job_id: str, job: _Job, events: deque[JobEvent]) -> None:
+        """Do what follows from these events, until nothing does."""
         while events:
             for command in job.machine.handle(events.popleft()):
                 events.extend(self._perform(job_id, job, command))
         job.ended_ms = time.time_ns() // 1_000_000
+
+    def _again(self, wish: ResubmitJob) -> JobInfo | Refused:
+        """Run again what did not succeed of a job, as a new one."""
+        if wish.job not in self._jobs:
+            return _missing(wish.job)
+        old = self._jobs[wish.job]
+        records = old.machine.tasks
+        chosen = records.keys() if wish.tasks is None else set(wish.tasks) & records.keys()
+        again = {number for number in chosen if wish.everything or records[number].state is not TaskState.succeeded}
+        if not again:
+            return Refused(Refusal.invalid, "what was chosen has succeeded")
+        kept = [replace(record) for record in records.values() if record.number not in again]
+        header = replace(old.header, tags=(*old.header.tags, f"resubmit={short(wish.job)}"))
+        machine = JobMachine.restore(kept, max_fails=header.max_fails)
+        stay = {number: outcome for number, outcome in old.outcomes.items() if number not in again}
+        job = self._jobs[wish.new] = _Job(header, machine, dict(old.tasks), stay, dict(old.outputs))
+        new = (records[number] for number in sorted(again))
+        added = tuple(NewTask(one.number, one.deps, one.after, one.retry, one.crash_limit) for one in new)
+        self._drive(wish.new, job, deque([TasksAdded(added), JobSealed(len(records))]))
+        return job.info(wish.new)
 
     def _problem(self, other: Outside) -> str:
         """Why a task of another job, which has ended, keeps others from starting; empty where it does not."""
@@ -291,6 +316,8 @@ class InMemoryLink:
                 return JobList(tuple(fitting[: wanted.limit]), more=len(fitting) > wanted.limit)
             case ForgetJobs(jobs=names):
                 return Forgotten(sum(self._jobs.pop(name, None) is not None for name in names))
+            case ResubmitJob() as wish:
+                return self._again(wish)
             case GetWorkers():
                 return Cluster(WORKER)
             case OpenJob() | ReserveTasks() | CloseJob():

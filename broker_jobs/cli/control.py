@@ -1,4 +1,4 @@
-"""``broker-jobs job cancel|pause|resume|forget``: jobs by their ids, some of their tasks, or everything that a filter selects."""
+"""``broker-jobs job cancel|pause|resume|resubmit|forget``: jobs by their ids, some of their tasks, or everything that a filter selects."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from broker_jobs.cli import show
-from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes, out
-from broker_jobs.core.states import JOB_ENDED, JobState
+from broker_jobs.cli.options import JobsArgument, NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes, out
+from broker_jobs.core.states import ENDED, JOB_ENDED, JobState
 from broker_jobs.errors import ValidationError
 from broker_jobs.ids import short
 
@@ -105,6 +105,29 @@ def resume(
         found = _chosen(client, jobs, everything=everything, state=state, tag=tag, name=name, among=_OPEN)
         if not _only_shown(found, output, dry_run=dry_run):
             act(found, output, lambda job: job.resume(tasks=tasks), _resumed)
+
+
+def resubmit(
+    jobs: JobsArgument,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    output: OutputOption = OutputFormat.table,
+    tasks: TasksOption = None,
+    everything: Annotated[bool, typer.Option("--all", metavar="", help="What succeeded, too.")] = False,
+) -> None:
+    """Run again what did not succeed of jobs that have ended. Each becomes a new job, which has the results of the other tasks."""
+    with exit_codes(), connect(url, namespace) as client:
+        made = [(job, job.resubmit(tasks=tasks, everything=everything)) for job in map(client.job, jobs)]
+        if output is OutputFormat.json:
+            show.write_json([{"job": new.id, "of": old.id} for old, new in made])
+        elif output is OutputFormat.quiet:
+            for _, new in made:
+                out.out(short(new.id))
+        else:
+            for old, new in made:
+                counts = new.view.info.counts if new.view.info else {}
+                again = sum(number for state, number in counts.items() if state not in ENDED)
+                out.print(f"{short(new.id)}: {again} tasks of {short(old.id)} run again")
 
 
 def forget(

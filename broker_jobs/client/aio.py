@@ -306,6 +306,10 @@ class AsyncSubmittedJob:
         """Let the job go on, or these tasks of it, as `SubmittedJob.resume`."""
         return await self._ask(lambda core, job: control.resume(core, job, tasks))
 
+    async def resubmit(self, *, tasks: Sequence[TaskRef] | str | None = None, everything: bool = False) -> AsyncSubmittedJob:
+        """Run again what did not succeed, as `SubmittedJob.resubmit`."""
+        return AsyncSubmittedJob(await asyncio.to_thread(partial(self.submitted.resubmit, tasks=tasks, everything=everything)))
+
     async def events(self) -> AsyncIterator[Event]:
         """What happens to the job and its tasks, as it happens."""
         async for event in self._iterate(inquiry.events):

@@ -12,15 +12,18 @@ from broker_jobs.core.quantities import milliseconds
 from broker_jobs.core.selection import task_refs
 from broker_jobs.core.states import JobState
 from broker_jobs.errors import ValidationError
+from broker_jobs.ids import new_job_id
 from broker_jobs.wire.messages import (
     CancelResult,
     CancelTasks,
     ForgetJobs,
     Forgotten,
+    JobInfo,
     JobList,
     ListJobs,
     PauseResult,
     PauseTasks,
+    ResubmitJob,
     ResumeResult,
     ResumeTasks,
 )
@@ -32,7 +35,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.followed import Followed
     from broker_jobs.client.inquiry import TaskRef
     from broker_jobs.core.quantities import Duration
-    from broker_jobs.wire.messages import JobInfo, Question
+    from broker_jobs.wire.messages import Question
 
 _Result = TypeVar("_Result", CancelResult, PauseResult, ResumeResult)
 _PAGE: Final = 1000
@@ -59,6 +62,15 @@ async def pause(core: Core, job: Followed, reason: str, tasks: Sequence[TaskRef]
 async def resume(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | None) -> ResumeResult:
     """Let the job go on, or these tasks of it."""
     return await core.ask(ResumeTasks(job.id, await numbers(core, job, tasks)), ResumeResult)
+
+
+async def resubmit(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | None, *, everything: bool) -> Followed:
+    """Run the job again, as a new one: what did not succeed of it, or of these tasks."""
+    wish = ResubmitJob(job.id, new_job_id(), await numbers(core, job, tasks), everything)
+    info = await core.ask(wish, JobInfo)
+    followed = core.follow(info.job)
+    followed.view.told(info)
+    return followed
 
 
 async def cancel_all(core: Core, jobs: Iterable[str], reason: str) -> list[CancelResult]:

@@ -208,6 +208,20 @@ class SubmittedJob:
         """
         return self._ask(lambda core, job: control.resume(core, job, tasks))
 
+    def resubmit(self, *, tasks: Sequence[TaskRef] | str | None = None, everything: bool = False) -> SubmittedJob:
+        """Run again what did not succeed: a new job, in which the other tasks stand as they ended, with their results.
+
+        Args:
+            tasks: only these, in a list, or as a selection such as ``"1-5,7"``
+            everything: what succeeded, too
+
+        Raises:
+            JobActive: the job has not ended
+            ValidationError: nothing is left to run again
+            TaskNotFound: it has no such task
+        """
+        return type(self)(self.client, self._ask(lambda core, job: control.resubmit(core, job, tasks, everything=everything)))
+
     def events(self) -> Iterator[Event]:
         """What happens to the job and its tasks, as it happens, from its beginning to its end: `JobChanged` and `TaskChanged`."""
         return self.client.runtime.iterate(lambda core: inquiry.events(core, self.joined(core)))

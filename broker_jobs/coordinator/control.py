@@ -1,4 +1,4 @@
-"""What people want of jobs and their tasks: cancel, pause, resume, forget; each with the answer what it did."""
+"""What people want of jobs and their tasks: cancel, pause, resume, resubmit, forget; each with the answer what it did."""
 
 from __future__ import annotations
 
@@ -21,9 +21,10 @@ from broker_jobs.wire.messages import (
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.effects import Batch
+    from broker_jobs.coordinator.intake import Intake
     from broker_jobs.coordinator.jobs import Jobs
     from broker_jobs.coordinator.store import JobFacts, LedgerStore
-    from broker_jobs.wire.messages import Answer, CancelTasks, ForgetJobs, PauseTasks, ResumeTasks
+    from broker_jobs.wire.messages import Answer, CancelTasks, ForgetJobs, PauseTasks, ResubmitJob, ResumeTasks
 
 _RUNS: Final = (TaskState.running, TaskState.canceling)
 
@@ -31,7 +32,8 @@ _RUNS: Final = (TaskState.running, TaskState.canceling)
 class Control:
     """Performs what is wanted, in the transaction in which it was asked for."""
 
-    def __init__(self, jobs: Jobs, store: LedgerStore) -> None:
+    def __init__(self, jobs: Jobs, store: LedgerStore, intake: Intake) -> None:
+        self._intake = intake
         self._jobs = jobs
         self._store = store
 
@@ -84,6 +86,24 @@ class Control:
             ended_already=ended,
             unknown=unknown,
         )
+
+    def resubmit(self, batch: Batch, wish: ResubmitJob, submitter: str) -> Answer:
+        """Run again what did not succeed of a job that has ended."""
+        known = self._find(wish.new)
+        if not isinstance(known, Refused):
+            # Asked twice.
+            return queries.job_info(known.facts if isinstance(known, LiveJob) else known)
+        old = self._find(wish.job)
+        if isinstance(old, Refused):
+            return old
+        if isinstance(old, LiveJob):
+            name = short(old.facts.id)
+            return Refused(Refusal.job_active, f"job {name} has not ended: cancel it, or wait for its end, before running it again")
+        job = self._intake.again(batch, wish, old, submitter)
+        if isinstance(job, Refused):
+            return job
+        job.facts.state, job.facts.counts, job.facts.total = job.machine.state, dict(job.machine.counts), job.machine.total
+        return queries.job_info(job.facts)
 
     def forget(self, batch: Batch, wish: ForgetJobs) -> Answer:
         """Drop jobs that have ended; ephemeral ones whatever they do."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from broker_jobs.coordinator.live import LiveJob, Shared, TaskFacts
 from broker_jobs.coordinator.release import FUNCTION, VALUE
+from broker_jobs.coordinator.resubmission import Resubmission
 from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, OptionsRow
 from broker_jobs.coordinator.store.parts import clean, dump_value
 from broker_jobs.core.job import AttemptEnded, AttemptReturned, JobMachine, JobSealed, JobVoided, NewTask, Return, TasksAdded
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.jobs import Jobs
     from broker_jobs.coordinator.store import LedgerStore
     from broker_jobs.core.spec import TaskOptions
-    from broker_jobs.wire.messages import Chunk, JobHeader, OpenJob, Task
+    from broker_jobs.wire.messages import Chunk, JobHeader, OpenJob, Refused, ResubmitJob, Task
     from broker_jobs.wire.topology import Topology
 
 
@@ -81,6 +82,15 @@ class Intake:
         self._jobs.add(job)
         self._jobs.changed[wish.job] = job
         return job
+
+    def again(self, batch: Batch, wish: ResubmitJob, old: JobFacts, submitter: str) -> LiveJob | Refused:
+        """Run a job again that has ended, as a new one."""
+        resubmission = Resubmission(self._jobs, self._store, self._topology, old, wish)
+        refused = resubmission.refused()
+        if refused is not None:
+            return refused
+        self._next_key += 1
+        return resubmission.perform(batch, self._next_key - 1, submitter)
 
     def returned(self, batch: Batch, chunk: Chunk) -> None:
         """A class queue gave a chunk up."""

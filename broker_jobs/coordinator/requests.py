@@ -32,6 +32,7 @@ from broker_jobs.wire.messages import (
     ReadOutput,
     Refused,
     ReserveTasks,
+    ResubmitJob,
     ResumeTasks,
     WorkerInfo,
 )
@@ -76,7 +77,7 @@ class Requests:
         self._openings = Openings(jobs, store, intake)
         self._name = name
         self._version = version
-        self._control = Control(jobs, store)
+        self._control = Control(jobs, store, intake)
         self._asked: list[Request] = []
 
     def take(self, batch: Batch, request: Request) -> None:
@@ -88,6 +89,8 @@ class Requests:
                 self._answer(batch, request, self._control.pause(batch, wish))
             case ResumeTasks() as wish:
                 self._answer(batch, request, self._control.resume(batch, wish))
+            case ResubmitJob() as wish:
+                self._answer(batch, request, self._control.resubmit(batch, wish, request.reply_to))
             case ForgetJobs() as wish:
                 self._answer(batch, request, self._control.forget(batch, wish))
             case EndWorkers() as wish:
@@ -146,7 +149,17 @@ class Requests:
                 return self._explain(batch, question)
             case GetWorkers() as question:
                 return self._cluster(question, batch.now_ms)
-            case CancelTasks() | PauseTasks() | ResumeTasks() | ForgetJobs() | EndWorkers() | OpenJob() | ReserveTasks() | CloseJob():
+            case (
+                CancelTasks()
+                | PauseTasks()
+                | ResumeTasks()
+                | ResubmitJob()
+                | ForgetJobs()
+                | EndWorkers()
+                | OpenJob()
+                | ReserveTasks()
+                | CloseJob()
+            ):
                 return None
             case _:
                 assert_never(request.question)

@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -53,6 +54,20 @@ class ValueStore:
         except OSError as error:
             raise ValueStoreError(f"the value store {self.folder} cannot be written: {error.strerror or error}") from error
         return Stored(encoding, str(self.folder), key, digest.digest(), len(data))
+
+    def adopt(self, job: str, value: Stored) -> Stored:
+        """Keep a value of another job for this one too, without another copy; the same value where that cannot be."""
+        key = f"{job}/{value.key.rpartition('/')[2]}"
+        if not (_KEY.fullmatch(value.key) and _KEY.fullmatch(key)):
+            return value
+        path = self.folder / key
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not path.exists():
+                path.hardlink_to(self.folder / value.key)
+        except OSError:
+            return value
+        return replace(value, key=key)
 
     def forget(self, job: str) -> None:
         """Drop all values of a job."""

@@ -630,6 +630,23 @@ class ResumeTasks:
 
 
 @dataclass(frozen=True, slots=True)
+class ResubmitJob:
+    """Run again what did not succeed of a job that has ended: a new job, with the other tasks as they ended. Answer: `JobInfo` of that.
+
+    Attributes:
+        new: the id that the new job gets; asked twice, there is one
+        tasks: only these
+        everything: what succeeded, too
+    """
+
+    tag: ClassVar[str] = "resubmit"
+    job: str
+    new: str
+    tasks: tuple[int, ...] | None = None
+    everything: bool = False
+
+
+@dataclass(frozen=True, slots=True)
 class ForgetJobs:
     """Drop jobs that have ended; refused where one still runs, unless it is ephemeral. Answer: `Forgotten`."""
 
@@ -726,6 +743,7 @@ Question = (
     | CancelTasks
     | PauseTasks
     | ResumeTasks
+    | ResubmitJob
     | ForgetJobs
     | GetWorkers
     | ExplainTask

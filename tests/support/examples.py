@@ -95,6 +95,7 @@ QUESTIONS: Final[dict[str, m.Question]] = {
     "cancel": m.CancelTasks(JOB, (1,), "wrong", unstarted_only=True),
     "pause": m.PauseTasks(JOB, (1,), "later"),
     "resume": m.ResumeTasks(JOB, (1,)),
+    "resubmit": m.ResubmitJob(JOB, "f" * 32, (1,), everything=True),
     "forget": m.ForgetJobs((JOB,)),
     "get-workers": m.GetWorkers(),
     "explain": m.ExplainTask(JOB, 1),

@@ -95,6 +95,7 @@ class Lookups:
         self._outcome = query(sa.select(outcomes.c.outcome).where(outcomes.c.job == job, outcomes.c.number == number))
         self._output = query(sa.select(outcomes).where(outcomes.c.job == job, outcomes.c.number == number))
         self._blob = query(sa.select(schema.blobs.c.data).where(schema.blobs.c.job == job, schema.blobs.c.key == key))
+        self._blobs = query(sa.select(schema.blobs.c.key, schema.blobs.c.data).where(schema.blobs.c.job == job))
         self._outbox = query(sa.select(schema.outbox).order_by(schema.outbox.c.id))
         self._early = query(sa.select(early).where(early.c.job_id == job_id, early.c.task == number).order_by(early.c.id))
         self._early_jobs = query(sa.select(early.c.job_id).distinct())
@@ -259,6 +260,10 @@ class Lookups:
         """Functions and values of a job."""
         found = ((key, self._blob.first(self._cursor, job=job, key=key)) for key in keys)
         return {key: row[0] for key, row in found if row is not None}
+
+    def all_blobs(self, job: int) -> list[tuple[str, bytes]]:
+        """All functions and values of a job, by key."""
+        return [(key, data) for key, data in self._blobs.all(self._cursor, job=job)]
 
     def early(self, job_id: str, numbers: Iterable[int]) -> list[EarlyRow]:
         """Early replies for these tasks, in the order in which they came."""
