@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,7 @@ from broker_jobs.broker import open_broker
 from broker_jobs.core.spec import Lane
 from broker_jobs.core.states import JobState
 from broker_jobs.errors import JobActive, JobNotFound
+from broker_jobs.ids import short
 from broker_jobs.wire.messages import CancelResult, PauseResult, ResumeResult
 from broker_jobs.wire.topology import Topology
 from tests.support.daemons import until
@@ -156,3 +159,49 @@ def test_what_a_filter_chooses_is_paused_canceled_and_forgotten_together(client:
     assert [job.name for job in client.jobs()] == ["train-3"]
     with pytest.raises(JobNotFound):
         client.job(chosen[0].id)
+
+
+def test_what_did_not_succeed_runs_again(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
+    cluster.start_worker()
+    job = Job(name="again")
+    given = job.function(len, args=("large" * 50_000,))
+    fixed = job.program(["test", "-e", str(tmp_path / "repaired")])
+    doubled = job.function(sum, args=([given.output, given.output],), deps=[fixed])
+    first = client.submit(job)
+    assert first.wait(PATIENCE) is False
+    assert first.info().counts == {"succeeded": 1, "failed": 1, "aborted": 1}
+    (tmp_path / "repaired").touch()
+    second = first.resubmit()
+    assert second.id != first.id
+    first.forget()
+    assert second.wait(PATIENCE)
+    assert second.result(doubled) == 500_000
+    assert [task.attempt for task in second.tasks()] == [1, 1, 1]
+    third = second.resubmit(everything=True, tasks="2")
+    assert third.wait(PATIENCE)
+    assert third.results() == {0: 250_000, 1: 0, 2: 500_000}
+
+
+@pytest.mark.parametrize("url", ["embedded"], indirect=True)
+def test_on_the_command_line(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
+    def run(*words: str, code: int = 0) -> str:
+        environment = {**os.environ, "BROKER_JOBS_SIGNING_KEY": cluster.key}
+        command = [sys.executable, "-m", "broker_jobs", *words, "--url", cluster.url, "--namespace", cluster.namespace]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+        assert done.returncode == code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    first, second = (client.submit(touching(tmp_path, 4, name, "nightly")) for name in ("train-1", "train-2"))
+    name = short(first.id)
+    assert run("job", "pause", name, "--reason", "a demo") == f"{name}: 4 paused; 0 go on, 0 wait for others; 0 had ended\n"
+    assert run("job", "resume", name, "--tasks", "0-1") == f"{name}: 2 resumed; 0 were not paused, 0 had ended\n"
+    told = "canceled 2 before their start and 0 while running; 0 had ended"
+    assert run("task", "cancel", name, "1-2") == f"{name}: {told}\n"
+    assert run("job", "cancel", "--tag", "nightly", "--name", "train*", "--dry-run").count("train-") == 2
+    assert first.state is JobState.paused
+    assert len(run("job", "cancel", "--all").splitlines()) == 2
+    assert second.state is JobState.canceled
+    assert "name the jobs, or choose them" in run("job", "cancel", code=2)
+    assert "4 tasks of" in run("job", "resubmit", short(second.id))
+    assert "no jobs" in run("job", "forget", "--state", "canceled", "--older-than", "30d")
+    assert len(run("job", "forget", "--all").splitlines()) == 2
