@@ -1,7 +1,7 @@
 """Running a job again that has ended: a new job, a copy of the old one in which some tasks have not started yet.
 
 The others stand in it as they ended, with their results, so that what runs again finds those of its predecessors. The old job stays
-as it is, and may be forgotten: the new one needs nothing of it. docs/decisions/0015 says why it is a new one.
+as it is, and may be forgotten: the new one needs nothing of it. docs/decisions/0016 says why it is a new one.
 """
 
 from __future__ import annotations
