@@ -194,4 +194,18 @@ MUTANTS: Final = (
         ":",
         _STORIES,
     ),
+    (
+        "stop what runs although it was only called back",
+        "worker/broker_jobs_worker/machine/worker.py",
+        "as run if not covering.unstarted_only:",
+        "as run:",
+        "tests/unit/test_worker_machine.py",
+    ),
+    (
+        "take a cancel for a pause",
+        "worker/broker_jobs_worker/machine/memory.py",
+        "return min(covering, key=",
+        "return max(covering, key=",
+        "tests/unit/test_worker_machine.py",
+    ),
 )

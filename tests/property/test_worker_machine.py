@@ -148,10 +148,11 @@ class WorkerStory(RuleBasedStateMachine):
         self.world.tell(HelloAsked("c"))
 
     @precondition(lambda self: self.next_task)
-    @rule(job=st.sampled_from(JOBS), pick=index, whole=st.sampled_from(["job", "task", "attempt"]))
-    def revoke(self, job: str, pick: int, whole: str) -> None:
+    @rule(job=st.sampled_from(JOBS), pick=index, whole=st.sampled_from(["job", "task", "attempt"]), unstarted_only=st.booleans())
+    def revoke(self, job: str, pick: int, whole: str, unstarted_only: bool) -> None:
         number = pick % self.next_task
-        revocation = Revocation(job, None if whole == "job" and pick % 5 == 0 else number, 1 if whole == "attempt" else None, "enough")
+        task = None if whole == "job" and pick % 5 == 0 else number
+        revocation = Revocation(job, task, 1 if whole == "attempt" else None, "enough", unstarted_only)
         self.world.revoked.append(revocation)
         self.world.tell(Revoked((revocation,)))
 

@@ -17,7 +17,7 @@ from broker_jobs import Client, Job, LocalCluster
 from broker_jobs.broker import open_broker
 from broker_jobs.core.spec import Lane
 from broker_jobs.core.states import JobState
-from broker_jobs.errors import JobActive, JobNotFound
+from broker_jobs.errors import JobActive, JobNotFound, TaskAborted
 from broker_jobs.ids import short
 from broker_jobs.wire.messages import CancelResult, PauseResult, ResumeResult
 from broker_jobs.wire.topology import Topology
@@ -205,3 +205,24 @@ def test_on_the_command_line(cluster: LocalCluster, client: Client, tmp_path: Pa
     assert "4 tasks of" in run("job", "resubmit", short(second.id))
     assert "no jobs" in run("job", "forget", "--state", "canceled", "--older-than", "30d")
     assert len(run("job", "forget", "--all").splitlines()) == 2
+
+
+@pytest.mark.parametrize("url", ["embedded"], indirect=True)
+def test_too_many_failures_stop_the_rest_and_what_is_aborted_names_its_cause(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
+    cluster.start_worker(cpus=4)
+    job = Job(name="fragile", max_fails=1)
+    first = job.program(["sh", "-c", f"until test -e {tmp_path}/go; do sleep 0.02; done; exit 3"])
+    second = job.program(["true"], deps=[first])
+    third = job.program(["true"], deps=[second])
+    endless = job.program(["sh", "-c", f"touch {tmp_path}/go; exec sleep 1000"])
+    waits = job.program(["true"], after=[endless])
+    last = job.program(["false"], after=[third])
+    submitted = client.submit(job)
+    assert submitted.wait(PATIENCE) is False
+    tasks = {task.number: (task.state.value, task.reason) for task in submitted.tasks()}
+    assert tasks[first.number][0] == tasks[last.number][0] == "failed"
+    assert tasks[second.number] == tasks[third.number] == ("aborted", f"task {first.number} failed")
+    stopped = ("aborted", f"more than 1 tasks failed; the last one was task {last.number}")
+    assert tasks[endless.number] == tasks[waits.number] == stopped
+    with pytest.raises(TaskAborted, match=f"task {first.number} failed"):
+        submitted.result(third)

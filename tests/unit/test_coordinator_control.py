@@ -39,6 +39,7 @@ class Listening(World):
         """Everything that stands in the ledger queue, one batch after the other."""
         while self.inbox or self.more or self.opened:
             self.batch(range(len(self.inbox)), confirms=len(self.unconfirmed))
+            self.check()
 
     def welcome(self) -> m.Welcome:
         """What a worker that has just come is told."""
@@ -151,9 +152,12 @@ def test_a_paused_job_waits_and_goes_on_when_it_is_resumed(world: Listening, res
     assert world.state(job) is JobState.succeeded
 
 
-def test_a_task_that_had_begun_when_it_was_called_back_and_whose_worker_died_is_missed(world: Listening) -> None:
+@pytest.mark.parametrize("tasks", [None, (0,)])
+def test_a_task_that_had_begun_when_it_was_called_back_and_whose_worker_died_is_missed(
+    world: Listening, tasks: tuple[int, ...] | None
+) -> None:
     job = submit(world, call(0))
-    world.answer(m.PauseTasks(job))
+    world.answer(m.PauseTasks(job, tasks))
     world.reply(job, m.Started(0, 1, "x", 1))
     world.settle_inbox()
     assert world.states(job) == ["running"]
@@ -162,7 +166,7 @@ def test_a_task_that_had_begun_when_it_was_called_back_and_whose_worker_died_is_
     world.settle_inbox()
     for _ in range(3):
         world.pass_time()
-    assert world.states(job) == ["paused"]
+    assert world.states(job) == ["paused" if tasks is None else "queued"]
     world.answer(m.ResumeTasks(job))
     world.settle([job])
 

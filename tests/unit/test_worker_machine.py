@@ -341,6 +341,26 @@ def test_a_revoked_task_stops_and_one_that_waits_is_dropped(world: World) -> Non
     assert kinds(world, 2) == []
 
 
+def test_what_is_called_back_does_not_start_and_goes_on_where_it_runs(world: World) -> None:
+    world.arrive(make_chunk(0, 1, 2))
+    later = Revocation(JOB, None, 1, "later", unstarted_only=True)
+    world.revoked.append(later)
+    assert world.tell(Revoked((later,))) == ()
+    assert [type(command) for command in world.arrive(make_chunk(3))] == [Settle]
+    world.end("boot-1", DONE)
+    world.end("boot-2", DONE)
+    world.confirm_all()
+    assert not world.unacked
+    assert [[type(item.outcome) for item in world.said(number) if isinstance(item, Ended)] for number in (0, 1)] == [[Succeeded]] * 2
+    assert kinds(world, 2) == kinds(world, 3) == []
+    # The next attempt may start, and a cancel says more than a pause.
+    assert [type(command) for command in world.arrive(make_chunk(2, attempt=2))] == [Start]
+    cancel = Revocation(JOB, 2, 2, "enough")
+    world.revoked.append(cancel)
+    wider = Revocation(JOB, None, 2, "later", unstarted_only=True)
+    assert world.tell(Revoked((wider, cancel))) == (Stop("boot-3", "enough"),)
+
+
 def test_only_the_revoked_attempt_and_those_before_it_are_meant(world: World) -> None:
     world.revoked.append(Revocation(JOB, 0, 2, "late"))
     world.tell(Revoked((Revocation(JOB, 0, 2, "late"),)))
