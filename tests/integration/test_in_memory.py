@@ -117,6 +117,20 @@ def test_files_of_programs(client: InMemoryClient, tmp_path: Path) -> None:
     assert found == ["0/out/1", "7"]
 
 
+def test_tasks_of_earlier_jobs(client: InMemoryClient) -> None:
+    earlier, later = Job(), Job()
+    eight, bad = earlier.function(double, args=(4,)), earlier.function(fail, args=("no",))
+    first = client.submit(earlier)
+    nine = later.function(add, args=(eight.output, 1))
+    also = later.function(add, args=(first.task(0).output, 2), after=[bad])
+    never = later.function(double, args=(first.task(1).output,))
+    second = client.submit(later)
+    assert (second.result(nine), second.result(also)) == (9, 10)
+    assert [task.reason for task in second.tasks([never.number])] == [f"task 1 of job {first.id[-8:]} failed"]
+    with pytest.raises(ValidationError, match="never open"):
+        client.open()
+
+
 def test_values_are_copies_as_on_a_worker(client: InMemoryClient) -> None:
     mine = [0]
     assert client.call(grow, mine) == [0, 1]

@@ -306,6 +306,24 @@ def test_of_several_requests_the_first_that_can_be_met_is_taken(client: Client) 
     assert client.wait_for_jobs([client.submit(job)])
 
 
+def test_what_was_asked_for_is_kept_to_the_last_digit(client: Client) -> None:
+    job = Job()
+    minute = datetime.timedelta(seconds=42)
+    wanted = {"res0": 1, "res1": 105.1}
+    job.program(["true"], priority=-7, resources=ResourceRequest(cpus=2, resources=wanted, min_time=minute))
+    job.function(int, resources=[ResourceRequest(resources={"res0": 1}), ResourceRequest(cpus=4)])
+    submitted = client.submit(job)
+    assert submitted.native is not None
+    first, second = (task.options for task in submitted.native.tasks([0, 1]))
+    assert first is not None
+    assert second is not None
+    [variant] = first.resources.alternatives
+    assert {need.name: need.amount for need in variant.needs} == {"cpus": 20_000, "res0": 10_000, "res1": 1_051_000}
+    assert (variant.min_time, first.priority) == (42_000, -7)
+    assert len(second.resources.alternatives) == 2
+    submitted.native.cancel()
+
+
 def test_all_processors(client: Client) -> None:
     job = Job()
     for cpus in (1, "1", "all", "0.5", "1 compact!"):

@@ -122,6 +122,23 @@ def test_what_a_lost_worker_had_taken_is_tried_again(world: World) -> None:
     assert (again.isolated, again.tasks[0].attempt) == (True, 2)
 
 
+def test_what_had_begun_with_a_lost_worker_is_queued_again_before_another_one_gets_its_message(world: World) -> None:
+    job = submit(world, job_chunks([call(0), call(1)]))
+    world.reply(job, m.Started(0, 1, "e.1", world.now_ms))
+    step(world)
+    restart(world)
+    world.say(m.Token("w", world.boot), "t.returned")
+    step(world)
+    world.now += GRACE + 1
+    step(world)
+    assert [(task(world, job, number).state, task(world, job, number).attempt) for number in (0, 1)] == [("queued", 2), ("queued", 1)]
+    # The message itself comes to a worker later, which gives it back.
+    world.reply(job, *(m.Returned(number, 1, Return.redelivered) for number in (0, 1)))
+    step(world)
+    assert [task(world, job, number).attempt for number in (0, 1)] == [2, 2]
+    assert [task(world, job, number).crashes for number in (0, 1)] == [0, 0]
+
+
 def test_what_a_new_boot_does_not_know_is_tried_again(world: World) -> None:
     submit(world, job_chunks([call(0)]))
     take_task(world)
