@@ -47,6 +47,11 @@ def _running(job: SubmittedJob, count: int) -> None:
     until(lambda: states(job).count("running") == count, f"{count} tasks run: {states(job)}")
 
 
+def _numbers(path: Path) -> list[int]:
+    """What a program has written so far."""
+    return [int(number) for number in path.read_text(encoding="utf-8").split()] if path.exists() else []
+
+
 def _alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
@@ -124,12 +129,11 @@ def test_canceling_asks_first_and_then_kills_the_whole_tree(site: Site, tmp_path
     stubborn.program(["sh", "-c", f"trap '' TERM; setsid sleep 60 & echo $! $$ > {tmp_path}/b; while :; do sleep 0.05; done"])
     client = site.client()
     first, second = client.submit(polite), client.submit(stubborn)
-    until(lambda: (tmp_path / "a").exists() and (tmp_path / "b").read_text(encoding="utf-8").split()[1:], "both run")
+    until(lambda: (tmp_path / "a").exists() and len(_numbers(tmp_path / "b")) == 2, "both run")
     for submitted in (first, second):
         assert submitted.native is not None
         submitted.native.cancel("enough")
         assert client.wait_for_jobs([submitted], raise_on_error=False) is False
         assert state(submitted) == "canceled"
     assert (tmp_path / "asked").read_text(encoding="utf-8") == "asked\n"
-    pids = [int(pid) for pid in (tmp_path / "b").read_text(encoding="utf-8").split()]
-    until(lambda: not any(map(_alive, pids)), "the program and what it has started are gone")
+    until(lambda: not any(map(_alive, _numbers(tmp_path / "b"))), "the program and what it has started are gone")
