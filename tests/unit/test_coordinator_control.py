@@ -9,7 +9,7 @@ import pytest
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from broker_jobs.core.states import JobState
 from broker_jobs.wire import messages as m
-from tests.support.cast import call, job_chunks
+from tests.support.cast import FOUR_CPUS, call, job_chunks
 from tests.support.ledger_world import SIGNER, World
 
 if TYPE_CHECKING:
@@ -44,8 +44,7 @@ class Listening(World):
     def welcome(self) -> m.Welcome:
         """What a worker that has just come is told."""
         self.said.clear()
-        self.boots += 1
-        self.hello()
+        self.say(m.Hello("late", "boot", "host", 2, "0", FOUR_CPUS, FOUR_CPUS))
         self.settle_inbox()
         return next(message for message in self.said if isinstance(message, m.Welcome))
 
