@@ -134,6 +134,8 @@ def _kept(value: Value, job: LiveJob) -> Value:
     """The value, kept for this job where it is in a store that can be reached from here: the other job may be forgotten."""
     if not isinstance(value, Stored) or job.facts.store is None or not Path(value.store).is_dir():
         return value
+    if value.store == job.facts.store:
+        return ValueStore(value.store).adopt(job.facts.id, value)
     try:
         return ValueStore(job.facts.store).put(job.facts.id, value.encoding, fetch(value))
     except ValueStoreError:
