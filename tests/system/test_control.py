@@ -182,6 +182,7 @@ def test_what_did_not_succeed_runs_again(cluster: LocalCluster, client: Client, 
     assert third.results() == {0: 250_000, 1: 0, 2: 500_000}
 
 
+@pytest.mark.long  # nine commands, each with an interpreter of its own
 @pytest.mark.parametrize("url", ["embedded"], indirect=True)
 def test_on_the_command_line(cluster: LocalCluster, client: Client, tmp_path: Path) -> None:
     def run(*words: str, code: int = 0) -> str:
@@ -197,13 +198,11 @@ def test_on_the_command_line(cluster: LocalCluster, client: Client, tmp_path: Pa
     assert run("job", "resume", name, "--tasks", "0-1") == f"{name}: 2 resumed; 0 were not paused, 0 had ended\n"
     told = "canceled 2 before their start and 0 while running; 0 had ended"
     assert run("task", "cancel", name, "1-2") == f"{name}: {told}\n"
-    assert run("job", "cancel", "--tag", "nightly", "--name", "train*", "--dry-run").count("train-") == 2
+    assert run("job", "forget", "--tag", "nightly", "--older-than", "30d", "--dry-run") == "no jobs\n"
     assert first.state is JobState.paused
     assert len(run("job", "cancel", "--all").splitlines()) == 2
     assert second.state is JobState.canceled
-    assert "name the jobs, or choose them" in run("job", "cancel", code=2)
     assert "4 tasks of" in run("job", "resubmit", short(second.id))
-    assert "no jobs" in run("job", "forget", "--state", "canceled", "--older-than", "30d")
     assert len(run("job", "forget", "--all").splitlines()) == 2
 
 
