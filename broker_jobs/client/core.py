@@ -70,9 +70,12 @@ class Core:
     # --- what comes in ---
 
     def heard(self, reply: Reply) -> None:
-        """A worker has said something of a job of ours."""
+        """A worker has said something of a job of ours.
+
+        Of a job that this client has opened, and not sent whole, it does not know the tasks: what a failure means, only the ledger tells.
+        """
         followed = self._followed.get(reply.job)
-        if followed is not None:
+        if followed is not None and followed.view.layout is not None:
             self._known(followed, followed.view.heard(reply))
 
     def told(self, info: JobInfo) -> None:

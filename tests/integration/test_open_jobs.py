@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Job, LocalCluster
+from broker_jobs import Job, LocalCluster, Retry
 from broker_jobs.errors import TaskAborted, TaskNotFound, ValidationError
 from broker_jobs.ids import short
 from tests.support.daemons import until
@@ -34,6 +34,13 @@ def blob(size: int) -> bytes:
 
 def fail() -> None:
     raise ValueError("no")
+
+
+def second_time(path: str) -> str:
+    if Path(path).exists():
+        return "done"
+    Path(path).touch()
+    raise ValueError("not yet")
 
 
 def when(path: str) -> str:
@@ -88,6 +95,15 @@ def test_a_job_stays_open_until_it_is_closed(client: Client) -> None:
     assert (info.name, info.tags, info.open, info.counts, info.notes) == ("scan", ("a=1",), False, {"succeeded": 3}, ())
     with pytest.raises(ValidationError, match="is not open any more"):
         client.submit(second, to=opened)
+
+
+def test_a_failure_in_an_open_job_is_none_before_its_last_attempt(client: Client, tmp_path: Path) -> None:
+    opened = client.open()
+    job = Job()
+    task = job.function(second_time, args=(str(tmp_path / "tried"),), retry=Retry(max_attempts=2, backoff=0.2))
+    assert client.submit(job, to=opened).result(task, timeout=30) == "done"
+    opened.close()
+    assert opened.wait(30)
 
 
 def test_an_open_job_without_tasks_succeeds_when_it_is_closed(client: Client) -> None:
