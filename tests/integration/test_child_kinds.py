@@ -24,6 +24,7 @@ from broker_jobs.wire.messages import Call
 from broker_jobs_worker.executors import children, servers
 from broker_jobs_worker.executors.recycling import Recycling
 from broker_jobs_worker.executors.server import Child
+from broker_jobs_worker.processes import look
 from tests.support.executions import JOB, Bench, appears, bench, call, execution
 
 if TYPE_CHECKING:
@@ -390,6 +391,22 @@ def test_3_15_one_of_two_children_is_killed(tmp_path: Path) -> None:
         assert pids[1] in replaced
 
     told(tmp_path / "spool", story)
+
+
+def kill_behind_the_loop(pid: int) -> None:
+    """Kill a process, and come back when it is dead: the event loop has not heard of it then."""
+    os.kill(pid, signal.SIGKILL)
+    while (process := look(pid)) is not None and process.alive:
+        time.sleep(0.001)
+
+
+def test_3_15_an_idle_child_that_was_killed_is_given_to_nobody(tmp_path: Path) -> None:
+    async def story(b: Bench) -> None:
+        pid = value_of(await b.run_one(call(os.getpid)))
+        kill_behind_the_loop(pid)
+        assert value_of(await b.run_one(call(os.getpid))) != pid
+
+    told(tmp_path, story)
 
 
 @pytest.mark.parametrize("count", [200, pytest.param(5000, marks=[pytest.mark.long, pytest.mark.timeout(600)])])

@@ -234,7 +234,13 @@ class Children:
     def _serve(self, server: Server) -> None:
         """Give out idle children, and make as many as are missing."""
         while server.waiting and server.idle and (found := server.match()) is not None:
-            self._give(*found)
+            child, wish = found
+            if child.stream.ended():
+                # It died idle, and nobody's task shall be charged with that.
+                self.kill(child)
+                server.waiting.appendleft(wish)
+            else:
+                self._give(child, wish)
         for _ in range(server.missing):
             if len(server.idle) >= MOST_SPARE:
                 self._retire(server.idle[0])

@@ -94,6 +94,15 @@ class Stream:
             del self._inbox[:end]
             self._on_message(message)
 
+    def ended(self) -> bool:
+        """Whether the other end is closed, which the loop may not have noticed yet."""
+        try:
+            return not self._link.recv(1, socket.MSG_PEEK)
+        except (BlockingIOError, InterruptedError):
+            return False
+        except OSError:
+            return True
+
     def _closed(self) -> None:
         self.close()
         self._on_closed()
