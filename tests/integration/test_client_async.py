@@ -129,3 +129,21 @@ def test_after_the_end(cluster: LocalCluster) -> None:
             await client.call(add, 1)
 
     asyncio.run(run())
+
+
+def test_open_jobs_and_tasks_of_earlier_ones(cluster: LocalCluster) -> None:
+    async def story(client: AsyncClient) -> None:
+        opened = await client.open("async", tags=["a"])
+        job, later = Job(), Job()
+        job.function(divmod, args=(7, 2))
+        await client.submit(job, to=opened)
+        assert await opened.wait_for_tasks(PATIENCE)
+        earlier = await opened.task("divmod")
+        total = later.function(sum, args=(earlier.output,))
+        submitted = await client.submit(later)
+        assert await submitted.result(total, timeout=PATIENCE) == 4
+        await opened.close()
+        await opened.wait(PATIENCE)
+        assert (await opened.info()).state is JobState.succeeded
+
+    _play(cluster, story)
