@@ -201,7 +201,7 @@ class LiveJob:
 
     def out(self) -> Counter[Group]:
         """Tasks that have left the ledger and have not ended."""
-        out = self.window.under_way.copy()
+        out = self.window.under_way()
         out.update(self.group(number) for number in self.taken)
         return out
 

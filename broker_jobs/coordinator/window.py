@@ -87,14 +87,9 @@ class Flight:
 
 @dataclass(slots=True)
 class Window:
-    """The ready tasks and unfinished chunks of one job.
-
-    Attributes:
-        under_way: unfinished tasks in chunks, by group
-    """
+    """The ready tasks and unfinished chunks of one job."""
 
     flights: dict[str, Flight] = field(default_factory=dict)
-    under_way: Counter[Group] = field(default_factory=Counter)
     _ready: dict[Group, list[Ready]] = field(default_factory=dict)
     _tops: dict[str, list[tuple[int, Ready, Group]]] = field(default_factory=dict)
     _flying: Counter[str] = field(default_factory=Counter)
@@ -125,7 +120,6 @@ class Window:
         if numbers:
             self.flights[chunk] = Flight(group, len(numbers), numbers, now)
             self._flying[group.queue] += 1
-            self.under_way[group] += len(numbers)
 
     def land(self, chunk: str, task: int, busy_ms: int = 0) -> None:
         """A task of a chunk has ended, has come back, or was taken: when it was the last one, the chunk's place is free."""
@@ -134,9 +128,6 @@ class Window:
             return
         flight.open.discard(task)
         flight.busy_ms += busy_ms
-        self.under_way[flight.group] -= 1
-        if not self.under_way[flight.group]:
-            del self.under_way[flight.group]
         if not flight.open:
             del self.flights[chunk]
             self._flying[flight.group.queue] -= 1
@@ -150,6 +141,13 @@ class Window:
         if flight is not None and not flight.split:
             flight.split = True
             self._most[flight.group.options] = max(1, flight.size // 4)
+
+    def under_way(self) -> Counter[Group]:
+        """Unfinished tasks in chunks, by group."""
+        found: Counter[Group] = Counter()
+        for flight in self.flights.values():
+            found[flight.group] += len(flight.open)
+        return found
 
     def more_urgent(self, group: Group, number: int) -> int:
         """How many ready tasks for the same queue come before this one; those that ended meanwhile are among them."""

@@ -207,6 +207,8 @@ MUTANTS: Final = (
         "return min(covering, key=",
         "return max(covering, key=",
         "tests/unit/test_worker_machine.py",
+    ),
+    (
         "min_time: do not leave the queue of tasks for which there is no time",
         f"{_MACHINE}/worker.py",
         "                yield from self._credit.leave(source, now)\n",

@@ -56,7 +56,7 @@ class Site:
 
     def release(self) -> None:
         """The coordinator sends what may go."""
-        while chosen := choose(self.window.tops(), self.window.under_way, self.fleet, self.pace):
+        while chosen := choose(self.window.tops(), self.window.under_way(), self.fleet, self.pace):
             group, most = chosen
             assert most > 0
             draft = self.window.fill(group, most, lambda _: True)

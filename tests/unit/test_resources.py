@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import datetime
+
 import pytest
 
 from broker_jobs.core.quantities import UNIT
@@ -257,3 +259,17 @@ def test_memory_is_rounded_up_to_an_eighth_of_its_power_of_two(size: int, more: 
 
 def test_the_number_of_classes_has_a_limit() -> None:
     assert MAX_CLASSES == 200
+
+
+def test_tasks_of_several_workers_are_refused_for_now() -> None:
+    with pytest.raises(ValidationError, match="several workers cannot be run yet"):
+        ResourceRequest(nodes=2)
+
+
+@pytest.mark.parametrize(("written", "ms"), [(90, 90_000), ("1h30m", 5_400_000), (datetime.timedelta(seconds=42), 42_000)])
+def test_a_minimum_lifetime_is_kept_in_the_request(written: float | str | datetime.timedelta, ms: int) -> None:
+    request = ResourceRequest(min_time=written).canonical()
+    assert [variant.min_time for variant in request.alternatives] == [ms]
+    assert request.lasting
+    assert str(request) == f"cpus=1 min_time={ms / 1000:g}s"
+    assert class_name(request) == class_name(ResourceRequest(min_time=1).canonical()) != class_name(Request())
