@@ -101,7 +101,7 @@ def test_nothing_outlives_a_worker_and_its_guardian_that_are_killed_at_once(tmp_
 
 def test_nothing_outlives_an_executor_that_is_closed(tmp_path: Path) -> None:
     async def story() -> list[int]:
-        async with bench(tmp_path / "spool") as b:
+        async with bench(tmp_path) as b:
             running = [program("sleep", "100"), call(time.sleep, 100), call(time.sleep, 100)]
             for each in running:
                 b.executor.start(each)
