@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
-from broker_jobs.core.states import JobState
+from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.wire import messages as m
 from tests.support.cast import FOUR_CPUS, call, job_chunks
 from tests.support.ledger_world import SIGNER, World
@@ -128,6 +128,20 @@ def test_each_task_that_moves_with_others_has_a_version_of_its_own(world: Listen
     after = world.store.look.job(job)
     assert after is not None
     assert since < min(view.changed for view in views) <= max(view.changed for view in views) <= after.version
+
+
+def test_rows_that_are_written_by_one_statement_are_what_is_in_memory(world: Listening) -> None:
+    job = submit(world, *(call(number) for number in range(4000)), call(4000, 0))
+    assert world.answer(m.PauseTasks(job)) == m.PauseResult(paused=4000, waiting=1)
+    world.check()
+    assert world.answer(m.ResumeTasks(job)) == m.ResumeResult(resumed=4000, not_paused=1)
+    # More than there is room for in class queues, so that some have rows which nothing else has written.
+    world.check()
+    assert world.answer(m.CancelTasks(job)) == m.CancelResult(before_start=4001)
+    facts = world.store.look.job(job)
+    assert facts is not None
+    assert facts.counts == {TaskState.canceled: 4001}
+    assert {view.state for view in world.store.look.changes(facts.key, 0, 10_000, None)} == {"canceled"}
 
 
 @pytest.mark.parametrize("restart", [False, True])

@@ -43,6 +43,8 @@ class RevocationMemory:
 
     def of(self, key: AttemptKey) -> Revocation | None:
         """Why this attempt must not start, and whether it must stop; None where it may run."""
+        if not self._latest:
+            return None
         both = (self._latest.get((key.job, task)) for task in (key.task, None))
         covering = [revocation for revocation in both if revocation is not None and key.attempt <= _upto(revocation)]
         # What must stop says more than what must not start.
