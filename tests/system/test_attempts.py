@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.rabbitmq import RabbitMQ
 
 PLENTY = 60
 
@@ -69,15 +68,6 @@ def once(path: str, number: int) -> int:
     """A neighbour: short, and written down."""
     note(path, str(number))
     return number
-
-
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
-def url(request: pytest.FixtureRequest) -> str | None:
-    """A broker of either kind, for this file."""
-    if request.param == "embedded":
-        return None
-    node: RabbitMQ = request.getfixturevalue("rabbitmq")
-    return node.fresh_vhost()
 
 
 @pytest.fixture(scope="module")

@@ -15,18 +15,8 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from broker_jobs import Client
-    from tests.support.rabbitmq import RabbitMQ
 
 SIXTEEN, ONE = ResourceRequest(cpus=16), ResourceRequest(cpus=1)
-
-
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
-def url(request: pytest.FixtureRequest) -> str | None:
-    """A broker of either kind, for this file."""
-    if request.param == "embedded":
-        return None
-    node: RabbitMQ = request.getfixturevalue("rabbitmq")
-    return node.fresh_vhost()
 
 
 @pytest.fixture(scope="module")

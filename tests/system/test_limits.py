@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from broker_jobs import Task
-    from tests.support.rabbitmq import RabbitMQ
 
 LIMIT, GRACE = 3.0, 0.5
 
@@ -31,15 +30,6 @@ LIMIT, GRACE = 3.0, 0.5
 def soon() -> float:
     """Seconds in which what was killed is gone: one, where others leave this machine some processor time."""
     return max(1.0, os.getloadavg()[0] / len(os.sched_getaffinity(0)))
-
-
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
-def url(request: pytest.FixtureRequest) -> str | None:
-    """A broker of either kind, for this file."""
-    if request.param == "embedded":
-        return None
-    node: RabbitMQ = request.getfixturevalue("rabbitmq")
-    return node.fresh_vhost()
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.rabbitmq import RabbitMQ
 
 NOTE = 'echo "$1" >> "$2"; sleep "$3"'
 
@@ -31,15 +30,6 @@ def note(name: str, path: str, seconds: float) -> None:
 def begun(path: Path) -> list[str]:
     """The names in the file, in the order in which they came."""
     return path.read_text(encoding="utf-8").split()
-
-
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
-def url(request: pytest.FixtureRequest) -> str | None:
-    """A broker of either kind, for this file."""
-    if request.param == "embedded":
-        return None
-    node: RabbitMQ = request.getfixturevalue("rabbitmq")
-    return node.fresh_vhost()
 
 
 @pytest.fixture(scope="module")
