@@ -33,6 +33,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Daemo
             yield daemons, client
 
 
+@pytest.mark.long
 def test_a_task_waits_for_a_worker_that_lasts_and_bothers_nobody(site: tuple[Daemons, Client]) -> None:
     daemons, client = site
     job = Job()

@@ -96,6 +96,7 @@ def test_a_task_that_waits_is_explained(one_core: LocalCluster) -> None:
         assert submitted.explain(busy).reasons[0].startswith("it has ended: canceled")
 
 
+@pytest.mark.long
 def test_several_workers_start_the_most_urgent(url: str | None, tmp_path: Path) -> None:
     path = tmp_path / "begun"
     priorities = list(range(30))
