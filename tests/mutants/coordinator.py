@@ -224,4 +224,25 @@ MUTANTS: Final = (
         '"attempt": tasks.c.attempt + 0',
         "tests/unit/test_coordinator_control.py",
     ),
+    (
+        "leave running what had begun with a lost worker",
+        "broker_jobs/coordinator/jobs.py",
+        "        for job, number in self._begun_by(worker, boot):\n",
+        "        for job, number in self._begun_by(worker, boot)[:0]:\n",
+        "tests/unit/test_coordinator_ledger.py",
+    ),
+    (
+        "keep what a task has waited for in another job",
+        "broker_jobs/coordinator/links.py",
+        "                batch.writes.links_done.append(row)\n",
+        "                pass\n",
+        "tests/unit/test_ledger_links.py",
+    ),
+    (
+        "wait for another job without writing it down",
+        "broker_jobs/coordinator/links.py",
+        "                        batch.writes.links.append(row)\n",
+        "                        pass\n",
+        "tests/unit/test_ledger_links.py",
+    ),
 )
