@@ -10,22 +10,27 @@ _CODEC: Final = "broker_jobs/wire/codec.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant)
-    ("accept a value of another type", _CODEC, "        raise _bad(where, kind.__name__, raw)\n", "        return raw\n"),
+    ("accept a value of another type", _CODEC, "        raise _bad(kind.__name__, raw)\n", "        return raw\n"),
     (
         "let a wrong value of an enumeration through",
         _CODEC,
-        '        except ValueError:\n            raise DecodeError(f"{where} cannot be',
-        '        except TypeError:\n            raise DecodeError(f"{where} cannot be',
+        '        except ValueError:\n            raise _Misfit(f" cannot be',
+        '        except TypeError:\n            raise _Misfit(f" cannot be',
     ),
     (
         "let a refused field of a core through",
         _CODEC,
-        "        except ValidationError as error:\n            raise DecodeError",
-        "        except TypeError as error:\n            raise DecodeError",
+        "        except ValidationError as error:\n            raise _Misfit(",
+        "        except TypeError as error:\n            raise _Misfit(",
     ),
-    ("require fields that have a default", _CODEC, "            elif default is MISSING:\n", "            else:\n"),
+    (
+        "require fields that have a default",
+        _CODEC,
+        "                if default is MISSING:\n                    raise",
+        "                if default is not None:\n                    raise",
+    ),
     ("leave out what a message must have", _CODEC, "if part is not default and (default is MISSING or part != default):", "if part:"),
-    ("fail on keys that are no texts", _CODEC, "        if any(type(key) is not str for key in raw):\n", "        if not raw:\n"),
+    ("fail on keys that are no texts", _CODEC, "            if type(key) is not str:\n", "            if not raw:\n"),
     (
         "read any kind of message as the first",
         _CODEC,

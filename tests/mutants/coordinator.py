@@ -143,8 +143,8 @@ MUTANTS: Final = (
     (
         "do not miss what a worker that says hello has lost",
         f"{_HERE}/workers.py",
-        "            yield Lose(worker.name, worker.boot)\n        state =",
-        "            pass\n        state =",
+        "            yield Lose(worker.name, worker.boot)\n        asked =",
+        "            pass\n        asked =",
         "tests/unit/test_workers.py",
     ),
     (

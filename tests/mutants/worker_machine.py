@@ -116,13 +116,13 @@ MUTANTS: Final = (
     (
         "consume queues for which nothing is free",
         f"{_MACHINE}/credit.py",
-        "            right = min(CREDIT_LIMIT, room(source, self._needs[source.resource_class]))\n",
-        "            right = max(1, min(CREDIT_LIMIT, room(source, self._needs[source.resource_class])))\n",
+        "            right = min(CREDIT_LIMIT, room.tasks), room.behind\n",
+        "            right = max(1, min(CREDIT_LIMIT, room.tasks)), room.behind\n",
         _STORIES,
     ),
     (
         "count what is taken as what a queue has",
-        f"{_MACHINE}/holdings.py",
+        f"{_MACHINE}/room.py",
         "attempt.source == source and bool(attempt.deliveries)",
         "attempt.source == source",
         _STORIES,

@@ -1,0 +1,196 @@
+"""The messages that travel, one frozen class each; what writes and reads them is `codec`.
+
+Each class has a `tag`, its name on the wire. Field names are part of the wire too. A field with a default may be missing,
+and one that is not known is ignored: so fields can be added, and only added. `Message` is what may stand alone in a
+message; every other class is a part of one.
+
+Who sends what: submitters send `Chunk` and `Request`; workers send `Hello`, `Heartbeat`, `Reply` and, through their lease
+queue, `Token`; coordinators send `Chunk` (ready ones), `Response`, `Welcome`, `ClassOpened`, `Revoked`, `DrainAsked`,
+`OutputAsked`, `JobsForgotten` and `JobNews`. To an `OutputAsked` the worker gives the `Response` itself.
+Times are milliseconds since 1970 (``*_ms``).
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Final
+
+from broker_jobs.wire.messages.answers import (
+    Answer,
+    CancelResult,
+    Changes,
+    Cluster,
+    EndingWorkers,
+    Explanation,
+    Forgotten,
+    JobInfo,
+    JobList,
+    JobNews,
+    Outputs,
+    PauseResult,
+    Piece,
+    Refusal,
+    Refused,
+    Reserved,
+    Response,
+    ResumeResult,
+    Shortage,
+    TaskInfo,
+    TaskOutput,
+    VariantFit,
+    WorkerFit,
+    WorkerInfo,
+)
+from broker_jobs.wire.messages.questions import (
+    CancelTasks,
+    CloseJob,
+    EndWorkers,
+    ExplainTask,
+    FindJob,
+    ForgetJobs,
+    GetChanges,
+    GetOutput,
+    GetOutputs,
+    GetWorkers,
+    ListJobs,
+    OpenJob,
+    PauseTasks,
+    Question,
+    ReadOutput,
+    Request,
+    ReserveTasks,
+    ResubmitJob,
+    ResumeTasks,
+)
+from broker_jobs.wire.messages.replies import Ended, Output, Progress, Reply, ReplyItem, Returned, Started, Taken
+from broker_jobs.wire.messages.tasks import Call, Chunk, Function, JobHeader, Origin, Outside, Program, Seal, Task, Work
+from broker_jobs.wire.messages.workers import (
+    DEFAULT_GROUP,
+    ClassOpened,
+    DrainAsked,
+    Goodbye,
+    Heartbeat,
+    Held,
+    Hello,
+    HelloAsked,
+    JobsForgotten,
+    OutputAsked,
+    ResourceClass,
+    Revocation,
+    Revoked,
+    Token,
+    Welcome,
+)
+
+VERSION: Final = 1
+"""Major version of the wire; a process understands its own and the one before."""
+
+
+class Role(StrEnum):
+    """What a sender is, signed with the message."""
+
+    submitter = "submitter"
+    coordinator = "coordinator"
+    worker = "worker"
+
+
+Message = (
+    Chunk
+    | Reply
+    | Hello
+    | Heartbeat
+    | Goodbye
+    | Token
+    | Welcome
+    | ClassOpened
+    | Revoked
+    | DrainAsked
+    | HelloAsked
+    | JobsForgotten
+    | OutputAsked
+    | Request
+    | Response
+    | JobNews
+)
+
+__all__ = [
+    "DEFAULT_GROUP",
+    "VERSION",
+    "Answer",
+    "Call",
+    "CancelResult",
+    "CancelTasks",
+    "Changes",
+    "Chunk",
+    "ClassOpened",
+    "CloseJob",
+    "Cluster",
+    "DrainAsked",
+    "EndWorkers",
+    "Ended",
+    "EndingWorkers",
+    "ExplainTask",
+    "Explanation",
+    "FindJob",
+    "ForgetJobs",
+    "Forgotten",
+    "Function",
+    "GetChanges",
+    "GetOutput",
+    "GetOutputs",
+    "GetWorkers",
+    "Goodbye",
+    "Heartbeat",
+    "Held",
+    "Hello",
+    "HelloAsked",
+    "JobHeader",
+    "JobInfo",
+    "JobList",
+    "JobNews",
+    "JobsForgotten",
+    "ListJobs",
+    "Message",
+    "OpenJob",
+    "Origin",
+    "Output",
+    "OutputAsked",
+    "Outputs",
+    "Outside",
+    "PauseResult",
+    "PauseTasks",
+    "Piece",
+    "Program",
+    "Progress",
+    "Question",
+    "ReadOutput",
+    "Refusal",
+    "Refused",
+    "Reply",
+    "ReplyItem",
+    "Request",
+    "ReserveTasks",
+    "Reserved",
+    "ResourceClass",
+    "Response",
+    "ResubmitJob",
+    "ResumeResult",
+    "ResumeTasks",
+    "Returned",
+    "Revocation",
+    "Revoked",
+    "Role",
+    "Seal",
+    "Shortage",
+    "Started",
+    "Taken",
+    "Task",
+    "TaskInfo",
+    "TaskOutput",
+    "Token",
+    "VariantFit",
+    "Welcome",
+    "Work",
+    "WorkerFit",
+    "WorkerInfo",
+]
