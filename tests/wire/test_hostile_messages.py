@@ -83,3 +83,9 @@ def test_keys_of_maps_are_texts() -> None:
     info = {"job": "", "name": "", "state": "running", "version": 1, "submitted_ms": 1, "counts": {1: 1}}
     with pytest.raises(DecodeError, match="must have texts as keys"):
         codec.decode(codec.pack({"_": "job news", "info": info}))
+
+
+def test_a_value_that_an_enumeration_lacks_is_said_with_its_place() -> None:
+    info = {"job": "", "name": "", "state": "sleeping", "version": 1, "submitted_ms": 1}
+    with pytest.raises(DecodeError, match=r"message\.job news\.info\.state cannot be 'sleeping'"):
+        codec.decode(codec.pack({"_": "job news", "info": info}))
