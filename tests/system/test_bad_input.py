@@ -125,7 +125,7 @@ def _not_callable(_: Path) -> Job:
         (_empty, errors.ValidationError, ["'nothing'", "task"]),
         (_cycle, errors.CycleError, ["first", "second", "→"]),
         (_foreign_dependency, errors.ValidationError, ["'other'", "'mine'", "put both tasks into one job"]),
-        (_foreign_output, errors.ValidationError, ["'other'", "'mine'", "pass on its result"]),
+        (_foreign_output, errors.ValidationError, ["'other'", "'mine'", "put both tasks into one job", "submit the other"]),
         (_unpicklable_argument, errors.UnpicklableError, ["locked", "argument 2", "lock"]),
         (_negative_limit, errors.ValidationError, ["time_limit", "-1"]),
         (_output_of_a_program, errors.ValidationError, ["'ls'", "exit code", "write a file"]),
