@@ -1,8 +1,8 @@
 """Entry of a forkserver: put the import path in place, before anything is loaded that depends on it.
 
-Functions are loaded with the libraries with which they were sent, so cloudpickle and msgpack come from the submitter's import path. What
-they and we need of the standard library is loaded before, so that no file of a user that has the same name stands in for it.
-This module itself imports the standard library alone.
+Functions are loaded with the libraries with which they were sent, so cloudpickle and msgpack come from the submitter's import path;
+where that is not used, cloudpickle is the worker's. What they and we need of the standard library is loaded before, so that no file of a
+user that has the same name stands in for it. This module itself imports the standard library alone.
 """
 
 from __future__ import annotations
@@ -63,6 +63,11 @@ def main() -> None:
     if setup["path"] is not None:
         path = setup["path"]
         sys.path[:] = [*path, *(root for root in setup["roots"] if root not in path)]
+    else:
+        # An older one, which the interpreter may have, cannot read what the worker's can.
+        sys.path[:0] = setup["roots"]
+        importlib.import_module("cloudpickle")
+        del sys.path[: len(setup["roots"])]
     sys.path[:0] = setup["front"]
 
     from broker_jobs_worker.runners import forkserver
