@@ -126,6 +126,7 @@ MUTANTS: Final = (
         f"{_HERE}/jobs.py",
         "        facts.cancel_reason, facts.void_reason = machine.cancel_reason, machine.void_reason\n",
         "",
+        "tests/unit/test_coordinator_control.py",
     ),
     (
         "drop late tasks of a job that has ended",

@@ -95,6 +95,20 @@ def test_3_23_a_worker_that_was_down_hears_of_the_cancel_before_it_takes_a_messa
     assert world.welcome().revoked == ()
 
 
+def test_a_cancel_is_known_to_the_next_coordinator_when_the_rest_of_the_job_comes(world: Listening) -> None:
+    first, rest = job_chunks([call(0), call(1)], size=1)
+    world.submit(first)
+    world.settle_inbox()
+    assert world.answer(m.CancelTasks(first.job, reason="wrong input")) == m.CancelResult(before_start=1)
+    world.restart()
+    world.submit(rest)
+    world.settle_inbox()
+    assert world.states(first.job) == ["canceled", "canceled"]
+    info = world.answer(m.FindJob(first.job))
+    assert isinstance(info, m.JobInfo)
+    assert (info.state, info.reason) == (JobState.canceled, "wrong input")
+
+
 def test_a_cancel_of_some_tasks_stands_until_their_messages_are_gone(world: Listening) -> None:
     job = submit(world, call(0), call(1), call(2, 0))
     assert world.answer(m.CancelTasks(job, (1, 9), "no")) == m.CancelResult(before_start=1, unknown=1)
