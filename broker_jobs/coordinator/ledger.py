@@ -96,7 +96,8 @@ class Ledger:
 
     def load(self, now: float, now_ms: int) -> Effects:
         """Take up what the store holds; what must be published first."""
-        self.workers.back, self._patience = now, now + self._config.reconnect_grace
+        self._patience = now + self._config.reconnect_grace
+        self.workers.come_back(now, self._patience)
         self.jobs.load(now)
         rows = self._store.look.workers()
         self.workers.restore((_worker(row, now) for row in rows), self._patience)
@@ -167,7 +168,8 @@ class Ledger:
     def reconnected(self) -> None:
         """The coordinator's own connection was gone: be patient with the workers."""
         now = self._batch.now
-        self.workers.back, self._patience = now, now + self._config.reconnect_grace
+        self._patience = now + self._config.reconnect_grace
+        self.workers.come_back(now, self._patience)
         self._mailer.ask_hello(self._batch, self._config.name)
 
     def looked(self, depths: Mapping[str, int]) -> None:

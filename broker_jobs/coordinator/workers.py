@@ -156,6 +156,13 @@ class Workers:
                 worker.state, worker.until = WorkerState.suspect, until
             self.known[worker.name] = worker
 
+    def come_back(self, now: float, patience: float) -> None:
+        """The coordinator itself was away: nobody is lost before `patience`, nor who became suspect as it came back."""
+        self.back = now
+        for worker in self.known.values():
+            if worker.state is WorkerState.suspect:
+                worker.until = max(worker.until, patience)
+
     def hear(self, message: Hello | Heartbeat | Goodbye | Token, now: float, now_ms: int, patience: float = 0.0) -> Iterator[WorkerCommand]:
         """Take a message; what must be done about it.
 

@@ -235,6 +235,7 @@ MUTANTS: Final = (
         _MACHINE,
         "        elif record.reason == self.void_reason:\n",
         "        elif self.void_reason is not None:\n",
+        _STORIES,
     ),
     ("take what was given up for canceled", _MACHINE, "        elif record.reason == self.void_reason:\n", "        elif record.ended:\n"),
     (
@@ -406,6 +407,7 @@ MUTANTS: Final = (
         _MACHINE,
         "            case RetryIn() if record.state is TaskState.paused:\n                yield from self._hold(record, failed.message)\n",
         "",
+        "tests/unit/test_job_pause.py",
     ),
     (
         "give a submission to an open job other numbers when it asks again",

@@ -49,6 +49,14 @@ def test_a_pause_holds_back_what_would_start_and_lets_go_on_what_runs() -> None:
     assert states(machine) == [S.paused, S.succeeded, S.paused]
 
 
+def test_a_paused_task_of_which_a_failure_is_heard_waits_for_its_resume_and_not_for_its_delay() -> None:
+    machine = after(job_of(NewTask(0, retry=Retry(max_attempts=2))), PauseRequested())
+    assert machine.handle(AttemptEnded(0, 1, "x", FAILED)) == (Recorded(0, FAILED), Changed(0))
+    assert (states(machine), reasons(machine)) == ([S.paused], ["no"])
+    machine.handle(ResumeRequested())
+    assert (states(machine), machine.tasks[0].attempt) == ([S.queued], 2)
+
+
 def test_resumed_tasks_go_out_as_their_next_attempt() -> None:
     machine = after(job_of(NewTask(0), NewTask(1, deps=(0,))), PauseRequested())
     assert machine.handle(ResumeRequested()) == (Swept((0,), frozenset({S.paused}), S.queued, ""),)

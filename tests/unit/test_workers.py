@@ -82,6 +82,14 @@ def test_the_coordinators_own_absence_lengthens_the_grace() -> None:
     assert workers.due() == 40.0
 
 
+def test_the_token_of_a_worker_may_come_before_the_news_that_the_coordinator_is_back() -> None:
+    workers = known()
+    list(workers.hear(m.Token("w", "b1"), 10.0, 0))
+    workers.come_back(10.0, patience=40.0)
+    assert workers.due() == 40.0
+    assert list(workers.tick(20.0)) == []
+
+
 def test_it_does_not_lengthen_the_grace_of_a_worker_that_has_come_back_since() -> None:
     workers = known()
     workers.back = 10.0
