@@ -35,7 +35,7 @@ def next_generation(broker: Broker) -> asyncio.Future[int]:
     return future
 
 
-@pytest.mark.parametrize("style", ["quorum", "classic"])
+@pytest.mark.parametrize("style", ["quorum", pytest.param("classic", marks=pytest.mark.long)])
 def test_everything_comes_back_when_the_node_was_killed(owned_node: RabbitMQNode, style: str) -> None:
     names = Topology(f"kill-{style}")
     ledger, queue = names.ledger(0), names.class_queue("cpu1", Lane.normal)

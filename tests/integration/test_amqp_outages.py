@@ -181,6 +181,7 @@ def test_what_arrives_while_a_consumer_is_canceled_stays_in_order(rabbitmq: Rabb
     run(story())
 
 
+@pytest.mark.long
 def test_a_silent_broker_is_noticed(rabbitmq: RabbitMQ) -> None:
     async def story() -> None:
         async with Proxy(rabbitmq.fresh_vhost()) as proxy, connected(f"{proxy.url}?heartbeat=1") as broker:

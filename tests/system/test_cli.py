@@ -378,6 +378,7 @@ def _url_of(url: str, user: str, password: str, vhost: str | None = None) -> str
     return parts._replace(netloc=f"{user}:{password}@{parts.hostname}:{parts.port or 5672}", path=path).geturl()
 
 
+@pytest.mark.long
 def test_doctor_says_what_to_do(deployment: Daemons) -> None:
     url = deployment.env["BROKER_JOBS_URL"]
     refused = _doctor(deployment, _url_of(url, "guest", "wrong"), 3)["connection"]

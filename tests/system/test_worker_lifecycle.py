@@ -125,6 +125,7 @@ def test_a_stopped_worker_gives_back_what_it_runs_and_the_task_says_why(ground: 
     assert ground.client.wait_for_jobs([submitted], timeout=30, progress=False)
 
 
+@pytest.mark.long
 def test_drained_workers_finish_and_idle_ones_end(ground: Ground, tmp_path: Path) -> None:
     drained, idle = ground.work("--name", "drained"), ground.work("--name", "idle", "--idle-timeout", "1s", "--group", "spare")
     ground.present("drained")
@@ -150,6 +151,7 @@ def _wait_for(path: str) -> None:
         time.sleep(0.02)
 
 
+@pytest.mark.long
 def test_a_worker_whose_time_is_over_gives_back_what_runs(ground: Ground, tmp_path: Path) -> None:
     begun = time.time()
     short = ground.work("--name", "short", "--time-limit", "6s")
