@@ -66,6 +66,7 @@ def test_a_lost_worker_is_known_soon(tmp_path: Path, rabbitmq: RabbitMQ) -> None
 
 
 @pytest.mark.owns_node
+@pytest.mark.long
 def test_a_broker_that_is_killed_and_restarted_loses_no_task(tmp_path: Path, owned_node: RabbitMQNode) -> None:
     ground = Ground(tmp_path)
 

@@ -208,6 +208,7 @@ def test_3_14_a_task_that_kills_its_worker_is_charged_alone(mortal: LocalCluster
     assert [(tasks[task.number].state, tasks[task.number].crashes) for task in neighbours] == [(TaskState.succeeded, 0)] * 40
 
 
+@pytest.mark.long
 @pytest.mark.timeout(150)
 def test_3_1_nothing_is_lost_when_children_and_workers_die(mortal: LocalCluster, tmp_path: Path) -> None:
     def work(number: int, folder: str) -> int:

@@ -438,6 +438,7 @@ def test_doctor_names_a_missing_permission(rabbitmq: RabbitMQNode, tmp_path: Pat
         assert "what begins with bj." in found["remedy"]
 
 
+@pytest.mark.long
 @pytest.mark.owns_node
 def test_no_secret_is_shown(rabbitmq: RabbitMQNode, tmp_path: Path) -> None:
     url, password = _make_user(rabbitmq, rabbitmq.fresh_vhost())

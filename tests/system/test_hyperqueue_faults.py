@@ -60,6 +60,7 @@ def _alive(pid: int) -> bool:
     return True
 
 
+@pytest.mark.long
 def test_both_workers_are_killed_under_tasks_that_others_wait_for(site: Site, tmp_path: Path) -> None:
     workers = [site.start_worker("--cpus", "8") for _ in range(2)]
     job = Job()
