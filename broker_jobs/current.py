@@ -29,6 +29,7 @@ class Surrounding:
 
     Attributes:
         report: takes valid progress
+        nodes: hosts of a task of several nodes
         setup: what the setup of the function has returned
     """
 
@@ -39,6 +40,7 @@ class Surrounding:
     name: str
     allocation: Mapping[str, str]
     report: Callable[[float, str], None]
+    nodes: tuple[str, ...] = ()
     stop_requested: bool = field(default=False)
     setup: object = None
 
@@ -92,6 +94,11 @@ class Current:
     def allocation(self) -> Mapping[str, str]:
         """The resources that the task was given, as the environment variables that say so."""
         return self._inside().allocation
+
+    @property
+    def nodes(self) -> tuple[str, ...]:
+        """Hosts of the workers of a task that asked for several (``nodes=``), that of this process first; else empty."""
+        return self._inside().nodes
 
     @property
     def setup(self) -> Any:

@@ -57,6 +57,9 @@ def submit(
     resource_class: Annotated[
         str | None, typer.Option(metavar="NAME", help="What it needs, by the name of a class of broker-jobs.toml.")
     ] = None,
+    nodes: Annotated[
+        int, typer.Option(metavar="NUMBER", min=0, help="So many whole workers of one group, for this task alone.", show_default=False)
+    ] = 0,
     min_time: Annotated[
         str | None, typer.Option(metavar="DURATION", help="Time that its worker must have left, such as 90 or 1h30m.")
     ] = None,
@@ -135,7 +138,7 @@ def submit(
         given = standard_input(context) if stdin else None
         common = TaskCommon(
             name=Path(program[0]).name,
-            resources=_request(cpus, memory, resource, min_time),
+            resources=_request(cpus, memory, resource, nodes, min_time),
             resource_class=resource_class,
             pin=None if pin is None else pin.value,
             time_limit=time_limit,
@@ -223,13 +226,13 @@ def _printed(submitted: SubmittedJob, *, succeeded: bool) -> None:
         err.print(Text.assemble((submitted.state.value, "yellow"), f": {submitted.info().reason}"), soft_wrap=True)
 
 
-def _request(cpus: str | None, memory: str | None, further: list[str] | None, min_time: str | None) -> ResourceRequest | None:
+def _request(cpus: str | None, memory: str | None, further: list[str] | None, nodes: int, min_time: str | None) -> ResourceRequest | None:
     """What was asked for on the command line; None for nothing."""
     given = dict(_pair(text, "--resource") for text in further or ())
     given |= {name: value for name, value in (("cpus", cpus), ("memory", memory)) if value is not None}
-    if not given and min_time is None:
+    if not given and not nodes and min_time is None:
         return None
-    return ResourceRequest(given.pop("cpus", "1"), given.pop("memory", None), given.pop("gpus", "0"), given, min_time=min_time)
+    return ResourceRequest(given.pop("cpus", "1"), given.pop("memory", None), given.pop("gpus", "0"), given, nodes, min_time)
 
 
 def _pair(text: str, option: str) -> tuple[str, str]:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.core.resources import Pool
+from broker_jobs.core.resources import capacity
 from broker_jobs.errors import BrokerJobsError, CoordinatorUnavailable
 from broker_jobs.wire.messages import Cluster, GetWorkers
 
@@ -51,9 +51,9 @@ def _of_workers(cluster: Cluster, placements: Iterable[Placement], *, embedded: 
     workers = [worker for worker in cluster.workers if worker.state not in {"lost", "gone"}]
     if not workers:
         return [] if embedded else ["no worker has been seen, so nothing runs yet; start one with: broker-jobs worker start"]
-    pools = [Pool(worker.resources) for worker in workers]
+    there = [(worker.group, worker.resources) for worker in workers]
     return [
         f"no worker seen so far could meet the request {placement.options.resources}; its tasks wait"
         for placement in placements
-        if not any(pool.could_ever_fit(placement.options.resources) for pool in pools)
+        if not capacity(placement.options.resources, there)
     ]

@@ -104,7 +104,8 @@ class Chunker:
         placement, task = encoded.placement, encoded.task
         options = placement.options
         eligible = (
-            not (task.deps or task.after or task.outside or options.crash_limit == NEVER_START_TWICE or options.resources.lasting)
+            not (task.deps or task.after or task.outside or options.crash_limit == NEVER_START_TWICE)
+            and not (options.resources.lasting or options.resources.nodes)
             and (
                 placement.resource_class,
                 options.lane,

@@ -53,6 +53,11 @@ class Classes:
                 batch.writes.classes_done.append(row.name)
                 batch.effects.close_classes.append(row.name)
 
+    @property
+    def of_nodes(self) -> frozenset[str]:
+        """Classes of tasks of several nodes."""
+        return frozenset(row.name for row in self.known.values() if row.needs.nodes)
+
     def opened(self, name: str) -> ResourceClass | None:
         """The queues of a class are there; None where it was retired meanwhile."""
         row = self.known.get(name)

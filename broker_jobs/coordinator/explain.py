@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.coordinator.queries import NO_NUMBER
+from broker_jobs.coordinator.teams import Place
 from broker_jobs.coordinator.window import WINDOW
 from broker_jobs.coordinator.workers import PRESENT, WorkerState
 from broker_jobs.core.request import Request
@@ -14,10 +16,11 @@ from broker_jobs.ids import short
 from broker_jobs.wire.messages import Explanation, Refusal, Refused, Shortage, VariantFit, WorkerFit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Sequence
 
     from broker_jobs.coordinator.live import LiveJob
     from broker_jobs.coordinator.store import JobFacts, Lookups
+    from broker_jobs.coordinator.teams import Teams
     from broker_jobs.coordinator.workers import Worker
     from broker_jobs.core.request import Variant
     from broker_jobs.core.resources import Resources
@@ -29,14 +32,21 @@ MOST_TOLD: Final = 20
 """Tasks that are waited for, told one by one."""
 
 
-def explain(
-    look: Lookups, facts: JobFacts, job: LiveJob | None, number: int, workers: Iterable[Worker], *, now_ms: int
-) -> Explanation | Refused:
+@dataclass(frozen=True, slots=True)
+class _Fleet:
+    """What all workers have for a task, now."""
+
+    fits: tuple[WorkerFit, ...]
+    teams: Teams
+    now_ms: int
+
+
+def explain(look: Lookups, facts: JobFacts, job: LiveJob | None, number: int, teams: Teams, *, now_ms: int) -> Explanation | Refused:
     """Why a task has not started, or where it is.
 
     Args:
         job: where it has not ended
-        workers: all that are known
+        teams: of all workers that are known
     """
     view = look.task(facts.key, number) if number < NO_NUMBER else None
     if view is None:
@@ -46,7 +56,7 @@ def explain(
         return Explanation(state, (f"it has ended: {state.value}" + (f" ({view.reason})" if view.reason else ""),))
     options = job.shared[job.tasks[number].options].options
     attempt = (facts.id, number, job.machine.tasks[number].attempt)
-    there = sorted((worker for worker in workers if worker.state in PRESENT), key=lambda worker: worker.name)
+    there = sorted((worker for worker in teams.workers.values() if worker.state in PRESENT), key=lambda worker: worker.name)
     fits = tuple(
         WorkerFit(
             worker.name,
@@ -57,7 +67,7 @@ def explain(
         )
         for worker in there
     )
-    waits_for, reasons = _reasons(job, number, state, fits, now_ms)
+    waits_for, reasons = _reasons(job, number, state, _Fleet(fits, teams, now_ms))
     return Explanation(state, tuple(reasons), tuple(waits_for), job.tasks[number].due_ms, str(options.resources), fits)
 
 
@@ -69,11 +79,11 @@ def fit(worker: Worker, variant: Variant, now_ms: int) -> VariantFit:
         for has, free in [(_most(worker.resources, need.name), _most(worker.free, need.name))]
         if free < (need.amount or max(has, 1))
     ]
-    ever = not variant.needs or Pool(worker.resources).could_ever_fit(Request.of((variant,)))
+    ever = Pool(worker.resources).could_ever_fit(Request.of((variant,)))
     if variant.min_time and worker.ends_ms is not None and worker.ends_ms - now_ms < variant.min_time:
         left, ever = max(0, worker.ends_ms - now_ms), False
         lacking.append(Shortage(LIFETIME, variant.min_time, left, left))
-    return VariantFit(ever, ever and not lacking, tuple(lacking))
+    return VariantFit(ever, ever and not lacking and not (variant.nodes and worker.held), tuple(lacking))
 
 
 def _most(resources: Resources, name: str) -> int:
@@ -81,7 +91,7 @@ def _most(resources: Resources, name: str) -> int:
     return max((amount for each, amount in resources.amounts if each == name or each.startswith(f"{name}/")), default=0)
 
 
-def _reasons(job: LiveJob, number: int, state: TaskState, fits: Sequence[WorkerFit], now_ms: int) -> tuple[list[int], list[str]]:
+def _reasons(job: LiveJob, number: int, state: TaskState, fleet: _Fleet) -> tuple[list[int], list[str]]:
     record, task = job.machine.tasks[number], job.tasks[number]
     match state:
         case TaskState.waiting:
@@ -92,10 +102,10 @@ def _reasons(job: LiveJob, number: int, state: TaskState, fits: Sequence[WorkerF
                 f"broker-jobs job resume {short(job.facts.id)}",
             ]
         case TaskState.retrying:
-            seconds = max(0, (task.due_ms or now_ms) - now_ms) / 1000
+            seconds = max(0, (task.due_ms or fleet.now_ms) - fleet.now_ms) / 1000
             return [], [f"attempt {record.attempt} failed, and the next one is due in {seconds:.1f} s: {record.reason}"]
         case TaskState.queued:
-            return [], _queued(job, number, fits, now_ms)
+            return [], _queued(job, number, fleet)
         case TaskState.running:
             return [], [f"it runs on {task.worker}"]
         case TaskState.canceling:
@@ -119,10 +129,10 @@ def _waiting(job: LiveJob, number: int) -> tuple[list[int], list[str]]:
     return left, reasons or ["it is about to be released"]
 
 
-def _queued(job: LiveJob, number: int, fits: Sequence[WorkerFit], now_ms: int) -> list[str]:
+def _queued(job: LiveJob, number: int, fleet: _Fleet) -> list[str]:
     task = job.tasks[number]
     shared = job.shared[task.options]
-    holders = [each.worker for each in fits if each.holds]
+    holders = [each.worker for each in fleet.fits if each.holds]
     if holders:
         return [f"{holders[0]} has it, and it starts there when resources are free"]
     reasons = []
@@ -136,10 +146,29 @@ def _queued(job: LiveJob, number: int, fits: Sequence[WorkerFit], now_ms: int) -
         else:
             reasons.append(f"{WINDOW} chunks of its job are in the queue of its resource class, and {before} tasks come before it")
     else:
-        seconds = max(0, now_ms - task.ready_ms) / 1000
+        seconds = max(0, fleet.now_ms - task.ready_ms) / 1000
         since = f" for {seconds:.0f} s" if task.ready_ms else ""
         reasons.append(f"it has been in the queue of {shared.resource_class}, lane {shared.options.lane.value}{since}")
-    return [*reasons, *_of_workers(fits)]
+    if shared.options.resources.nodes:
+        return [*reasons, *_of_teams(fleet, Place(shared.resource_class, shared.options.lane), shared.options.resources)]
+    return [*reasons, *_of_workers(fleet.fits)]
+
+
+def _of_teams(fleet: _Fleet, place: Place, request: Request) -> list[str]:
+    """How far it is with the workers of a task of several nodes."""
+    able = fleet.teams.able(request, fleet.now_ms)
+    most = max(map(len, able.values()), default=0)
+    if most < request.nodes:
+        return [f"it needs {request.nodes} workers of one group that have what it asks for, and there are {most}"]
+    reasons = []
+    for formation in fleet.teams.at(place):
+        names = [member.worker for member in formation.members]
+        busy = [member.worker for member in formation.members if not formation.is_ready(member)]
+        if busy:
+            reasons.append(f"{', '.join(names)} shall run a task of this class together; {', '.join(busy)} must finish other work first")
+        else:
+            reasons.append(f"{', '.join(names)} are about to run a task of this class together")
+    return reasons or [f"of the workers that could run it, {request.nodes} of one group are not free at once yet"]
 
 
 def _of_workers(fits: Sequence[WorkerFit]) -> list[str]:

@@ -18,6 +18,7 @@ from broker_jobs.coordinator.standing import Standing
 from broker_jobs.coordinator.store import OutcomeRow, job_row
 from broker_jobs.coordinator.store.parts import clean, dump_outcome
 from broker_jobs.coordinator.sweeps import sweep
+from broker_jobs.coordinator.teams import Demand, Place, longest
 from broker_jobs.coordinator.urgency import Fleet, choose
 from broker_jobs.coordinator.window import Turns
 from broker_jobs.core.job import (
@@ -274,6 +275,28 @@ class Jobs:
     def published(self, before: float) -> list[Published]:
         """Chunks that stand in class queues since before a time, in seconds."""
         return [chunk for job in self.live.values() for chunk in job.published(before)]
+
+    def demands(self, classes: frozenset[str]) -> list[Demand]:
+        """Tasks of these classes that are in their queues and have not started, by queue."""
+        found: dict[Place, Demand] = {}
+        for job in self.live.values():
+            for flight in job.window.flights.values():
+                shared = job.shared[flight.group.options]
+                if shared.resource_class in classes:
+                    place, request = Place(shared.resource_class, shared.options.lane), shared.options.resources
+                    tasks = sum(job.machine.tasks[number].state is TaskState.queued for number in flight.open)
+                    before = found.get(place, Demand(place, request, 0, flight.since))
+                    found[place] = Demand(place, longest(before.request, request), before.tasks + tasks, min(before.since, flight.since))
+        return [demand for demand in found.values() if demand.tasks]
+
+    def others(self, classes: frozenset[str]) -> bool:
+        """Whether tasks of other classes than these wait for a worker."""
+        return any(
+            job.shared[flight.group.options].resource_class not in classes
+            and any(job.machine.tasks[number].state is TaskState.queued for number in flight.open)
+            for job in self.live.values()
+            for flight in job.window.flights.values()
+        )
 
     def next_due_ms(self) -> int | None:
         """When the next delayed attempt is due."""

@@ -7,6 +7,7 @@ asked for again.
 
 from __future__ import annotations
 
+import secrets
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.coordinator import queries
@@ -20,6 +21,7 @@ from broker_jobs.coordinator.replies import STALE_MS, Replies
 from broker_jobs.coordinator.requests import Requests
 from broker_jobs.coordinator.store import WorkerRow, Writes
 from broker_jobs.coordinator.store.parts import clean
+from broker_jobs.coordinator.teams import Teams
 from broker_jobs.coordinator.workers import AskDrain, AskHello, Drop, Greet, Lose, Save, Worker, Workers, WorkerState
 from broker_jobs.core.job import JobVoided
 from broker_jobs.core.states import TaskState
@@ -80,11 +82,20 @@ class Ledger:
         self._topology = topology
         self._reconciler = Reconciler(config.look)
         self.workers = Workers(config.grace)
+        self.teams = Teams(self.workers.known, secrets.token_hex(4))
         self.jobs = Jobs(store, self._mailer, self._classes, self.workers, topology)
         self._intake = Intake(self.jobs, store, self._classes, topology, store.look.next_job_key())
         self._replies = Replies(self.jobs, store, self._mailer, self.workers)
         self._requests = Requests(
-            self.jobs, store, self._mailer, self.workers, self._classes, intake=self._intake, name=config.name, version=version
+            self.jobs,
+            store,
+            self._mailer,
+            self.workers,
+            self._classes,
+            teams=self.teams,
+            intake=self._intake,
+            name=config.name,
+            version=version,
         )
         self._patience = 0.0
         self._next_round = 0.0
@@ -98,6 +109,7 @@ class Ledger:
         """Take up what the store holds; what must be published first."""
         self._patience = now + self._config.reconnect_grace
         self.workers.come_back(now, self._patience)
+        self.teams.adopt_until = self._patience
         self.jobs.load(now)
         rows = self._store.look.workers()
         self.workers.restore((_worker(row, now) for row in rows), self._patience)
@@ -136,6 +148,9 @@ class Ledger:
                 self._replies.mentioned.clear()
             case Hello() | Heartbeat() | Goodbye() | Token():
                 self._perform(self.workers.hear(message, batch.now, batch.now_ms, self._patience))
+                if isinstance(message, Hello | Heartbeat):
+                    for asked in self.teams.hear(message.worker, message.boot, message.seat, batch.now):
+                        self._mailer.ask_team(batch, asked)
             case Request():
                 self._requests.take(batch, message)
                 self._perform(self._requests.wanted)
@@ -187,11 +202,21 @@ class Ledger:
             self._next_round = batch.now + min(KEEP_HOUSE, self._config.incomplete_after, self._config.retain_ephemeral)
             self._keep_house()
         changed = self.jobs.finish(batch)
+        self._plan_teams()
         batch.writes.outbox_done, self._undeleted = self._undeleted, []
         self.outbox_messages += len(batch.effects.outbox)
         self._store.write(batch.writes)
         self._requests.finish(batch, changed)
         return batch.effects
+
+    def _plan_teams(self) -> None:
+        """Find workers for tasks of several nodes."""
+        batch, classes = self._batch, self._classes.of_nodes
+        demands = self.jobs.demands(classes) if classes else []
+        if demands or self.teams:
+            others = self.jobs.others(classes)
+            for asked in self.teams.plan(demands, batch.now, batch.now_ms, others=others):
+                self._mailer.ask_team(batch, asked)
 
     # --- time ---
 
@@ -201,7 +226,7 @@ class Ledger:
         retry = self.jobs.next_due_ms()
         if retry is not None:
             due.append((retry - now_ms) / 1000)
-        due.extend(at - now for at in (self.workers.due(), self._requests.polls.due()) if at is not None)
+        due.extend(at - now for at in (self.workers.due(), self.teams.due(), self._requests.polls.due()) if at is not None)
         return max(0.0, min(due))
 
     def suspicious(self, now: float) -> set[str]:

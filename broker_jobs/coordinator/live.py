@@ -163,7 +163,9 @@ class LiveJob:
         """With which tasks this one may share a chunk."""
         index = self.tasks[number].options
         shared = self.shared[index]
-        return Group(index, shared.queue, shared.options.priority, self.machine.tasks[number].isolated)
+        # A task of several nodes travels alone: while it runs, nothing else of its chunk could.
+        alone = self.machine.tasks[number].isolated or shared.options.resources.nodes > 0
+        return Group(index, shared.queue, shared.options.priority, alone)
 
     def make_ready(self, number: int, attempt: int) -> None:
         """An attempt may go out."""

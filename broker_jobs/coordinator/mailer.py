@@ -19,6 +19,7 @@ from broker_jobs.wire.messages import (
     Revocation,
     Revoked,
     Role,
+    TeamAsked,
     Welcome,
 )
 from broker_jobs.wire.topology import EVERYONE, Topology
@@ -78,6 +79,10 @@ class Mailer:
     def ask_hello(self, batch: Batch, coordinator: str, worker: str = EVERYONE) -> None:
         """To a worker, or to all."""
         self._send(batch, self._topology.control, worker, HelloAsked(coordinator))
+
+    def ask_team(self, batch: Batch, message: TeamAsked) -> None:
+        """To the worker that shall be in a team, or in none."""
+        self._send(batch, self._topology.control, message.worker, message)
 
     def ask_drain(self, batch: Batch, message: DrainAsked) -> None:
         """To the worker that shall end."""

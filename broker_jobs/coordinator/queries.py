@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 
 from broker_jobs.coordinator.store.parts import clean, load_outcome
 from broker_jobs.core.outcome import Canceled, Failed, Succeeded
-from broker_jobs.core.resources import Pool
+from broker_jobs.core.resources import capacity
 from broker_jobs.core.states import ENDED, JOB_ENDED, TaskState
 from broker_jobs.ids import FEWEST_DIGITS, short
 from broker_jobs.wire.codec import decode_part
@@ -129,7 +129,7 @@ def _queue_notes(job: LiveJob, workers: list[Worker]) -> list[str]:
     found = [
         f"no worker seen so far could meet the request {needs}"
         for needs in classes.values()
-        if not any(Pool(worker.resources).could_ever_fit(needs) for worker in workers)
+        if not capacity(needs, ((worker.group, worker.resources) for worker in workers))
     ]
     if job.window.waiting:
         found.append(f"{job.window.waiting} tasks are ready and follow as soon as others of the job are done")

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.jobs import Jobs
     from broker_jobs.coordinator.mailer import Mailer
     from broker_jobs.coordinator.store import JobFacts, LedgerStore
+    from broker_jobs.coordinator.teams import Teams
     from broker_jobs.coordinator.workers import WorkerCommand, Workers
     from broker_jobs.wire.messages import Answer, Request
 
@@ -65,7 +66,17 @@ class Requests:
     """
 
     def __init__(
-        self, jobs: Jobs, store: LedgerStore, mailer: Mailer, workers: Workers, classes: Classes, *, intake: Intake, name: str, version: str
+        self,
+        jobs: Jobs,
+        store: LedgerStore,
+        mailer: Mailer,
+        workers: Workers,
+        classes: Classes,
+        *,
+        teams: Teams,
+        intake: Intake,
+        name: str,
+        version: str,
     ) -> None:
         self.polls = Polls()
         self.wanted: list[WorkerCommand] = []
@@ -73,6 +84,7 @@ class Requests:
         self._store = store
         self._mailer = mailer
         self._workers = workers
+        self._teams = teams
         self._classes = classes
         self._openings = Openings(jobs, store, intake)
         self._name = name
@@ -182,8 +194,7 @@ class Requests:
         facts = self._facts(question.job)
         if isinstance(facts, Refused):
             return facts
-        live, workers = self._jobs.live.get(facts.id), self._workers.known.values()
-        return explain(self._store.look, facts, live, question.task, workers, now_ms=batch.now_ms)
+        return explain(self._store.look, facts, self._jobs.live.get(facts.id), question.task, self._teams, now_ms=batch.now_ms)
 
     def _changes(self, facts: JobFacts, question: GetChanges) -> Answer:
         return queries.changes(self._store.look, facts, self._jobs.live.get(facts.id), question, self._workers.present())

@@ -16,7 +16,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.request import Request
-from broker_jobs.core.resources import Pool, Resources
+from broker_jobs.core.resources import Pool, Resources, capacity
 from broker_jobs.wire.messages import DEFAULT_GROUP, DrainAsked, Goodbye, Heartbeat, Hello, Token
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ class Worker:
         seen_ms: the same for people, in milliseconds since 1970
         until: when it is lost, while it is suspect
         ends_ms: when its time is over, as it said
+        teams: it can be in a team
         asked: what somebody wants of it
         reason: why it is gone
     """
@@ -80,6 +81,7 @@ class Worker:
     group: str = DEFAULT_GROUP
     started_ms: int = 0
     ends_ms: int | None = None
+    teams: bool = False
     asked: DrainAsked | None = None
     reason: str = ""
 
@@ -245,9 +247,12 @@ class Workers:
         """How many tasks with these needs the workers that are there can run at once."""
         if needs.lasting:
             # Time runs, so that nothing can be remembered.
-            return sum(Pool(worker.resources).how_many(fitting) for worker in self._active() if (fitting := _in_time(worker, needs)))
+            fitting = [(worker, left) for worker in self._active() if (left := _in_time(worker, needs))]
+            if needs.nodes:
+                return capacity(needs, ((worker.group, worker.resources) for worker, _ in fitting))
+            return sum(capacity(left, [(worker.group, worker.resources)]) for worker, left in fitting)
         if needs not in self._slots:
-            self._slots[needs] = sum(Pool(worker.resources).how_many(needs) for worker in self._active())
+            self._slots[needs] = capacity(needs, ((worker.group, worker.resources) for worker in self._active()))
         return self._slots[needs]
 
     def total(self) -> Counter[str]:
@@ -265,7 +270,7 @@ class Workers:
             fitting = [one for one in needs.alternatives if any(Pool(each).could_ever_fit(Request.of((one,))) for each in there)]
             shares = [_with_sums(each) for each in there]
             self._takes[needs] = {
-                need.name: need.amount or min(share[need.name] for share in shares if need.name in share)
+                need.name: (need.amount or min(share[need.name] for share in shares if need.name in share)) * max(1, variant.nodes)
                 for variant in fitting[:1]
                 for need in variant.needs
             }
@@ -298,6 +303,7 @@ class Workers:
             group=hello.group,
             started_ms=hello.started_ms,
             ends_ms=hello.ends_ms,
+            teams=hello.teams,
             asked=asked,
         )
         self._changed()

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 RESOURCE_NAME: Final = re.compile(r"[A-Za-z][A-Za-z0-9_/-]{0,63}")
 MEMORY: Final = "memory"
 """The one resource that is counted in bytes; all others in 1/10,000."""
+MOST_NODES: Final = 10_000
+"""No task runs on more workers than this."""
 
 
 class Policy(StrEnum):
@@ -84,7 +86,7 @@ class Variant:
 
     Attributes:
         needs: each resource once, in the order of their names
-        nodes: whole workers, where it is not 0
+        nodes: so many whole workers of one group, each of which has what is needed; 0 for a part of one worker
         min_time: milliseconds that the worker must have left; how many is no part of the class of a request
 
     Raises:
@@ -115,7 +117,7 @@ class Request:
 
     Attributes:
         amounts: pairs of name and amount, sorted by name, none of them zero: a single variant of which nothing else is to be said
-        variants: everything else, in order of preference; `amounts` is empty then
+        variants: everything else, in order of preference; `amounts` is empty then. Whole workers have no alternative
 
     Raises:
         ValidationError: it is not in this form
@@ -129,6 +131,8 @@ class Request:
         _check_order(self.amounts)
         if self.variants and (self.amounts or (len(self.variants) == 1 and self.variants[0].amounts is not None)):
             raise ValidationError("a request that is no more than amounts is written as amounts, and any other as variants")
+        if len(self.variants) > 1 and any(variant.nodes for variant in self.variants):
+            raise ValidationError("a request for whole workers (nodes=) has no alternatives: give it alone")
 
     @classmethod
     def of(cls, variants: Iterable[Variant]) -> Request:
@@ -141,6 +145,11 @@ class Request:
     def alternatives(self) -> tuple[Variant, ...]:
         """Its variants in order of preference; none where it asks for nothing."""
         return self.variants or ((Variant(tuple(Need(name, value) for name, value in self.amounts)),) if self.amounts else ())
+
+    @property
+    def nodes(self) -> int:
+        """How many whole workers it asks for; 0 for a part of one."""
+        return self.variants[0].nodes if self.variants else 0
 
     @property
     def lasting(self) -> bool:
@@ -187,7 +196,8 @@ class ResourceRequest:
         memory: bytes, a text such as ``"4 GiB"``, or ``"all"``; reserved, not enforced (see ``memory_limit``)
         gpus: graphics processors of any kind; ``resources={"gpus/amd": 1}`` asks for those of a kind
         resources: further named resources and how much of each
-        nodes: whole workers; only 0 is possible yet
+        nodes: so many whole workers of one group, for this task alone; each has at least what else is asked for. It starts on one
+            of them, which `BROKER_JOBS_NODE_FILE` lists first
         min_time: seconds, a timedelta or a text such as ``"1h30m"`` that the worker must have left; one without a time limit always has
 
     Raises:
@@ -218,11 +228,11 @@ class ResourceRequest:
                 raise ValidationError(f"{name!r} cannot be the name of a further resource: use letters, digits, '_', '-' and '/'")
             needs.append(_need(name, value, f"resource {name!r}"))
         wanted = tuple(sorted((need for need in needs if need is not None), key=lambda need: need.name))
-        if self.nodes:
-            raise ValidationError(f"nodes={self.nodes!r}: tasks of several workers cannot be run yet; ask for one worker, with nodes=0")
-        if not wanted:
+        if isinstance(self.nodes, bool) or not isinstance(self.nodes, int) or not 0 <= self.nodes <= MOST_NODES:
+            raise ValidationError(f"nodes must be a whole number of workers, from 0 to {MOST_NODES}, not {self.nodes!r}")
+        if not wanted and not self.nodes:
             raise ValidationError("a task must ask for some resource: cpus=0 needs another one")
-        return Variant(wanted, min_time=0 if self.min_time is None else milliseconds(self.min_time, "min_time"))
+        return Variant(wanted, self.nodes, 0 if self.min_time is None else milliseconds(self.min_time, "min_time"))
 
     def canonical(self) -> Request:
         """The request that has this one variant."""

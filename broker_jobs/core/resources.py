@@ -10,20 +10,21 @@ A resource may come in *kinds*: who asks for ``gpus`` gets ``gpus``, ``gpus/amd`
 from __future__ import annotations
 
 import math
+from collections import Counter
 from copy import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from broker_jobs.core.quantities import UNIT
-from broker_jobs.core.request import RESOURCE_NAME, STRICT, Policy
+from broker_jobs.core.request import RESOURCE_NAME, STRICT, Need, Policy, Request
 from broker_jobs.core.singles import Singles
 from broker_jobs.errors import IllegalTransition, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from broker_jobs.core.request import Need, Request, Variant
+    from broker_jobs.core.request import Variant
 
 Groups = tuple[tuple[str, ...], ...]
 """The labels of single things, in their groups."""
@@ -317,9 +318,12 @@ class Pool:
 
     def _kinds(self, number: int, variant: Variant) -> Iterable[_Plan]:
         """A variant with each choice of kinds that there is of its resources."""
-        if variant.nodes:
-            return
         total = dict(self.total.amounts)
+        if variant.nodes:
+            # All of this worker, if it alone has what each must have.
+            if not variant.needs or self.could_ever_fit(Request.of((replace(variant, nodes=0),))):
+                yield _Plan(number, tuple((Need(name, 0, Policy.everything), name, amount) for name, amount in total.items()))
+            return
         kinds = [[name for name in total if name == need.name or name.startswith(f"{need.name}/")] for need in variant.needs]
         for names in product(*kinds):
             if len(set(names)) == len(names):
@@ -338,3 +342,15 @@ class Pool:
                 left.take(grants)
                 times += 1
         return times
+
+
+def capacity(request: Request, workers: Iterable[tuple[str, Resources]]) -> int:
+    """How many tasks with such a request workers could run at once, if they had nothing else to do.
+
+    Args:
+        workers: the group of each, and what it has
+    """
+    if not request.nodes:
+        return sum(Pool(resources).how_many(request) for _, resources in workers)
+    able = Counter(group for group, resources in workers if Pool(resources).could_ever_fit(request))
+    return sum(count // request.nodes for count in able.values())

@@ -22,7 +22,8 @@ variants = st.builds(
     st.integers(0, 2),
 )
 plain = st.dictionaries(names, st.integers(1, 2**40) | shares, min_size=1).map(lambda amounts: Request(tuple(sorted(amounts.items()))))
-requests = plain | st.lists(variants, min_size=1, max_size=3).map(Request.of)
+alternatives = st.lists(variants.filter(lambda variant: not variant.nodes), min_size=1, max_size=3)
+requests = plain | variants.map(lambda variant: Request.of([variant])) | alternatives.map(Request.of)
 
 
 @given(requests)

@@ -10,20 +10,33 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.spec import Lane
-from broker_jobs.wire.messages import ClassOpened, DrainAsked, Ended, HelloAsked, Returned, Revocation, Revoked
+from broker_jobs.wire.messages import ClassOpened, DrainAsked, Ended, HelloAsked, Returned, Revocation, Revoked, SeatState
 from broker_jobs_worker.executors.port import ExecutionProgressed
 from broker_jobs_worker.machine.events import DrainRequested, StopRequested, SubscribeFailed
 from broker_jobs_worker.machine.state import Lifetime, OnBrokerLost, Timing
-from tests.support.worker_world import MEMORY, ONE_CPU, TOO_MUCH, TWO_CPUS, World, keys_of, make_chunk, resource_class
+from tests.support.worker_world import (
+    MEMORY,
+    NODES,
+    ONE_CPU,
+    OTHER_TEAM,
+    OWN_TEAM,
+    TOO_MUCH,
+    TWO_CPUS,
+    World,
+    keys_of,
+    make_chunk,
+    resource_class,
+)
 
 if TYPE_CHECKING:
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.core.request import Request
+    from broker_jobs.wire.messages import Team
 
 JOBS = ("0" * 31 + "1", "0" * 31 + "2")
 OUTCOMES: tuple[Outcome, ...] = (Succeeded(), Failed(Cause.error, "no"), Crashed("gone"))
 
-needs = st.sampled_from([ONE_CPU, TWO_CPUS, MEMORY])
+needs = st.sampled_from([ONE_CPU, TWO_CPUS, MEMORY, NODES])
 lanes = st.sampled_from(list(Lane))
 index = st.integers(0, 1_000_000)
 
@@ -46,7 +59,7 @@ class WorkerStory(RuleBasedStateMachine):
     )
     def begin(self, idle_timeout: float | None, ends_at: float | None, on_broker_lost: OnBrokerLost) -> None:
         self.world.live(Lifetime(idle_timeout, ends_at, on_broker_lost))
-        self.world.begin(ONE_CPU, TWO_CPUS, TOO_MUCH)
+        self.world.begin(ONE_CPU, TWO_CPUS, TOO_MUCH, NODES)
 
     # --- work comes ---
 
@@ -147,6 +160,14 @@ class WorkerStory(RuleBasedStateMachine):
     def ask_hello(self) -> None:
         self.world.tell(HelloAsked("c"))
 
+    @precondition(lambda self: self.world.connected and self.world.exit is None)
+    @rule(team=st.sampled_from([OWN_TEAM, OWN_TEAM, OTHER_TEAM, None]), complete=st.booleans())
+    def ask_team(self, team: Team | None, complete: bool) -> None:
+        """A coordinator wants the worker in a team; it says that this is complete when the worker is ready."""
+        seat = self.world.machine.seat
+        ready = seat is not None and seat.team == team and seat.state is SeatState.ready
+        self.world.ask_team(team, complete=complete and ready)
+
     @precondition(lambda self: self.next_task)
     @rule(job=st.sampled_from(JOBS), pick=index, whole=st.sampled_from(["job", "task", "attempt"]), unstarted_only=st.booleans())
     def revoke(self, job: str, pick: int, whole: str, unstarted_only: bool) -> None:
@@ -192,6 +213,8 @@ class WorkerStory(RuleBasedStateMachine):
             for name in list(world.executions):
                 world.end(name, Canceled("stopped") if name in world.stopping else Succeeded())
             world.confirm_all()
+            if world.exit is None and world.connected and world.machine.seat:
+                world.ask_team(None)
             if world.exit is not None:
                 break
             world.pass_time(0.5)

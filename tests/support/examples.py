@@ -133,6 +133,10 @@ ANSWERS: Final[dict[str, m.Answer]] = {
     "ending-workers": m.EndingWorkers(("worker-1",), 3),
     "refused": m.Refused(m.Refusal.ambiguous, "which?", ("a", "b")),
 }
+SEAT: Final = m.Seat(
+    m.Team("t-1", "2nodes-cpus1-0", Lane.normal, (m.Member("worker-1", "boot-1", "host"), m.Member("worker-2", "boot-2", "other"))),
+    m.SeatState.ready,
+)
 EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "chunk": (CHUNK, m.Role.submitter),
     "chunk-added": (replace(CHUNK, chunk="7", tasks=(ADDED,), header=None, seal=None), m.Role.submitter),
@@ -144,6 +148,9 @@ EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "welcome": (m.Welcome("worker-1", "boot-1", (CLASS,), (REVOCATION,)), m.Role.coordinator),
     "class-opened": (m.ClassOpened(CLASS), m.Role.coordinator),
     "revoked": (m.Revoked((REVOCATION,)), m.Role.coordinator),
+    "hello-in-a-team": (m.Hello("worker-1", "boot-1", "host", 42, "0.2.0", HAS, HAS, teams=True, seat=SEAT), m.Role.worker),
+    "heartbeat-in-a-team": (m.Heartbeat("worker-1", "boot-1", HAS, seat=SEAT), m.Role.worker),
+    "team-asked": (m.TeamAsked("worker-1", "boot-1", SEAT.team, complete=True), m.Role.coordinator),
     "drain-asked": (m.DrainAsked("worker-1", "boot-1", stop=True, reason="a new kernel"), m.Role.coordinator),
     "hello-asked": (m.HelloAsked("coordinator-1"), m.Role.coordinator),
     "jobs-forgotten": (m.JobsForgotten((JOB,)), m.Role.coordinator),

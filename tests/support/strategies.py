@@ -47,7 +47,11 @@ _VARIANT = st.builds(
     st.integers(0, 3),
     st.integers(0, 2**63),
 )
-_REQUEST = _AMOUNTS.map(Request) | st.lists(_VARIANT, min_size=1, max_size=3).map(Request.of)
+_REQUEST = (
+    _AMOUNTS.map(Request)
+    | _VARIANT.map(lambda variant: Request.of([variant]))
+    | st.lists(_VARIANT.filter(lambda variant: not variant.nodes), min_size=1, max_size=3).map(Request.of)
+)
 _GROUPS = st.lists(st.lists(st.text(max_size=3), min_size=1, max_size=3), max_size=3).filter(
     lambda groups: len({label for group in groups for label in group}) == sum(map(len, groups))
 )

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from broker_jobs.broker.port import Delivery, Tag
 from broker_jobs.core.quantities import UNIT
-from broker_jobs.core.request import Request
+from broker_jobs.core.request import Need, Request, Variant
 from broker_jobs.core.resource_class import class_name, class_of
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane, TaskOptions
@@ -23,6 +23,7 @@ from broker_jobs.wire.messages import (
     Goodbye,
     Heartbeat,
     Hello,
+    Member,
     Origin,
     Output,
     Program,
@@ -30,9 +31,13 @@ from broker_jobs.wire.messages import (
     ResourceClass,
     Returned,
     Revocation,
+    Seat,
+    SeatState,
     Started,
     Taken,
     Task,
+    Team,
+    TeamAsked,
     Welcome,
 )
 from broker_jobs_worker.executors.port import ExecutionEnded
@@ -62,6 +67,9 @@ MEMORY = Request((("cpus", UNIT), ("memory", 1 << 30)))
 TOO_MUCH = Request((("cpus", 64 * UNIT),))
 TOTAL = Resources((("cpus", 2 * UNIT), ("memory", 2 << 30)))
 ORIGIN = Origin("host", "/usr/bin/python3", "3.11.7")
+NODES = Request.of((Variant((Need("cpus", UNIT),), nodes=2),))
+OWN_TEAM = Team("t-1", class_name(NODES), Lane.normal, (Member("w", "boot", "host"), Member("v", "boot", "other")))
+OTHER_TEAM = Team("t-2", class_name(NODES), Lane.normal, (Member("v", "boot", "other"), Member("w", "boot", "host")))
 JOB = "0" * 31 + "1"
 START_MS = 1_700_000_000_000
 
@@ -128,6 +136,8 @@ class World:
         self.stopped = False
         self.last_delivery: Delivery
         self._tags = 0
+        self.team = OWN_TEAM
+        self.complete = False
 
     def live(self, lifetime: Lifetime) -> None:
         """Begin with a worker that ends by itself like this."""
@@ -139,7 +149,7 @@ class World:
     def tell(self, event: Event) -> tuple[Command, ...]:
         """Hand an event to the machine, and do what it wants."""
         over = self.exit is not None
-        if self.executions:
+        if self.executions or self.machine.seat:
             self.busy_at = self.now
         self.asked_to_leave |= isinstance(event, DrainRequested | StopRequested | DrainAsked)
         commands = self.machine.handle(event, self.now)
@@ -183,6 +193,14 @@ class World:
         revoked = tuple(revoked)
         self.revoked += revoked
         return self.tell(Welcome("w", "boot", tuple(self.classes), revoked))
+
+    def ask_team(self, team: Team | None, *, complete: bool = False) -> tuple[Command, ...]:
+        """A coordinator wants the worker in this team, or in none; it never says of another team's members that they are ready."""
+        before = self.machine.seat
+        if before is None or before.state is not SeatState.working:
+            self.complete = team is not None and (complete or (self.complete and before is not None and before.team == team))
+            self.team = team or self.team
+        return self.tell(TeamAsked("w", "boot", team, complete))
 
     def begin(self, *needs: Request) -> None:
         """A connection and a welcome."""
@@ -277,6 +295,15 @@ class World:
                 if self._is_isolated(key):
                     started = [item for stored, item in self.stored if stored == key and isinstance(item, Started)]
                     assert execution.execution in [item.execution for item in started], "the start of an isolated task is in the ledger"
+                seat = self.machine.seat
+                if execution.options.resources.nodes:
+                    assert not self.executions, "a task of several nodes has all of its worker"
+                    assert seat in {None, Seat(self.team, SeatState.working)}, "it starts where its team is"
+                    assert self.team.members[0].worker == "w", "at its root"
+                    assert self.complete, "when that was told that all are ready"
+                    assert len(execution.hosts) == len(self.team.members)
+                else:
+                    assert seat is None or seat.state is SeatState.joining, "a worker in a team starts nothing else"
                 self.executions[execution.execution] = command
                 self._check_resources()
             case Stop(execution):

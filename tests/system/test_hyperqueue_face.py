@@ -8,6 +8,7 @@ from __future__ import annotations
 import datetime
 import os
 import random
+import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -321,6 +322,17 @@ def test_what_was_asked_for_is_kept_to_the_last_digit(client: Client) -> None:
     assert {need.name: need.amount for need in variant.needs} == {"cpus": 20_000, "res0": 10_000, "res1": 1_051_000}
     assert (variant.min_time, first.priority) == (42_000, -7)
     assert len(second.resources.alternatives) == 2
+    submitted.native.cancel()
+
+
+def test_whole_nodes(client: Client) -> None:
+    job = Job()
+    job.program(["sh", "-c", "cat $BROKER_JOBS_NODE_FILE"], resources=ResourceRequest(n_nodes=1))
+    job.program(["true"], resources=ResourceRequest(n_nodes=9))
+    submitted = client.submit(job)
+    until(lambda: states(submitted) == ["succeeded", "queued"], "one node is enough for the first")
+    assert submitted.native is not None
+    assert Path("0.stdout").read_text(encoding="utf-8").splitlines() == [socket.gethostname().partition(".")[0]]
     submitted.native.cancel()
 
 

@@ -46,8 +46,7 @@ def submit(world: World, *tasks: m.Task, options: TaskOptions | None = None) -> 
 def why(world: World, job: str, number: int = 0) -> m.Explanation:
     facts = world.store.look.job(job)
     assert facts is not None
-    jobs, workers = world.ledger.jobs.live, world.ledger.workers.known.values()
-    found = explain(world.store.look, facts, jobs.get(job), number, workers, now_ms=world.now_ms)
+    found = explain(world.store.look, facts, world.ledger.jobs.live.get(job), number, world.ledger.teams, now_ms=world.now_ms)
     assert isinstance(found, m.Explanation), found
     return found
 

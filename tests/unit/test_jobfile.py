@@ -34,6 +34,12 @@ def test_a_small_file(tmp_path: Path) -> None:
     assert _label(job.entries[0]) == "true[0]"
 
 
+def test_whole_nodes(tmp_path: Path) -> None:
+    job = _read(tmp_path, '[[task]]\ncommand = ["true"]\n[[task.request]]\nn_nodes = 3\ntime_request = "1h"\n')
+    options = job.entries[0].options.resources
+    assert (options.nodes, str(options)) == (3, "nodes=3 min_time=3600s")
+
+
 def test_every_key_of_a_task(tmp_path: Path) -> None:
     job = _read(
         tmp_path,

@@ -261,9 +261,40 @@ def test_the_number_of_classes_has_a_limit() -> None:
     assert MAX_CLASSES == 200
 
 
-def test_tasks_of_several_workers_are_refused_for_now() -> None:
-    with pytest.raises(ValidationError, match="several workers cannot be run yet"):
-        ResourceRequest(nodes=2)
+def test_a_request_for_whole_workers() -> None:
+    request = ResourceRequest(nodes=3, memory="4 GiB").canonical()
+    assert request.nodes == 3
+    assert str(request) == "cpus=1 memory=4GiB nodes=3"
+    assert ResourceRequest(cpus=0, nodes=1).canonical().alternatives == (Variant((), nodes=1),)
+    assert Request().nodes == 0
+
+
+@pytest.mark.parametrize("nodes", [-1, 1.5, True, "2", 10_001])
+def test_a_number_of_workers_is_one(nodes: int) -> None:
+    with pytest.raises(ValidationError, match=r"nodes must be a whole number of workers, from 0 to 10000, not"):
+        ResourceRequest(nodes=nodes)
+
+
+def test_whole_workers_have_no_alternative() -> None:
+    with pytest.raises(ValidationError, match=r"has no alternatives: give it alone"):
+        canonical([ResourceRequest(nodes=2), ResourceRequest(cpus=4)])
+
+
+def test_whole_workers_are_given_out_whole() -> None:
+    pool = Pool(Resources((("cpus", 4 * UNIT), ("memory", 8 << 30))))
+    two = ResourceRequest(nodes=2, cpus=3).canonical()
+    assert not pool.could_ever_fit(ResourceRequest(nodes=2, cpus=5).canonical())
+    assert pool.how_many(two) == 1
+    small = pool.try_allocate(Request())
+    assert small is not None
+    assert pool.how_many(two) == 0
+    assert pool.try_allocate(two) is None
+    pool.release(small)
+    allocation = pool.try_allocate(two)
+    assert allocation is not None
+    assert allocation.labels("cpus") == ("0", "1", "2", "3")
+    assert pool.free == Resources(())
+    pool.check()
 
 
 @pytest.mark.parametrize(("written", "ms"), [(90, 90_000), ("1h30m", 5_400_000), (datetime.timedelta(seconds=42), 42_000)])

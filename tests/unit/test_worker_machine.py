@@ -64,7 +64,7 @@ def kinds(world: World, number: int) -> list[str]:
 
 def test_a_worker_says_hello_and_consumes_when_it_is_welcome() -> None:
     world = World()
-    assert world.connect() == (Say(Hello("w", "boot", "host", 1, "0.1.0", TOTAL, TOTAL)),)
+    assert world.connect() == (Say(Hello("w", "boot", "host", 1, "0.1.0", TOTAL, TOTAL, teams=True)),)
     assert world.pass_time(1) == ()
     assert world.welcome(ONE_CPU, TOO_MUCH) == tuple(Subscribe(ONE, lane, 2) for lane in Lane), "as many as fit; nothing of what never fits"
 

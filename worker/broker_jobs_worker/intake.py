@@ -20,6 +20,7 @@ from broker_jobs.wire.messages import (
     Program,
     Revoked,
     Role,
+    TeamAsked,
     Welcome,
 )
 
@@ -60,7 +61,7 @@ def read_control(frame: bytes, signer: Signer) -> Control | JobsForgotten | Outp
     if opened.role is not Role.coordinator:
         raise SecurityError(f"a {opened.role} may not tell workers what to do")
     match opened.message:
-        case Welcome() | ClassOpened() | Revoked() | DrainAsked() | HelloAsked() | JobsForgotten() | OutputAsked():
+        case Welcome() | ClassOpened() | Revoked() | TeamAsked() | DrainAsked() | HelloAsked() | JobsForgotten() | OutputAsked():
             return opened.message
         case other:
             raise SecurityError(f"a message {other.tag!r} in a queue of control messages")

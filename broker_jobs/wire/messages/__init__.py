@@ -5,7 +5,7 @@ and one that is not known is ignored: so fields can be added, and only added. `M
 message; every other class is a part of one.
 
 Who sends what: submitters send `Chunk` and `Request`; workers send `Hello`, `Heartbeat`, `Reply` and, through their lease
-queue, `Token`; coordinators send `Chunk` (ready ones), `Response`, `Welcome`, `ClassOpened`, `Revoked`, `DrainAsked`,
+queue, `Token`; coordinators send `Chunk` (ready ones), `Response`, `Welcome`, `ClassOpened`, `Revoked`, `TeamAsked`, `DrainAsked`,
 `OutputAsked`, `JobsForgotten` and `JobNews`. To an `OutputAsked` the worker gives the `Response` itself.
 Times are milliseconds since 1970 (``*_ms``).
 """
@@ -64,6 +64,7 @@ from broker_jobs.wire.messages.questions import (
 )
 from broker_jobs.wire.messages.replies import Ended, Output, Progress, Reply, ReplyItem, Returned, Started, Taken
 from broker_jobs.wire.messages.tasks import Call, Chunk, Function, JobHeader, Origin, Outside, Program, Seal, Task, Work
+from broker_jobs.wire.messages.teams import Member, Seat, SeatState, Team, TeamAsked
 from broker_jobs.wire.messages.workers import (
     DEFAULT_GROUP,
     ClassOpened,
@@ -104,6 +105,7 @@ Message = (
     | Welcome
     | ClassOpened
     | Revoked
+    | TeamAsked
     | DrainAsked
     | HelloAsked
     | JobsForgotten
@@ -150,6 +152,7 @@ __all__ = [
     "JobNews",
     "JobsForgotten",
     "ListJobs",
+    "Member",
     "Message",
     "OpenJob",
     "Origin",
@@ -181,12 +184,16 @@ __all__ = [
     "Revoked",
     "Role",
     "Seal",
+    "Seat",
+    "SeatState",
     "Shortage",
     "Started",
     "Taken",
     "Task",
     "TaskInfo",
     "TaskOutput",
+    "Team",
+    "TeamAsked",
     "Token",
     "VariantFit",
     "Welcome",

@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 
 from broker_jobs.core.request import Request as ResourceNeed
 from broker_jobs.core.resources import Resources
+from broker_jobs.wire.messages.teams import Seat
 
 DEFAULT_GROUP: Final = "default"
 """Workers that were not told where they belong."""
@@ -31,6 +32,8 @@ class Hello:
         group: workers that belong together, by what somebody called them
         ends_ms: when its time is over: it stops then, and what it has not finished goes back
         kept: jobs of which output lies on its host, the latest ones
+        teams: whether it can be in a team
+        seat: its place in one
     """
 
     tag: ClassVar[str] = "hello"
@@ -47,11 +50,13 @@ class Hello:
     started_ms: int = 0
     ends_ms: int | None = None
     kept: tuple[str, ...] = ()
+    teams: bool = False
+    seat: Seat | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a worker has and does, every few seconds; feeds the reconciler and ``worker list``."""
+    """What a worker has and does, every few seconds, and when its place in a team changes; feeds the reconciler and ``worker list``."""
 
     tag: ClassVar[str] = "heartbeat"
     worker: str
@@ -59,6 +64,7 @@ class Heartbeat:
     free: Resources
     held: tuple[Held, ...] = ()
     draining: bool = False
+    seat: Seat | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -232,6 +232,7 @@ class LocalExecutor:
                 version=execution.origin.version if function is not None or setup is not None else "",
                 spool=spool,
                 groups=None if running.group is None else (running.group.entry, running.group.exit),
+                hosts=execution.hosts,
             )
         )
         self._start_clock(running)

@@ -29,6 +29,7 @@ class Execution:
         setup: what runs before it, once in each process
         values: for `Call.inputs`, by key
         env: variables that say what it was allotted; those of the options win
+        hosts: of the workers of a task of several nodes, that of this one first
     """
 
     execution: str
@@ -44,6 +45,7 @@ class Execution:
     values: Mapping[str, Value] = field(default_factory=dict)
     store: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.spec import Keep
 from broker_jobs.wire.messages import Output, Program
+from broker_jobs_worker.runners import nodes
 from broker_jobs_worker.runners.program import error_file
 from broker_jobs_worker.runners.protocol import Done, Redirected
 
@@ -111,6 +112,8 @@ def remains(running: Running, outcome: Outcome, stdout: Output, stderr: Output) 
     cut_off = running.answer is None and running.child is not None
     if cut_off and isinstance(work, Program):
         files.append(error_file(running.folder))
+    if running.execution.hosts:
+        files.extend(nodes.files(running.folder))
     if isinstance(work, Program) and work.task_dir:
         return Remains(tuple(files), trees=(running.folder,), group=running.group), streams[0], streams[1]
     empty = (running.folder,) if cut_off else ()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from broker_jobs.wire.messages import ClassOpened, DrainAsked, HelloAsked, Revoked, Welcome
+from broker_jobs.wire.messages import ClassOpened, DrainAsked, HelloAsked, Revoked, TeamAsked, Welcome
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class StopRequested:
     """Exit soon: what runs is ended (a second SIGTERM)."""
 
 
-Control = Welcome | ClassOpened | Revoked | DrainAsked | HelloAsked
+Control = Welcome | ClassOpened | Revoked | TeamAsked | DrainAsked | HelloAsked
 """What a coordinator says to workers."""
 
 Event = (

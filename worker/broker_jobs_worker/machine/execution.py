@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     from broker_jobs.wire.messages import Chunk, Task
 
 
-def make_execution(name: str, chunk: Chunk, task: Task, allocation: Allocation, total: Resources) -> Execution:
+def make_execution(
+    name: str, chunk: Chunk, task: Task, allocation: Allocation, total: Resources, *, hosts: tuple[str, ...] = ()
+) -> Execution:
     """The execution of a task; the chunk was checked, so what the task refers to is there.
 
     Args:
@@ -22,6 +24,7 @@ def make_execution(name: str, chunk: Chunk, task: Task, allocation: Allocation, 
         task: what to run
         allocation: what it may use
         total: what the worker has
+        hosts: of its team, for a task of several nodes
     """
     call = task.work if isinstance(task.work, Call) else None
     options = chunk.options[task.options]
@@ -39,4 +42,5 @@ def make_execution(name: str, chunk: Chunk, task: Task, allocation: Allocation, 
         values={key: chunk.values[key] for key in call.inputs} if call else {},
         store=chunk.store,
         env=allotment(allocation, total, options.pin),
+        hosts=hosts if options.resources.nodes else (),
     )

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Iterator
 
     from broker_jobs.broker.port import Delivery
+    from broker_jobs.core.request import Request
     from broker_jobs.core.resources import Allocation, Resources
     from broker_jobs.core.spec import Lane
     from broker_jobs.wire.messages import Ended, Returned, Task
@@ -98,7 +99,7 @@ class Holdings:
         if not isinstance(attempt.state, Closing):
             due.unfinished.add(attempt.key)
 
-    def grant(self, closed: Callable[[Source], bool], lifetime: float) -> tuple[Attempt, Bundle, Task, Allocation] | None:
+    def grant(self, closed: Callable[[Source, Request], bool], lifetime: float) -> tuple[Attempt, Bundle, Task, Allocation] | None:
         """The next task that may start, with its resources: by lane and age; nothing overtakes what does not fit.
 
         Args:
@@ -110,7 +111,7 @@ class Holdings:
             while bundles:
                 bundle = bundles[0]
                 if bundle.waiting:
-                    allocation = None if closed(bundle.source) else self.pool.try_allocate(bundle.request, lifetime)
+                    allocation = None if closed(bundle.source, bundle.request) else self.pool.try_allocate(bundle.request, lifetime)
                     if allocation is None:
                         return None
                     key = next(iter(bundle.waiting))

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.spec import Lane
     from broker_jobs_worker.machine.holdings import Holdings
     from broker_jobs_worker.machine.reservation import Reservations
+    from broker_jobs_worker.machine.seating import Seating
     from broker_jobs_worker.machine.state import Source
 
 
@@ -36,14 +37,17 @@ class Rooms:
         ends: the worker ends some day, so that others come first for tasks that need a worker for a certain time
     """
 
-    def __init__(self, have: Holdings, reservations: Reservations, *, ends: bool = False) -> None:
+    def __init__(self, have: Holdings, reservations: Reservations, seating: Seating, *, ends: bool = False) -> None:
         self._have = have
         self._ends = ends
         self._reservations = reservations
+        self._seating = seating
         self._pools: dict[Lane, Pool | None] = {}
 
     def __call__(self, source: Source, needs: Request) -> Room:
         """The room of a queue."""
+        if self._seating.closes(source, needs):
+            return Room(0, closed=True)
         busy = sum(attempt.source == source and bool(attempt.deliveries) for attempt in self._have.busy())
         if self._reservations.closes(source):
             return Room(busy, closed=True)

@@ -8,6 +8,7 @@ Rules that everything here follows:
   that comes again is tied to them. Attempts that only wait are forgotten, since the broker gives their message to somebody.
 - Chunks start in the order of lane and age, and none overtakes: what does not fit keeps younger ones from starting, until
   its patience is over and it goes back; `reservation` says when. So large tasks do not starve behind small ones, nor the other way round.
+- A worker in a team does nothing but its task; `seating` says what that is.
 - What has not started goes back by a reply, never by a release of its message: the broker would mark that as redelivered,
   and the next worker would have to treat it as if it might have run.
 
@@ -18,11 +19,12 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled
 from broker_jobs.core.resource_class import rounded
+from broker_jobs.core.resources import Resources
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import (
     ClassOpened,
@@ -37,8 +39,10 @@ from broker_jobs.wire.messages import (
     ResourceClass,
     Returned,
     Revoked,
+    SeatState,
     Started,
     Taken,
+    TeamAsked,
     Welcome,
 )
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
@@ -61,6 +65,7 @@ from broker_jobs_worker.machine.memory import KeyMemory, RevocationMemory
 from broker_jobs_worker.machine.replies import ReplyBook
 from broker_jobs_worker.machine.reservation import Reservations
 from broker_jobs_worker.machine.room import Rooms
+from broker_jobs_worker.machine.seating import Seating
 from broker_jobs_worker.machine.state import (
     DEFAULT_TIMING,
     ENDLESS,
@@ -82,11 +87,14 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from broker_jobs.broker.port import Delivery
-    from broker_jobs.core.resources import Resources
-    from broker_jobs.wire.messages import Chunk, ReplyItem, Revocation
+    from broker_jobs.core.request import Request
+    from broker_jobs.wire.messages import Chunk, ReplyItem, Revocation, Seat, Team
     from broker_jobs_worker.machine.commands import Command
     from broker_jobs_worker.machine.events import Control, Event
     from broker_jobs_worker.machine.state import Identity, Lifetime, Timing
+
+
+NOTHING: Final = Resources(())
 
 
 class WorkerMachine:
@@ -113,6 +121,7 @@ class WorkerMachine:
         self._have = Holdings(me.total)
         self._credit = CreditBook(timing)
         self._reservations = Reservations(timing)
+        self._seating = Seating(me.worker)
         self._replies = ReplyBook(me, timing.flush, timing.publish_again)
         self._closed = KeyMemory()
         self._revoked = RevocationMemory()
@@ -138,9 +147,14 @@ class WorkerMachine:
         return len(self._have.running)
 
     @property
+    def seat(self) -> Seat | None:
+        """Its place in a team."""
+        return self._seating.seat
+
+    @property
     def free(self) -> Resources:
-        """What no task holds."""
-        return self._have.pool.free
+        """What no task holds; nothing while the worker is in a team."""
+        return NOTHING if self._seating.team else self._have.pool.free
 
     def handle(self, event: Event, now: float) -> tuple[Command, ...]:
         """Take one event; what must be done about it, in this order.
@@ -158,10 +172,11 @@ class WorkerMachine:
 
     def _follow(self, event: Event, now: float) -> Iterator[Command]:
         yield from self._hear(event, now)
-        if self._have.attempts or self._busy_at is None:
+        if self._busy or self._busy_at is None:
             self._busy_at = now
         if not self.exited:
             yield from self._start(now)
+            yield from self._look_at_seat(now)
             yield from self._replies.flush(now)
             yield from self._leave()
 
@@ -186,7 +201,7 @@ class WorkerMachine:
             case Disconnected():
                 self.connected, self._since = False, now
                 yield from self._cut_off()
-            case Welcome() | ClassOpened() | Revoked() | DrainAsked() | HelloAsked():
+            case Welcome() | ClassOpened() | Revoked() | TeamAsked() | DrainAsked() | HelloAsked():
                 yield from self._told(event, now)
             case SubscribeFailed(resource_class, lane):
                 self._credit.failed(Source(resource_class, lane), now)
@@ -211,6 +226,9 @@ class WorkerMachine:
                 yield from self._adjust(now)
             case Revoked(revocations):
                 yield from self._revoke(revocations, now)
+            case TeamAsked(worker, boot, team, complete):
+                if (worker, boot) == (self.me.worker, self.me.boot):
+                    yield from self._team_up(team, now, complete=complete)
             case DrainAsked(worker, boot, stop, reason):
                 if (worker, boot) == (self.me.worker, self.me.boot):
                     why = f": {reason}" if reason else ""
@@ -255,8 +273,15 @@ class WorkerMachine:
                 me.group,
                 me.started_ms,
                 me.ends_ms,
+                teams=True,
+                seat=self._seating.seat,
             )
         )
+
+    def _beat(self, now: float) -> Iterator[Command]:
+        """Say what is held here."""
+        self._beat_at = now
+        yield Say(Heartbeat(self.me.worker, self.me.boot, self.free, self._have.inventory(), self.draining, self._seating.seat))
 
     def _open(self, classes: Iterable[ResourceClass]) -> None:
         for resource_class in classes:
@@ -270,7 +295,32 @@ class WorkerMachine:
 
     def _adjust(self, now: float) -> Iterator[Command]:
         if self._working:
-            yield from self._credit.adjust(now, Rooms(self._have, self._reservations, ends=self.lifetime.ends_at is not None))
+            yield from self._credit.adjust(
+                now, Rooms(self._have, self._reservations, self._seating, ends=self.lifetime.ends_at is not None)
+            )
+
+    # --- teams --------------------------------------------------------------------------------------------------------
+
+    @property
+    def _busy(self) -> bool:
+        """Whether something is to be done here, now or as soon as others are ready."""
+        return bool(self._have.attempts) or self._seating.team is not None
+
+    def _team_up(self, team: Team | None, now: float, *, complete: bool) -> Iterator[Command]:
+        """A coordinator wants this worker in a team, or in none."""
+        if team is not None and self.draining:
+            return  # the heartbeat says why not
+        if self._seating.ask(team, complete=complete, at_work=bool(self._seating.root and self._have.attempts)):
+            if team is not None:
+                yield from self._credit.close()
+                self._clear(now)
+            yield from self._beat(now)
+        yield from self._adjust(now)
+
+    def _look_at_seat(self, now: float) -> Iterator[Command]:
+        """See whether what ran here has ended."""
+        if self._seating.look(idle=not self._have.pool.held) and self.connected:
+            yield from self._beat(now)
 
     # --- time ---------------------------------------------------------------------------------------------------------
 
@@ -286,8 +336,7 @@ class WorkerMachine:
                 if not self._working and now - self._since >= timing.alone_after:
                     yield from self._work(now)
             if now - self._beat_at >= timing.heartbeat:
-                self._beat_at = now
-                yield Say(Heartbeat(self.me.worker, self.me.boot, self.free, self._have.inventory(), self.draining))
+                yield from self._beat(now)
         elif self.generation and now - self._since >= timing.grace and self.lifetime.on_broker_lost is OnBrokerLost.stop:
             yield from self._abandon()
         yield from self._expire(now)
@@ -301,7 +350,7 @@ class WorkerMachine:
         ends_at, idle_timeout = self.lifetime.ends_at, self.lifetime.idle_timeout
         if ends_at is not None and now >= ends_at and self._stop_by is None:
             yield from self._stop(now, "the time of the worker is over")
-        idle_since = now if self._have.attempts or self._busy_at is None else self._busy_at
+        idle_since = now if self._busy or self._busy_at is None else self._busy_at
         if idle_timeout is not None and now - idle_since >= idle_timeout and not self.draining:
             yield from self._drain(now, f"it had nothing to do for {idle_timeout:g} s")
 
@@ -364,7 +413,7 @@ class WorkerMachine:
                 continue
             if delivery.redelivered:
                 self._return(attempt, Return.redelivered, now)
-            elif self.draining or not self._have.pool.could_ever_fit(bundle.request):
+            elif self.draining or self._seating.closes(source, bundle.request) or not self._have.pool.could_ever_fit(bundle.request):
                 self._return(attempt, Return.unstarted, now)
             elif not any(variant.min_time <= lifetime for variant in bundle.request.alternatives):
                 self._return(attempt, Return.unstarted, now, "a worker that had it has less time left than it needs")
@@ -391,10 +440,15 @@ class WorkerMachine:
 
     def _start(self, now: float) -> Iterator[Command]:
         """Start what fits; what is isolated is announced first."""
-        while granted := self._have.grant(self._reservations.closes, self._lifetime_ms(now)):
+        while granted := self._have.grant(self._is_closed, self._lifetime_ms(now)):
             attempt, bundle, task, allocation = granted
             self._executions += 1
-            execution = make_execution(f"{self.me.boot}-{self._executions}", bundle.chunk, task, allocation, self.me.total)
+            execution = make_execution(
+                f"{self.me.boot}-{self._executions}", bundle.chunk, task, allocation, self.me.total, hosts=self._seating.hosts
+            )
+            if bundle.request.nodes:
+                self._seating.started()
+                yield from self._beat(now)
             ready = Announced(execution, allocation, 0, bundle.since)
             if bundle.chunk.isolated:
                 started = Started(attempt.key.task, attempt.key.attempt, execution.execution, self._unix_ms(now))
@@ -408,6 +462,10 @@ class WorkerMachine:
         self._reservations.started(attempt.source)
         self._have.run(attempt, Running(ready.execution.execution, ready.allocation, now, announced=bool(ready.notice)))
         return Start(ready.execution, attempt.source.resource_class, now - ready.since)
+
+    def _is_closed(self, source: Source, request: Request) -> bool:
+        """Whether nothing of this queue may start, because of others."""
+        return self._seating.closes(source, request) or self._reservations.closes(source)
 
     def _give_back(self, bundle: Bundle, now: float) -> None:
         """Return what of a chunk has not started."""
@@ -540,15 +598,24 @@ class WorkerMachine:
         self.draining, self.leaving = True, why
         self._working = False
         yield from self._credit.close()
+        self._clear(now)
+        for attempt in list(self._have.announced.values()):
+            self._return(attempt, Return.unstarted, now)
+        if self._seating.root and not self._seating.working:
+            self._seating.leave()
+
+    def _clear(self, now: float) -> None:
+        """Give back whatever waits."""
         for bundles in self._have.bundles.values():
             for bundle in bundles:
                 self._give_back(bundle, now)
             bundles.clear()
-        for attempt in list(self._have.announced.values()):
-            self._return(attempt, Return.unstarted, now)
+        self._reservations.end()
 
     def _stop(self, now: float, reason: str) -> Iterator[Command]:
         yield from self._drain(now, reason)
+        if not self._seating.working:
+            self._seating.leave()
         if self._stop_by is None:
             self._stop_by, self._stop_reason = now + self.timing.stop_within, reason
         for attempt in self._have.running.values():
@@ -559,7 +626,7 @@ class WorkerMachine:
 
     def _leave(self) -> Iterator[Command]:
         """Say goodbye when nothing is left."""
-        if not self.draining or self._have.attempts or not self._replies.empty:
+        if not self.draining or self._have.attempts or not self._replies.empty or (self._seating.team and self.connected):
             return
         if self.connected:
             yield self._replies.goodbye(self.leaving)
@@ -581,6 +648,11 @@ class WorkerMachine:
         words = {(AttemptKey(job, item.task, item.attempt), item) for job, item in items if isinstance(item, Ended | Returned)}
         assert words == closing, "a last word is unconfirmed or forgotten"
         assert all(delivery.tag.generation == self.generation for delivery in self._have.dues), "deliveries die with their connection"
+        seat = self._seating.seat
+        if seat is not None:
+            place = (seat.team.resource_class, seat.team.lane) if self._seating.root else None
+            assert all(source == place for source in self.subscribed), "a worker in a team takes nothing else"
+            assert seat.state is not SeatState.ready or not self._have.pool.held, "and does nothing else"
         if self.draining or not self.connected:
             assert not any(self._have.bundles.values()), "a worker that leaves starts nothing more"
             assert not self._have.announced, "the same"

@@ -19,7 +19,7 @@ from broker_jobs.current import Surrounding, current
 from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import Call, Program
 from broker_jobs_worker.processes import become_subreaper
-from broker_jobs_worker.runners import function, inputs, preparation, program
+from broker_jobs_worker.runners import function, inputs, nodes, preparation, program
 from broker_jobs_worker.runners.pinning import UnpinnableError, pinned
 from broker_jobs_worker.runners.program import Ending
 from broker_jobs_worker.runners.protocol import (
@@ -134,6 +134,8 @@ class Child:
 
     def _perform(self, run: Run) -> Ending:
         try:
+            if run.hosts:
+                nodes.write(run)
             folder = enter_folder(run)
         except OSError as error:
             return Ending(Failed(Cause.error, f"the task cannot run in {error.filename or run.options.cwd}: {error.strerror}"))
@@ -157,7 +159,7 @@ class Child:
 
     def _call(self, run: Run, work: Call, stdout: int, stderr: int) -> Outcome:
         self._surroundings.apply(run, stdout, stderr)
-        current.enter(Surrounding(run.job, run.task, run.attempt, run.execution, run.name, run.allocation, self._progress))
+        current.enter(Surrounding(run.job, run.task, run.attempt, run.execution, run.name, run.allocation, self._progress, run.hosts))
         try:
             return function.call(run, work, self._means)
         finally:

@@ -212,6 +212,7 @@ class Run:
         version: of the submitter's interpreter
         spool: files for standard output and error, when they are new
         groups: where to enter the control group of this task, and where to leave it
+        hosts: of the workers of a task of several nodes, this one first
     """
 
     tag: ClassVar[str] = "run"
@@ -233,6 +234,7 @@ class Run:
     version: str = ""
     spool: tuple[str, str] | None = None
     groups: tuple[str, str] | None = None
+    hosts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final
 from broker_jobs.core.placeholders import CWD, SUBMIT_DIR, expand, of_attempt
 from broker_jobs.core.spec import Keep
 from broker_jobs.wire.messages import Call, Output, Program
+from broker_jobs_worker.runners import nodes
 from broker_jobs_worker.runners.printing import StandardStreams
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ def variables(run: Run) -> dict[str, str]:
         "BROKER_JOBS_EXECUTION": run.execution,
         **({} if home is None else {"BROKER_JOBS_SUBMIT_DIR": home}),
         **run.allocation,
+        **nodes.variables(run),
         **dict(run.options.env),
     }
 
