@@ -69,6 +69,9 @@ def main(words: list[str]) -> int:
             for mutant, (verdict, seconds) in zip(mutants, pool.map(attempt, mutants), strict=True):
                 verdicts.append(verdict)
                 print(f"{verdict:8} {seconds:5.1f} s  {mutant.file.removeprefix('worker/'):46} {mutant.what}", flush=True)
+    for mutant, verdict in zip(mutants, verdicts, strict=True):
+        if verdict != "found":
+            print(f"not found: {mutant.what} ({mutant.file}): {verdict}")
     found = verdicts.count("found")
     print(f"{found} of {len(mutants)} seeded bugs were found, in {time.monotonic() - begin:.0f} s.")
     return 0 if found == len(mutants) else 1
