@@ -109,6 +109,7 @@ ONE_CPU_QUEUE = (resource_class(ONE_CPU).name, Lane.normal)
 
 def test_who_is_not_the_root_takes_nothing_whatever_is_said() -> None:
     world = _world()
+    world.ask_team(OTHER_TEAM)
     world.ask_team(OTHER_TEAM, complete=True)
     world.pass_time(0.1)
     assert not world.subscribed
