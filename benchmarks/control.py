@@ -1,8 +1,8 @@
 """How long it takes to pause, resume and cancel a job of many queued tasks, and how fast a worker drops their messages.
 
-A coordinator in a process of its own, embedded broker, synchronous=NORMAL; no worker, so that everything stays queued. Each time is from
-the request to the answer, and to the state that another question then finds. The messages are dropped by a worker's own reading and
-machine: signature, decoding, and the decision, one core.
+A coordinator in a process of its own, on the embedded broker (ledger synchronous=NORMAL) or a private RabbitMQ (FULL); no worker, so that
+everything stays queued. Each time is from the request to the answer, and to the state that another question then finds. The messages are
+dropped by a worker's own reading and machine: signature, decoding, and the decision, one core.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from broker_jobs.wire.topology import Topology
 from broker_jobs_worker.intake import read_chunk
 from broker_jobs_worker.machine.events import ChunkArrived
 from tests.support import cast, worker_world
+from tests.support.rabbitmq import RabbitMQNode
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -49,8 +50,8 @@ def _measured(table: Table, what: str, act: Callable[[], object], state: Callabl
     table.add_row(what, f"{answered:.2f}", f"{time.perf_counter() - begun:.2f}")
 
 
-def _ledger(table: Table, tasks: int) -> None:
-    with LocalCluster(workers=0) as cluster, cluster.client() as client:
+def _ledger(table: Table, tasks: int, url: str | None) -> None:
+    with LocalCluster(workers=0, url=url) as cluster, cluster.client() as client:
         job = Job(name="many")
         job.map(add, range(tasks))
         submitted = client.submit(job, timeout=3600)
@@ -90,13 +91,20 @@ def main() -> None:
     """Measure, and print the table."""
     parser = argparse.ArgumentParser(prog="./scripts/bench control", description=__doc__)
     parser.add_argument("--tasks", type=int, default=1_000_000)
+    parser.add_argument("--rabbitmq", action="store_true", help="on RabbitMQ, not on the embedded broker")
     arguments = parser.parse_args()
     table = Table(title="seconds", title_justify="left", box=None)
     for column, justify in (("", "left"), ("answer", "right"), ("state", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     console = Console()
-    with console.status(f"{arguments.tasks:,} tasks"):
-        _ledger(table, arguments.tasks)
+    with console.status(f"{arguments.tasks:,} tasks"), contextlib.ExitStack() as closing:
+        url = None
+        if arguments.rabbitmq:
+            node = RabbitMQNode()
+            closing.callback(node.remove)
+            node.start()
+            url = node.fresh_vhost()
+        _ledger(table, arguments.tasks, url)
         rate = _dropped(min(arguments.tasks, 100_000))
     console.print(table)
     console.print(f"a worker drops {rate:,.0f} tasks of a canceled job a second")
