@@ -31,13 +31,13 @@ if TYPE_CHECKING:
 PATIENCE = 60.0
 
 
-@pytest.fixture(params=["embedded", "rabbitmq"])
+@pytest.fixture(params=["embedded", "rabbitmq", pytest.param("classic", marks=pytest.mark.long)])
 def url(request: pytest.FixtureRequest) -> str | None:
-    """A broker of either kind."""
+    """A broker of either kind; RabbitMQ with quorum queues and with classic ones."""
     if request.param == "embedded":
         return None
     node: RabbitMQ = request.getfixturevalue("rabbitmq")
-    return node.fresh_vhost()
+    return node.fresh_vhost() + ("?queues=classic" if request.param == "classic" else "")
 
 
 @pytest.fixture
