@@ -27,7 +27,7 @@ def sixteen(url: str | None) -> Iterator[Client]:
 
 
 @pytest.mark.long
-def test_one_long_and_a_hundred_short_tasks_over_two_workers(url: str | None) -> None:
+def test_3_31_one_long_and_a_hundred_short_tasks_over_two_workers(url: str | None) -> None:
     """Check 3.31: within 10 % of the ideal makespan, which is that of the long one."""
     long, short = 6.5, 0.05
     with LocalCluster(workers=2, cpus=1, url=url) as cluster, cluster.client() as client:

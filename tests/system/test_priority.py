@@ -114,7 +114,7 @@ def test_several_workers_start_the_most_urgent(url: str | None, tmp_path: Path) 
         assert overtaken <= 3, f"at most what the others may start at the same moment: {order}"
 
 
-def test_high_lane_starts_before_any_low_task_that_has_not_begun(url: str | None, tmp_path: Path) -> None:
+def test_3_10_high_lane_starts_before_any_low_task_that_has_not_begun(url: str | None, tmp_path: Path) -> None:
     """Check 3.10: 1,000 tasks of the low lane, then 10 of the high one, on every RabbitMQ."""
     slots, path = 2, tmp_path / "begun"
     low, high = Job(lane="low"), Job(lane="high")
