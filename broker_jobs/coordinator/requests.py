@@ -245,6 +245,7 @@ class Requests:
                 ends_ms=worker.ends_ms,
                 reason=worker.reason,
                 attempts=tuple(Held(*attempt) for attempt in sorted(worker.held)) if question.held else (),
+                team=self._teams.names(worker),
             )
             for worker in chosen
         )

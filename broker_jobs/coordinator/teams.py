@@ -131,6 +131,11 @@ class Teams:
         """The team of a worker."""
         return self._of.get(Key(worker.name, worker.boot))
 
+    def names(self, worker: Worker) -> tuple[str, ...]:
+        """The members of the team of a worker, the root first; none where it is in none."""
+        formation = self.of(worker)
+        return () if formation is None else tuple(member.worker for member in formation.members)
+
     def at(self, place: Place) -> list[Formation]:
         """Teams for the tasks of a queue that have not started."""
         return [each for each in self._teams.values() if _place(each) == place and not each.working]

@@ -104,6 +104,9 @@ def test_it_has_all_of_its_workers_and_is_told_which(site: Site, tmp_path: Path)
     beside = site.client.submit(plain)
     until(lambda: "busy" in site.waits(beside), site.waits(beside))
     assert beside.state == "waiting"
+    root = site.where(submitted)
+    assert {worker.team[0] for worker in site.client.cluster().workers} == {root}
+    assert f"one task for all of them, on {root}" in " ".join(site.daemons.run("worker", "info", "b").stdout.split())
     go.touch()
     site.client.wait_for_jobs([submitted, beside], timeout=60)
     assert site.daemons.run("submit", "--wait", "--nodes", "2", "--", "true").returncode == 0

@@ -221,6 +221,7 @@ class WorkerInfo:
         ends_ms: when its time is over
         reason: why it is gone
         attempts: what it has, where that was asked for
+        team: workers with which it runs a task of several nodes, or is about to; the task runs on the first
     """
 
     tag: ClassVar[str] = "worker info"
@@ -238,6 +239,7 @@ class WorkerInfo:
     ends_ms: int | None = None
     attempts: tuple[Held, ...] = ()
     reason: str = ""
+    team: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
