@@ -178,6 +178,11 @@ def test_an_idle_child_that_is_killed_is_replaced(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
+def control_groups() -> set[Path]:
+    """Those that this process has made."""
+    return set(Path("/sys/fs/cgroup").glob(f"**/broker-jobs-{os.getpid()}-*"))
+
+
 def test_a_guardian_that_cannot_start_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.executable", "/bin/false")
 
@@ -186,4 +191,6 @@ def test_a_guardian_that_cannot_start_is_said(tmp_path: Path, monkeypatch: pytes
         with pytest.raises(ChildProcessError, match="guardian"):
             await b.executor.open()
 
+    before = control_groups()
     asyncio.run(story())
+    assert control_groups() == before, "what it had made goes with it"

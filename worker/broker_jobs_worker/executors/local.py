@@ -121,7 +121,11 @@ class LocalExecutor:
         self._prints = Prints(self._loop, self._running, lambda running, verdict: self._condemn(running, verdict, grace=0))
         self._children = Children(self._loop, self, self._spool, self._archive, self._recycling)
         self._memory = Memory(self._loop, self._children, lambda running, verdict: self._condemn(running, verdict, grace=0), self._root)
-        await self._children.open()
+        try:
+            await self._children.open()
+        except ChildProcessError:
+            self._let_go()
+            raise
 
     def start(self, execution: Execution) -> None:
         """Run it; `ExecutionEnded` follows, never before this returns."""
@@ -155,13 +159,18 @@ class LocalExecutor:
         await self._children.close()
         if self._beside:
             await asyncio.wait(self._beside)
-        self._memory.close()
         await asyncio.to_thread(shutil.rmtree, self._folders, ignore_errors=True)
         self._prints.close()
-        if self._claim is not None:
-            os.close(self._claim)
+        self._let_go()
         with contextlib.suppress(OSError):
             self._spool.rmdir()  # nothing is left in it, mostly
+
+    def _let_go(self) -> None:
+        """Remove the control groups, and let others have the spool."""
+        self._memory.close()
+        if self._claim is not None:
+            os.close(self._claim)
+            self._claim = None
 
     @property
     def processes(self) -> tuple[int, ...]:
