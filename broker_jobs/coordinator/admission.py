@@ -103,6 +103,10 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
                 _numbers((message.started_ms, message.ends_ms or 0), "a time", LATEST_MS)
                 for job in message.kept:
                     _job(job)
+            if isinstance(message, Hello | Heartbeat) and message.seat is not None:
+                for member in message.seat.team.members:
+                    _name(member.worker)
+                    _name(member.boot)
         case Token():
             _require(opened, Role.worker)
             _at(exchange, topology.returned)

@@ -457,6 +457,12 @@ def test_too_many_classes_are_rejected(ground: Ground) -> None:
     play(ground, story())
 
 
+def _in_a_team(other: str) -> m.Heartbeat:
+    """A worker says that it is in a team with another of this name, to which the coordinator might want to write."""
+    team = m.Team("t", "c", Lane.normal, (m.Member("worker-1", "boot", "h"), m.Member(other, "boot", "h")))
+    return m.Heartbeat("worker-1", "boot", Resources(()), seat=m.Seat(team, m.SeatState.working))
+
+
 def test_what_does_not_belong_into_the_ledger_is_a_dead_letter(ground: Ground) -> None:
     async def story() -> None:
         async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer)) as (client, _):
@@ -481,6 +487,8 @@ def test_what_does_not_belong_into_the_ledger_is_a_dead_letter(ground: Ground) -
                 (names.replies, "_.0", ground.signer.seal(m.HelloAsked("me"), m.Role.coordinator)),
                 (names.replies, "_.0", ground.signer.seal(dataclasses.replace(reply, items=(m.Taken(2**63, 1, "e"),)), m.Role.worker)),
                 (names.returned, "x.0", ground.signer.seal(reply, m.Role.worker)),
+                (names.replies, "_.0", ground.signer.seal(_in_a_team("w" * 300), m.Role.worker)),
+                (names.replies, "_.0", ground.signer.seal(_in_a_team("a.b"), m.Role.worker)),
             ]
             for exchange, key, body in bad:
                 await client.broker.publish([Outgoing(exchange, key, body)])

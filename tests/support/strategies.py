@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.request import Need, Policy, Request, Variant
 from broker_jobs.core.resources import Resources
-from broker_jobs.core.spec import Retry
+from broker_jobs.core.spec import Lane, Retry
 from broker_jobs.core.value import Value
+from broker_jobs.wire.messages import Member, Team
 
 _NAMES = {"Mapping": Mapping, "Value": Value}
 
@@ -66,7 +67,10 @@ def _resources(amounts: dict[str, int], groups: dict[str, list[list[str]]]) -> R
 
 _RESOURCES = st.builds(_resources, _AMOUNTS.map(dict), st.dictionaries(_RESOURCE, _GROUPS, max_size=2))
 
-_OURS: dict[Any, st.SearchStrategy[Any]] = {Retry: _RETRY, Request: _REQUEST, Resources: _RESOURCES}
+_MEMBERS = st.lists(st.builds(Member, *[st.text(max_size=5)] * 3), min_size=1, max_size=3, unique_by=lambda member: member.worker)
+_TEAM = st.builds(Team, st.text(max_size=5), st.text(max_size=5), st.sampled_from(Lane), _MEMBERS.map(tuple))
+
+_OURS: dict[Any, st.SearchStrategy[Any]] = {Retry: _RETRY, Request: _REQUEST, Resources: _RESOURCES, Team: _TEAM}
 
 
 def from_hint(hint: Any) -> st.SearchStrategy[Any]:

@@ -79,6 +79,14 @@ def test_what_a_core_refuses_is_a_decode_error(field: object, wrong: str) -> Non
         codec.decode(codec.pack(hello))
 
 
+@pytest.mark.parametrize("workers", [[], ["w", "v", "w"]])
+def test_a_team_has_members_each_once(workers: list[str]) -> None:
+    members = [{"worker": name, "boot": "b", "host": "h"} for name in workers]
+    team = {"_": "team", "name": "t", "resource_class": "c", "lane": "normal", "members": members}
+    with pytest.raises(DecodeError, match=r"message\.team asked\.team\.team: a team has members, each once"):
+        codec.decode(codec.pack({"_": "team asked", "worker": "w", "boot": "b", "team": team}))
+
+
 def test_keys_of_maps_are_texts() -> None:
     info = {"job": "", "name": "", "state": "running", "version": 1, "submitted_ms": 1, "counts": {1: 1}}
     with pytest.raises(DecodeError, match="must have texts as keys"):

@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import ClassVar
 
 from broker_jobs.core.spec import Lane
+from broker_jobs.errors import ValidationError
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,9 @@ class Team:
         resource_class: of the queue from which the root takes the task
         lane: the same
         members: the first is the *root*: the task starts there
+
+    Raises:
+        ValidationError: nobody is in it, or somebody twice
     """
 
     tag: ClassVar[str] = "team"
@@ -35,6 +39,10 @@ class Team:
     resource_class: str
     lane: Lane
     members: tuple[Member, ...]
+
+    def __post_init__(self) -> None:
+        if not self.members or len({member.worker for member in self.members}) < len(self.members):
+            raise ValidationError("a team has members, each once")
 
 
 class SeatState(StrEnum):
