@@ -155,3 +155,22 @@ def test_a_task_that_is_not_there_is_refused(world: World) -> None:
     for number in (1, 2**40):
         found = explain(world.store.look, facts, world.ledger.jobs.live[facts.id], number, (), now_ms=0)
         assert isinstance(found, m.Refused)
+
+
+def test_a_task_of_several_nodes_says_who_is_there_and_who_must_finish_first(world: World) -> None:
+    def say(name: str, seat: m.Seat | None = None) -> None:
+        has = Resources((("cpus", UNIT),))
+        world.say(m.Hello(name, "b", f"id/{name}", 1, "0", has, has, teams=True, seat=seat))
+        step(world)
+
+    say("u")
+    job = submit(world, call(0), options=TaskOptions(resources=ResourceRequest(nodes=2).canonical()))
+    assert why(world, job).reasons[-1] == "it needs 2 workers of one group that have what it asks for, and there are 1"
+    say("v")
+    assert why(world, job).reasons[-1] == "u, v shall run a task of this class together; u, v must finish other work first"
+    team = world.ledger.teams.of(world.ledger.workers.known["u"])
+    assert team is not None
+    say("u", m.Seat(team.team, m.SeatState.ready))
+    assert why(world, job).reasons[-1] == "u, v shall run a task of this class together; v must finish other work first"
+    say("v", m.Seat(team.team, m.SeatState.ready))
+    assert why(world, job).reasons[-1] == "u, v are about to run a task of this class together"
