@@ -29,6 +29,7 @@ MUTANTS: Final = (
         f"{_MACHINE}/holdings.py",
         "            if isinstance(attempt.state, Waiting | Announced):\n                self.drop(attempt)\n",
         "            if isinstance(attempt.state, Announced):\n                self.drop(attempt)\n",
+        _STORIES,
     ),
     (
         "start an isolated task at once",
@@ -41,6 +42,7 @@ MUTANTS: Final = (
         f"{_MACHINE}/holdings.py",
         "            if isinstance(attempt.state, Waiting | Announced):\n                self.drop(attempt)\n",
         "            if isinstance(attempt.state, Waiting):\n                self.drop(attempt)\n",
+        _STORIES,
     ),
     (
         "run a copy of what has just finished",
@@ -53,6 +55,7 @@ MUTANTS: Final = (
         f"{_MACHINE}/worker.py",
         "or self._revoked.of(key) is not None:",
         "and True:",
+        _STORIES,
     ),
     (
         "release the resources when a stop is asked for",
@@ -82,15 +85,15 @@ MUTANTS: Final = (
     (
         "work on chunks that come while draining",
         f"{_MACHINE}/worker.py",
-        "elif self.draining or not",
-        "elif not",
+        "elif self.draining or self._seating",
+        "elif self._seating",
         _STORIES,
     ),
     (
         "leave before everything is confirmed",
         f"{_MACHINE}/worker.py",
-        "if not self.draining or self._have.attempts or not self._replies.empty:",
-        "if not self.draining or self._have.running:",
+        "if not self.draining or self._have.attempts or not self._replies.empty or",
+        "if not self.draining or self._have.running or",
     ),
     (
         "say goodbye once, whatever comes after it",
@@ -170,8 +173,8 @@ MUTANTS: Final = (
     (
         "count as idle from the start of the last task",
         f"{_MACHINE}/worker.py",
-        "        if self._have.attempts or self._busy_at is None:",
-        "        if self._busy_at is None:",
+        "        idle_since = now if self._busy or self._busy_at is None else self._busy_at",
+        "        idle_since = now if self._busy_at is None else self._busy_at",
         _STORIES,
     ),
     (
@@ -186,6 +189,7 @@ MUTANTS: Final = (
         f"{_MACHINE}/worker.py",
         "                if (worker, boot) == (self.me.worker, self.me.boot):\n                    why =",
         "                if worker == self.me.worker:\n                    why =",
+        _STORIES,
     ),
     (
         "end long tasks without a broker although they were to finish",
