@@ -21,10 +21,37 @@ _SPEC, _SPEC_TESTS = "broker_jobs/core/spec.py", "tests/property/test_spec.py"
 _READING, _READING_TESTS = "broker_jobs/client/reading.py", "tests/property/test_reading.py"
 _ARCHIVE, _ARCHIVE_TESTS = "worker/broker_jobs_worker/executors/archive.py", "tests/property/test_archive.py"
 _SERVER, _SERVER_TESTS = "worker/broker_jobs_worker/executors/server.py", "tests/property/test_children.py"
+_VERSIONS, _VERSIONS_TESTS = "broker_jobs/core/versions.py", "tests/property/test_versions.py"
 _STATES, _STATES_TESTS = "broker_jobs/core/states.py", "tests/unit/test_states.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant, tests that must find it)
+    (
+        "order the labels of pre-releases as text",
+        _VERSIONS,
+        '(False, label, "") if isinstance(label, int)',
+        "(False, 0, str(label)) if isinstance(label, int)",
+        _VERSIONS_TESTS,
+    ),
+    (
+        "put a pre-release behind its release",
+        _VERSIONS,
+        "self.numbers, not self.pre, labels",
+        "self.numbers, bool(self.pre), labels",
+        _VERSIONS_TESTS,
+    ),
+    (
+        "let a caret keep the major number alone",
+        _VERSIONS,
+        "next((place for place, number in enumerate(known) if number), last)",
+        "0",
+        _VERSIONS_TESTS,
+    ),
+    ("let a tilde keep all that is written", _VERSIONS, "min(1, last)", "last", _VERSIONS_TESTS),
+    ("find pre-releases by accident", _VERSIONS, "named = not version.pre or", "named = True or", _VERSIONS_TESTS),
+    ("let one condition of a range do", _VERSIONS, "named and all(", "named and any(", _VERSIONS_TESTS),
+    ("choose what is deprecated", _VERSIONS, "if not release.deprecated and release.version", "if release.version", _VERSIONS_TESTS),
+    ("hide what is deprecated from who asks for just that", _VERSIONS, "if wanted.exact is not None:", "if False:", _VERSIONS_TESTS),
     (
         "a process with a setup runs tasks of others",
         _SERVER,
