@@ -22,10 +22,19 @@ _READING, _READING_TESTS = "broker_jobs/client/reading.py", "tests/property/test
 _ARCHIVE, _ARCHIVE_TESTS = "worker/broker_jobs_worker/executors/archive.py", "tests/property/test_archive.py"
 _SERVER, _SERVER_TESTS = "worker/broker_jobs_worker/executors/server.py", "tests/property/test_children.py"
 _VERSIONS, _VERSIONS_TESTS = "broker_jobs/core/versions.py", "tests/property/test_versions.py"
+_PLAIN, _CHECKING, _STEPS_TESTS = "broker_jobs/core/plain.py", "broker_jobs/steps/checking.py", "tests/unit/test_steps.py"
+_SIGNATURE, _DECLARING = "broker_jobs/steps/signature.py", "broker_jobs/steps/declaring.py"
 _STATES, _STATES_TESTS = "broker_jobs/core/states.py", "tests/unit/test_states.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant, tests that must find it)
+    ("send numbers that JSON does not have", _PLAIN, "if math.isfinite(value):", "if True:", _STEPS_TESTS),
+    ("send keys that are no texts", _PLAIN, "if not isinstance(key, str):", "if False:", _STEPS_TESTS),
+    ("follow plain data however deep it is", _PLAIN, "if len(path) > DEEPEST:", "if False:", _STEPS_TESTS),
+    ("tell the outermost of what does not fit", _CHECKING, "best_match([mismatch]) or mismatch", "mismatch", _STEPS_TESTS),
+    ("take a result as it is", _SIGNATURE, "self.gives.validate_python(result)", "result", _STEPS_TESTS),
+    ("take parameters that nobody asked for", _SIGNATURE, 'extra="forbid"', 'extra="ignore"', _STEPS_TESTS),
+    ("let two functions be one version of a step", _DECLARING, "if other is not mine:", "if False:", _STEPS_TESTS),
     (
         "order the labels of pre-releases as text",
         _VERSIONS,
