@@ -33,6 +33,7 @@ if TYPE_CHECKING:
         TimeLimitReached,
         ValidationError,
     )
+    from broker_jobs.steps import step
 
 __version__ = "0.1.0"
 
@@ -63,6 +64,7 @@ __all__ = [
     "ValidationError",
     "__version__",
     "current",
+    "step",
 ]
 
 _MODULES: Final = {
@@ -78,6 +80,7 @@ _MODULES: Final = {
     "core.request": ("ResourceRequest",),
     "core.spec": ("Retry",),
     "core.states": ("JobState", "TaskState"),
+    "steps": ("step",),
     "errors": (
         "BrokerJobsError",
         "FailedJobsError",

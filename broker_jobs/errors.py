@@ -23,6 +23,7 @@
     │   ├── JobNotFound                  no such job
     │   ├── TaskNotFound                 the job has no such task
     │   ├── WorkerNotFound               no such worker
+    │   ├── StepNotFound                 no worker has announced such a step, or not in such a version
     │   └── AmbiguousId                  a short id that fits several jobs, or a short name several workers
     ├── JobActive                        the job still runs, so it cannot be forgotten
     ├── ClientClosed                     the client was closed
@@ -72,6 +73,7 @@ __all__ = [
     "NotInTask",
     "SecurityError",
     "SigningKeyMissing",
+    "StepNotFound",
     "SubmitUnknown",
     "TaskAborted",
     "TaskCanceled",
@@ -184,6 +186,10 @@ class TaskNotFound(LookupFailed):
 
 class WorkerNotFound(LookupFailed):
     """No such worker."""
+
+
+class StepNotFound(LookupFailed):
+    """No worker has announced such a step."""
 
 
 class AmbiguousId(LookupFailed):

@@ -81,6 +81,7 @@ from broker_jobs.wire.messages import (
     JobInfo,
     JobList,
     ListJobs,
+    ListSteps,
     OpenJob,
     Output,
     Outputs,
@@ -96,6 +97,7 @@ from broker_jobs.wire.messages import (
     ResumeResult,
     ResumeTasks,
     Role,
+    StepList,
     Task,
     TaskInfo,
     TaskOutput,
@@ -320,6 +322,8 @@ class InMemoryLink:
                 return self._again(wish)
             case GetWorkers():
                 return Cluster(WORKER)
+            case ListSteps():
+                return StepList()
             case OpenJob() | ReserveTasks() | CloseJob():
                 return Refused(Refusal.invalid, "jobs in memory are never open: use a cluster, such as the fixture broker_jobs_cluster")
             case EndWorkers():

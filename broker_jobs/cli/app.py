@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from broker_jobs import __version__
-from broker_jobs.cli import coordinator, demo, doctor, job, key, node, submit, submit_file, task, worker
+from broker_jobs.cli import coordinator, demo, doctor, job, key, node, step, submit, submit_file, task, worker
 from broker_jobs.cli.directives import DirectedCommand
 
 
@@ -45,6 +45,7 @@ app.command("submit", rich_help_panel="Work", cls=DirectedCommand, context_setti
 app.command("submit-file", rich_help_panel="Work")(submit_file.submit_file)
 app.add_typer(job.app, name="job", rich_help_panel="Work")
 app.add_typer(task.app, name="task", rich_help_panel="Work")
+app.add_typer(step.app, name="step", rich_help_panel="Work")
 app.command("up", rich_help_panel="Daemons")(node.up)
 app.command("down", rich_help_panel="Daemons")(node.down)
 app.add_typer(coordinator.app, name="coordinator", rich_help_panel="Daemons")

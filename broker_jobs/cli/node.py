@@ -17,7 +17,9 @@ from broker_jobs_worker.cli import (
     LimitOption,
     MemoryOption,
     NoHyperThreadingOption,
+    PathOption,
     ResourceOption,
+    StepsOption,
     WorkerGroupOption,
 )
 
@@ -30,6 +32,8 @@ def up(
     gpus: GpusOption = None,
     resource: ResourceOption = None,
     no_hyper_threading: NoHyperThreadingOption = False,
+    path: PathOption = None,
+    steps: StepsOption = None,
     group: WorkerGroupOption = DEFAULT_GROUP,
     time_limit: LimitOption = None,
 ) -> None:
@@ -46,7 +50,8 @@ def up(
         ("--group", group),
         ("--time-limit", time_limit),
     ]
-    for name, value in (*options, *(("--resource", text) for text in resource or ())):
+    several = [("--resource", resource), ("--path", path), ("--steps", steps)]
+    for name, value in (*options, *((name, each) for name, values in several for each in values or ())):
         if value is not None:
             arguments.append(f"{name}={value}")
     if no_hyper_threading:

@@ -262,6 +262,7 @@ def worker(info: WorkerInfo, output: OutputFormat) -> None:
         ("ends", when(info.ends_ms)),
         ("seen", when(info.seen_ms)),
         ("holds", f"{info.held} tasks" if info.held != 1 else "1 task"),
+        ("serves", ", ".join(info.steps)),
         ("team", ", ".join(info.team) and f"{', '.join(info.team)}: one task for all of them, on {info.team[0]}"),
     ]
     for name, value in rows:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.quantities import Duration
     from broker_jobs.core.states import JobState
     from broker_jobs.errors import BrokerJobsError
-    from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, Explanation, PauseResult, ResumeResult, TaskInfo
+    from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, Explanation, KnownStep, PauseResult, ResumeResult, TaskInfo
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
@@ -183,6 +183,14 @@ class AsyncClient:
     async def cluster(self, *workers: str, group: str | None = None, held: bool = False) -> Cluster:
         """The workers and resource classes that the coordinator knows, as `Client.cluster`."""
         return await asyncio.to_thread((await self._sync()).cluster, *workers, group=group, held=held)
+
+    async def steps(self, name: str = "*", *, tags: Iterable[str] = (), schemas: bool = False) -> list[KnownStep]:
+        """The steps that workers have announced, as `Client.steps`."""
+        return await asyncio.to_thread((await self._sync()).steps, name, tags=tuple(tags), schemas=schemas)
+
+    async def find_step(self, name: str, version: str = "*") -> KnownStep:
+        """One step, with its schemas, as `Client.find_step`."""
+        return await asyncio.to_thread((await self._sync()).find_step, name, version)
 
     async def end_workers(self, *workers: str, group: str | None = None, stop: bool = False, reason: str = "") -> EndingWorkers:
         """Let workers end, as `Client.end_workers`."""

@@ -18,6 +18,7 @@ from broker_jobs.client.link import BrokerLink
 from broker_jobs.client.mapping import MappedResults
 from broker_jobs.client.node import OwnNode
 from broker_jobs.client.options import CallDefaults, FunctionOptions
+from broker_jobs.client.registry import known_step, known_steps
 from broker_jobs.client.runtime import Runtime
 from broker_jobs.client.submission import Submission
 from broker_jobs.client.submitted import SubmittedJob
@@ -49,6 +50,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.link import Link
     from broker_jobs.config import Settings
     from broker_jobs.core.quantities import Duration
+    from broker_jobs.wire.messages import KnownStep
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
@@ -377,6 +379,30 @@ class Client:
             WorkerNotFound, AmbiguousId: a name fits no worker, or several
         """
         return self.runtime.run(lambda core: core.ask(GetWorkers(workers, group, held), Cluster))
+
+    def steps(self, name: str = "*", *, tags: Iterable[str] = (), schemas: bool = False) -> list[KnownStep]:
+        """The steps that workers have announced, by name, the latest version of each first.
+
+        Args:
+            name: a shell pattern
+            tags: all of these must be there
+            schemas: with descriptions and schemas, which are left empty otherwise
+        """
+        return self.runtime.run(lambda core: known_steps(core, name, tags, schemas=schemas))
+
+    def find_step(self, name: str, version: str = "*") -> KnownStep:
+        """One step, with its schemas.
+
+        Args:
+            name: the whole name
+            version: one such as ``"1.2.0"``, which may be deprecated or a pre-release, or a range such as ``"^1.0"``, of which the latest
+                is found that is neither
+
+        Raises:
+            StepNotFound: there is none; the text lists what there is
+            ValidationError: the version cannot be read
+        """
+        return self.runtime.run(lambda core: known_step(core, name, version))
 
     def end_workers(self, *workers: str, group: str | None = None, stop: bool = False, reason: str = "") -> EndingWorkers:
         """Let workers take nothing more and end; returns at once. A worker that is away now is told when it comes back.

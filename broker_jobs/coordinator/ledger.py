@@ -17,9 +17,10 @@ from broker_jobs.coordinator.intake import Intake
 from broker_jobs.coordinator.jobs import Jobs
 from broker_jobs.coordinator.mailer import Mailer
 from broker_jobs.coordinator.reconcile import Inventory, Reconciler
+from broker_jobs.coordinator.registry import Announced, Registry
 from broker_jobs.coordinator.replies import STALE_MS, Replies
 from broker_jobs.coordinator.requests import Requests
-from broker_jobs.coordinator.store import WorkerRow, Writes
+from broker_jobs.coordinator.store import StepRow, WorkerRow, Writes
 from broker_jobs.coordinator.store.parts import clean
 from broker_jobs.coordinator.teams import Teams
 from broker_jobs.coordinator.workers import AskDrain, AskHello, Drop, Greet, Lose, Save, Worker, Workers, WorkerState
@@ -82,6 +83,7 @@ class Ledger:
         self._topology = topology
         self._reconciler = Reconciler(config.look)
         self.workers = Workers(config.grace)
+        self._registry = Registry(Announced(row.spec, row.since_ms) for row in store.look.steps())
         self.teams = Teams(self.workers.known, secrets.token_hex(4))
         self.jobs = Jobs(store, self._mailer, self._classes, self.workers, topology)
         self._intake = Intake(self.jobs, store, self._classes, topology, store.look.next_job_key())
@@ -93,6 +95,7 @@ class Ledger:
             self.workers,
             self._classes,
             teams=self.teams,
+            registry=self._registry,
             intake=self._intake,
             name=config.name,
             version=version,
@@ -291,6 +294,8 @@ class Ledger:
         revoked = tuple(revocation for item in sorted(held) if (revocation := self._revoked(*item)) is not None)
         gone = tuple(job for job in hello.kept[:MOST_KEPT] if self._is_gone(job))
         revoked = (*self.jobs.standing.all(), *revoked)
+        for news in self._registry.announce(hello.steps, batch.now_ms):
+            batch.writes.steps.append(StepRow(news.spec.name, str(news.spec.version), news.spec, news.since_ms))
         self._mailer.welcome(batch, Welcome(hello.worker, hello.boot, self._classes.open(), revoked, gone))
 
     def _is_gone(self, job: str) -> bool:

@@ -26,6 +26,7 @@ from broker_jobs.wire.messages import (
     GetWorkers,
     Held,
     ListJobs,
+    ListSteps,
     OpenJob,
     OutputAsked,
     PauseTasks,
@@ -45,6 +46,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.intake import Intake
     from broker_jobs.coordinator.jobs import Jobs
     from broker_jobs.coordinator.mailer import Mailer
+    from broker_jobs.coordinator.registry import Registry
     from broker_jobs.coordinator.store import JobFacts, LedgerStore
     from broker_jobs.coordinator.teams import Teams
     from broker_jobs.coordinator.workers import WorkerCommand, Workers
@@ -74,6 +76,7 @@ class Requests:
         classes: Classes,
         *,
         teams: Teams,
+        registry: Registry,
         intake: Intake,
         name: str,
         version: str,
@@ -85,6 +88,7 @@ class Requests:
         self._mailer = mailer
         self._workers = workers
         self._teams = teams
+        self._registry = registry
         self._classes = classes
         self._openings = Openings(jobs, store, intake)
         self._name = name
@@ -161,6 +165,8 @@ class Requests:
                 return self._explain(batch, question)
             case GetWorkers() as question:
                 return self._cluster(question, batch.now_ms)
+            case ListSteps() as question:
+                return self._registry.list(question, self._workers.present())
             case (
                 CancelTasks()
                 | PauseTasks()
@@ -246,6 +252,7 @@ class Requests:
                 reason=worker.reason,
                 attempts=tuple(Held(*attempt) for attempt in sorted(worker.held)) if question.held else (),
                 team=self._teams.names(worker),
+                steps=tuple(f"{name} {version}" for name, version in sorted(worker.steps)),
             )
             for worker in chosen
         )

@@ -22,6 +22,7 @@ from broker_jobs.wire.messages import DEFAULT_GROUP, DrainAsked, Goodbye, Heartb
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
+    from broker_jobs.core.versions import Version
 
 SILENCE: Final = 60.0
 """Seconds without a heartbeat, which comes every 5, after which a worker is suspect."""
@@ -64,6 +65,7 @@ class Worker:
         teams: it can be in a team
         asked: what somebody wants of it
         reason: why it is gone
+        steps: names and versions of what it serves
     """
 
     name: str
@@ -84,6 +86,7 @@ class Worker:
     teams: bool = False
     asked: DrainAsked | None = None
     reason: str = ""
+    steps: frozenset[tuple[str, Version]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -305,6 +308,7 @@ class Workers:
             ends_ms=hello.ends_ms,
             teams=hello.teams,
             asked=asked,
+            steps=frozenset((spec.name, spec.version) for spec in hello.steps),
         )
         self._changed()
         yield Save(worker)

@@ -50,6 +50,9 @@ def main(words: list[str]) -> int:
         for entry in module.MUTANTS
     ]
     mutants = [mutant for mutant in mutants if not words or any(word in mutant.what for word in words)]
+    if not mutants:
+        print(f"No seeded bug has one of these words in its description: {' '.join(words)}")
+        return 2
     with tempfile.TemporaryDirectory(prefix="mutants-") as folder:
         trees: queue.SimpleQueue[Path] = queue.SimpleQueue()
         for number in range(PROCESSES):

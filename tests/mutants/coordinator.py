@@ -14,10 +14,41 @@ _STORIES: Final = "tests/unit/test_coordinator_ledger.py"
 
 _URGENCY: Final = "tests/property/test_urgency.py"
 
+_REGISTRY: Final = "tests/unit/test_step_registry.py"
+
 _HERE: Final = "broker_jobs/coordinator"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant[, tests that must find it])
+    (
+        "steps: let the first announcement count",
+        f"{_HERE}/registry.py",
+        "if known is None or known.spec != spec:",
+        "if known is None:",
+        _REGISTRY,
+    ),
+    (
+        "steps: any of the tags will do",
+        f"{_HERE}/registry.py",
+        "set(question.tags) <= set(known.spec.tags)",
+        "(not question.tags or set(question.tags) & set(known.spec.tags))",
+        _REGISTRY,
+    ),
+    (
+        "steps: list versions as they were announced",
+        f"{_HERE}/registry.py",
+        "key=lambda item: item[0][1], reverse=True",
+        "key=lambda item: 0",
+        _REGISTRY,
+    ),
+    ("steps: begin each part of a list anew", f"{_HERE}/registry.py", "        del steps[: max(0, question.skip)]\n", "", _REGISTRY),
+    (
+        "steps: answer with nothing where a step is large",
+        f"{_HERE}/registry.py",
+        "if size > MOST_ANSWER and count:",
+        "if size > MOST_ANSWER:",
+        _REGISTRY,
+    ),
     (
         "apply a chunk that comes twice",
         f"{_HERE}/intake.py",

@@ -11,7 +11,9 @@ from broker_jobs.core.request import Request as Need
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane, Retry, TaskOptions
 from broker_jobs.core.states import JobState, TaskState
+from broker_jobs.core.step import StepSpec
 from broker_jobs.core.value import Encoding, Inline, Stored
+from broker_jobs.core.versions import Version
 from broker_jobs.wire import messages as m
 
 JOB: Final = "0190f3a2b4c57d6e8f90a1b2c3d4e5f6"
@@ -82,6 +84,8 @@ CLASS: Final = m.ResourceClass("cpus2-00000000", NEED)
 REVOCATION: Final = m.Revocation(JOB, 1, 2, "canceled")
 WORKER: Final = m.WorkerInfo("worker-1", "host", 42, "ready", HAS, HAS, 5, "0.1.0", 3)
 
+STEP: Final = StepSpec("simulate", Version(1, 2, 0, ("rc", 1)), "Simulate", "at length", ("a",), "too old", "{}", "{}")
+
 QUESTIONS: Final[dict[str, m.Question]] = {
     "open-job": m.OpenJob(JOB, m.JobHeader("train", "client-1", 1, CHUNK.origin), "/values"),
     "reserve": m.ReserveTasks(JOB, "key", 3),
@@ -98,6 +102,7 @@ QUESTIONS: Final[dict[str, m.Question]] = {
     "resubmit": m.ResubmitJob(JOB, "f" * 32, (1,), everything=True),
     "forget": m.ForgetJobs((JOB,)),
     "get-workers": m.GetWorkers(),
+    "list-steps": m.ListSteps("sim*", ("a",), schemas=True, skip=3),
     "explain": m.ExplainTask(JOB, 1),
     "end-workers": m.EndWorkers(("worker-1", "last"), "night", stop=True, reason="a new kernel"),
 }
@@ -113,6 +118,7 @@ ANSWERS: Final[dict[str, m.Answer]] = {
     "pause-result": m.PauseResult(1, 2, 3, 4, 5),
     "resume-result": m.ResumeResult(1, 2, 3, 4),
     "forgotten": m.Forgotten(1),
+    "step-list": m.StepList((m.KnownStep(STEP, ("worker-1",), 5),), more=True),
     "cluster": m.Cluster("coordinator-1", "0.1.0", 9, (WORKER,), (CLASS,), 1),
     "explanation": m.Explanation(
         TaskState.queued,
@@ -148,6 +154,7 @@ EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "welcome": (m.Welcome("worker-1", "boot-1", (CLASS,), (REVOCATION,)), m.Role.coordinator),
     "class-opened": (m.ClassOpened(CLASS), m.Role.coordinator),
     "revoked": (m.Revoked((REVOCATION,)), m.Role.coordinator),
+    "hello-with-steps": (m.Hello("worker-1", "boot-1", "host", 42, "0.2.0", HAS, HAS, steps=(STEP,)), m.Role.worker),
     "hello-in-a-team": (m.Hello("worker-1", "boot-1", "host", 42, "0.2.0", HAS, HAS, teams=True, seat=SEAT), m.Role.worker),
     "heartbeat-in-a-team": (m.Heartbeat("worker-1", "boot-1", HAS, seat=SEAT), m.Role.worker),
     "team-asked": (m.TeamAsked("worker-1", "boot-1", SEAT.team, complete=True), m.Role.coordinator),

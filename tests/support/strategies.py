@@ -14,7 +14,9 @@ from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.request import Need, Policy, Request, Variant
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane, Retry
+from broker_jobs.core.step import STEP_NAME, StepSpec
 from broker_jobs.core.value import Value
+from broker_jobs.core.versions import MOST, Version
 from broker_jobs.wire.messages import Member, Team
 
 _NAMES = {"Mapping": Mapping, "Value": Value}
@@ -70,7 +72,28 @@ _RESOURCES = st.builds(_resources, _AMOUNTS.map(dict), st.dictionaries(_RESOURCE
 _MEMBERS = st.lists(st.builds(Member, *[st.text(max_size=5)] * 3), min_size=1, max_size=3, unique_by=lambda member: member.worker)
 _TEAM = st.builds(Team, st.text(max_size=5), st.text(max_size=5), st.sampled_from(Lane), _MEMBERS.map(tuple))
 
-_OURS: dict[Any, st.SearchStrategy[Any]] = {Retry: _RETRY, Request: _REQUEST, Resources: _RESOURCES, Team: _TEAM}
+_LABEL = st.integers(0, 999_999_999) | st.from_regex(r"[A-Za-z-][0-9A-Za-z-]{0,5}", fullmatch=True)
+_VERSION = st.builds(Version, *[st.integers(0, MOST)] * 3, st.lists(_LABEL, max_size=3).map(tuple))
+_STEP = st.builds(
+    StepSpec,
+    name=st.from_regex(STEP_NAME, fullmatch=True),
+    version=_VERSION,
+    title=_LEAVES[str],
+    description=_LEAVES[str],
+    tags=st.lists(_LEAVES[str].filter(lambda tag: tag == tag.strip() != ""), max_size=3).map(tuple),
+    deprecated=st.none() | _LEAVES[str],
+    parameters=_LEAVES[str],
+    returns=_LEAVES[str],
+)
+
+_OURS: dict[Any, st.SearchStrategy[Any]] = {
+    Retry: _RETRY,
+    Request: _REQUEST,
+    Resources: _RESOURCES,
+    StepSpec: _STEP,
+    Team: _TEAM,
+    Version: _VERSION,
+}
 
 
 def from_hint(hint: Any) -> st.SearchStrategy[Any]:

@@ -64,6 +64,17 @@ MaxMemoryOption = Annotated[
     typer.Option(metavar="SIZE", help="Replace such a process when it takes more after a function: '4 GiB'.", show_default=False),
 ]
 
+PathOption = Annotated[
+    list[Path] | None,
+    typer.Option(metavar="FOLDER", help="Folder with modules that tasks need; may be given several times.", show_default=False),
+]
+StepsOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="MODULE", help="Serve the steps of this module, such as mypkg.steps; may be given several times.", show_default=False
+    ),
+]
+
 CpusOption = Annotated[
     str | None,
     typer.Option(
@@ -107,6 +118,7 @@ def run(
     resources: Mapping[str, str] | None = None,
     hyper_threading: bool = True,
     path: Sequence[Path] = (),
+    steps: Sequence[str] = (),
     group: str = DEFAULT_GROUP,
     idle_timeout: str | None = None,
     time_limit: str | None = None,
@@ -127,6 +139,7 @@ def run(
         resources: what to give to tasks, by name (default: what is found)
         hyper_threading: False for one thread of each core, where processors are found out
         path: folders with modules of users
+        steps: modules whose steps it serves
         group: workers that belong together
         idle_timeout: it ends when it has had no task for so long: seconds, or a text such as ``"10m"``
         time_limit: it stops after so long, and gives back what still runs
@@ -139,7 +152,7 @@ def run(
         metrics_port: their port; 0 for none, ``auto`` for any free one
 
     Raises:
-        ValidationError: an amount, the name or the port is wrong
+        ValidationError: an amount, the name or the port is wrong, or the steps cannot be read
         SigningKeyMissing: there is no key
         BrokerError: there is no connection to begin with
     """
@@ -162,6 +175,7 @@ def run(
         resources=resources or {},
         hyper_threading=hyper_threading,
         path=tuple(str(folder.absolute()) for folder in path),
+        steps=tuple(steps),
         group=group,
         idle_timeout=None if idle_timeout is None else milliseconds(idle_timeout, "--idle-timeout") / 1000,
         time_limit=None if time_limit is None else milliseconds(time_limit, "--time-limit") / 1000,
@@ -200,9 +214,8 @@ def start(
     gpus: GpusOption = None,
     resource: ResourceOption = None,
     no_hyper_threading: NoHyperThreadingOption = False,
-    path: Annotated[
-        list[Path] | None, typer.Option(metavar="FOLDER", help="Folder with modules that functions need; may be given several times.")
-    ] = None,
+    path: PathOption = None,
+    steps: StepsOption = None,
     group: WorkerGroupOption = DEFAULT_GROUP,
     idle_timeout: IdleOption = None,
     time_limit: LimitOption = None,
@@ -229,6 +242,7 @@ def start(
             resources=given_resources(cpus, memory, gpus, resource),
             hyper_threading=not no_hyper_threading,
             path=path or (),
+            steps=steps or (),
             group=group,
             idle_timeout=idle_timeout,
             time_limit=time_limit,

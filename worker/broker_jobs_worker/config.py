@@ -53,6 +53,7 @@ class WorkerConfig:
         hyper_threading: False for one thread of each core, where processors are found out
         spool_limit: bytes of long output that are kept on this host for one cluster (default: a tenth of the file system, 16 GiB at most)
         path: folders with modules of users
+        steps: names of modules whose steps it serves
         metrics_host: address of the numbers
         metrics_port: port of the numbers; 0 for none, ``"auto"`` for any free one
         group: workers that belong together; letters, digits, ``_`` and ``-``
@@ -76,6 +77,7 @@ class WorkerConfig:
     hyper_threading: bool = True
     spool_limit: int | None = None
     path: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
     metrics_host: str = "127.0.0.1"
     metrics_port: MetricsPort = 0
     group: str = DEFAULT_GROUP

@@ -46,12 +46,14 @@ from broker_jobs_worker.machine.state import Identity, Lifetime, Source
 from broker_jobs_worker.machine.worker import WorkerMachine
 from broker_jobs_worker.observer import Observer
 from broker_jobs_worker.readers import Readers
+from broker_jobs_worker.stepping import served
 from broker_jobs_worker.story import tell
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
 
     from broker_jobs.broker.port import Broker, Delivery, Subscription
+    from broker_jobs.core.step import StepSpec
     from broker_jobs.wire.messages import Piece
     from broker_jobs_worker.config import WorkerConfig
     from broker_jobs_worker.executors.port import ExecutionNews, Executor
@@ -84,6 +86,7 @@ class WorkerDaemon:
         config: its settings
         executor: makes what runs the tasks
         lent: a connection of this loop that somebody else closes; without one, it opens its own
+        steps: what it serves
 
     Attributes:
         welcomed: set when a coordinator has answered for the first time
@@ -94,6 +97,7 @@ class WorkerDaemon:
         config: WorkerConfig,
         executor: Callable[[WorkerConfig, str, Callable[[ExecutionNews], None]], Executor] = local_executor,
         lent: Broker | None = None,
+        steps: tuple[StepSpec, ...] = (),
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
@@ -104,7 +108,9 @@ class WorkerDaemon:
         boot = secrets.token_hex(6)
         now, now_ms, limit = time.monotonic(), time.time_ns() // 1_000_000, config.time_limit
         ends_ms = None if limit is None else now_ms + round(limit * 1000)
-        me = Identity(self.name, boot, host_identity(), os.getpid(), version("broker-jobs"), config.total(), config.group, now_ms, ends_ms)
+        me = Identity(
+            self.name, boot, host_identity(), os.getpid(), version("broker-jobs"), config.total(), config.group, now_ms, ends_ms, steps
+        )
         lifetime = Lifetime(config.idle_timeout, None if limit is None else now + limit, config.on_broker_lost)
         self._machine = WorkerMachine(me, config.timing, lifetime)
         self._topology = Topology(config.namespace)
@@ -355,5 +361,5 @@ def _without_body(delivery: Delivery) -> Delivery:
 
 
 async def serve(config: WorkerConfig) -> int:
-    """Run a worker until SIGTERM or SIGINT; its exit code."""
-    return await WorkerDaemon(config).serve(signals=True)
+    """Run a worker until SIGTERM or SIGINT; its exit code. `ValidationError` where its steps cannot be read."""
+    return await WorkerDaemon(config, steps=await served(config.steps, config.path)).serve(signals=True)

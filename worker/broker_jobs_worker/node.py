@@ -31,6 +31,7 @@ from broker_jobs.wire.messages import DEFAULT_GROUP
 from broker_jobs_worker.config import WorkerConfig, fresh_worker_name
 from broker_jobs_worker.daemon import WorkerDaemon
 from broker_jobs_worker.hardware import given_resources
+from broker_jobs_worker.stepping import served
 
 if TYPE_CHECKING:
     from io import TextIOWrapper
@@ -94,6 +95,8 @@ class _Node:
             name=name,
             resources=given_resources(arguments.cpus, arguments.memory, arguments.gpus, arguments.resource),
             hyper_threading=not arguments.no_hyper_threading,
+            path=tuple(str(folder.absolute()) for folder in arguments.path),
+            steps=tuple(arguments.steps),
             group=arguments.group,
             time_limit=None if arguments.time_limit is None else milliseconds(arguments.time_limit, "--time-limit") / 1000,
         )
@@ -115,7 +118,8 @@ class _Node:
         try:
             # The worker needs the coordinator's welcome, so it is the second to begin.
             await _ready(coordinator, coordinating)
-            daemon = WorkerDaemon(self._worker_config, lent=broker)
+            steps = await served(self._worker_config.steps, self._worker_config.path)
+            daemon = WorkerDaemon(self._worker_config, lent=broker, steps=steps)
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.add_signal_handler(number, daemon.drain)
             working = asyncio.ensure_future(daemon.serve())
@@ -183,6 +187,8 @@ def main() -> int:
     parser.add_argument("--gpus", help="graphics processors to give to tasks; by default those that are found")
     parser.add_argument("--resource", action="append", help="another resource, NAME=WHAT")
     parser.add_argument("--no-hyper-threading", action="store_true", help="take one thread of each core")
+    parser.add_argument("--path", type=Path, action="append", default=[], help="folder with modules that functions and steps need")
+    parser.add_argument("--steps", action="append", default=[], help="module whose steps it serves")
     parser.add_argument("--group", default=DEFAULT_GROUP, help="workers that belong together")
     parser.add_argument("--time-limit", help="it stops after so long, such as 1h30m, and gives back what still runs")
     parser.add_argument("--linger", type=float, default=LINGER, help="seconds without client and work after which it ends")

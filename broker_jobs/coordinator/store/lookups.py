@@ -19,6 +19,7 @@ from broker_jobs.coordinator.store.rows import (
     OutcomeRow,
     ReservationRow,
     RevocationRow,
+    StepRow,
     TaskRow,
     TaskView,
     WorkerRow,
@@ -29,6 +30,7 @@ from broker_jobs.core.request import Request
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.states import JOB_ENDED, JobState, TaskState
+from broker_jobs.core.step import StepSpec
 from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import DrainAsked, Origin
 
@@ -104,6 +106,7 @@ class Lookups:
         self._workers = query(sa.select(schema.workers))
         self._classes = query(sa.select(schema.classes))
         self._revocations = query(sa.select(schema.revocations))
+        self._steps = query(sa.select(schema.steps))
 
     # --- at the start ---
 
@@ -192,6 +195,10 @@ class Lookups:
         """What must not start although a message of it may stand in a class queue."""
         rows = map(RevocationRow._make, self._revocations.all(self._cursor))
         return [row._replace(unstarted_only=bool(row.unstarted_only)) for row in rows]
+
+    def steps(self) -> list[StepRow]:
+        """All steps that workers have announced."""
+        return [row._replace(spec=decode_part(StepSpec, row.spec)) for row in map(StepRow._make, self._steps.all(self._cursor))]
 
     # --- jobs ---
 

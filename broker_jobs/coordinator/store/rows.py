@@ -274,6 +274,15 @@ class ClassRow(NamedTuple):
     used_ms: int
 
 
+class StepRow(NamedTuple):
+    """A step that workers have announced, and when first in this form."""
+
+    name: str
+    version: str
+    spec: Any  # StepSpec; bytes in the database
+    since_ms: int
+
+
 def job_row(job: JobFacts) -> JobRow:
     """The row of a job as it is written."""
     return JobRow(

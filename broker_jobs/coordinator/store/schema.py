@@ -206,6 +206,16 @@ revocations: Final = Table(
     Column("unstarted_only", Boolean, nullable=False),
 )
 
+# What workers have announced.
+steps: Final = Table(
+    "steps",
+    metadata,
+    Column("name", Text, primary_key=True),
+    Column("version", Text, primary_key=True),
+    Column("spec", LargeBinary, nullable=False),
+    Column("since_ms", BigInteger, nullable=False),
+)
+
 classes: Final = Table(
     "classes",
     metadata,

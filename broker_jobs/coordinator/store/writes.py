@@ -18,6 +18,7 @@ from broker_jobs.coordinator.store.rows import (
     ProgressRow,
     ReservationRow,
     RevocationRow,
+    StepRow,
     SweepRow,
     TaskRow,
     WorkerRow,
@@ -61,6 +62,7 @@ class Writes:
     classes_done: list[str] = field(default_factory=list)
     revocations: list[RevocationRow] = field(default_factory=list)
     revocations_done: list[tuple[str, int, str]] = field(default_factory=list)
+    steps: list[StepRow] = field(default_factory=list)
 
 
 class Writer:
@@ -93,6 +95,7 @@ class Writer:
         self._workers_done = make.delete(schema.workers, "name")
         self._classes = make.replace(schema.classes, ClassRow._fields)
         self._classes_done = make.delete(schema.classes, "name")
+        self._steps = make.replace(schema.steps, StepRow._fields)
         of_a_job = (
             *(schema.tasks, schema.specs, schema.outcomes, schema.options, schema.blobs),
             *(schema.chunks, schema.reservations, schema.links),
@@ -146,5 +149,6 @@ class Writer:
         self._classes_done.run(cursor, [(name,) for name in writes.classes_done])
         self._revocations_done.run(cursor, writes.revocations_done)
         self._revocations.run(cursor, writes.revocations)
+        self._steps.run(cursor, [row._replace(spec=encode_part(row.spec)) for row in writes.steps])
         for change in self._jobs_done:
             change.run(cursor, [(key,) for key in writes.jobs_done])

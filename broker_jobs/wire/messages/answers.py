@@ -11,6 +11,7 @@ from broker_jobs.core.request import Request as ResourceNeed
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.states import JobState, TaskState
+from broker_jobs.core.step import StepSpec
 from broker_jobs.wire.messages.replies import Output
 from broker_jobs.wire.messages.workers import DEFAULT_GROUP, Held, ResourceClass
 
@@ -222,6 +223,7 @@ class WorkerInfo:
         reason: why it is gone
         attempts: what it has, where that was asked for
         team: workers with which it runs a task of several nodes, or is about to; the task runs on the first
+        steps: what it serves, such as ``simulate 1.2.0``
     """
 
     tag: ClassVar[str] = "worker info"
@@ -240,6 +242,35 @@ class WorkerInfo:
     attempts: tuple[Held, ...] = ()
     reason: str = ""
     team: tuple[str, ...] = ()
+    steps: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class KnownStep:
+    """A step of which the ledger knows.
+
+    Attributes:
+        workers: names of those that are there and serve it
+        announced_ms: when it was announced first, in just this form
+    """
+
+    tag: ClassVar[str] = "known step"
+    spec: StepSpec
+    workers: tuple[str, ...] = ()
+    announced_ms: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class StepList:
+    """Steps that fit, by name, the latest version of each first.
+
+    Attributes:
+        more: there are further ones, and the answer would have been too long
+    """
+
+    tag: ClassVar[str] = "step list"
+    steps: tuple[KnownStep, ...] = ()
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -368,6 +399,7 @@ Answer = (
     | ResumeResult
     | Forgotten
     | Cluster
+    | StepList
     | Explanation
     | EndingWorkers
     | Refused

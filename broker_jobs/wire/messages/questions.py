@@ -186,6 +186,24 @@ class CloseJob:
 
 
 @dataclass(frozen=True, slots=True)
+class ListSteps:
+    """The steps that workers have announced, by name and version. Answer: `StepList`.
+
+    Attributes:
+        name: a shell pattern
+        tags: all of these must be there
+        schemas: with descriptions and schemas, which are left empty otherwise
+        skip: so many of them are left out, for the next part of a long list
+    """
+
+    tag: ClassVar[str] = "list steps"
+    name: str = "*"
+    tags: tuple[str, ...] = ()
+    schemas: bool = False
+    skip: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class GetWorkers:
     """The workers, classes and coordinators that are known. Answer: `Cluster`.
 
@@ -244,6 +262,7 @@ Question = (
     | ResubmitJob
     | ForgetJobs
     | GetWorkers
+    | ListSteps
     | ExplainTask
     | EndWorkers
 )

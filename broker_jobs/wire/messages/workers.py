@@ -7,6 +7,7 @@ from typing import ClassVar, Final
 
 from broker_jobs.core.request import Request as ResourceNeed
 from broker_jobs.core.resources import Resources
+from broker_jobs.core.step import StepSpec
 from broker_jobs.wire.messages.teams import Seat
 
 DEFAULT_GROUP: Final = "default"
@@ -34,6 +35,7 @@ class Hello:
         kept: jobs of which output lies on its host, the latest ones
         teams: whether it can be in a team
         seat: its place in one
+        steps: what it serves
     """
 
     tag: ClassVar[str] = "hello"
@@ -52,6 +54,7 @@ class Hello:
     kept: tuple[str, ...] = ()
     teams: bool = False
     seat: Seat | None = None
+    steps: tuple[StepSpec, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

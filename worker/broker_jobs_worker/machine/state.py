@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from broker_jobs.broker.port import Delivery
     from broker_jobs.core.request import Request
     from broker_jobs.core.resources import Allocation, Resources
+    from broker_jobs.core.step import StepSpec
     from broker_jobs.wire.messages import Chunk, Ended, Returned, Task
     from broker_jobs_worker.executors.port import Execution
 
@@ -35,6 +36,7 @@ class Identity:
         total: what it may give to tasks
         group: workers that belong together
         ends_ms: when its time is over, in milliseconds since 1970 as `started_ms`
+        steps: what it serves
     """
 
     worker: str
@@ -46,6 +48,7 @@ class Identity:
     group: str = DEFAULT_GROUP
     started_ms: int = 0
     ends_ms: int | None = None
+    steps: tuple[StepSpec, ...] = ()
 
 
 class OnBrokerLost(StrEnum):

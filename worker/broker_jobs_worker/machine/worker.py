@@ -275,6 +275,7 @@ class WorkerMachine:
                 me.ends_ms,
                 teams=True,
                 seat=self._seating.seat,
+                steps=me.steps,
             )
         )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from alembic import op
-from sqlalchemy import Boolean, Column, Integer, LargeBinary, Text
+from sqlalchemy import BigInteger, Boolean, Column, Integer, LargeBinary, Text
 
 revision = "2"
 down_revision = None
@@ -40,4 +40,11 @@ def upgrade() -> None:
         Column("other_number", Integer, primary_key=True, autoincrement=False),
         Column("after", Boolean, primary_key=True),
         Column("value", Boolean, nullable=False),
+    )
+    op.create_table(
+        "steps",
+        Column("name", Text, primary_key=True),
+        Column("version", Text, primary_key=True),
+        Column("spec", LargeBinary, nullable=False),
+        Column("since_ms", BigInteger, nullable=False),
     )

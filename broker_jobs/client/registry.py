@@ -1,0 +1,45 @@
+"""Which of the announced steps somebody means."""
+
+from __future__ import annotations
+
+import difflib
+import glob
+from typing import TYPE_CHECKING, Final
+
+from broker_jobs.core.versions import Range, Release, eligible
+from broker_jobs.errors import StepNotFound
+from broker_jobs.wire.messages import ListSteps, StepList
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from broker_jobs.client.core import Core
+    from broker_jobs.wire.messages import KnownStep
+
+_MOST_NAMED: Final = 10
+
+
+async def known_steps(core: Core, name: str = "*", tags: Iterable[str] = (), *, schemas: bool = False) -> list[KnownStep]:
+    """All that fit, as `Client.steps`."""
+    found: list[KnownStep] = []
+    while True:
+        answer = await core.ask(ListSteps(name, tuple(tags), schemas, len(found)), StepList)
+        found += answer.steps
+        if not answer.more:
+            return found
+
+
+async def known_step(core: Core, name: str, version: str) -> KnownStep:
+    """The one that is meant, as `Client.find_step`."""
+    wanted = Range.parse(version)
+    there = {known.spec.version: known for known in await known_steps(core, glob.escape(name), schemas=True)}
+    found = eligible(wanted, (Release(known.spec.version, known.spec.deprecated is not None) for known in there.values()))
+    if found:
+        return there[found[-1]]
+    if there:
+        versions = ", ".join(f"{each}{'' if known.spec.deprecated is None else ' (deprecated)'}" for each, known in there.items())
+        raise StepNotFound(f"the step {name!r} has no version that fits {version!r}; there are: {versions}")
+    names = list(dict.fromkeys(known.spec.name for known in await known_steps(core)))
+    close = difflib.get_close_matches(name, names, n=_MOST_NAMED, cutoff=0.5) or names[:_MOST_NAMED]
+    others = f"; there are: {', '.join(close)}" if close else ", nor any other; start one with: broker-jobs worker start --steps MODULE"
+    raise StepNotFound(f"no worker has announced a step {name!r}{others}")
