@@ -63,8 +63,9 @@ def test_schemas_are_shown_where_they_are_asked_for() -> None:
 def test_a_long_list_comes_in_parts() -> None:
     large = "x" * (MOST_ANSWER // 3)
     registry = Registry([Announced(StepSpec(f"s{number}", Version(1, 0, 0), description=large), 0) for number in range(5)])
-    parts, skip = [], 0
-    while True:
+    parts: list[list[str]] = []
+    skip = 0
+    while len(parts) < 5:
         answer = registry.list(ListSteps(schemas=True, skip=skip), [])
         parts.append([step.spec.name for step in answer.steps])
         skip += len(answer.steps)
