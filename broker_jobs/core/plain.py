@@ -45,13 +45,15 @@ def plain(value: object, path: tuple[str | int, ...] = ()) -> Plain:
 
 
 def where(path: Iterable[str | int]) -> str:
-    """A place in plain data as Python writes it: ``mesh.layers[2].size``."""
+    """A place in plain data, much as Python writes it: ``mesh.layers[2].size``; its first part stands as it is."""
     text = ""
     for part in path:
         if isinstance(part, int):
             text += f"[{part}]"
+        elif not text:
+            text = part
         elif part.isidentifier():
-            text += f".{part}" if text else part
+            text += f".{part}"
         else:
             text += f"[{part!r}]"
     return text or "here"

@@ -15,11 +15,13 @@ from pydantic import ValidationError as Mismatch
 from pydantic.errors import PydanticInvalidForJsonSchema, PydanticSchemaGenerationError
 from pydantic.json_schema import PydanticJsonSchemaWarning
 
-from broker_jobs.core.plain import where
+from broker_jobs.core.plain import plain, where
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+
+    from broker_jobs.core.plain import Plain
 
 _NAMED: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
 
@@ -48,12 +50,13 @@ class Signature:
             raise ValidationError(_told(mismatch)) from None
         return {one.name: getattr(taken, one.name) for one in dataclasses.fields(taken)}
 
-    def plain(self, result: object) -> object:
+    def plain(self, result: object) -> Plain:
         """A result as plain data; `ValidationError` that says where it is not what was promised."""
         try:
-            return self.gives.dump_python(self.gives.validate_python(result), mode="json")
+            given = self.gives.dump_python(self.gives.validate_python(result), mode="json")
         except Mismatch as mismatch:
             raise ValidationError(f"the result is not as annotated: {_told(mismatch)}") from None
+        return plain(given, ("the result",))
 
 
 def read(function: Callable[..., object]) -> Signature:
@@ -88,8 +91,11 @@ def read(function: Callable[..., object]) -> Signature:
     )
     takes = _adapter(shape, what)
     schema = _schema(takes, what)
-    schema["properties"] = {name: dict(part) for name, part in schema.get("properties", {}).items()}
     for parameter in inspect.signature(function).parameters.values():
+        if parameter.name not in schema["properties"]:
+            raise ValidationError(
+                f"the parameter {parameter.name!r} of {function.__qualname__} has another name in its annotation: leave out alias="
+            )
         if parameter.default is not parameter.empty:
             schema["properties"][parameter.name]["default"] = _default(
                 hints[parameter.name], parameter.default, f"the default of {parameter.name!r}"
@@ -105,7 +111,7 @@ def _said(hints: Mapping[str, object], name: str, what: str) -> object:
     """The annotation; `ValidationError` where it says nothing."""
     if name not in hints:
         raise ValidationError(f"{what} has no annotation: say what it is, such as 'x: float'")
-    if hints[name] in {Any, object}:
+    if hints[name] is Any or hints[name] is object:
         raise ValidationError(f"{what} is annotated with {hints[name]!r}, which says nothing: name a type, such as 'dict' or 'float'")
     return hints[name]
 
@@ -131,9 +137,10 @@ def _default(kind: Any, default: object, what: str) -> object:
     """A default as plain data."""
     adapter = TypeAdapter[Any](kind)
     try:
-        return adapter.dump_python(adapter.validate_python(default), mode="json")
+        given = adapter.dump_python(adapter.validate_python(default), mode="json")
     except Mismatch as mismatch:
         raise ValidationError(f"{what} is not as annotated: {_told(mismatch)}") from None
+    return plain(given, (what,))
 
 
 def _told(mismatch: Mismatch) -> str:

@@ -151,9 +151,19 @@ def indescribable(x: Callable[[int], int]) -> int:
     return x(1)
 
 
+def renamed(x: Annotated[int, Field(alias="y")] = 3) -> int:
+    return x
+
+
+def endless(x: float = float("inf")) -> float:
+    return x
+
+
 @pytest.mark.parametrize(
     ("function", "told"),
     [
+        (renamed, "the parameter 'x' of renamed has another name in its annotation"),
+        (endless, "the default of 'x': inf is no plain data"),
         (unannotated, "the parameter 'x' of unannotated has no annotation"),
         (unsaid, "the result of unsaid has no annotation"),
         (anything, "the parameter 'x' of anything is annotated with typing.Any, which says nothing"),
@@ -259,6 +269,24 @@ def test_a_step_takes_and_gives_plain_data() -> None:
     assert called == {"total": 10.0, "day": "2026-02-01"}
     assert known(simulate).call({"x": 2, "layers": []}) == {"total": 6.0, "day": "2026-01-31"}
     assert known(nothing).call({}) is None
+
+
+def test_annotations_may_carry_what_is_nobodys_business() -> None:
+    @step(version="1.0.0")
+    def doubled(x: Annotated[int, ["anything"]], _y: int = 1) -> int:
+        return 2 * x + _y
+
+    assert known(doubled).call({"x": 2}) == 5
+    assert known(doubled).call({"x": 2, "_y": 2}) == 6
+
+
+def test_a_result_is_what_json_can_say() -> None:
+    @step(version="1.0.0")
+    def endless() -> list[float]:
+        return [1.0, float("inf")]
+
+    with pytest.raises(ValidationError, match=r"the result\[1\]: inf is no plain data"):
+        known(endless).call({})
 
 
 def test_wrong_parameters_never_reach_the_function() -> None:
