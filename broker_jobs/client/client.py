@@ -232,7 +232,7 @@ class Client:
         finally:
             spool.close()
         self._note(job, submission.id, 0)
-        self._advise(lambda _core: lambda: followed.stuck, submission.placements)
+        self._advise(lambda _core: lambda: followed.stuck, submission.placements, len(job))
         return SubmittedJob(self, followed)
 
     def wait_for_jobs(
@@ -469,10 +469,10 @@ class Client:
         job.submissions.pop(job_id, None)
         job.submissions[job_id] = first
 
-    def _advise(self, stuck: Callable[[Core], Callable[[], bool]], placements: Iterable[Placement]) -> None:
+    def _advise(self, stuck: Callable[[Core], Callable[[], bool]], placements: Iterable[Placement], tasks: int = 1) -> None:
         """Look in the background whether somebody could do this."""
         embedded = self.settings.embedded
-        self.runtime.start(lambda core: advise(core, stuck(core), placements, self._said, embedded=embedded))
+        self.runtime.start(lambda core: advise(core, stuck(core), placements, self._said, embedded=embedded, tasks=tasks))
 
     def _submitted(self, job: str) -> SubmittedJob:
         async def follow(core: Core) -> Followed:

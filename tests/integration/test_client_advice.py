@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs import Client, Job, ResourceRequest
-from broker_jobs.client.core import Core
 from tests.support.daemons import Daemons, until
 
 if TYPE_CHECKING:
@@ -16,7 +15,7 @@ if TYPE_CHECKING:
 
 @pytest.fixture(autouse=True)
 def _soon(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("broker_jobs.client.advice._PATIENCE", 0.1)
+    monkeypatch.setattr("broker_jobs.client.advice._FIRST_LOOK", 0.1)
 
 
 def _said(caplog: pytest.LogCaptureFixture, text: str) -> int:
@@ -45,7 +44,7 @@ def test_work_that_starts_is_not_talked_about(client: Client, caplog: pytest.Log
 
 
 def test_nobody_is_there(tmp_path: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Core.ask, "__defaults__", (0.2,))
+    monkeypatch.setattr("broker_jobs.client.advice.PATIENCE", 0.2)
     with Client(f"sqlite:///{tmp_path}/queue.db") as client:
         client.runtime.reports_left_work = False
         job = Job()
