@@ -59,6 +59,8 @@ class World:
         logs = self.daemons.logs
         assert self.submitted.client.wait_for_jobs([self.submitted], timeout=LONG + 60, raise_on_error=False, progress=False), logs()
         assert self.count() == 1, logs()
+        # The client hears of the end from the worker; the ledger may hear of it a moment later, when its broker has just come back.
+        until(lambda: self.submitted.tasks()[0].state is not TaskState.running, f"the ledger knows of the end\n{logs()}")
         [task] = self.submitted.tasks()
         assert (task.state, task.attempt, task.crashes) == (TaskState.succeeded, 1, 0), f"{task}\n{logs()}"
 
