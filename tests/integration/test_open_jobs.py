@@ -232,6 +232,7 @@ def test_what_will_never_be_aborts_what_waits_for_it(client: Client) -> None:
     ]
     with pytest.raises(TaskAborted, match=f"task 0 {name} failed"):
         second.result(transitive)
+    assert not first.wait(30)
     first.forget()
     third = Job()
     third.program(["true"], deps=[good])
