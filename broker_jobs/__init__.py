@@ -13,6 +13,7 @@ from broker_jobs.current import current
 
 if TYPE_CHECKING:
     from broker_jobs.client.aio import AsyncClient, AsyncSubmittedJob
+    from broker_jobs.client.aiosteps import AsyncStepRun
     from broker_jobs.client.authoring import Job, Task, TaskArray
     from broker_jobs.client.client import Client
     from broker_jobs.client.cluster import LocalCluster
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.options import Stdio
     from broker_jobs.client.placeholders import TaskOutput
     from broker_jobs.client.results import TaskError
+    from broker_jobs.client.steps import StepRun, StepState
     from broker_jobs.client.submitted import SubmittedJob
     from broker_jobs.core.request import ResourceRequest
     from broker_jobs.core.spec import Retry
@@ -39,6 +41,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncClient",
+    "AsyncStepRun",
     "AsyncSubmittedJob",
     "BrokerJobsError",
     "Client",
@@ -50,6 +53,8 @@ __all__ = [
     "ResourceRequest",
     "Retry",
     "Stdio",
+    "StepRun",
+    "StepState",
     "SubmittedJob",
     "Task",
     "TaskAborted",
@@ -69,6 +74,8 @@ __all__ = [
 
 _MODULES: Final = {
     "client.aio": ("AsyncClient", "AsyncSubmittedJob"),
+    "client.aiosteps": ("AsyncStepRun",),
+    "client.steps": ("StepRun", "StepState"),
     "client.authoring": ("Job", "Task", "TaskArray"),
     "client.placeholders": ("TaskOutput",),
     "client.client": ("Client",),

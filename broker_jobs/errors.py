@@ -24,6 +24,7 @@
     │   ├── TaskNotFound                 the job has no such task
     │   ├── WorkerNotFound               no such worker
     │   ├── StepNotFound                 no worker has announced such a step, or not in such a version
+    │   ├── AmbiguousStep                the step has several versions, and none was named
     │   └── AmbiguousId                  a short id that fits several jobs, or a short name several workers
     ├── JobActive                        the job still runs, so it cannot be forgotten
     ├── ClientClosed                     the client was closed
@@ -55,6 +56,7 @@ __all__ = [
     "AccessRefused",
     "AddressError",
     "AmbiguousId",
+    "AmbiguousStep",
     "BrokerBlocked",
     "BrokerError",
     "BrokerJobsError",
@@ -190,6 +192,10 @@ class WorkerNotFound(LookupFailed):
 
 class StepNotFound(LookupFailed):
     """No worker has announced such a step."""
+
+
+class AmbiguousStep(LookupFailed):
+    """The step has several versions, and none was named."""
 
 
 class AmbiguousId(LookupFailed):

@@ -34,6 +34,7 @@ from broker_jobs.client.client import Client
 from broker_jobs.client.link import Frame, refusal
 from broker_jobs.client.runtime import Runtime
 from broker_jobs.config import Settings
+from broker_jobs.coordinator.registry import Registry
 from broker_jobs.core.job import (
     AttemptEnded,
     AttemptStarted,
@@ -57,6 +58,7 @@ from broker_jobs.core.states import TaskState
 from broker_jobs.core.value import Encoding, Inline
 from broker_jobs.current import Surrounding, current
 from broker_jobs.ids import short
+from broker_jobs.steps import steps_in
 from broker_jobs.wire.codec import pack
 from broker_jobs.wire.inputs import outside_key
 from broker_jobs.wire.messages import (
@@ -97,7 +99,7 @@ from broker_jobs.wire.messages import (
     ResumeResult,
     ResumeTasks,
     Role,
-    StepList,
+    StepCall,
     Task,
     TaskInfo,
     TaskOutput,
@@ -113,6 +115,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.link import Listener
     from broker_jobs.core.job import JobCommand, JobEvent
     from broker_jobs.core.spec import Lane, TaskOptions
+    from broker_jobs.core.step import StepSpec
     from broker_jobs.core.value import Value
     from broker_jobs.wire.messages import Answer, JobHeader, Question
     from broker_jobs_worker.runners.preparation import Preparation
@@ -126,17 +129,36 @@ class InMemoryClient(Client):
 
     Args:
         by_value: as for `Client`
+        steps: modules whose steps it serves
+
+    Raises:
+        ValidationError: a module contradicts itself
     """
 
-    def __init__(self, *, by_value: Iterable[ModuleType] = ()) -> None:
+    def __init__(self, *, by_value: Iterable[ModuleType] = (), steps: Iterable[ModuleType] = ()) -> None:
         key = SigningKey.parse(new_key())
         settings = Settings("memory://", NAMESPACE, key, Path(tempfile.gettempdir()), value_store=None, embedded=True)
 
+        served = {step.spec: module.__name__ for module in steps for step in steps_in(module)}
+
         async def open_link() -> InMemoryLink:
-            return InMemoryLink(Signer(NAMESPACE, key))
+            return InMemoryLink(Signer(NAMESPACE, key), served)
 
         self._begin(settings, Runtime(open_link), by_value, timeout=30.0)
         self.runtime.connect()
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What tasks share that run in this process.
+
+    Attributes:
+        modules: those of its steps, by name and version
+        prepared: what setups have returned, by their hash
+    """
+
+    modules: Mapping[str, str]
+    prepared: dict[str, Preparation] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -196,10 +218,12 @@ class InMemoryLink:
 
     client = "client-in-memory"
 
-    def __init__(self, signer: Signer) -> None:
+    def __init__(self, signer: Signer, steps: Mapping[StepSpec, str]) -> None:
         self._signer = signer
         self._jobs: dict[str, _Job] = {}
-        self._prepared: dict[str, Preparation] = {}
+        self._process = _Process({str(spec): module for spec, module in steps.items()})
+        self._registry = Registry()
+        self._registry.announce(steps, 0)
 
     def listen(self, listener: Listener) -> None:
         """Nothing comes by itself: the client asks."""
@@ -297,8 +321,8 @@ class InMemoryLink:
                     **chunk.values,
                     **{outside_key(other.job, other.task): self._value(other) for other in task.outside if other.value},
                 }
-                inputs = {key: _input(job, values, key) for key in (task.work.inputs if isinstance(task.work, Call) else ())}
-                outcome, job.outputs[number] = _execute(job_id, task, chunk, attempt, inputs, self._prepared)
+                inputs = {key: _input(job, values, key) for key in task.work.inputs}
+                outcome, job.outputs[number] = _execute(job_id, task, chunk, attempt, inputs, self._process)
                 yield AttemptEnded(number, attempt, str(attempt), outcome)
             case Delay(task=number, attempt=attempt):
                 yield RetryDue(number, attempt)
@@ -322,8 +346,8 @@ class InMemoryLink:
                 return self._again(wish)
             case GetWorkers():
                 return Cluster(WORKER)
-            case ListSteps():
-                return StepList()
+            case ListSteps() as wanted:
+                return self._registry.list(wanted, ())
             case OpenJob() | ReserveTasks() | CloseJob():
                 return Refused(Refusal.invalid, "jobs in memory are never open: use a cluster, such as the fixture broker_jobs_cluster")
             case EndWorkers():
@@ -391,7 +415,7 @@ def _input(job: _Job, values: Mapping[str, Value], key: str) -> Value:
 
 
 def _execute(  # noqa: PLR0917 (each is another thing)
-    job: str, task: Task, chunk: Chunk, attempt: int, inputs: dict[str, Value], prepared: dict[str, Preparation]
+    job: str, task: Task, chunk: Chunk, attempt: int, inputs: dict[str, Value], process: _Process
 ) -> tuple[Outcome, tuple[bytes, bytes]]:
     """Run one attempt: its outcome and what it has printed."""
     variables = dict(task.work.env) if isinstance(task.work, Program) else {}
@@ -400,20 +424,22 @@ def _execute(  # noqa: PLR0917 (each is another thing)
         match task.work:
             case Program() as program:
                 return _program(program, _filled_in(options, {CWD: folder}), folder)
-            case Call() as call:
-                return _call(job, task, call, chunk, attempt, inputs, prepared, folder)
+            case Call() | StepCall() as call:
+                return _call(job, task, call, chunk, attempt, inputs, process, folder)
             case _:
                 assert_never(task.work)
 
 
 def _call(  # noqa: PLR0917 (each is another thing)
-    job: str, task: Task, call: Call, chunk: Chunk, attempt: int, inputs: dict[str, Value], prepared: dict[str, Preparation], folder: str
+    job: str, task: Task, call: Call | StepCall, chunk: Chunk, attempt: int, inputs: dict[str, Value], process: _Process, folder: str
 ) -> tuple[Outcome, tuple[bytes, bytes]]:
     from broker_jobs_worker.runners.function import Functions, Interrupt, Means
     from broker_jobs_worker.runners.function import call as call_function
     from broker_jobs_worker.runners.inputs import Inputs
     from broker_jobs_worker.runners.preparation import Preparation
     from broker_jobs_worker.runners.protocol import Run
+    from broker_jobs_worker.runners.step import Steps
+    from broker_jobs_worker.runners.step import call as call_step
 
     execution, options = f"{job}.{task.number}.{attempt}", chunk.options[task.options]
     run = Run(
@@ -426,13 +452,16 @@ def _call(  # noqa: PLR0917 (each is another thing)
         folder,
         name=task.name,
         values=inputs,
-        function=chunk.functions[call.function],
-        setup=chunk.functions[call.setup] if call.setup is not None else None,
         version=platform.python_version(),
     )
-    preparation = prepared.setdefault(call.setup or "", Preparation())
-    means = Means(Functions(), Inputs(), preparation, Interrupt())
-    means.learn(run, call)
+    setup = call.setup if isinstance(call, Call) else None
+    means = Means(Functions(), Inputs(), process.prepared.setdefault(setup or "", Preparation()), Interrupt())
+    if isinstance(call, Call):
+        run = replace(run, function=chunk.functions[call.function], setup=None if setup is None else chunk.functions[setup])
+        means.functions.learn(run, call)
+    else:
+        run = replace(run, module=process.modules.get(call.step, ""))
+    means.inputs.learn(run)
     stdout, stderr = io.StringIO(), io.StringIO()
     allotted = _allotted(options)
     current.enter(Surrounding(job, task.number, attempt, execution, task.name, allotted, lambda _fraction, _text: None))
@@ -443,7 +472,10 @@ def _call(  # noqa: PLR0917 (each is another thing)
             contextlib.redirect_stdout(stdout),
             contextlib.redirect_stderr(stderr),
         ):
-            outcome = call_function(run, call, means)
+            if isinstance(call, Call):
+                outcome = call_function(run, call, means)
+            else:
+                outcome = call_step(run, call, Steps(), means.inputs, means.interrupt)
     finally:
         current.enter(None)
     return outcome, (stdout.getvalue().encode(errors="surrogateescape"), stderr.getvalue().encode(errors="surrogateescape"))

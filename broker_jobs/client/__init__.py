@@ -17,11 +17,14 @@ if TYPE_CHECKING:
 
 __all__ = [
     "AsyncClient",
+    "AsyncStepRun",
     "AsyncSubmittedJob",
     "Client",
     "Job",
     "JobChanged",
     "LocalCluster",
+    "StepRun",
+    "StepState",
     "SubmittedJob",
     "Task",
     "TaskArray",
@@ -32,11 +35,14 @@ __all__ = [
 
 _HOME: Final = {
     "AsyncClient": "aio",
+    "AsyncStepRun": "aiosteps",
     "AsyncSubmittedJob": "aio",
     "Client": "client",
     "Job": "authoring",
     "JobChanged": "inquiry",
     "LocalCluster": "cluster",
+    "StepRun": "steps",
+    "StepState": "steps",
     "SubmittedJob": "submitted",
     "Task": "authoring",
     "TaskArray": "authoring",

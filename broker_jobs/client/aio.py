@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
     from types import ModuleType
 
+    from broker_jobs.client.aiosteps import AsyncStepRun
     from broker_jobs.client.calls import Caller
     from broker_jobs.client.chunking import OpenClasses
     from broker_jobs.client.core import Core
@@ -187,6 +188,12 @@ class AsyncClient:
     async def steps(self, name: str = "*", *, tags: Iterable[str] = (), schemas: bool = False) -> list[KnownStep]:
         """The steps that workers have announced, as `Client.steps`."""
         return await asyncio.to_thread((await self._sync()).steps, name, tags=tuple(tags), schemas=schemas)
+
+    async def step(self, name: str, version: str | None = None) -> AsyncStepRun:
+        """A call of a step, to be configured and started, as `Client.step`."""
+        from broker_jobs.client.aiosteps import AsyncStepRun
+
+        return AsyncStepRun(await asyncio.to_thread((await self._sync()).step, name, version))
 
     async def find_step(self, name: str, version: str = "*") -> KnownStep:
         """One step, with its schemas, as `Client.find_step`."""

@@ -8,9 +8,9 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Union, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Union, Unpack, cast, overload
 
-from broker_jobs.client.entries import ArrayWork, CallWork, Entry, MapWork, Work
+from broker_jobs.client.entries import ArrayWork, CallWork, Entry, MapWork, StepWork, Work
 from broker_jobs.client.options import (
     Argument,
     FunctionOptions,
@@ -27,6 +27,9 @@ from broker_jobs.client.options import (
 from broker_jobs.client.placeholders import ArrayOutput, EarlierTask, JobValue, Placeholder, TaskOutput
 from broker_jobs.errors import TaskNotFound, ValidationError
 from broker_jobs.wire.messages import Outside, Program
+
+if TYPE_CHECKING:
+    from broker_jobs.core.step import StepSpec
 
 Deps = Union["Task", EarlierTask, Iterable["Deps"]]
 """Tasks to wait for: a task, a task array, or lists of them, one in another too; tasks of jobs that were submitted earlier as well."""
@@ -223,6 +226,28 @@ class Job:
         program, name = _program(argv, stdin, task_dir)
         return self._only(self._add(program, 1, name, common))
 
+    def step(self, step: StepSpec, parameters: Mapping[str, Any] | None = None, **common: Unpack[TaskCommon]) -> Task:
+        """Add a call of a step, which runs on a worker that serves just this version of it.
+
+        Args:
+            step: as `Client.find_step` finds it (``.spec``)
+            parameters: plain data by name, or outputs of earlier tasks, each for a whole parameter; what is left out takes its default
+            common: see `TaskCommon`
+
+        Raises:
+            ValidationError: the parameters do not fit; the text says where
+        """
+        from broker_jobs.steps.checking import checker
+
+        places = {name: value for name, value in (parameters or {}).items() if isinstance(value, Placeholder)}
+        for name, value in places.items():
+            self.check_placeholder(value)
+            if isinstance(value, JobValue):
+                raise ValidationError(f"{name}: give the value as it is: steps are called with plain data")
+        given = {name: value for name, value in (parameters or {}).items() if name not in places}
+        work = StepWork(step, checker(step).check(given, places), places)
+        return self._only(self._add(work, 1, step.name, common))
+
     def map(self, fn: Callable[..., object], *iterables: Iterable[Any], **common: Unpack[FunctionCommon]) -> TaskArray:
         """Add one task for each row of the iterables, as `map` does; the shortest decides.
 
@@ -358,12 +383,14 @@ class Job:
         given = common.get("name")
         if given is not None and (not isinstance(given, str) or not given):
             raise ValidationError(f"the name of a task must be a text, not {given!r}")
-        known = TaskCommon if isinstance(work, Program | ArrayWork) else FunctionCommon
+        known = FunctionCommon if isinstance(work, CallWork | MapWork) else TaskCommon
         unknown = common.keys() - known.__annotations__.keys()
         if unknown:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
         options = task_options(cast("FunctionCommon", common), self.lane)  # a program has none of the keys of functions
         options = replace(options, cwd=options.cwd or self.cwd, env=tuple({**self.env, **dict(options.env)}.items()))
+        if isinstance(work, StepWork):
+            options = replace(options, resources=options.resources.offering(work.spec.feature))
         deps = tuple(dict.fromkeys(self._needs(common.get("deps", ()), "deps")))
         after = tuple(dict.fromkeys(self._needs(common.get("after", ()), "after")))
         outside = (*_outside(deps, after=False), *_outside(after, after=True))

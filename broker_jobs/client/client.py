@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import concurrent.futures
+import contextlib
 import copy
 import weakref
 from functools import partial
@@ -20,6 +21,7 @@ from broker_jobs.client.node import OwnNode
 from broker_jobs.client.options import CallDefaults, FunctionOptions
 from broker_jobs.client.registry import known_step, known_steps
 from broker_jobs.client.runtime import Runtime
+from broker_jobs.client.steps import StepRun
 from broker_jobs.client.submission import Submission
 from broker_jobs.client.submitted import SubmittedJob
 from broker_jobs.core.states import JobState
@@ -223,17 +225,21 @@ class Client:
         if known and not known.incomplete:
             self._note(job, known.job, 0)
             return self._submitted(known.job)
-        submission = Submission(job, known.job if known else new_job_id(), self.settings.value_store, self._by_value)
-        wanted = [(placement.resource_class, placement.options.lane) for placement in submission.placements]
-        is_open = self.runtime.run(lambda core: core.open_classes(wanted))
-        spool, layout = submission.encode(self.runtime.connect().link, is_open, idempotency_key)
-        try:
-            followed = self.runtime.run(lambda core: core.submit(submission.id, layout, spool, timeout))
-        finally:
-            spool.close()
-        self._note(job, submission.id, 0)
-        self._advise(lambda _core: lambda: followed.stuck, submission.placements, len(job))
-        return SubmittedJob(self, followed)
+        return self._send([self._submission(job, known.job if known else new_job_id())], idempotency_key, timeout)[0]
+
+    def submit_each(self, jobs: Iterable[Job], *, timeout: float = 30.0) -> list[SubmittedJob]:
+        """Submit many jobs: one after the other, but waiting once for all confirms together.
+
+        Args:
+            jobs: see `submit`
+            timeout: seconds in which the broker must confirm all of them
+
+        Raises:
+            ValidationError: something of one cannot be sent; the text says what. Nothing was sent
+            SigningKeyMissing, BrokerBlocked, BrokerUnavailable, SubmitUnknown: as `submit`; some may have been submitted
+        """
+        self.settings.required_key()
+        return self._send([self._submission(job, new_job_id()) for job in jobs], None, timeout)
 
     def wait_for_jobs(
         self,
@@ -390,6 +396,21 @@ class Client:
         """
         return self.runtime.run(lambda core: known_steps(core, name, tags, schemas=schemas))
 
+    def step(self, name: str, version: str | None = None) -> StepRun:
+        """A call of a step, to be configured and started; its state is pushed, and any process finds it by its id.
+
+        Args:
+            name: the whole name
+            version: one, or a range, as for `find_step`; None where the step has only one
+
+        Raises:
+            StepNotFound: there is none; the text lists what there is
+            AmbiguousStep: there are several versions, and none was named
+            ValidationError: the version cannot be read
+        """
+        known = self.runtime.run(lambda core: known_step(core, name, version))
+        return StepRun(self, known.spec)
+
     def find_step(self, name: str, version: str = "*") -> KnownStep:
         """One step, with its schemas.
 
@@ -448,9 +469,31 @@ class Client:
             self._caller = caller
         return caller
 
+    def _submission(self, job: Job, job_id: str) -> Submission:
+        return Submission(job, job_id, self.settings.value_store, self._by_value)
+
+    def _send(self, submissions: Sequence[Submission], idempotency_key: str | None, timeout: float) -> list[SubmittedJob]:
+        """Send whole jobs, when all of them are encoded."""
+        placements = {placement for submission in submissions for placement in submission.placements}
+        wanted = [(placement.resource_class, placement.options.lane) for placement in placements]
+        is_open = self.runtime.run(lambda core: core.open_classes(wanted))
+        link = self.runtime.connect().link
+        with contextlib.ExitStack() as spools:
+            encoded = []
+            for submission in submissions:
+                spool, layout = submission.encode(link, is_open, idempotency_key)
+                spools.callback(spool.close)
+                encoded.append((submission.id, spool, layout))
+            followed = self.runtime.run(lambda core: core.submit_each(encoded, timeout))
+        for submission in submissions:
+            self._note(submission.job, submission.id, 0)
+        total = sum(len(submission.job) for submission in submissions)
+        self._advise(lambda _core: lambda: all(one.stuck for one in followed), placements, total)
+        return [SubmittedJob(self, one) for one in followed]
+
     def _add_to(self, target: SubmittedJob, job: Job, idempotency_key: str | None, timeout: float) -> SubmittedJob:
         """Add the tasks of a job to one that is open."""
-        submission = Submission(job, target.id, self.settings.value_store, self._by_value)
+        submission = self._submission(job, target.id)
         link = self.runtime.connect().link
         draft = submission.draft(link.client)
         try:

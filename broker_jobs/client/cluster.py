@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib.util
 import json
 import os
 import subprocess
@@ -26,6 +27,7 @@ from broker_jobs.wire.topology import PARTITIONS, Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
+    from types import ModuleType
 
 START_TIMEOUT: Final = 60.0
 _PAUSE: Final = 0.02
@@ -43,15 +45,19 @@ class LocalCluster:
         cpus: processors of each, as ``broker-jobs worker start --cpus`` takes them (default: all of this machine, shared out);
             graphics processors that are found belong to the first worker
         url: ``amqp://…`` for a broker that is there; default: a temporary embedded one
+        steps: modules whose steps the workers serve, or their names
 
     Raises:
-        ValidationError: a number is wrong
+        ValidationError: a number is wrong, or a module cannot be found
         BrokerJobsError: a process did not come up; the text has the end of its log
     """
 
-    def __init__(self, workers: int = 1, cpus: float | str | None = None, url: str | None = None) -> None:
+    def __init__(
+        self, workers: int = 1, cpus: float | str | None = None, url: str | None = None, steps: Iterable[str | ModuleType] = ()
+    ) -> None:
         if isinstance(workers, bool) or not isinstance(workers, int) or workers < 0:
             raise ValidationError(f"workers must be an integer that is not negative, not {workers!r}")
+        self._steps = _step_arguments(steps)
         self._folder = tempfile.TemporaryDirectory(prefix="broker-jobs-cluster-", ignore_cleanup_errors=True)
         self.folder = Path(self._folder.name)
         self.url = url or config.sqlite_url(self.folder / "queue.db")
@@ -94,7 +100,7 @@ class LocalCluster:
         # One and the same graphics processor is not given out twice.
         others = ["--gpus=0"] if self._has_worker else []
         self._has_worker = True
-        return self._start("worker", f"--cpus={self._cpus if cpus is None else cpus}", *others)
+        return self._start("worker", f"--cpus={self._cpus if cpus is None else cpus}", *others, *self._steps)
 
     def client(self, **options: Any) -> Client:
         """A client of this cluster, closed with it at the latest.
@@ -198,6 +204,20 @@ class LocalCluster:
         guard.stdin.flush()
         answer: dict[str, Any] = json.loads(guard.stdout.readline())
         return answer
+
+
+def _step_arguments(steps: Iterable[str | ModuleType]) -> list[str]:
+    """What tells a worker to serve these modules; they are found there where they are found here."""
+    arguments: dict[str, None] = {}
+    for module in (steps,) if isinstance(steps, str) else steps:
+        name = module if isinstance(module, str) else module.__name__
+        found = importlib.util.find_spec(name.partition(".")[0]) if name != "__main__" else None
+        if found is None:
+            raise ValidationError(f"the steps of {name!r} cannot be served: workers import them, so put them into a module of their own")
+        places = found.submodule_search_locations
+        home = Path(next(iter(places))).parent if places else Path(found.origin or ".").parent
+        arguments |= dict.fromkeys((f"--path={home}", f"--steps={name}"))
+    return list(arguments)
 
 
 async def _delete(url: str, queues: Iterable[str]) -> None:

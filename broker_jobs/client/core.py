@@ -119,6 +119,14 @@ class Core:
             self.unfinished.add(job)
         return followed
 
+    async def submit_each(self, jobs: Iterable[tuple[str, Iterable[Frame], Layout]], timeout: float) -> list[Followed]:
+        """Send whole jobs; returns when none of them can be lost any more, or raises what happened to the first that may be."""
+        sent = await asyncio.gather(*(self.submit(job, layout, frames, timeout) for job, frames, layout in jobs), return_exceptions=True)
+        for result in sent:
+            if isinstance(result, BaseException):
+                raise result
+        return [result for result in sent if isinstance(result, Followed)]
+
     def follow(self, job: str, layout: Layout | None = None) -> Followed:
         """A job of this or of another process."""
         followed = self._followed.get(job)

@@ -8,9 +8,9 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, assert_never
+from typing import TYPE_CHECKING, assert_never, cast
 
-from broker_jobs.client.entries import ArrayWork, CallWork, MapWork
+from broker_jobs.client.entries import ArrayWork, CallWork, MapWork, StepWork
 from broker_jobs.client.placeholders import ArrayOutput, JobValue, Placeholder, TaskOutput
 from broker_jobs.core.graph import check_acyclic
 from broker_jobs.core.resource_class import class_name, rounded
@@ -18,7 +18,7 @@ from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inl
 from broker_jobs.errors import UnpicklableError, ValidationError, ValueTooLarge
 from broker_jobs.wire import payload
 from broker_jobs.wire.inputs import outside_key
-from broker_jobs.wire.messages import Call, Function, Outside, Program, Task
+from broker_jobs.wire.messages import Call, Fill, Function, Outside, Program, StepCall, Task
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -189,6 +189,8 @@ class Encoder:
                 callee = self.callee(fn, setup)
                 for index, row in enumerate(zip(*columns, strict=False)):
                     yield self._call(job, entry, entry.first + index, placement, callee, row, {})
+            case StepWork() as work:
+                yield self._step(job, entry, placement, work)
             case _:
                 assert_never(entry.work)
 
@@ -214,6 +216,20 @@ class Encoder:
         task = Task(number, call, name=entry.label(number), deps=deps, after=entry.after, outside=outside)
         size = _OVERHEAD + _inline_size(value) + sum(map(len, places.inputs)) + _links(task)
         return Encoded(task, placement, size, callee, tuple(places.values.items()))
+
+    def _step(self, job: Job, entry: Entry, placement: Placement, work: StepWork) -> Encoded:
+        places = _Places(job, self._job_value)
+        fills = tuple(
+            Fill(name, place.index, place.count, cast("tuple[int | str, ...]", place.path))
+            for name, value in work.places.items()
+            if (place := places(value)) is not None
+        )
+        value = self._value(payload.dump_plain(work.parameters), f"the parameters of {_label(entry, entry.first)}")
+        call = StepCall(work.spec.name, work.spec.version, value, tuple(places.inputs), fills)
+        deps = tuple(dict.fromkeys((*entry.deps, *places.deps)))
+        outside = tuple(dict.fromkeys((*entry.outside, *places.outside)))
+        task = Task(entry.first, call, name=entry.name, deps=deps, after=entry.after, outside=outside)
+        return Encoded(task, placement, _OVERHEAD + _inline_size(value) + sum(map(len, places.inputs)) + _links(task))
 
     def _job_value(self, marked: JobValue) -> tuple[str, Value]:
         """The key and the bytes of a value of the job, made once."""

@@ -10,7 +10,10 @@ from broker_jobs.core.placeholders import ARRAY_ID
 from broker_jobs.wire.messages import Outside, Program
 
 if TYPE_CHECKING:
+    from broker_jobs.client.placeholders import Placeholder
+    from broker_jobs.core.plain import Plain
     from broker_jobs.core.spec import TaskOptions
+    from broker_jobs.core.step import StepSpec
 
 ENTRY: Final = "BROKER_JOBS_ENTRY"
 """Variable with the entry of a task of an array."""
@@ -52,7 +55,21 @@ class ArrayWork:
         return replace(self.program, env=env if self.entries is None else (*env, (ENTRY, self.entries[index])))
 
 
-Work = Program | CallWork | MapWork | ArrayWork
+@dataclass(frozen=True, slots=True)
+class StepWork:
+    """A step and its parameters.
+
+    Attributes:
+        parameters: plain data
+        places: by name, what stands for the results of other tasks
+    """
+
+    spec: StepSpec
+    parameters: dict[str, Plain]
+    places: dict[str, Placeholder]
+
+
+Work = Program | CallWork | MapWork | ArrayWork | StepWork
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ import inspect
 import os
 import warnings
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal, TypedDict
+from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from broker_jobs.config import resource_class
 from broker_jobs.core import placeholders
@@ -207,6 +207,13 @@ class CallDefaults:
     def task_options(self) -> TaskOptions:
         """The frozen form."""
         return task_options(self.run, self.lane)
+
+    def step_options(self) -> RunOptions:
+        """What steps can be given; `ValidationError` where there is something for functions alone."""
+        wrong = sorted(self.run.keys() - RunOptions.__annotations__.keys())
+        if wrong:
+            raise ValidationError(f"a step runs under the interpreter of its worker, in a warm process, so {wrong[0]}= says nothing to it")
+        return cast("RunOptions", self.run)
 
 
 def _isolation(name: object) -> Isolation:

@@ -7,7 +7,7 @@ import glob
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.versions import Range, Release, eligible
-from broker_jobs.errors import StepNotFound
+from broker_jobs.errors import AmbiguousStep, StepNotFound
 from broker_jobs.wire.messages import ListSteps, StepList
 
 if TYPE_CHECKING:
@@ -29,16 +29,22 @@ async def known_steps(core: Core, name: str = "*", tags: Iterable[str] = (), *, 
             return found
 
 
-async def known_step(core: Core, name: str, version: str) -> KnownStep:
-    """The one that is meant, as `Client.find_step`."""
-    wanted = Range.parse(version)
+async def known_step(core: Core, name: str, version: str | None) -> KnownStep:
+    """The one that is meant, as `Client.find_step`; without a version the only one that there is."""
+    wanted = Range.parse("*" if version is None else version)
     there = {known.spec.version: known for known in await known_steps(core, glob.escape(name), schemas=True)}
     found = eligible(wanted, (Release(known.spec.version, known.spec.deprecated is not None) for known in there.values()))
+    versions = ", ".join(f"{each}{'' if known.spec.deprecated is None else ' (deprecated)'}" for each, known in there.items())
+    if len(found) > 1 and version is None:
+        raise AmbiguousStep(
+            f"the step {name!r} has several versions: {versions}; "
+            f"name one, or a range such as version='^{found[-1]}', or '*' for the latest"
+        )
     if found:
         return there[found[-1]]
     if there:
-        versions = ", ".join(f"{each}{'' if known.spec.deprecated is None else ' (deprecated)'}" for each, known in there.items())
-        raise StepNotFound(f"the step {name!r} has no version that fits {version!r}; there are: {versions}")
+        fitting = f"that fits {version!r}" if version is not None else "that is neither deprecated nor a pre-release"
+        raise StepNotFound(f"the step {name!r} has no version {fitting}; there are: {versions}")
     names = list(dict.fromkeys(known.spec.name for known in await known_steps(core)))
     close = difflib.get_close_matches(name, names, n=_MOST_NAMED, cutoff=0.5) or names[:_MOST_NAMED]
     others = f"; there are: {', '.join(close)}" if close else ", nor any other; start one with: broker-jobs worker start --steps MODULE"

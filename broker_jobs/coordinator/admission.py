@@ -7,7 +7,7 @@ Both are asked here, once, so that nothing behind has to; what is refused goes t
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.errors import DecodeError, SecurityError
@@ -28,6 +28,7 @@ from broker_jobs.wire.messages import (
     Returned,
     Role,
     Started,
+    StepCall,
     Taken,
     Task,
     Token,
@@ -211,9 +212,18 @@ def _check_task(chunk: Chunk, task: Task) -> None:
                 raise DecodeError(f"task {task.number} calls a function that is not in its chunk")
             if any(is_task(key) and int(key) not in task.deps for key in inputs):
                 raise DecodeError(f"task {task.number} takes the result of a task that it does not depend on")
+        case StepCall(inputs=inputs) as call:
+            if not chunk.options[task.options].resources.demands(call.feature):
+                raise DecodeError(f"task {task.number} calls the {call.feature}, and would come to workers that do not serve it")
+            if any(is_task(key) and int(key) not in task.deps for key in inputs):
+                raise DecodeError(f"task {task.number} takes the result of a task that it does not depend on")
+            if not call.filled:
+                raise DecodeError(f"task {task.number} fills a parameter with a result that it does not take")
         case Program(argv=argv):
             if not argv:
                 raise DecodeError(f"task {task.number} is a program without a name")
+        case _:
+            assert_never(task.work)
 
 
 def _check_item(item: ReplyItem) -> None:

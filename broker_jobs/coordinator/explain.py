@@ -79,6 +79,7 @@ def fit(worker: Worker, variant: Variant, now_ms: int) -> VariantFit:
         for has, free in [(_most(worker.resources, need.name), _most(worker.free, need.name))]
         if free < (need.amount or max(has, 1))
     ]
+    lacking += [Shortage(feature, 1, 0, 0) for feature in variant.features if feature not in worker.resources.features]
     ever = Pool(worker.resources).could_ever_fit(Request.of((variant,)))
     if variant.min_time and worker.ends_ms is not None and worker.ends_ms - now_ms < variant.min_time:
         left, ever = max(0, worker.ends_ms - now_ms), False

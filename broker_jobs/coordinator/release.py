@@ -17,7 +17,7 @@ from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import ValueStoreError, ValueTooLarge
 from broker_jobs.wire.codec import decode_part, pack
 from broker_jobs.wire.inputs import is_task
-from broker_jobs.wire.messages import Call, Chunk, Function, Task
+from broker_jobs.wire.messages import Chunk, Function, Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -65,9 +65,8 @@ def build(look: Lookups, job: LiveJob, draft: Draft, name: str) -> Built:
     facts = job.facts
     specs = look.specs(facts.key, [ready.number for ready in draft.tasks])
     tasks = {ready.number: decode_part(Task, specs[ready.number]) for ready in draft.tasks}
-    calls = {number: task.work for number, task in tasks.items() if isinstance(task.work, Call)}
-    values = _inputs(look, facts.key, {key for call in calls.values() for key in call.inputs})
-    functions = _functions(look, facts.key, {digest for call in calls.values() for digest in call.functions})
+    values = _inputs(look, facts.key, {key for task in tasks.values() for key in task.work.inputs})
+    functions = _functions(look, facts.key, {digest for task in tasks.values() for digest in task.work.functions})
 
     built = Built()
     sent: list[Task] = []
@@ -75,20 +74,18 @@ def build(look: Lookups, job: LiveJob, draft: Draft, name: str) -> Built:
     called: dict[str, Function] = {}
     size = 0
     for position, ready in enumerate(draft.tasks):
-        task, call = tasks[ready.number], calls.get(ready.number)
-        more: dict[str, Value] = {}
-        if call is not None:
-            wanted = {key: values.get(key) for key in call.inputs}
-            if None in wanted.values():
-                built.stalled.append(ready)
-                continue
-            try:
-                more = fitting({key: value for key, value in wanted.items() if value is not None}, facts.store, facts.id)
-            except ValueTooLarge as error:
-                built.failed.append((ready, str(error)))
-                continue
+        task = tasks[ready.number]
+        wanted = {key: values.get(key) for key in task.work.inputs}
+        if None in wanted.values():
+            built.stalled.append(ready)
+            continue
+        try:
+            more = fitting({key: value for key, value in wanted.items() if value is not None}, facts.store, facts.id)
+        except ValueTooLarge as error:
+            built.failed.append((ready, str(error)))
+            continue
         cost = ready.size + sum(inline_size(value) for key, value in more.items() if key not in packed)
-        needed = {digest: functions[digest] for digest in call.functions} if call is not None else {}
+        needed = {digest: functions[digest] for digest in task.work.functions}
         cost += sum(len(function.data) for digest, function in needed.items() if digest not in called)
         if sent and size + cost > CHUNK_LIMIT:
             built.left.extend(draft.tasks[position:])
@@ -154,7 +151,7 @@ def _spilled(value: Value, store: ValueStore, job: str) -> Value:
 
 
 def _inputs(look: Lookups, job: int, keys: set[str]) -> dict[str, Value]:
-    """Values by their key in `Call.inputs`; those that have not come are missing."""
+    """Values by their key in the inputs; those that have not come are missing."""
     numbers = [int(key) for key in keys if is_task(key)]
     values: dict[str, Value] = {}
     for number, data in (look.outcomes(job, numbers) if numbers else {}).items():

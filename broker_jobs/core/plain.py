@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 DEEPEST: Final = 100
 """Plain data is nested no deeper."""
 
+_LEAST: Final = -(2**63)
+_MOST: Final = 2**64 - 1
+
 Plain = None | bool | int | float | str | list["Plain"] | dict[str, "Plain"]
 
 
 def plain(value: object, path: tuple[str | int, ...] = ()) -> Plain:
-    """A copy of plain data, with tuples as lists.
+    """A copy of plain data, with tuples as lists, and without subclasses.
 
     Raises:
         ValidationError: something in it is none: the text says where, and what to do instead
@@ -26,11 +29,17 @@ def plain(value: object, path: tuple[str | int, ...] = ()) -> Plain:
     if len(path) > DEEPEST:
         raise ValidationError(f"{where(path[:3])}…: plain data is nested at most {DEEPEST} deep")
     match value:
-        case None | bool() | int() | str():
+        case None | bool():
             return value
+        case int():
+            if _LEAST <= value <= _MOST:
+                return int(value)
+            raise ValidationError(f"{where(path)}: an integer of {value.bit_length()} bits is no plain data: give a text")
+        case str():
+            return str.__str__(value)
         case float():
             if math.isfinite(value):
-                return value
+                return float(value)
             raise ValidationError(f"{where(path)}: {value} is no plain data, since JSON has no such number; give None")
         case list() | tuple():
             return [plain(item, (*path, index)) for index, item in enumerate(value)]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar, Final
 
@@ -23,6 +23,7 @@ MEMORY: Final = "memory"
 """The one resource that is counted in bytes; all others in 1/10,000."""
 MOST_NODES: Final = 10_000
 """No task runs on more workers than this."""
+_FEATURE: Final = re.compile(r"[a-z]+ [A-Za-z0-9_.+-][A-Za-z0-9_.+ -]{0,399}")
 
 
 class Policy(StrEnum):
@@ -88,6 +89,7 @@ class Variant:
         needs: each resource once, in the order of their names
         nodes: so many whole workers of one group, each of which has what is needed; 0 for a part of one worker
         min_time: milliseconds that the worker must have left; how many is no part of the class of a request
+        features: what a worker must offer besides, and does not run out of: ``step simulate 1.2.0``; sorted, each once
 
     Raises:
         ValidationError: the needs are not in this form, or nothing is asked for
@@ -97,16 +99,18 @@ class Variant:
     needs: tuple[Need, ...]
     nodes: int = 0
     min_time: int = 0
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         _check_order(tuple((need.name, 1) for need in self.needs))
+        check_features(self.features)
         if min(self.nodes, self.min_time) < 0 or not (self.needs or self.nodes):
             raise ValidationError(f"a variant must ask for something: {self!r}")
 
     @property
     def amounts(self) -> tuple[tuple[str, int], ...] | None:
         """Pairs of name and amount, where they say everything."""
-        if self.nodes or self.min_time or any(need.policy is not Policy.compact for need in self.needs):
+        if self.nodes or self.min_time or self.features or any(need.policy is not Policy.compact for need in self.needs):
             return None
         return tuple((need.name, need.amount) for need in self.needs)
 
@@ -151,6 +155,15 @@ class Request:
         """How many whole workers it asks for; 0 for a part of one."""
         return self.variants[0].nodes if self.variants else 0
 
+    def offering(self, feature: str) -> Request:
+        """The same, of a worker that offers this feature."""
+        features = {one: tuple(sorted({*one.features, feature})) for one in self.alternatives}
+        return Request.of(replace(one, features=wanted) for one, wanted in features.items())
+
+    def demands(self, feature: str) -> bool:
+        """Whether only workers that offer this feature meet it."""
+        return all(feature in variant.features for variant in self.alternatives)
+
     @property
     def lasting(self) -> bool:
         """Whether a variant of it needs a worker that has some time left."""
@@ -169,6 +182,12 @@ def _check_order(amounts: tuple[tuple[str, int], ...]) -> None:
         before = name
 
 
+def check_features(features: tuple[str, ...]) -> None:
+    """`ValidationError` where these are no features, or are not sorted, each once."""
+    if features and (list(features) != sorted(set(features)) or not all(map(_FEATURE.fullmatch, features))):
+        raise ValidationError(f"features are texts such as 'step simulate 1.2.0', sorted, each once: {features!r}")
+
+
 def _shown(variant: Variant) -> str:
     parts = [
         f"{need.name}={shown_size(need.amount) if need.name == MEMORY and need.policy is not Policy.everything else need}"
@@ -178,6 +197,7 @@ def _shown(variant: Variant) -> str:
         parts.append(f"nodes={variant.nodes}")
     if variant.min_time:
         parts.append(f"min_time={variant.min_time / 1000:g}s")
+    parts.extend(f"({feature})" for feature in variant.features)
     return " ".join(parts)
 
 

@@ -57,12 +57,13 @@ def class_name(request: Request) -> str:
 
 
 def _exact(variant: Variant) -> str:
-    """All of a variant that belongs to its class. Names have no blanks and no signs but ``/``, ``_`` and ``-``, so no two read alike."""
+    """All of a variant that belongs to its class: no name begins with ``*`` or ``+`` or has ``;`` or ``|``, so no two read alike."""
     parts = [
         f"{need.name}={need.amount}" if need.policy is Policy.compact else f"{need.name}={need.amount} {need.policy.value}"
         for need in variant.needs
     ]
     parts.extend([f"*{variant.nodes}"] if variant.nodes else [])
+    parts.extend(f"+{feature}" for feature in variant.features)
     return ";".join([*parts, "lasting"] if variant.min_time else parts)
 
 
@@ -78,7 +79,13 @@ def _rounded_up(size: int) -> int:
 def _readable_variant(variant: Variant) -> str:
     parts = [_readable(need) for need in variant.needs]
     parts = [f"{variant.nodes}nodes", *parts] if variant.nodes else parts
+    parts = [*map(_readable_feature, variant.features), *parts]
     return "-".join([*parts, "lasting"] if variant.min_time else parts)
+
+
+def _readable_feature(feature: str) -> str:
+    """A feature without what kind of one it is."""
+    return feature.partition(" ")[2]
 
 
 def _readable(need: Need) -> str:

@@ -17,7 +17,7 @@ from itertools import product
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from broker_jobs.core.quantities import UNIT
-from broker_jobs.core.request import RESOURCE_NAME, STRICT, Need, Policy, Request
+from broker_jobs.core.request import RESOURCE_NAME, STRICT, Need, Policy, Request, check_features
 from broker_jobs.core.singles import Singles
 from broker_jobs.errors import IllegalTransition, ValidationError
 
@@ -43,6 +43,7 @@ class Resources:
     Attributes:
         amounts: pairs of name and amount, sorted by name, none of them zero; ``memory`` in bytes, everything else in 1/10,000
         groups: the labels of single things, by name, where they are not simply the numbers from 0 in one group
+        features: what it offers besides, and does not run out of; sorted, each once
 
     Raises:
         ValidationError: it is not in this form
@@ -51,6 +52,7 @@ class Resources:
     tag: ClassVar[str] = "resources"
     amounts: tuple[tuple[str, int], ...] = (("cpus", UNIT),)
     groups: tuple[tuple[str, Groups], ...] = ()
+    features: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         before = ""
@@ -58,6 +60,7 @@ class Resources:
             if not RESOURCE_NAME.fullmatch(name) or name <= before or value <= 0:
                 raise ValidationError(f"amounts must be positive, each resource once, in the order of their names: {self.amounts!r}")
             before = name
+        check_features(self.features)
         given = dict(self.amounts)
         for name, groups in self.groups:
             labels = [label for group in groups for label in group]
@@ -319,6 +322,8 @@ class Pool:
     def _kinds(self, number: int, variant: Variant) -> Iterable[_Plan]:
         """A variant with each choice of kinds that there is of its resources."""
         total = dict(self.total.amounts)
+        if not set(self.total.features).issuperset(variant.features):
+            return
         if variant.nodes:
             # All of this worker, if it alone has what each must have.
             if not variant.needs or self.could_ever_fit(Request.of((replace(variant, nodes=0),))):

@@ -53,6 +53,16 @@ class StepSpec:
         if max(len(self.parameters), len(self.returns)) > LARGEST_SCHEMA:
             raise ValidationError(f"the schemas of {self} must be shorter than {LARGEST_SCHEMA} characters")
 
+    @property
+    def feature(self) -> str:
+        """What a worker that serves it offers."""
+        return step_feature(self.name, self.version)
+
     def __str__(self) -> str:
         """Name and version, as in ``simulate 1.2.0``."""
         return f"{self.name} {self.version}"
+
+
+def step_feature(name: str, version: Version) -> str:
+    """The feature of a worker that serves this step."""
+    return f"step {name} {version}"

@@ -11,7 +11,7 @@ from broker_jobs.core.versions import Version
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Iterable
     from types import ModuleType
 
     from broker_jobs.steps.signature import Signature
@@ -24,24 +24,15 @@ Function = TypeVar("Function", bound="Callable[..., Any]")
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A step with its code."""
+    """A step with its code.
+
+    Attributes:
+        signature: what goes into the function and comes out, as plain data and as Python has it
+    """
 
     spec: StepSpec
     function: Callable[..., Any]
     signature: Signature
-
-    def call(self, parameters: Mapping[str, object]) -> object:
-        """Run it here.
-
-        Args:
-            parameters: plain data; what is left out takes its default
-
-        Returns: the result as plain data
-
-        Raises:
-            ValidationError: the parameters or the result are not as annotated
-        """
-        return self.signature.plain(self.function(**self.signature.arguments(parameters)))
 
 
 def step(

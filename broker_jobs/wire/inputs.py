@@ -1,4 +1,4 @@
-"""The keys of `Call.inputs`, and chunks whose tasks get other numbers."""
+"""The keys of inputs, and chunks whose tasks get other numbers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import hashlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.wire.messages import Call
+from broker_jobs.wire.messages import Program
 
 if TYPE_CHECKING:
     from broker_jobs.wire.messages import Chunk, Task
@@ -37,7 +37,7 @@ def _shifted(task: Task, job: str, first: int) -> Task:
     here = [other for other in task.outside if other.job == job]
     keys = {outside_key(job, other.task): str(other.task) for other in here}
     work = task.work
-    if isinstance(work, Call) and work.inputs:
+    if not isinstance(work, Program) and work.inputs:
         work = replace(work, inputs=tuple(str(int(key) + first) if is_task(key) else keys.get(key, key) for key in work.inputs))
     return replace(
         task,

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from types import ModuleType
 
+    from broker_jobs.core.plain import Plain
+
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _DEEPEST: Final = 100
 _LONGEST_REPR: Final = 80
@@ -67,6 +69,11 @@ def dump(value: object, by_value: Sequence[ModuleType] = ()) -> Inline:
             pass  # an integer of more than 64 bits: pickle takes it
     with _shipped(by_value):
         return Inline(Encoding.pickle, _pickled(value, None))
+
+
+def dump_plain(value: Plain) -> Inline:
+    """Plain data as bytes, never pickled; what stands in two places is written twice."""
+    return Inline(Encoding.msgpack, pack(value))
 
 
 def load(value: Inline) -> object:

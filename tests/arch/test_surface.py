@@ -12,6 +12,7 @@ import broker_jobs
 
 NAMES = {
     "AsyncClient",
+    "AsyncStepRun",
     "AsyncSubmittedJob",
     "BrokerJobsError",
     "Client",
@@ -22,6 +23,8 @@ NAMES = {
     "LocalCluster",
     "ResourceRequest",
     "Retry",
+    "StepRun",
+    "StepState",
     "Stdio",
     "SubmittedJob",
     "Task",

@@ -16,10 +16,13 @@ names = st.sampled_from(["cpus", "gpus", "memory", "lab/fpga", "lab_fpga", "lab-
 policies = st.sampled_from([policy for policy in Policy if policy is not Policy.everything])
 needs = st.builds(Need, names, st.integers(1, 2**40) | shares, policies) | st.builds(Need, names, st.just(0), st.just(Policy.everything))
 variants = st.builds(
-    lambda needs, nodes, min_time: Variant(tuple(sorted(needs, key=lambda need: need.name)), nodes, min_time),
+    lambda needs, nodes, min_time, features: Variant(
+        tuple(sorted(needs, key=lambda need: need.name)), nodes, min_time, tuple(sorted(features))
+    ),
     st.lists(needs, min_size=1, max_size=3, unique_by=lambda need: need.name),
     st.integers(0, 2),
     st.integers(0, 2),
+    st.sets(st.sampled_from(["step x 1.0.0", "step x 1.0", "executor x", "step x-1.0.0 2"]), max_size=2),
 )
 plain = st.dictionaries(names, st.integers(1, 2**40) | shares, min_size=1).map(lambda amounts: Request(tuple(sorted(amounts.items()))))
 alternatives = st.lists(variants.filter(lambda variant: not variant.nodes), min_size=1, max_size=3)

@@ -38,7 +38,7 @@ def resources_of(sizes: dict[str, tuple[int, ...]], amounts: dict[str, int]) -> 
             labels = iter(range(100))
             groups.append((name, tuple(tuple(f"{name}:{next(labels)}" for _ in range(size)) for size in each)))
             given[name] = sum(each) * UNIT
-    return Resources(tuple(sorted(given.items())), tuple(groups))
+    return Resources(tuple(sorted(given.items())), tuple(groups), ("step a 1.0.0", "step b 1.0.0"))
 
 
 totals = st.builds(
@@ -62,7 +62,11 @@ def needs_of(name: str) -> st.SearchStrategy[Need]:
 
 NAMES = ("cpus", "gpus", "gpus/amd", "lab/fpga", "memory", "nonsense", "slots")
 variants = st.sets(st.sampled_from(NAMES), min_size=1, max_size=3).flatmap(
-    lambda names: st.tuples(*map(needs_of, sorted(names))).map(Variant)
+    lambda names: st.builds(
+        lambda needs, features: Variant(needs, features=features),
+        st.tuples(*map(needs_of, sorted(names))),
+        st.sampled_from([(), (), (), ("step a 1.0.0",), ("step a 1.0.0", "step b 1.0.0"), ("step c 1.0.0",)]),
+    )
 )
 wishes = needs_of("cpus").map(lambda need: Request.of([Variant((need,))])) | st.lists(variants, min_size=1, max_size=3).map(Request.of)
 
@@ -206,7 +210,7 @@ class PoolStory(RuleBasedStateMachine):
         """Whether it is there, with every choice of kinds."""
         names = [name for name, _ in self.pool.total.amounts]
         kinds = [[name for name in names if name == need.name or name.startswith(f"{need.name}/")] for need in variant.needs]
-        return any(
+        return set(variant.features) <= set(self.pool.total.features) and any(
             len(set(chosen)) == len(chosen)
             and all(self.has(need, name, lefts, sums) for need, name in zip(variant.needs, chosen, strict=True))
             for chosen in product(*kinds)

@@ -39,6 +39,7 @@ OPTIONS: Final = TaskOptions(
 )
 PROGRAM: Final = m.Task(0, m.Program((b"sort", b"\xff"), b"input", task_dir=True), name="sort", deps=(), after=(1,))
 ADDED: Final = m.Task(7, m.Program((b"sort",), env=(("ID", "7"),)), outside=(m.Outside("0" * 32, 3, after=True),))
+STEP_CALL: Final = m.Task(2, m.StepCall("simulate", Version(1, 2, 0), VALUE, ("0",), (m.Fill("mesh", 0, None, ("parts", 1)),)), deps=(0,))
 CALL: Final = m.Task(1, m.Call("f" * 64, VALUE, ("0", "ab" * 32)), 0, "train", 2, (0,), ())
 CHUNK: Final = m.Chunk(
     JOB,
@@ -46,7 +47,7 @@ CHUNK: Final = m.Chunk(
     "cpus2-00000000",
     Lane.high,
     "client-1",
-    (PROGRAM, CALL),
+    (PROGRAM, CALL, STEP_CALL),
     (OPTIONS,),
     ORIGIN,
     {"f" * 64: m.Function("train", "__main__", b"pickled")},

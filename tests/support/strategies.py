@@ -44,11 +44,15 @@ _RESOURCE = st.from_regex(r"[A-Za-z][A-Za-z0-9_/-]{0,8}", fullmatch=True)
 _AMOUNTS = st.dictionaries(_RESOURCE, st.integers(1, 2**64 - 1), max_size=3).map(lambda amounts: tuple(sorted(amounts.items())))
 _NEED = st.builds(Need, _RESOURCE, st.integers(1, 2**64 - 1), st.sampled_from([each for each in Policy if each is not Policy.everything]))
 _NEEDS = st.lists(_NEED | st.builds(Need, _RESOURCE, st.just(0), st.just(Policy.everything)), max_size=3, unique_by=lambda need: need.name)
+_FEATURES = st.sets(st.from_regex(r"[a-z]{1,3} [A-Za-z0-9_.+-]{1,5} [0-9.]{1,3}", fullmatch=True), max_size=2)
 _VARIANT = st.builds(
-    lambda needs, nodes, min_time: Variant(tuple(sorted(needs, key=lambda need: need.name)), nodes or int(not needs), min_time),
+    lambda needs, nodes, min_time, features: Variant(
+        tuple(sorted(needs, key=lambda need: need.name)), nodes or int(not needs), min_time, tuple(sorted(features))
+    ),
     _NEEDS,
     st.integers(0, 3),
     st.integers(0, 2**63),
+    _FEATURES,
 )
 _REQUEST = (
     _AMOUNTS.map(Request)
@@ -60,14 +64,16 @@ _GROUPS = st.lists(st.lists(st.text(max_size=3), min_size=1, max_size=3), max_si
 )
 
 
-def _resources(amounts: dict[str, int], groups: dict[str, list[list[str]]]) -> Resources:
+def _resources(amounts: dict[str, int], groups: dict[str, list[list[str]]], features: tuple[str, ...]) -> Resources:
     groups = {name: each for name, each in groups.items() if each}
     single = {name: sum(map(len, each)) * UNIT for name, each in groups.items()}
     labels = tuple((name, tuple(tuple(group) for group in each)) for name, each in groups.items())
-    return Resources(tuple(sorted({**amounts, **single}.items())), labels)
+    return Resources(tuple(sorted({**amounts, **single}.items())), labels, features)
 
 
-_RESOURCES = st.builds(_resources, _AMOUNTS.map(dict), st.dictionaries(_RESOURCE, _GROUPS, max_size=2))
+_RESOURCES = st.builds(
+    _resources, _AMOUNTS.map(dict), st.dictionaries(_RESOURCE, _GROUPS, max_size=2), _FEATURES.map(lambda features: tuple(sorted(features)))
+)
 
 _MEMBERS = st.lists(st.builds(Member, *[st.text(max_size=5)] * 3), min_size=1, max_size=3, unique_by=lambda member: member.worker)
 _TEAM = st.builds(Team, st.text(max_size=5), st.text(max_size=5), st.sampled_from(Lane), _MEMBERS.map(tuple))

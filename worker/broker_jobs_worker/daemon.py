@@ -15,6 +15,7 @@ import time
 from collections import deque
 from dataclasses import replace
 from importlib.metadata import version
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.broker import open_broker
@@ -50,7 +51,7 @@ from broker_jobs_worker.stepping import served
 from broker_jobs_worker.story import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
 
     from broker_jobs.broker.port import Broker, Delivery, Subscription
     from broker_jobs.core.step import StepSpec
@@ -69,13 +70,22 @@ BUG: Final = 70
 _log = logging.getLogger("broker_jobs.worker")
 
 
-def local_executor(config: WorkerConfig, name: str, report: Callable[[ExecutionNews], None]) -> Executor:
-    """The executor that runs tasks in processes of this host."""
+def local_executor(config: WorkerConfig, name: str, report: Callable[[ExecutionNews], None], steps: Mapping[str, str]) -> Executor:
+    """The executor that runs tasks in processes of this host.
+
+    Args:
+        steps: the modules of those that it serves, by name and version
+    """
     config.spool.mkdir(mode=0o700, parents=True, exist_ok=True)
     clear_leftovers(config.spool)
     room = usual_room(config.spool) if config.spool_limit is None else config.spool_limit
     return LocalExecutor(
-        report, spool=config.spool / name, archive=Archive(config.archive, room), path=config.path, recycling=config.recycling
+        report,
+        spool=config.spool / name,
+        archive=Archive(config.archive, room),
+        path=config.path,
+        steps=steps,
+        recycling=config.recycling,
     )
 
 
@@ -86,7 +96,7 @@ class WorkerDaemon:
         config: its settings
         executor: makes what runs the tasks
         lent: a connection of this loop that somebody else closes; without one, it opens its own
-        steps: what it serves
+        steps: what it serves, and which module holds that
 
     Attributes:
         welcomed: set when a coordinator has answered for the first time
@@ -95,9 +105,9 @@ class WorkerDaemon:
     def __init__(
         self,
         config: WorkerConfig,
-        executor: Callable[[WorkerConfig, str, Callable[[ExecutionNews], None]], Executor] = local_executor,
+        executor: Callable[[WorkerConfig, str, Callable[[ExecutionNews], None], Mapping[str, str]], Executor] = local_executor,
         lent: Broker | None = None,
-        steps: tuple[StepSpec, ...] = (),
+        steps: Mapping[StepSpec, str] = MappingProxyType({}),
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._exit: asyncio.Future[Exit] = self._loop.create_future()
@@ -108,15 +118,16 @@ class WorkerDaemon:
         boot = secrets.token_hex(6)
         now, now_ms, limit = time.monotonic(), time.time_ns() // 1_000_000, config.time_limit
         ends_ms = None if limit is None else now_ms + round(limit * 1000)
+        total = replace(config.total(), features=tuple(sorted(spec.feature for spec in steps)))
         me = Identity(
-            self.name, boot, host_identity(), os.getpid(), version("broker-jobs"), config.total(), config.group, now_ms, ends_ms, steps
+            self.name, boot, host_identity(), os.getpid(), version("broker-jobs"), total, config.group, now_ms, ends_ms, tuple(steps)
         )
         lifetime = Lifetime(config.idle_timeout, None if limit is None else now + limit, config.on_broker_lost)
         self._machine = WorkerMachine(me, config.timing, lifetime)
         self._topology = Topology(config.namespace)
         self._signer = Signer(config.namespace, config.key)
         self._token = Token(self.name, boot)
-        self._executor = executor(config, self.name, self._feed)
+        self._executor = executor(config, self.name, self._feed, {str(spec): module for spec, module in steps.items()})
         self._readers = Readers(self._executor, self._show)
         self._metrics = WorkerMetrics(me.total)
         self._observer = Observer(self._metrics)

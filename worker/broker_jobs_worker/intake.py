@@ -20,6 +20,7 @@ from broker_jobs.wire.messages import (
     Program,
     Revoked,
     Role,
+    StepCall,
     TeamAsked,
     Welcome,
 )
@@ -98,6 +99,14 @@ def _check_task(task: Task, chunk: Chunk) -> None:
             missing = [key for key in inputs if key not in chunk.values]
             if missing:
                 raise DecodeError(f"task {task.number} needs values that the chunk does not have: {missing[:3]}")
+        case StepCall(inputs=inputs) as call:
+            if not chunk.options[task.options].resources.demands(call.feature):
+                raise DecodeError(f"task {task.number} calls the {call.feature}, which is not in its resource request")
+            missing = [key for key in inputs if key not in chunk.values]
+            if missing:
+                raise DecodeError(f"task {task.number} needs values that the chunk does not have: {missing[:3]}")
+            if not call.filled:
+                raise DecodeError(f"task {task.number} fills a parameter with a value that it does not have")
         case Program(argv=argv):
             if not argv:
                 raise DecodeError(f"task {task.number} is a program without a name")

@@ -21,8 +21,8 @@ PATIENCE: Final = 120.0
 """Seconds that the import of step modules may take."""
 
 
-async def served(modules: Sequence[str], path: Sequence[str], patience: float = PATIENCE) -> tuple[StepSpec, ...]:
-    """The steps that modules hold.
+async def served(modules: Sequence[str], path: Sequence[str], patience: float = PATIENCE) -> dict[StepSpec, str]:
+    """The steps that modules hold, each with its module.
 
     Args:
         modules: names, as ``import`` takes them
@@ -33,7 +33,7 @@ async def served(modules: Sequence[str], path: Sequence[str], patience: float = 
         ValidationError: a module cannot be imported, has no step, or contradicts another one; its traceback is on standard error
     """
     if not modules:
-        return ()
+        return {}
     folders = [f"--path={folder}" for folder in path]
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-P", "-m", "broker_jobs_worker.runners.catalogue", *folders, "--", *modules),
@@ -56,4 +56,4 @@ async def served(modules: Sequence[str], path: Sequence[str], patience: float = 
         raise ValidationError(f"the steps of {names} cannot be read: the import ended the process ({process.returncode})") from None
     if catalogue.error is not None:
         raise ValidationError(catalogue.error)
-    return catalogue.steps
+    return dict(zip(catalogue.steps, catalogue.modules, strict=True))

@@ -66,7 +66,20 @@ from broker_jobs.wire.messages.questions import (
     ResumeTasks,
 )
 from broker_jobs.wire.messages.replies import Ended, Output, Progress, Reply, ReplyItem, Returned, Started, Taken
-from broker_jobs.wire.messages.tasks import Call, Chunk, Function, JobHeader, Origin, Outside, Program, Seal, Task, Work
+from broker_jobs.wire.messages.tasks import (
+    Call,
+    Chunk,
+    Fill,
+    Function,
+    JobHeader,
+    Origin,
+    Outside,
+    Program,
+    Seal,
+    StepCall,
+    Task,
+    Work,
+)
 from broker_jobs.wire.messages.teams import Member, Seat, SeatState, Team, TeamAsked
 from broker_jobs.wire.messages.workers import (
     DEFAULT_GROUP,
@@ -136,6 +149,7 @@ __all__ = [
     "EndingWorkers",
     "ExplainTask",
     "Explanation",
+    "Fill",
     "FindJob",
     "ForgetJobs",
     "Forgotten",
@@ -193,6 +207,7 @@ __all__ = [
     "SeatState",
     "Shortage",
     "Started",
+    "StepCall",
     "StepList",
     "Taken",
     "Task",

@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
 from broker_jobs.core.spec import Lane, TaskOptions
+from broker_jobs.core.step import step_feature
 from broker_jobs.core.value import Value
+from broker_jobs.core.versions import Version
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +24,8 @@ class Program:
     """
 
     tag: ClassVar[str] = "program"
+    inputs: ClassVar[tuple[str, ...]] = ()
+    functions: ClassVar[tuple[str, ...]] = ()
     argv: tuple[bytes, ...]
     stdin: bytes | None = None
     task_dir: bool = False
@@ -52,7 +56,59 @@ class Call:
         return (self.function,) if self.setup is None else (self.function, self.setup)
 
 
-Work = Program | Call
+@dataclass(frozen=True, slots=True)
+class Fill:
+    """A parameter of a step that is the result of another task, or a part of it.
+
+    Attributes:
+        parameter: its name
+        input: which of the inputs, from 0
+        count: a list of so many inputs from `input` on, instead of one
+        path: keys and indices to go down into that
+    """
+
+    tag: ClassVar[str] = "fill"
+    parameter: str
+    input: int
+    count: int | None = None
+    path: tuple[int | str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class StepCall:
+    """A named, versioned step with its parameters; its code is the worker's, and nothing of it is pickled.
+
+    Attributes:
+        parameters: plain data: a dictionary
+        inputs: keys of results of other tasks, as in `Call`
+        fills: the parameters that come from them
+    """
+
+    tag: ClassVar[str] = "step"
+    functions: ClassVar[tuple[str, ...]] = ()
+    name: str
+    version: Version
+    parameters: Value
+    inputs: tuple[str, ...] = ()
+    fills: tuple[Fill, ...] = ()
+
+    @property
+    def filled(self) -> bool:
+        """Whether each fill has its inputs."""
+        return all(0 <= fill.input <= fill.input + (1 if fill.count is None else fill.count) <= len(self.inputs) for fill in self.fills)
+
+    @property
+    def step(self) -> str:
+        """Name and version, as in ``simulate 1.2.0``."""
+        return f"{self.name} {self.version}"
+
+    @property
+    def feature(self) -> str:
+        """What a worker must offer to run it."""
+        return step_feature(self.name, self.version)
+
+
+Work = Program | Call | StepCall
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import sys
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.host import host_identity
-from broker_jobs.wire.messages import Program
+from broker_jobs.wire.messages import Program, StepCall
 from broker_jobs_worker.executors.guard import command
 from broker_jobs_worker.executors.server import Environment
 
@@ -34,7 +34,7 @@ class Environments:
     """Finds the environment of an execution.
 
     Args:
-        path: folders with modules of users, in front of the import path, for functions that come from other hosts
+        path: folders with modules of users, in front of the import path, for steps, and for functions that come from other hosts
     """
 
     def __init__(self, path: Sequence[str]) -> None:
@@ -42,13 +42,15 @@ class Environments:
         self._own = Environment(front=self._front)
 
     def of(self, execution: Execution) -> Environment:
-        """The environment of an execution: functions of this host run under the submitter's interpreter and import path.
+        """The environment of an execution: functions of this host run under the submitter's interpreter and import path, steps under ours.
 
         Raises:
             UnavailableError: the interpreter that it asks for is not here
         """
         if isinstance(execution.work, Program):
             return _PROGRAMS
+        if isinstance(execution.work, StepCall):
+            return self._own
         options, origin = execution.options, execution.origin
         local = origin.host == host_identity() and os.access(origin.python, os.X_OK)
         if options.python is None and options.prologue is None:

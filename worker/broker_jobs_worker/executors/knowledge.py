@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.value import Inline
-from broker_jobs.wire.messages import Program
+from broker_jobs.wire.messages import Call
 from broker_jobs_worker.runners.protocol import is_shared
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ MOST_VALUES: Final = 64 * 1024 * 1024
 def unknown_functions(child: Child, execution: Execution) -> tuple[Function | None, Function | None, bool]:
     """The function and its setup, if the child has to be told them, and whether it has to forget others."""
     work = execution.work
-    if isinstance(work, Program) or child.known.issuperset(work.functions):
+    if not isinstance(work, Call) or child.known.issuperset(work.functions):
         return None, None, False
     forget = len(child.known) >= MOST_FUNCTIONS
     if forget:
@@ -38,7 +38,7 @@ def unknown_functions(child: Child, execution: Execution) -> tuple[Function | No
 
 def unknown_values(child: Child, execution: Execution) -> tuple[Mapping[str, Value], bool]:
     """The values that the child has to be told, and whether it has to forget others: values of the job are told once."""
-    if isinstance(execution.work, Program) or not execution.work.inputs:
+    if not execution.work.inputs:
         return {}, False
     wanted = {key: execution.values[key] for key in execution.work.inputs}
     shared = {key: value.size for key, value in wanted.items() if is_shared(key) and isinstance(value, Inline)}

@@ -13,11 +13,12 @@ import logging
 import os
 import shutil
 import time
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.spec import Isolation
-from broker_jobs.wire.messages import Call, Output, Piece, Program
+from broker_jobs.wire.messages import Call, Output, Piece, Program, StepCall
 from broker_jobs_worker.executors import groups
 from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.children import Children
@@ -49,7 +50,7 @@ from broker_jobs_worker.runners.protocol import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Sequence
+    from collections.abc import Callable, Coroutine, Mapping, Sequence
     from pathlib import Path
 
     from broker_jobs.core.outcome import Outcome
@@ -72,7 +73,8 @@ class LocalExecutor:
         report: is called on the event loop with the news
         spool: folder for output, private to this worker; it is made where it is missing
         archive: takes output that is kept (default: a folder of the spool)
-        path: folders with modules of users, in front of the import path, for functions that come from other hosts
+        path: folders with modules of users, in front of the import path, for steps, and for functions that come from other hosts
+        steps: the modules that hold them, by name and version as in ``simulate 1.2.0``
         grace: seconds between asking a task to end and killing it, where the task does not say
         recycling: when children make room for new ones
         root: of the file system in which control groups are looked for
@@ -85,6 +87,7 @@ class LocalExecutor:
         spool: Path,
         archive: Archive | None = None,
         path: Sequence[str] = (),
+        steps: Mapping[str, str] = MappingProxyType({}),
         grace: float = GRACE,
         recycling: Recycling = KEEP,
         root: Path = groups.ROOT,
@@ -95,6 +98,7 @@ class LocalExecutor:
         self._claim: int | None = None
         self._folders = spool / "tasks"
         self._environments = Environments(path)
+        self._steps = steps
         self._recycling = recycling
         self._grace = grace
         self._root = root
@@ -132,7 +136,7 @@ class LocalExecutor:
         running = self._running[execution.execution] = Running(execution, _now_ms(), f"{self._folders}/{file_name(execution.execution)}")
         self._idle.clear()
         self._prints.watch()
-        reason = _incomplete(execution)
+        reason = _incomplete(execution, self._steps)
         if reason is not None:
             self._loop.call_soon(self._end, running, Failed(Cause.error, reason))
         else:
@@ -205,7 +209,7 @@ class LocalExecutor:
             self._loop.call_soon(self._end, running, Failed(Cause.error, str(error)))
             return
         setup = execution.work.setup if isinstance(execution.work, Call) else None
-        fresh = execution.options.isolation is Isolation.fresh and isinstance(execution.work, Call)
+        fresh = execution.options.isolation is Isolation.fresh and not isinstance(execution.work, Program)
         self._children.want(environment, Wish(execution.execution, setup, fresh))
 
     def on_child(self, child: Child, ticket: str) -> None:
@@ -239,6 +243,7 @@ class LocalExecutor:
                 forget=forget,
                 forget_values=forget_values,
                 version=execution.origin.version if function is not None or setup is not None else "",
+                module=self._steps[execution.work.step] if isinstance(execution.work, StepCall) else "",
                 spool=spool,
                 groups=None if running.group is None else (running.group.entry, running.group.exit),
                 hosts=execution.hosts,
@@ -438,14 +443,14 @@ def _now_ms() -> int:
     return time.time_ns() // 1_000_000
 
 
-def _incomplete(execution: Execution) -> str | None:
-    """What is missing in a message that asks for a call."""
+def _incomplete(execution: Execution, steps: Mapping[str, str]) -> str | None:
+    """What is missing for a call."""
     work = execution.work
-    if isinstance(work, Program):
-        return None
-    if execution.function is None:
+    if isinstance(work, StepCall) and work.step not in steps:
+        return f"this worker does not serve the step {work.step}"
+    if isinstance(work, Call) and execution.function is None:
         return f"the message lacks the function {work.function}"
-    if work.setup is not None and execution.setup is None:
+    if isinstance(work, Call) and work.setup is not None and execution.setup is None:
         return f"the message lacks the function {work.setup}"
     missing = [key for key in work.inputs if key not in execution.values]
     return f"the message lacks the values {', '.join(missing)}" if missing else None

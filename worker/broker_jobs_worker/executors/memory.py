@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.wire.messages import Call
+from broker_jobs.wire.messages import Program
 from broker_jobs_worker.executors import groups
 from broker_jobs_worker.executors.verdicts import MemoryUp
 
@@ -54,7 +54,7 @@ class Memory:
             except OSError as error:
                 _log.warning("no control group for %s, whose memory is watched instead: %s", running.execution.execution, error)
         if running.group is None:
-            self._children.watch(child, limit, whole=isinstance(running.execution.work, Call))
+            self._children.watch(child, limit, whole=not isinstance(running.execution.work, Program))
         else:
             self._look_again(running)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed
 from broker_jobs.core.spec import qualified
 from broker_jobs.errors import TimeLimitReached
-from broker_jobs.wire.messages import Program
+from broker_jobs.wire.messages import Program, StepCall
 from broker_jobs_worker.runners.wording import bytes_words, seconds_words, vanished_words
 
 if TYPE_CHECKING:
@@ -83,7 +83,9 @@ def condemned(verdict: Verdict, answer: Outcome | None) -> Outcome:
 
 def vanished(work: Work, status: int | None) -> Crashed:
     """The outcome of an execution whose child is gone, by no doing of ours."""
-    what = "runner of the program" if isinstance(work, Program) else "process of the function"
+    what = (
+        "runner of the program" if isinstance(work, Program) else f"process of the {'step' if isinstance(work, StepCall) else 'function'}"
+    )
     number = status & 0x7F if status is not None and status & 0x7F else None
     return Crashed(vanished_words(what, status), number)
 

@@ -39,7 +39,7 @@ def make_execution(
         task_name=task.name,
         function=chunk.functions[call.function] if call else None,
         setup=chunk.functions[call.setup] if call and call.setup is not None else None,
-        values={key: chunk.values[key] for key in call.inputs} if call else {},
+        values={key: chunk.values[key] for key in task.work.inputs},
         store=chunk.store,
         env=allotment(allocation, total, options.pin),
         hosts=hosts if options.resources.nodes else (),

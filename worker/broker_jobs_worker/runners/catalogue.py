@@ -25,11 +25,13 @@ class Catalogue:
     """The steps of some modules.
 
     Attributes:
+        modules: that of each
         error: why they cannot be told, in one line
     """
 
     tag: ClassVar[str] = "catalogue"
     steps: tuple[StepSpec, ...] = ()
+    modules: tuple[str, ...] = ()
     error: str | None = None
 
 
@@ -39,6 +41,7 @@ def read(modules: Iterable[str]) -> Catalogue:
     from broker_jobs.steps import Step, steps_in
 
     found: dict[str, Step] = {}
+    homes: list[str] = []
     for name in modules:
         try:
             steps = steps_in(importlib.import_module(name))
@@ -50,11 +53,14 @@ def read(modules: Iterable[str]) -> Catalogue:
         if not steps:
             return Catalogue(error=f"{name} has no step: put @step(version=…) on a function, or name the module that has some")
         for step in steps:
-            other = found.setdefault(str(step.spec), step)
+            if str(step.spec) not in found:
+                found[str(step.spec)] = step
+                homes.append(name)
+            other = found[str(step.spec)]
             if other.function is not step.function:
                 both = f"{other.function.__module__} and {step.function.__module__}"
                 return Catalogue(error=f"{both} both have the step {step.spec}: give one of them another version")
-    return Catalogue(tuple(step.spec for step in found.values()))
+    return Catalogue(tuple(step.spec for step in found.values()), tuple(homes))
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING, Final, assert_never
 from broker_jobs.core.outcome import Cause, Failed
 from broker_jobs.current import Surrounding, current
 from broker_jobs.wire.codec import decode_part
-from broker_jobs.wire.messages import Call, Program
+from broker_jobs.wire.messages import Call, Program, StepCall
 from broker_jobs_worker.processes import become_subreaper
-from broker_jobs_worker.runners import function, inputs, nodes, preparation, program
+from broker_jobs_worker.runners import function, inputs, nodes, preparation, program, step
 from broker_jobs_worker.runners.pinning import UnpinnableError, pinned
 from broker_jobs_worker.runners.program import Ending
 from broker_jobs_worker.runners.protocol import (
@@ -90,6 +90,7 @@ class Child:
         interrupt = function.Interrupt()
         interrupt.install()
         self._means = function.Means(function.Functions(), inputs.Inputs(), preparation.Preparation(self._prepared), interrupt)
+        self._steps = step.Steps()
         self._surroundings = Surroundings()
         self._usable = True
         self._sources = Sources()
@@ -105,14 +106,15 @@ class Child:
 
     def serve(self, run: Run) -> bool:
         """Run one task and answer; False when this child is of no more use."""
-        if isinstance(run.work, Call) and run.job != self._job:
+        if not isinstance(run.work, Program) and run.job != self._job:
             if self._job and self._sources.changed():
                 self.send(Stale())
                 return False
             self._job = run.job
+        # Also where it then cannot start: it is told once.
         if isinstance(run.work, Call):
-            # Also where it then cannot start: it is told once.
-            self._means.learn(run, run.work)
+            self._means.functions.learn(run, run.work)
+        self._means.inputs.learn(run)
         if run.spool is not None:
             self._streams.use_spool(*run.spool)
         if run.groups is None:
@@ -150,18 +152,20 @@ class Child:
                 match run.work:
                     case Program() as work:
                         return program.execute(run, work, stdout, stderr)
-                    case Call() as work:
+                    case Call() | StepCall() as work:
                         return Ending(self._call(run, work, stdout, stderr))
                     case _:
                         assert_never(run.work)
         except UnpinnableError as error:
             return Ending(Failed(Cause.error, str(error)))
 
-    def _call(self, run: Run, work: Call, stdout: int, stderr: int) -> Outcome:
+    def _call(self, run: Run, work: Call | StepCall, stdout: int, stderr: int) -> Outcome:
         self._surroundings.apply(run, stdout, stderr)
         current.enter(Surrounding(run.job, run.task, run.attempt, run.execution, run.name, run.allocation, self._progress, run.hosts))
         try:
-            return function.call(run, work, self._means)
+            if isinstance(work, Call):
+                return function.call(run, work, self._means)
+            return step.call(run, work, self._steps, self._means.inputs, self._means.interrupt)
         finally:
             current.enter(None)
             self._surroundings.flush()

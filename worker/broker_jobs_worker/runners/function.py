@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from broker_jobs.core.outcome import Outcome
+    from broker_jobs.core.value import Inline
     from broker_jobs.wire.messages import Call, Function
     from broker_jobs_worker.runners.inputs import Inputs
     from broker_jobs_worker.runners.preparation import Preparation
@@ -53,6 +54,17 @@ class Interrupt:
     def arm(self) -> None:
         """From now on a signal raises."""
         self._armed = True
+
+    def guard(self, work: Callable[[], Outcome]) -> Outcome:
+        """What comes of this; while it lasts, a signal raises."""
+        try:
+            self.arm()
+            return work()
+        except (TimeLimitReached, TaskCanceled) as stop:
+            # It came while the outcome was being made.
+            return failed_by(stop)
+        finally:
+            self.disarm()
 
     def disarm(self) -> None:
         """From now on a signal is ignored."""
@@ -121,23 +133,10 @@ class Means:
     preparation: Preparation
     interrupt: Interrupt
 
-    def learn(self, run: Run, work: Call) -> None:
-        """Take in what a message brings for this call and for later ones."""
-        self.functions.learn(run, work)
-        self.inputs.learn(run)
-
 
 def call(run: Run, work: Call, means: Means) -> Outcome:
     """Call a function; every ending is an outcome."""
-    interrupt = means.interrupt
-    try:
-        interrupt.arm()
-        return _call(run, work, means)
-    except (TimeLimitReached, TaskCanceled) as stop:
-        # It came while the outcome was being made.
-        return failed_by(stop)
-    finally:
-        interrupt.disarm()
+    return means.interrupt.guard(lambda: _call(run, work, means))
 
 
 def _call(run: Run, work: Call, means: Means) -> Outcome:
@@ -159,10 +158,25 @@ def _call(run: Run, work: Call, means: Means) -> Outcome:
         return cannot_load(error, f"an argument of the function {described.name!r}", described, run.version)
     except BaseException as error:  # noqa: BLE001 (as above; or the result of another task lacks the part that is asked for)
         return cannot_send(error, f"an argument of the function {described.name!r} cannot be had")
+    return outcome_of(function, positional, keywords, means.interrupt, lambda result: returned(result, run.job, run.store))
+
+
+def outcome_of(
+    function: Callable[..., Any],
+    positional: list[Any],
+    keywords: dict[str, Any],
+    interrupt: Interrupt,
+    succeeded: Callable[[Any], Outcome],
+) -> Outcome:
+    """Run the user's code, and make an outcome of its end.
+
+    Args:
+        succeeded: makes that of a result
+    """
     pid = os.getpid()
     try:
         # Context variables that a task sets are its own.
-        result = contextvars.copy_context().run(_value, function, positional, keywords, means.interrupt)
+        result = contextvars.copy_context().run(_value, function, positional, keywords, interrupt)
     except SystemExit as leaving:
         _only_here(pid)
         return _exited(leaving)
@@ -170,8 +184,8 @@ def _call(run: Run, work: Call, means: Means) -> Outcome:
         _only_here(pid)
         return failed_by(error)
     _only_here(pid)
-    means.interrupt.disarm()
-    return returned(result, run.job, run.store)
+    interrupt.disarm()
+    return succeeded(result)
 
 
 def _prepare(digest: str, means: Means) -> Failed | None:
@@ -230,10 +244,10 @@ def _exited(leaving: SystemExit) -> Outcome:
     return Failed(Cause.exit_code, f"the function ended with sys.exit: {text}", exit_code=1)
 
 
-def returned(result: object, job: str, store: str | None) -> Outcome:
+def returned(result: object, job: str, store: str | None, dump: Callable[[Any], Inline] = payload.dump) -> Outcome:
     """The success with this result, in the message or in the value store; or why it cannot be sent."""
     try:
-        value = payload.dump(result)
+        value = dump(result)
         if value.size > INLINE_LIMIT and store is not None:
             return Succeeded(ValueStore(store).put(job, value.encoding, value.data))
     except UnpicklableError as error:

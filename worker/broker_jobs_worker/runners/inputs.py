@@ -15,7 +15,7 @@ from broker_jobs.wire import payload
 from broker_jobs_worker.runners.protocol import is_shared
 
 if TYPE_CHECKING:
-    from broker_jobs.wire.messages import Call
+    from broker_jobs.wire.messages import Call, StepCall
     from broker_jobs_worker.runners.protocol import Run
 
 MOST_READ: Final = 256 * 1024 * 1024
@@ -38,7 +38,7 @@ class Inputs:
             if isinstance(value, Inline) and is_shared(key):
                 self._kept[key] = value
 
-    def of(self, run: Run, call: Call) -> list[object]:
+    def of(self, run: Run, call: Call | StepCall) -> list[object]:
         """The inputs of a call, each a fresh copy. Raises whatever reading and loading raise."""
         return [payload.load(self.inline(run.values[key] if key in run.values else self._kept[key])) for key in call.inputs]
 

@@ -18,7 +18,7 @@ from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.value import Value
 from broker_jobs.errors import DecodeError
 from broker_jobs.wire.codec import decode_part, encode_part
-from broker_jobs.wire.messages import Call, Function, Output, Program
+from broker_jobs.wire.messages import Function, Output, Work
 
 if TYPE_CHECKING:
     import socket
@@ -210,6 +210,7 @@ class Run:
         forget: drop the functions known so far
         forget_values: drop the values of jobs known so far
         version: of the submitter's interpreter
+        module: that holds the step
         spool: files for standard output and error, when they are new
         groups: where to enter the control group of this task, and where to leave it
         hosts: of the workers of a task of several nodes, this one first
@@ -220,7 +221,7 @@ class Run:
     job: str
     task: int
     attempt: int
-    work: Program | Call
+    work: Work
     options: TaskOptions
     folder: str
     name: str = ""
@@ -232,6 +233,7 @@ class Run:
     forget: bool = False
     forget_values: bool = False
     version: str = ""
+    module: str = ""
     spool: tuple[str, str] | None = None
     groups: tuple[str, str] | None = None
     hosts: tuple[str, ...] = ()

@@ -1,0 +1,203 @@
+"""A call of a step, from its configuration to its result: made, configured, started, followed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Self
+
+from broker_jobs.client.authoring import Job
+from broker_jobs.errors import ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+
+    from broker_jobs.client.client import Client
+    from broker_jobs.client.inquiry import Event
+    from broker_jobs.client.results import TaskError
+    from broker_jobs.client.submitted import SubmittedJob
+    from broker_jobs.core.plain import Plain
+    from broker_jobs.core.step import StepSpec
+    from broker_jobs.wire.messages import CancelResult, TaskInfo
+
+
+class StepState(StrEnum):
+    """Where a call of a step is: that of its task, and two before it is started."""
+
+    created = "created"
+    """A parameter without a default is missing."""
+    ready = "ready"
+    """It can be started."""
+    waiting = "waiting"
+    queued = "queued"
+    running = "running"
+    paused = "paused"
+    retrying = "retrying"
+    canceling = "canceling"
+    succeeded = "succeeded"
+    failed = "failed"
+    canceled = "canceled"
+    aborted = "aborted"
+
+    @property
+    def ended(self) -> bool:
+        """Whether it does not change any more."""
+        return self in _ENDED
+
+
+_ENDED = frozenset({StepState.succeeded, StepState.failed, StepState.canceled, StepState.aborted})
+
+
+class StepRun:
+    """One call of a step; made by `Client.step`.
+
+    What configures it returns it, so that calls can be chained. Before `start` it is known to this process alone; after, it is a job
+    of one task, which any process finds by its id.
+
+    Attributes:
+        spec: the step
+        parameters: plain data, as far as they are configured
+    """
+
+    def __init__(self, client: Client, spec: StepSpec) -> None:
+        from broker_jobs.steps.checking import checker  # jsonschema takes its time
+
+        self.spec = spec
+        self.parameters: dict[str, Plain] = {}
+        self._client = client
+        self._checker = checker(spec)
+        self._name = spec.name
+        self._tags: tuple[str, ...] = ()
+        self._job: SubmittedJob | None = None
+
+    # --- before it starts ---
+
+    def configure(self, **parameters: Any) -> Self:
+        """Set parameters; those that were set before and are not named keep their values.
+
+        Args:
+            parameters: plain data: None, numbers, texts, lists, dictionaries with texts as keys
+
+        Raises:
+            ValidationError: one does not fit the step; the text says where. Then nothing is changed
+        """
+        self._not_started("configured")
+        self.parameters = self._checker.check({**self.parameters, **parameters}, later=self._checker.names)
+        return self
+
+    def tags(self, tags: Iterable[str]) -> Self:
+        """Set the tags of its job, such as ``["nightly", "project=alpha"]``, in place of those that it had."""
+        self._not_started("tagged")
+        self._tags = Job(tags=tags).tags
+        return self
+
+    def named(self, name: str) -> Self:
+        """Set what its job is called (default: the name of the step)."""
+        self._not_started("named")
+        self._name = Job(name).name
+        return self
+
+    def start(self) -> Self:
+        """Submit it; returns when it cannot be lost any more. With the options of its client (`Client.options`).
+
+        Raises:
+            ValidationError: a parameter is missing, or it was started before
+            SigningKeyMissing, BrokerBlocked, BrokerUnavailable, SubmitUnknown: as `Client.submit`
+        """
+        self._job = self._client.submit(self._written(self.parameters))
+        return self
+
+    def start_each(self, rows: Iterable[Mapping[str, Any]]) -> list[StepRun]:
+        """Start one run for each row of parameters, all at once; each is a job of its own, and has what is configured here besides.
+
+        Raises:
+            ValidationError: the parameters of a row do not fit; the text says which. Then nothing is started
+        """
+        runs: list[StepRun] = []
+        for number, row in enumerate(rows):
+            run = StepRun(self._client, self.spec)
+            run._name, run._tags = self._name, self._tags
+            try:
+                run.parameters = self._checker.check({**self.parameters, **row})
+            except ValidationError as error:
+                raise ValidationError(f"row {number}: {error}") from None
+            runs.append(run)
+        for run, job in zip(runs, self._client.submit_each([run._written(run.parameters) for run in runs]), strict=True):  # noqa: SLF001
+            run._job = job  # noqa: SLF001 (ours)
+        return runs
+
+    # --- afterwards ---
+
+    @property
+    def job(self) -> SubmittedJob:
+        """The job that it is since it was started; `ValidationError` before."""
+        if self._job is None:
+            raise ValidationError(f"this call of {self.spec} was not started: call start() first")
+        return self._job
+
+    @property
+    def id(self) -> str:
+        """Id of its job."""
+        return self.job.id
+
+    @property
+    def state(self) -> StepState:
+        """Where it is; asks the ledger, unless it is known here."""
+        if self._job is None:
+            return StepState.ready if self._checker.required <= self.parameters.keys() else StepState.created
+        ending = self._job.view.ending(0)
+        return StepState((ending.state if ending is not None else self.info().state).value)
+
+    def info(self) -> TaskInfo:
+        """Its task at a glance, from the ledger: state, progress, worker, times."""
+        return self.job.tasks([0])[0]
+
+    @property
+    def progress(self) -> tuple[float | None, str]:
+        """How far it said it is, from 0 to 1, and what it does; None and an empty text where it said nothing, or does not run."""
+        info = self.info()
+        return info.progress, info.progress_text
+
+    def wait(self, timeout: float | None = None) -> Self:
+        """Wait for its end, however it ends.
+
+        Raises:
+            TimeoutError: it has not ended after `timeout` seconds
+        """
+        self.job.wait(timeout)
+        return self
+
+    def result(self, *, timeout: float | None = None) -> Any:
+        """Wait for its end; what the step returned, as plain data.
+
+        Raises:
+            TaskFailed, TaskCanceled, TaskAborted, TimeoutError: as `SubmittedJob.result`
+        """
+        return self.job.result(0, timeout=timeout)
+
+    @property
+    def error(self) -> TaskError | None:
+        """Why it failed, with the exception's own text and traceback; None where it has not failed."""
+        return self.job.errors().get(0)
+
+    def cancel(self, reason: str = "") -> CancelResult:
+        """End it, as `SubmittedJob.cancel`."""
+        return self.job.cancel(reason)
+
+    def events(self) -> Iterator[Event]:
+        """What happens to it, as it happens, to its end; as `SubmittedJob.events`."""
+        return self.job.events()
+
+    def __repr__(self) -> str:
+        return f"<StepRun of {self.spec}{'' if self._job is None else f', job {self._job.id[-8:]}'}>"
+
+    # --- inside ---
+
+    def _written(self, parameters: Mapping[str, Plain]) -> Job:
+        self._not_started("started again")
+        job = Job(self._name, tags=self._tags, lane=self._client.defaults.lane)
+        job.step(self.spec, parameters, **self._client.defaults.step_options())
+        return job
+
+    def _not_started(self, what: str) -> None:
+        if self._job is not None:
+            raise ValidationError(f"this call of {self.spec} was started already, and cannot be {what}: make another with client.step(…)")
