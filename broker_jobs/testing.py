@@ -188,6 +188,7 @@ class _Job:
             ended_ms=self.ended_ms,
             reason=machine.void_reason or "",
             ephemeral=header.ephemeral,
+            parent=header.parent,
         )
 
     def task(self, number: int, *, values: bool) -> TaskInfo:
@@ -400,6 +401,7 @@ def _fits(info: JobInfo, wanted: ListJobs) -> bool:
         and (not wanted.states or info.state in wanted.states)
         and (wanted.ended_before_ms is None or (info.ended_ms or 0) < wanted.ended_before_ms)
         and set(wanted.tags) <= set(info.tags)
+        and (wanted.parent is None or info.parent == wanted.parent)
         and (wanted.name is None or fnmatch.fnmatchcase(info.name, wanted.name))
     )
 

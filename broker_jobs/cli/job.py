@@ -39,11 +39,15 @@ def list_jobs(
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Only jobs with this tag; may be given several times.")] = None,
     name: Annotated[str | None, typer.Option(metavar="PATTERN", help="Only jobs whose name fits, such as 'train*'.")] = None,
+    parent: Annotated[
+        str | None, typer.Option(metavar="JOB", help="Only jobs that were started inside a task of this one.", show_default=False)
+    ] = None,
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=10_000, help="At most so many, the newest first.")] = 20,
 ) -> None:
     """List jobs, the newest first."""
     with exit_codes(), connect(url, namespace) as client:
-        found = client.jobs(state=state, tags=tag or (), name=name, limit=limit)
+        above = None if parent is None else client.job(parent)
+        found = client.jobs(state=state, tags=tag or (), name=name, parent=above, limit=limit)
         show.jobs([job.info() for job in found], output)
 
 

@@ -136,6 +136,7 @@ def job(info: JobInfo, failed: Sequence[TaskInfo], output: OutputFormat) -> None
         ("ended", when(info.ended_ms)),
         ("took", duration(info.submitted_ms, info.ended_ms)),
         ("tags", Text(" ".join(info.tags))),
+        ("inside", f"a task of {short(info.parent)}" if info.parent else ""),
         *(("needs", Text(str(request))) for request in info.requests),
         ("reason", Text(info.reason)),
         *(("note", Text(note, style="yellow")) for note in info.notes),

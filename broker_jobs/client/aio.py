@@ -157,11 +157,13 @@ class AsyncClient:
         tags: Iterable[str] = (),
         name: str | None = None,
         older_than: Duration | None = None,
+        parent: AsyncSubmittedJob | str | None = None,
         limit: int | None = 20,
     ) -> list[AsyncSubmittedJob]:
         """Jobs, the newest first, as `Client.jobs`."""
         client = await self._sync()
-        found = await asyncio.to_thread(client.jobs, state=state, tags=tags, name=name, older_than=older_than, limit=limit)
+        inside = parent.id if isinstance(parent, AsyncSubmittedJob) else parent
+        found = await asyncio.to_thread(client.jobs, state=state, tags=tags, name=name, older_than=older_than, parent=inside, limit=limit)
         return [AsyncSubmittedJob(job) for job in found]
 
     async def cancel(self, wanted: AsyncSubmittedJob | Job | Task | Iterable[AsyncSubmittedJob], reason: str = "") -> CancelResult:
@@ -324,6 +326,10 @@ class AsyncSubmittedJob:
     async def resubmit(self, *, tasks: Sequence[TaskRef] | str | None = None, everything: bool = False) -> AsyncSubmittedJob:
         """Run again what did not succeed, as `SubmittedJob.resubmit`."""
         return AsyncSubmittedJob(await asyncio.to_thread(partial(self.submitted.resubmit, tasks=tasks, everything=everything)))
+
+    async def sub_jobs(self) -> list[AsyncSubmittedJob]:
+        """Jobs that were submitted inside a task of this one, as `SubmittedJob.sub_jobs`."""
+        return [AsyncSubmittedJob(job) for job in await asyncio.to_thread(self.submitted.sub_jobs)]
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens to the job and its tasks, as it happens."""

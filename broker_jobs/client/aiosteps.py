@@ -83,6 +83,10 @@ class AsyncStepRun:
         """Why it failed; None where it has not."""
         return (await self.job.errors()).get(0)
 
+    async def sub_jobs(self) -> list[AsyncSubmittedJob]:
+        """Jobs that were started inside it."""
+        return await self.job.sub_jobs()
+
     async def cancel(self, reason: str = "") -> CancelResult:
         """End it."""
         return await self.job.cancel(reason)

@@ -16,6 +16,7 @@ from broker_jobs.client.encoding import Encoder
 from broker_jobs.client.followed import Batch
 from broker_jobs.client.jobview import Layout, Row
 from broker_jobs.client.results import value_of
+from broker_jobs.current import current
 from broker_jobs.data.store import ValueStore
 from broker_jobs.host import host_identity
 from broker_jobs.wire.messages import JobHeader, Origin
@@ -168,4 +169,5 @@ def header_of(
         max_fails=max_fails,
         idempotency_key=idempotency_key,
         ephemeral=ephemeral,
+        parent=current.job if current and not ephemeral else None,
     )

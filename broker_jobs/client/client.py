@@ -306,6 +306,7 @@ class Client:
         tags: Iterable[str] = (),
         name: str | None = None,
         older_than: Duration | None = None,
+        parent: SubmittedJob | str | None = None,
         limit: int | None = 20,
     ) -> list[SubmittedJob]:
         """Jobs, the newest first. What is chosen so can be handed to `cancel`, `pause`, `resume` and `forget`.
@@ -315,12 +316,13 @@ class Client:
             tags: only those with all of these
             name: only those whose name fits this pattern, such as ``"train*"``
             older_than: only those that ended so long ago
+            parent: only those that were submitted inside a task of this job (its whole id)
             limit: at most so many; None is all
 
         Raises:
             ValidationError: a filter makes no sense
         """
-        question = control.filtered(state, tags, name, older_than)
+        question = control.filtered(state, tags, name, older_than, parent if parent is None or isinstance(parent, str) else parent.id)
         infos = self.runtime.run(lambda core: control.find(core, question, limit))
         submitted = [self._submitted(info.job) for info in infos]
         for job, info in zip(submitted, infos, strict=True):

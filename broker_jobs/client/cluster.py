@@ -64,6 +64,7 @@ class LocalCluster:
         self._network = url is not None and config.scheme(url) != "sqlite"
         self.namespace = new_name("cluster") if url else config.DEFAULT_NAMESPACE
         self.key = new_key()
+        self._write_configuration()
         self._has_worker = False
         self._cpus = cpus if cpus is not None else max(1, len(os.sched_getaffinity(0)) // max(workers, 1))
         self._clients: list[Client] = []
@@ -159,6 +160,15 @@ class LocalCluster:
         self.processes[answer["pid"]] = name
         return int(answer["pid"])
 
+    def _write_configuration(self) -> None:
+        """What a `Client()` finds inside a task, which has neither address nor key in its environment."""
+        entries = {"url": self.url, "namespace": self.namespace, "signing_key_file": config.KEY_FILE}
+        # A JSON text is a TOML text.
+        text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in entries.items())
+        for name, content in ((config.FILE_NAME, text), (config.KEY_FILE, self.key + "\n")):
+            with os.fdopen(os.open(self.folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+                file.write(content)
+
     def _environment(self) -> Mapping[str, str]:
         """Address and key are secrets: they travel in the environment, not in the command line."""
         environ = {name: value for name, value in python_environment().items() if not name.startswith("BROKER_JOBS_")}
@@ -168,6 +178,7 @@ class LocalCluster:
             "BROKER_JOBS_NAMESPACE": self.namespace,
             "BROKER_JOBS_SIGNING_KEY": self.key,
             "BROKER_JOBS_HOME": str(self.folder),
+            "BROKER_JOBS_CONFIG": str(self.folder / config.FILE_NAME),
             "BROKER_JOBS_VALUE_STORE": str(self.folder / "values"),
         }
 

@@ -113,7 +113,11 @@ def total(kind: Callable[..., _Result], results: Iterable[_Result]) -> _Result:
 
 
 def filtered(
-    state: JobState | str | Iterable[JobState | str] | None, tags: Iterable[str], name: str | None, older_than: Duration | None
+    state: JobState | str | Iterable[JobState | str] | None,
+    tags: Iterable[str],
+    name: str | None,
+    older_than: Duration | None,
+    parent: str | None,
 ) -> ListJobs:
     """The question for jobs that fit; `ValidationError` where a filter makes no sense."""
     if isinstance(tags, str):
@@ -125,7 +129,7 @@ def filtered(
         raise ValidationError(f"state must be one of {', '.join(JobState)}, not {state!r}") from None
     before = None if older_than is None else time.time_ns() // 1_000_000 - milliseconds(older_than, "older_than")
     only = wanted[0] if len(wanted) == 1 else None
-    return ListJobs(only, tuple(tags), name, states=() if only else wanted, ended_before_ms=before)
+    return ListJobs(only, tuple(tags), name, states=() if only else wanted, ended_before_ms=before, parent=parent)
 
 
 async def find(core: Core, question: ListJobs, limit: int | None) -> list[JobInfo]:

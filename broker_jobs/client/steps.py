@@ -179,6 +179,10 @@ class StepRun:
         """Why it failed, with the exception's own text and traceback; None where it has not failed."""
         return self.job.errors().get(0)
 
+    def sub_jobs(self) -> list[SubmittedJob]:
+        """Jobs that were started inside it, the newest first."""
+        return self.job.sub_jobs()
+
     def cancel(self, reason: str = "") -> CancelResult:
         """End it, as `SubmittedJob.cancel`."""
         return self.job.cancel(reason)

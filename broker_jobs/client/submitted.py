@@ -226,6 +226,10 @@ class SubmittedJob:
         """What happens to the job and its tasks, as it happens, from its beginning to its end: `JobChanged` and `TaskChanged`."""
         return self.client.runtime.iterate(lambda core: inquiry.events(core, self.joined(core)))
 
+    def sub_jobs(self) -> list[SubmittedJob]:
+        """Jobs that were submitted inside a task of this one, the newest first; from the ledger."""
+        return self.client.jobs(parent=self, limit=None)
+
     def forget(self) -> None:
         """Drop the job from the ledger, with its values and output; `JobActive` while it runs."""
         self.client.forget(self)

@@ -178,6 +178,8 @@ def _check_header(header: JobHeader) -> None:
     if header.max_fails is not None:
         _numbers((header.max_fails,), "max_fails")
     _name(header.submitter)
+    if header.parent is not None:
+        _job(header.parent)
 
 
 def _check_wish(question: Question) -> None:

@@ -115,7 +115,7 @@ class Intake:
         facts = job.facts
         facts.headed = True
         facts.name, facts.user, facts.tags = header.name, header.user, tuple(clean(tag) for tag in header.tags)
-        facts.submitter, facts.submitted_ms = header.submitter, header.submitted_ms
+        facts.submitter, facts.submitted_ms, facts.parent = header.submitter, header.submitted_ms, header.parent
         facts.ephemeral, facts.max_fails, job.machine.max_fails = header.ephemeral, header.max_fails, header.max_fails
         if header.idempotency_key is None:
             return None

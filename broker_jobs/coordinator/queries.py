@@ -95,6 +95,7 @@ def job_info(facts: JobFacts, notes: tuple[str, ...] = (), requests: tuple[Resou
         notes=notes,
         open=facts.open,
         requests=requests,
+        parent=facts.parent,
     )
 
 
@@ -151,7 +152,11 @@ def job_list(look: Lookups, question: ListJobs) -> JobList:
         )
 
     limit, skip = max(1, min(question.limit, 10_000)), max(0, question.skip)
-    found = look.select_jobs(question.state, ephemeral=question.ephemeral, fits=fits, limit=skip + limit + 1)[skip:]
+    if question.parent is None:
+        found = look.select_jobs(question.state, ephemeral=question.ephemeral, fits=fits, limit=skip + limit + 1)[skip:]
+    else:
+        below = [facts for facts in look.sub_jobs(question.parent) if question.state in {None, facts.state} and fits(facts)]
+        found = below[skip : skip + limit + 1]
     return JobList(tuple(job_info(facts) for facts in found[:limit]), more=len(found) > limit)
 
 

@@ -70,7 +70,7 @@ class Resubmission:
         old, again = self._old, self._again()
         tags = (*(tag for tag in old.tags if not tag.startswith(TAG)), TAG + short(old.id))
         facts = JobFacts(key, self._wish.new, old.origin, submitter, batch.now_ms, batch.now_ms, old.name, old.user, tags, old.max_fails)
-        facts.store, facts.headed, facts.chunks = old.store, True, 0
+        facts.store, facts.headed, facts.chunks, facts.parent = old.store, True, 0, old.parent
         kept = [record for record, _, _ in self._rows.values() if record.number not in again]
         job = LiveJob(facts, JobMachine.restore(kept, max_fails=old.max_fails), fresh=True)
         for shared in self._options:

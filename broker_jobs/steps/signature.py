@@ -145,4 +145,7 @@ def _default(kind: Any, default: object, what: str) -> object:
 
 def _told(mismatch: Mismatch) -> str:
     """All that does not fit, each with its place."""
-    return "; ".join(f"{where(error['loc'])}: {error['msg']}" if error["loc"] else error["msg"] for error in mismatch.errors(include_url=False, include_context=False))
+    return "; ".join(
+        f"{where(error['loc'])}: {error['msg']}" if error["loc"] else error["msg"]
+        for error in mismatch.errors(include_url=False, include_context=False)
+    )

@@ -78,6 +78,9 @@ class Lookups:
             .limit(limit)
             .offset(sa.bindparam("offset"))
         )
+        self._below = query(
+            sa.select(jobs).where(jobs.c.parent == sa.bindparam("parent")).order_by(jobs.c.submitted_ms.desc(), jobs.c.key.desc())
+        )
         self._ended = query(
             sa.select(jobs)
             .where(jobs.c.ended_ms < sa.bindparam("ms"), sa.or_(jobs.c.ephemeral == ephemeral, jobs.c.ephemeral.is_(True)))
@@ -231,6 +234,10 @@ class Lookups:
                 break
             offset += _SCAN
         return found[:limit]
+
+    def sub_jobs(self, parent: str) -> list[JobFacts]:
+        """Jobs that were submitted inside a task of this one, newest first."""
+        return [self._facts(row) for row in self._below.all(self._cursor, parent=parent)]
 
     def ended_before(self, ms: int, *, ephemeral: bool, limit: int) -> list[JobFacts]:
         """Jobs that ended before a time, oldest first; all of them, or ephemeral ones alone."""

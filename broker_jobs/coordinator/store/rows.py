@@ -27,6 +27,7 @@ class JobFacts:
         heard_ms: when its last chunk came
         reserved: of a job that was opened: task numbers that were given out; None for every other
         released: number of the next ready chunk
+        parent: the job inside a task of which it was submitted
     """
 
     key: int
@@ -55,6 +56,7 @@ class JobFacts:
     released: int = 0
     started_ms: int | None = None
     ended_ms: int | None = None
+    parent: str | None = None
 
     @property
     def open(self) -> bool:
@@ -95,6 +97,7 @@ class JobRow(NamedTuple):
     heard_ms: int
     started_ms: int | None
     ended_ms: int | None
+    parent: str | None
 
 
 class TaskRow(NamedTuple):
@@ -312,6 +315,7 @@ def job_row(job: JobFacts) -> JobRow:
         job.heard_ms,
         job.started_ms,
         job.ended_ms,
+        job.parent,
     )
 
 

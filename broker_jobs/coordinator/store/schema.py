@@ -56,7 +56,9 @@ jobs: Final = Table(
     Column("heard_ms", BigInteger, nullable=False),  # when its last chunk came
     Column("started_ms", BigInteger),
     Column("ended_ms", BigInteger),
+    Column("parent", Text),  # the job inside a task of which it was submitted
 )
+Index("jobs_by_parent", jobs.c.parent)
 Index("jobs_by_state", jobs.c.state)
 Index("jobs_by_submission", jobs.c.submitted_ms, jobs.c.key)
 Index("jobs_by_end", jobs.c.ended_ms)

@@ -30,6 +30,7 @@ class JobInfo:
         requests: the different resource requests of its tasks, the first ones; where a single job was asked for
         notes: what a person should know, such as why it waits
         open: more tasks may be submitted to it
+        parent: the job inside a task of which it was submitted
     """
 
     tag: ClassVar[str] = "job info"
@@ -50,6 +51,7 @@ class JobInfo:
     notes: tuple[str, ...] = ()
     open: bool = False
     requests: tuple[ResourceNeed, ...] = ()
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,7 @@ class ListJobs:
         states: any of these
         ended_before_ms: only those that had ended then
         skip: so many of them are left out, for the next part of a long list
+        parent: only those that were submitted inside a task of this job
     """
 
     tag: ClassVar[str] = "list jobs"
@@ -36,6 +37,7 @@ class ListJobs:
     states: tuple[JobState, ...] = ()
     ended_before_ms: int | None = None
     skip: int = 0
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

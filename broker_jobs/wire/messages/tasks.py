@@ -184,6 +184,7 @@ class JobHeader:
     Attributes:
         submitter: the client to which shortcuts and news go
         ephemeral: it belongs to its client and is dropped once delivered (``call``, ``map``, ``executor``)
+        parent: the job inside a task of which it was submitted
     """
 
     tag: ClassVar[str] = "header"
@@ -196,6 +197,7 @@ class JobHeader:
     max_fails: int | None = None
     idempotency_key: str | None = None
     ephemeral: bool = False
+    parent: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,3 +48,5 @@ def upgrade() -> None:
         Column("spec", LargeBinary, nullable=False),
         Column("since_ms", BigInteger, nullable=False),
     )
+    op.add_column("jobs", Column("parent", Text))
+    op.create_index("jobs_by_parent", "jobs", ["parent"])
