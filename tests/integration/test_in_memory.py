@@ -10,10 +10,20 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Job, ResourceRequest, Retry, Stdio, current
+from broker_jobs import Job, ResourceRequest, Retry, Stdio, StepState, current
 from broker_jobs.core.states import JobState, TaskState
-from broker_jobs.errors import FailedJobsError, JobNotFound, TaskAborted, TaskFailed, TaskNotFound, UnpicklableError, ValidationError
+from broker_jobs.errors import (
+    FailedJobsError,
+    JobNotFound,
+    StepNotFound,
+    TaskAborted,
+    TaskFailed,
+    TaskNotFound,
+    UnpicklableError,
+    ValidationError,
+)
 from broker_jobs.testing import InMemoryClient
+from tests.support import served
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -92,6 +102,23 @@ def test_failures_are_those_of_the_real_thing(client: InMemoryClient, tmp_path: 
     assert [task.state for task in submitted.tasks([1])] == [TaskState.aborted]
     with pytest.raises(TaskNotFound):
         submitted.result(17)
+
+
+def test_steps() -> None:
+    with InMemoryClient(steps=[served]) as client:
+        assert [str(known.spec) for known in client.steps("sim*")] == ["simulate 1.10.0", "simulate 1.2.0"]
+        run = client.step("simulate", "1.2.0").configure(x=3).tags(["a"]).start().wait()
+        assert (run.state, run.result(), run.job.stdout(0)) == (StepState.succeeded, {"y": 6.0, "parts": 0}, b"simulating 3\n")
+        assert client.step("later").configure(seconds=0).start().result() == "attempt 1 of later"
+        failed = client.step("fail").configure(what="raise").start()
+        with pytest.raises(TaskFailed, match="no such number"):
+            failed.result()
+        with pytest.raises(StepNotFound):
+            client.step("nothing")
+        job = Job("graph")
+        first = job.step(run.spec, {"x": 1})
+        end = job.step(client.find_step("total").spec, {"values": [1], "offset": first.output})
+        assert client.submit(job).result(end) == 3.0
 
 
 def test_calls(client: InMemoryClient) -> None:

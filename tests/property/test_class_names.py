@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import reduce
 
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +38,16 @@ def test_a_class_name_has_the_characters_of_a_routing_key_word(request: Request)
 @given(requests, requests)
 def test_classes_are_distinct_where_rounded_requests_are(one: Request, other: Request) -> None:
     assert (class_name(one) == class_name(other)) is (class_of(one) == class_of(other))
+
+
+FEATURES = ["step a 1.0.0", "step a 1.0.1", "step b 1.0.0", "executor a"]
+
+
+@given(requests, *[st.sets(st.sampled_from(FEATURES))] * 2)
+def test_each_set_of_features_makes_another_class(request: Request, some: set[str], others: set[str]) -> None:
+    one, other = reduce(Request.offering, some, request), reduce(Request.offering, others, request)
+    assert (class_name(one) == class_name(other)) is (some == others)
+    assert all(one.demands(feature) for feature in some)
 
 
 @given(st.lists(needs, min_size=2, max_size=2), policies)

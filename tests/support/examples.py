@@ -47,7 +47,7 @@ CHUNK: Final = m.Chunk(
     "cpus2-00000000",
     Lane.high,
     "client-1",
-    (PROGRAM, CALL, STEP_CALL),
+    (PROGRAM, CALL),
     (OPTIONS,),
     ORIGIN,
     {"f" * 64: m.Function("train", "__main__", b"pickled")},
@@ -146,7 +146,7 @@ SEAT: Final = m.Seat(
 )
 EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "chunk": (CHUNK, m.Role.submitter),
-    "chunk-added": (replace(CHUNK, chunk="7", tasks=(ADDED,), header=None, seal=None), m.Role.submitter),
+    "chunk-added": (replace(CHUNK, chunk="7", tasks=(ADDED, STEP_CALL), header=None, seal=None), m.Role.submitter),
     "reply": (REPLY, m.Role.worker),
     "hello": (m.Hello("worker-1", "boot-1", "host", 42, "0.1.0", HAS, HAS, (HELD,), draining=True), m.Role.worker),
     "heartbeat": (m.Heartbeat("worker-1", "boot-1", HAS, (HELD,), draining=True), m.Role.worker),

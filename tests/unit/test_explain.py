@@ -109,6 +109,19 @@ def test_a_worker_that_ends_too_soon_is_short_of_lifetime(world: World) -> None:
     assert endless.variants == (m.VariantFit(ever=True, now=True),)
 
 
+def test_a_step_that_a_worker_does_not_serve_is_told(world: World) -> None:
+    one = Resources((("cpus", UNIT),), features=("step fit 1.0.0",))
+    world.say(m.Hello("v", "b", "host", 1, "0", one, one))
+    step(world)
+    other, this = (
+        submit(world, call(0), options=TaskOptions(resources=Request().offering(f"step fit {version}"))) for version in ("1.0.1", "1.0.0")
+    )
+    short = m.Shortage("step fit 1.0.1", 1, 0, 0)
+    assert [worker.variants for worker in why(world, other).workers] == [(m.VariantFit(ever=False, now=False, short=(short,)),)] * 2
+    assert why(world, other).asks == "cpus=1 (step fit 1.0.1)"
+    assert [worker.variants[0].ever for worker in why(world, this).workers] == [True, False]
+
+
 def test_what_waits_behind_others_of_its_job_is_told(world: World) -> None:
     low, high = TaskOptions(), TaskOptions(priority=3)
     [chunk] = job_chunks([call(number, options=number % 2) for number in range(12)])

@@ -261,14 +261,33 @@ def test_of_many_mistakes_the_first_are_told_and_the_others_counted() -> None:
         Checker(known(simulate).spec).check({"x": 1, "layers": [{"size": "q"}] * 20})
 
 
+def test_what_comes_later_is_not_missing_but_must_be_a_parameter() -> None:
+    checker = Checker(known(simulate).spec)
+    assert checker.check({}, later=checker.names) == {}
+    assert checker.check({"layers": []}, later=["x"]) == {"layers": []}
+    with pytest.raises(ValidationError, match=r": x: it is missing$"):
+        checker.check({}, later=["layers"])
+    with pytest.raises(
+        ValidationError, match=r"layers\[0\]\.size: it is missing; size: there is no such .*; y: there is no such parameter, but x"
+    ):
+        checker.check({"layers": [{}]}, later=["x", "size", "y"])
+    assert (checker.required, checker.names[:2]) == ({"x", "layers"}, ("x", "layers"))
+
+
 # --- called ---------------------------------------------------------------------------------------------------------
 
 
+def called(function: Callable[..., object], parameters: dict[str, object]) -> object:
+    """What comes back, as a child of a worker makes it."""
+    signature = known(function).signature
+    return signature.plain(function(**signature.arguments(parameters)))
+
+
 def test_a_step_takes_and_gives_plain_data() -> None:
-    called = known(simulate).call({"x": 2, "layers": [{"size": 4, "kind": "fine"}], "day": "2026-02-01", "best": {"size": 1}})
-    assert called == {"total": 10.0, "day": "2026-02-01"}
-    assert known(simulate).call({"x": 2, "layers": []}) == {"total": 6.0, "day": "2026-01-31"}
-    assert known(nothing).call({}) is None
+    found = called(simulate, {"x": 2, "layers": [{"size": 4, "kind": "fine"}], "day": "2026-02-01", "best": {"size": 1}})
+    assert found == {"total": 10.0, "day": "2026-02-01"}
+    assert called(simulate, {"x": 2, "layers": []}) == {"total": 6.0, "day": "2026-01-31"}
+    assert called(nothing, {}) is None
 
 
 def test_annotations_may_carry_what_is_nobodys_business() -> None:
@@ -276,8 +295,8 @@ def test_annotations_may_carry_what_is_nobodys_business() -> None:
     def doubled(x: Annotated[int, ["anything"]], _y: int = 1) -> int:
         return 2 * x + _y
 
-    assert known(doubled).call({"x": 2}) == 5
-    assert known(doubled).call({"x": 2, "_y": 2}) == 6
+    assert called(doubled, {"x": 2}) == 5
+    assert called(doubled, {"x": 2, "_y": 2}) == 6
 
 
 def test_a_result_is_what_json_can_say() -> None:
@@ -286,12 +305,12 @@ def test_a_result_is_what_json_can_say() -> None:
         return [1.0, float("inf")]
 
     with pytest.raises(ValidationError, match=r"the result\[1\]: inf is no plain data"):
-        known(endless).call({})
+        called(endless, {})
 
 
 def test_wrong_parameters_never_reach_the_function() -> None:
     with pytest.raises(ValidationError, match=r"layers\[0\]\.size: .*; y: "):
-        known(simulate).call({"x": 2, "layers": [{}], "y": 1})
+        called(simulate, {"x": 2, "layers": [{}], "y": 1})
 
 
 def test_a_result_is_held_to_its_annotation() -> None:
@@ -300,4 +319,4 @@ def test_a_result_is_held_to_its_annotation() -> None:
         return [1, "two"]  # type: ignore[list-item]
 
     with pytest.raises(ValidationError, match=r"the result is not as annotated: \[1\]: "):
-        known(wrong).call({})
+        called(wrong, {})

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from broker_jobs.core.request import Request
 from broker_jobs.core.spec import Lane
 from broker_jobs.core.value import Encoding, Inline
+from broker_jobs.core.versions import Version
 from broker_jobs.errors import DecodeError, SecurityError
-from broker_jobs.wire.messages import Call, Function, HelloAsked, Program, Role, Task
+from broker_jobs.wire.messages import Call, Fill, Function, HelloAsked, Program, Role, StepCall, Task
 from broker_jobs.wire.signing import Signer, SigningKey
 from broker_jobs.wire.topology import Topology
 from broker_jobs_worker.intake import read_chunk, read_control
@@ -30,6 +31,21 @@ CALL = Call("f", Inline(Encoding.msgpack, b""), ("7",))
 FUNCTION = Function("f", "m", b"")
 
 
+STEP = StepCall("fit", Version(1, 0, 0), Inline(Encoding.msgpack, b"\x80"), ("7",), (Fill("x", 0, None, ("y",)), Fill("z", 0, 1)))
+
+
+def step_chunk(call: StepCall) -> Chunk:
+    """A chunk of the class of the step fit 1.0.0."""
+    chunk = make_chunk(0, needs=ONE_CPU.offering(STEP.feature))
+    return replace(chunk, tasks=(Task(0, call),), values={"7": Inline(Encoding.msgpack, b"")})
+
+
+def on_either(call: StepCall) -> Chunk:
+    """A chunk that may also come to workers that do not serve the step."""
+    needs = Request.of([*ONE_CPU.offering(STEP.feature).alternatives, *TWO_CPUS.alternatives])
+    return replace(make_chunk(0, needs=needs), tasks=(Task(0, call),), values={"7": Inline(Encoding.msgpack, b"")})
+
+
 def read(chunk: Chunk, role: Role = Role.submitter, queue: str = QUEUE) -> Chunk:
     return read_chunk(SIGNER.seal(chunk, role), queue, SIGNER, NAMES)
 
@@ -42,6 +58,29 @@ def test_a_chunk_in_its_queue_is_accepted(role: Role) -> None:
 def test_a_call_with_everything_it_refers_to_is_accepted() -> None:
     chunk = replace(CHUNK, tasks=(Task(0, CALL),), functions={"f": FUNCTION}, values={"7": Inline(Encoding.msgpack, b"")})
     assert read(chunk) == chunk
+
+
+def test_a_step_is_accepted_where_its_class_asks_for_it() -> None:
+    chunk = step_chunk(STEP)
+    assert read(chunk, queue=NAMES.class_name(chunk.resource_class, chunk.lane)) == chunk
+
+
+@pytest.mark.parametrize(
+    ("chunk", "said"),
+    [
+        (replace(CHUNK, tasks=(Task(0, STEP),)), "calls the step fit 1.0.0, which is not in its resource request"),
+        (step_chunk(replace(STEP, version=Version(1, 0, 1))), "calls the step fit 1.0.1, which is not in its resource request"),
+        (on_either(STEP), "which is not in its resource request"),
+        (step_chunk(replace(STEP, inputs=("8",))), "values that the chunk does not have"),
+        (step_chunk(replace(STEP, fills=(Fill("x", 1),))), "fills a parameter with a value that it does not have"),
+        (step_chunk(replace(STEP, fills=(Fill("x", 0, 2),))), "fills a parameter with a value that it does not have"),
+        (step_chunk(replace(STEP, fills=(Fill("x", -1),))), "fills a parameter with a value that it does not have"),
+        (step_chunk(replace(STEP, fills=(Fill("x", 0, -1),))), "fills a parameter with a value that it does not have"),
+    ],
+)
+def test_a_step_that_is_not_meant_for_this_queue_is_refused(chunk: Chunk, said: str) -> None:
+    with pytest.raises(DecodeError, match=said):
+        read(chunk, queue=NAMES.class_name(chunk.resource_class, chunk.lane))
 
 
 @pytest.mark.parametrize(

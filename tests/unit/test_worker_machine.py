@@ -94,6 +94,20 @@ def test_a_class_that_is_opened_later_is_consumed(world: World) -> None:
     assert world.tell(ClassOpened(resource_class(TWO_CPUS))) == tuple(Subscribe(TWO, lane, 1) for lane in Lane)
 
 
+def test_a_class_is_consumed_by_who_offers_its_features() -> None:
+    features = ("step a 1.0.0", "step b 1.0.0")
+    world = World(total=Resources((("cpus", UNIT),), features=features))
+    world.connect()
+    wanted = [
+        ONE_CPU.offering("step b 1.0.0"),
+        ONE_CPU.offering("step b 1.0.1"),
+        ONE_CPU.offering(features[0]).offering(features[1]),
+        ONE_CPU,
+    ]
+    consumed = [command.resource_class for command in world.welcome(*wanted) if isinstance(command, Subscribe)]
+    assert set(consumed) == {resource_class(wanted[number]).name for number in (0, 2, 3)}
+
+
 def test_one_chunk_from_arrival_to_acknowledgement(world: World) -> None:
     [start] = world.arrive(make_chunk(0))
     assert isinstance(start, Start)
