@@ -13,10 +13,12 @@ from broker_jobs.current import current
 
 if TYPE_CHECKING:
     from broker_jobs.client.aio import AsyncClient, AsyncSubmittedJob
+    from broker_jobs.client.aiodata import AsyncWorkData
     from broker_jobs.client.aiosteps import AsyncStepRun
     from broker_jobs.client.authoring import Job, Task, TaskArray
     from broker_jobs.client.client import Client
     from broker_jobs.client.cluster import LocalCluster
+    from broker_jobs.client.data import WorkData
     from broker_jobs.client.inquiry import JobChanged, TaskChanged
     from broker_jobs.client.options import Stdio
     from broker_jobs.client.placeholders import TaskOutput
@@ -35,7 +37,7 @@ if TYPE_CHECKING:
         TimeLimitReached,
         ValidationError,
     )
-    from broker_jobs.steps import step
+    from broker_jobs.steps import InputData, OutputCollection, OutputData, Slot, step
 
 __version__ = "0.1.0"
 
@@ -43,15 +45,20 @@ __all__ = [
     "AsyncClient",
     "AsyncStepRun",
     "AsyncSubmittedJob",
+    "AsyncWorkData",
     "BrokerJobsError",
     "Client",
     "FailedJobsError",
+    "InputData",
     "Job",
     "JobChanged",
     "JobState",
     "LocalCluster",
+    "OutputCollection",
+    "OutputData",
     "ResourceRequest",
     "Retry",
+    "Slot",
     "Stdio",
     "StepRun",
     "StepState",
@@ -67,6 +74,7 @@ __all__ = [
     "TaskState",
     "TimeLimitReached",
     "ValidationError",
+    "WorkData",
     "__version__",
     "current",
     "step",
@@ -74,7 +82,9 @@ __all__ = [
 
 _MODULES: Final = {
     "client.aio": ("AsyncClient", "AsyncSubmittedJob"),
+    "client.aiodata": ("AsyncWorkData",),
     "client.aiosteps": ("AsyncStepRun",),
+    "client.data": ("WorkData",),
     "client.steps": ("StepRun", "StepState"),
     "client.authoring": ("Job", "Task", "TaskArray"),
     "client.placeholders": ("TaskOutput",),
@@ -87,7 +97,7 @@ _MODULES: Final = {
     "core.request": ("ResourceRequest",),
     "core.spec": ("Retry",),
     "core.states": ("JobState", "TaskState"),
-    "steps": ("step",),
+    "steps": ("InputData", "OutputCollection", "OutputData", "Slot", "step"),
     "errors": (
         "BrokerJobsError",
         "FailedJobsError",

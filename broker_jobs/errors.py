@@ -24,9 +24,11 @@
     │   ├── TaskNotFound                 the job has no such task
     │   ├── WorkerNotFound               no such worker
     │   ├── StepNotFound                 no worker has announced such a step, or not in such a version
+    │   ├── DataNotFound                 no such data
     │   ├── AmbiguousStep                the step has several versions, and none was named
     │   └── AmbiguousId                  a short id that fits several jobs, or a short name several workers
     ├── JobActive                        the job still runs, so it cannot be forgotten
+    ├── InUse                            something depends on the job or the data, so it cannot be deleted
     ├── ClientClosed                     the client was closed
     ├── ValueStoreError                  a large value cannot be written, or not be read
     ├── TaskUnsuccessful                 a task did not succeed, so it has no value
@@ -64,9 +66,11 @@ __all__ = [
     "ClientClosed",
     "CoordinatorUnavailable",
     "CycleError",
+    "DataNotFound",
     "DecodeError",
     "FailedJobsError",
     "IllegalTransition",
+    "InUse",
     "JobActive",
     "JobNotFound",
     "LedgerRefused",
@@ -194,6 +198,10 @@ class StepNotFound(LookupFailed):
     """No worker has announced such a step."""
 
 
+class DataNotFound(LookupFailed):
+    """No such data."""
+
+
 class AmbiguousStep(LookupFailed):
     """The step has several versions, and none was named."""
 
@@ -208,6 +216,18 @@ class AmbiguousId(LookupFailed):
 
 class JobActive(BrokerJobsError):
     """The job still runs: cancel it, or wait for its end, before forgetting it."""
+
+
+class InUse(BrokerJobsError):
+    """Something depends on the job or the data.
+
+    Attributes:
+        objects: ids of what depends on it
+    """
+
+    def __init__(self, message: str | None = None, *, objects: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.objects = tuple(objects)
 
 
 class ClientClosed(BrokerJobsError):

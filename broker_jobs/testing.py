@@ -62,6 +62,7 @@ from broker_jobs.steps import steps_in
 from broker_jobs.wire.codec import pack
 from broker_jobs.wire.inputs import outside_key
 from broker_jobs.wire.messages import (
+    AddData,
     Call,
     CancelResult,
     CancelTasks,
@@ -69,21 +70,27 @@ from broker_jobs.wire.messages import (
     Chunk,
     CloseJob,
     Cluster,
+    DeleteData,
     EndingWorkers,
     EndWorkers,
     ExplainTask,
     Explanation,
+    FindData,
     FindJob,
     ForgetJobs,
     Forgotten,
     GetChanges,
     GetOutput,
     GetOutputs,
+    GetWork,
     GetWorkers,
     JobInfo,
     JobList,
+    ListData,
     ListJobs,
+    ListLog,
     ListSteps,
+    ListUses,
     OpenJob,
     Output,
     Outputs,
@@ -100,6 +107,7 @@ from broker_jobs.wire.messages import (
     ResumeTasks,
     Role,
     StepCall,
+    TagData,
     Task,
     TaskInfo,
     TaskOutput,
@@ -353,6 +361,8 @@ class InMemoryLink:
                 return Refused(Refusal.invalid, "jobs in memory are never open: use a cluster, such as the fixture broker_jobs_cluster")
             case EndWorkers():
                 return EndingWorkers()
+            case AddData() | FindData() | ListData() | TagData() | DeleteData() | ListUses() | GetWork() | ListLog():
+                return Refused(Refusal.invalid, "there is no store in memory: use a cluster, such as the fixture broker_jobs_cluster")
             case GetChanges() | GetOutput() | GetOutputs() | ReadOutput() | CancelTasks() | PauseTasks() | ResumeTasks() | ExplainTask():
                 return self._about(self._jobs[question.job], question) if question.job in self._jobs else _missing(question.job)
             case _:

@@ -19,13 +19,17 @@ from broker_jobs.ids import new_job_id, short
 from broker_jobs.wire.messages import CloseJob, JobInfo
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
     from types import ModuleType
+    from typing import BinaryIO
 
+    from broker_jobs.client.aiodata import AsyncWorkData
     from broker_jobs.client.aiosteps import AsyncStepRun
     from broker_jobs.client.calls import Caller
     from broker_jobs.client.chunking import OpenClasses
     from broker_jobs.client.core import Core
+    from broker_jobs.client.deletion import Deletion
     from broker_jobs.client.followed import Followed
     from broker_jobs.client.inquiry import Event, TaskRef
     from broker_jobs.client.jobview import Ending
@@ -35,7 +39,17 @@ if TYPE_CHECKING:
     from broker_jobs.core.quantities import Duration
     from broker_jobs.core.states import JobState
     from broker_jobs.errors import BrokerJobsError
-    from broker_jobs.wire.messages import CancelResult, Cluster, EndingWorkers, Explanation, KnownStep, PauseResult, ResumeResult, TaskInfo
+    from broker_jobs.wire.messages import (
+        CancelResult,
+        Cluster,
+        EndingWorkers,
+        Explanation,
+        KnownStep,
+        LogEntry,
+        PauseResult,
+        ResumeResult,
+        TaskInfo,
+    )
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
@@ -201,6 +215,50 @@ class AsyncClient:
         """One step, with its schemas, as `Client.find_step`."""
         return await asyncio.to_thread((await self._sync()).find_step, name, version)
 
+    async def add_data(
+        self,
+        content: bytes | os.PathLike[str] | BinaryIO | None = None,
+        *,
+        json: object = None,
+        name: str | None = None,
+        media_type: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> AsyncWorkData:
+        """Put data into the store, as `Client.add_data`."""
+        from broker_jobs.client.aiodata import AsyncWorkData
+
+        client = await self._sync()
+        put = partial(client.add_data, content, json=json, name=name, media_type=media_type, tags=tuple(tags))
+        return AsyncWorkData(await asyncio.to_thread(put))
+
+    async def data(self, text: str) -> AsyncWorkData:
+        """Data by its id, as `Client.data`."""
+        from broker_jobs.client.aiodata import AsyncWorkData
+
+        return AsyncWorkData(await asyncio.to_thread((await self._sync()).data, text))
+
+    async def datasets(
+        self,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] = (),
+        job: str | None = None,
+        used_by: str | None = None,
+        used: bool | None = None,
+        step: str | None = None,
+        limit: int | None = 100,
+    ) -> list[AsyncWorkData]:
+        """Data, the newest first, as `Client.datasets`; jobs by their whole ids."""
+        from broker_jobs.client.aiodata import AsyncWorkData
+
+        client = await self._sync()
+        find = partial(client.datasets, name=name, tags=tuple(tags), job=job, used_by=used_by, used=used, step=step, limit=limit)
+        return [AsyncWorkData(data) for data in await asyncio.to_thread(find)]
+
+    async def log(self, subject: str | None = None, *, limit: int | None = 100) -> list[LogEntry]:
+        """What has happened to jobs and data, as `Client.log`; the subject by its whole id."""
+        return await asyncio.to_thread(partial((await self._sync()).log, subject, limit=limit))
+
     async def end_workers(self, *workers: str, group: str | None = None, stop: bool = False, reason: str = "") -> EndingWorkers:
         """Let workers end, as `Client.end_workers`."""
         return await asyncio.to_thread((await self._sync()).end_workers, *workers, group=group, stop=stop, reason=reason)
@@ -326,6 +384,18 @@ class AsyncSubmittedJob:
     async def resubmit(self, *, tasks: Sequence[TaskRef] | str | None = None, everything: bool = False) -> AsyncSubmittedJob:
         """Run again what did not succeed, as `SubmittedJob.resubmit`."""
         return AsyncSubmittedJob(await asyncio.to_thread(partial(self.submitted.resubmit, tasks=tasks, everything=everything)))
+
+    async def delete_with_associated(
+        self, *, delete_output_data: bool = True, delete_input_data: bool = False, delete_subjobs_with_data: bool = True
+    ) -> Deletion:
+        """Drop the job with what belongs to it, as `SubmittedJob.delete_with_associated`."""
+        delete = partial(
+            self.submitted.delete_with_associated,
+            delete_output_data=delete_output_data,
+            delete_input_data=delete_input_data,
+            delete_subjobs_with_data=delete_subjobs_with_data,
+        )
+        return await asyncio.to_thread(delete)
 
     async def sub_jobs(self) -> list[AsyncSubmittedJob]:
         """Jobs that were submitted inside a task of this one, as `SubmittedJob.sub_jobs`."""

@@ -6,9 +6,11 @@ import asyncio
 from typing import TYPE_CHECKING, Any, Self
 
 from broker_jobs.client.aio import AsyncSubmittedJob
+from broker_jobs.client.aiodata import AsyncWorkData
+from broker_jobs.client.data import WorkData
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Iterable, Mapping
+    from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 
     from broker_jobs.client.inquiry import Event
     from broker_jobs.client.results import TaskError
@@ -41,6 +43,13 @@ class AsyncStepRun:
     def configure(self, **parameters: Any) -> Self:
         """Set parameters, as `StepRun.configure`."""
         self.run.configure(**parameters)
+        return self
+
+    def inputs(self, **slots: AsyncWorkData | Sequence[AsyncWorkData]) -> Self:
+        """Put data into input slots, as `StepRun.inputs`."""
+        self.run.inputs(
+            **{name: held.data if isinstance(held, AsyncWorkData) else [one.data for one in held] for name, held in slots.items()}
+        )
         return self
 
     def tags(self, tags: Iterable[str]) -> Self:
@@ -79,6 +88,11 @@ class AsyncStepRun:
         """Wait for its end; what the step returned. Raises as `StepRun.result`."""
         return await self.job.result(0, timeout=timeout)
 
+    async def outputs(self) -> dict[str, Any]:
+        """What it has made, by slot, as `StepRun.outputs`: `AsyncWorkData`, or lists of them; while it runs, `PartialData`."""
+        made = await asyncio.to_thread(self.run.outputs)
+        return {slot: [_awaited(one) for one in held] if isinstance(held, list) else _awaited(held) for slot, held in made.items()}
+
     async def error(self) -> TaskError | None:
         """Why it failed; None where it has not."""
         return (await self.job.errors()).get(0)
@@ -98,3 +112,7 @@ class AsyncStepRun:
 
     def __repr__(self) -> str:
         return f"<Async{repr(self.run)[1:]}"
+
+
+def _awaited(made: object) -> object:
+    return AsyncWorkData(made) if isinstance(made, WorkData) else made

@@ -25,10 +25,13 @@ from broker_jobs.client.options import (
     warn_of_shared_files,
 )
 from broker_jobs.client.placeholders import ArrayOutput, EarlierTask, JobValue, Placeholder, TaskOutput
+from broker_jobs.core.data import inside
 from broker_jobs.errors import TaskNotFound, ValidationError
 from broker_jobs.wire.messages import Outside, Program
 
 if TYPE_CHECKING:
+    from broker_jobs.client.data import WorkData
+    from broker_jobs.core.data import DataRef
     from broker_jobs.core.step import StepSpec
 
 Deps = Union["Task", EarlierTask, Iterable["Deps"]]
@@ -209,7 +212,14 @@ class Job:
         return self._only(self._add(work, 1, _function_name(fn), common))
 
     def program(
-        self, argv: Iterable[Argument], *, stdin: str | bytes | None = None, task_dir: bool = False, **common: Unpack[TaskCommon]
+        self,
+        argv: Iterable[Argument],
+        *,
+        stdin: str | bytes | None = None,
+        task_dir: bool = False,
+        inputs: Mapping[str, WorkData] | None = None,
+        outputs: Iterable[str] = (),
+        **common: Unpack[TaskCommon],
     ) -> Task:
         """Add a task that runs an external program, without a shell; it succeeds when the program exits with 0.
 
@@ -218,20 +228,34 @@ class Job:
             stdin: what it reads from standard input (default: nothing)
             task_dir: make a fresh folder for it, named by ``BROKER_JOBS_TASK_DIR`` and removed when it has ended, however; it runs there
                 unless `cwd` says where
+            inputs: data that is put into its folder before it starts, by relative path; then, and with outputs, `task_dir` is the default
+                where `cwd` is not given
+            outputs: the files that are kept as data when it has succeeded: relative paths, or patterns such as ``"plots/*.png"``
             common: see `TaskCommon`
 
         Raises:
             ValidationError: something is wrong with it; the text says what
         """
-        program, name = _program(argv, stdin, task_dir)
-        return self._only(self._add(program, 1, name, common))
+        kept = _patterns(outputs)
+        files = tuple((inside(path), data.info.data) for path, data in (inputs or {}).items())
+        own = task_dir or (bool(files or kept) and common.get("cwd") is None and self.cwd is None)
+        program, name = _program(argv, stdin, own)
+        return self._only(self._add(replace(program, files=files, collects=kept), 1, name, common))
 
-    def step(self, step: StepSpec, parameters: Mapping[str, Any] | None = None, **common: Unpack[TaskCommon]) -> Task:
+    def step(
+        self,
+        step: StepSpec,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        inputs: Mapping[str, WorkData | Sequence[WorkData]] | None = None,
+        **common: Unpack[TaskCommon],
+    ) -> Task:
         """Add a call of a step, which runs on a worker that serves just this version of it.
 
         Args:
             step: as `Client.find_step` finds it (``.spec``)
             parameters: plain data by name, or outputs of earlier tasks, each for a whole parameter; what is left out takes its default
+            inputs: the data in its slots, by name
             common: see `TaskCommon`
 
         Raises:
@@ -245,7 +269,7 @@ class Job:
             if isinstance(value, JobValue):
                 raise ValidationError(f"{name}: give the value as it is: steps are called with plain data")
         given = {name: value for name, value in (parameters or {}).items() if name not in places}
-        work = StepWork(step, checker(step).check(given, places), places)
+        work = StepWork(step, checker(step).check(given, places), places, slots_of(step, inputs or {}))
         return self._only(self._add(work, 1, step.name, common))
 
     def map(self, fn: Callable[..., object], *iterables: Iterable[Any], **common: Unpack[FunctionCommon]) -> TaskArray:
@@ -419,6 +443,48 @@ def _program(argv: Iterable[Argument], stdin: object, task_dir: object) -> tuple
     data = stdin.encode(errors="surrogateescape") if isinstance(stdin, str) else stdin
     name = os.fsdecode(os.path.basename(encoded[0]))  # noqa: PTH119 (bytes)
     return Program(encoded, data, bool(task_dir)), name
+
+
+def slots_of(
+    step: StepSpec, inputs: Mapping[str, WorkData | Sequence[WorkData]], *, partly: bool = False
+) -> tuple[tuple[str, tuple[DataRef, ...]], ...]:
+    """What goes into the slots of a step.
+
+    Args:
+        partly: slots that are not named are filled later
+
+    Raises:
+        ValidationError: it does not fit; the text says where
+    """
+    known = {slot.name: slot for slot in step.inputs}
+    unknown = [name for name in inputs if name not in known]
+    if unknown:
+        there = f"there are: {', '.join(known)}" if known else "it has none"
+        raise ValidationError(f"{step} has no input slot {unknown[0]!r}; {there}")
+    held: list[tuple[str, tuple[DataRef, ...]]] = []
+    for name, slot in known.items():
+        if partly and name not in inputs:
+            continue
+        given = inputs.get(name, ())
+        several = tuple(given) if isinstance(given, Sequence) else (given,)
+        if name in inputs and isinstance(given, Sequence) is not slot.collection:
+            raise ValidationError(
+                f"the slot {name!r} of {step} takes {'a list of data' if slot.collection else 'one piece of data, not a list'}"
+            )
+        data = tuple(one.info.data for one in several)
+        try:
+            slot.check(data)
+        except ValidationError as error:
+            raise ValidationError(f"{step}: {error}") from None
+        if data:
+            held.append((name, data))
+    return tuple(held)
+
+
+def _patterns(outputs: Iterable[str]) -> tuple[str, ...]:
+    if isinstance(outputs, str):
+        raise ValidationError(f"outputs must be a list of paths, not {outputs!r}")
+    return tuple(map(inside, outputs))
 
 
 def _numbers(needs: Iterable[int | EarlierTask]) -> tuple[int, ...]:

@@ -11,9 +11,11 @@ from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, 
 
 from broker_jobs import config
 from broker_jobs.client import control, inquiry
+from broker_jobs.client import data as work_data
 from broker_jobs.client.advice import advise
 from broker_jobs.client.authoring import Job, Task
 from broker_jobs.client.calls import Caller, header_of
+from broker_jobs.client.data import WorkData
 from broker_jobs.client.executor import CallExecutor
 from broker_jobs.client.link import BrokerLink
 from broker_jobs.client.mapping import MappedResults
@@ -25,15 +27,18 @@ from broker_jobs.client.steps import StepRun
 from broker_jobs.client.submission import Submission
 from broker_jobs.client.submitted import SubmittedJob
 from broker_jobs.core.states import JobState
-from broker_jobs.errors import FailedJobsError, JobNotFound
+from broker_jobs.errors import FailedJobsError, JobNotFound, ValidationError
 from broker_jobs.ids import new_job_id
 from broker_jobs.wire.messages import (
+    AddData,
     CancelResult,
     Cluster,
+    DataInfo,
     EndingWorkers,
     EndWorkers,
     GetWorkers,
     JobInfo,
+    ListData,
     OpenJob,
     PauseResult,
     Reserved,
@@ -42,8 +47,10 @@ from broker_jobs.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    import os
     from collections.abc import Callable, Coroutine, Iterable, Sequence
     from types import ModuleType
+    from typing import BinaryIO
 
     from broker_jobs.client.core import Core
     from broker_jobs.client.encoding import Placement
@@ -52,7 +59,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.link import Link
     from broker_jobs.config import Settings
     from broker_jobs.core.quantities import Duration
-    from broker_jobs.wire.messages import KnownStep
+    from broker_jobs.wire.messages import KnownStep, LogEntry
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
@@ -322,7 +329,7 @@ class Client:
         Raises:
             ValidationError: a filter makes no sense
         """
-        question = control.filtered(state, tags, name, older_than, parent if parent is None or isinstance(parent, str) else parent.id)
+        question = control.filtered(state, tags, name, older_than, _job_id(parent))
         infos = self.runtime.run(lambda core: control.find(core, question, limit))
         submitted = [self._submitted(info.job) for info in infos]
         for job, info in zip(submitted, infos, strict=True):
@@ -359,6 +366,7 @@ class Client:
 
         Raises:
             JobActive: one has not ended
+            InUse: data is left that one has made, or jobs that were submitted inside it; then nothing is dropped
         """
         jobs = [self.job(wanted)] if isinstance(wanted, str) else [wanted] if isinstance(wanted, SubmittedJob) else list(wanted)
         return self.runtime.run(lambda core: control.forget_all(core, [job.id for job in jobs]))
@@ -426,6 +434,80 @@ class Client:
             ValidationError: the version cannot be read
         """
         return self.runtime.run(lambda core: known_step(core, name, version))
+
+    # --- data ---
+
+    def add_data(
+        self,
+        content: bytes | os.PathLike[str] | BinaryIO | None = None,
+        *,
+        json: object = None,
+        name: str | None = None,
+        media_type: str | None = None,
+        tags: Iterable[str] = (),
+    ) -> WorkData:
+        """Put data into the store, for the slots of steps and the folders of programs.
+
+        Args:
+            content: bytes, the path of a file, or a stream that is open for reading in binary mode; it is not held in memory
+            json: plain data instead, kept as JSON
+            name: as of a file (default: that of the file)
+            media_type: such as ``text/csv`` (default: by the name)
+            tags: texts to find it by
+
+        Raises:
+            ValidationError: something of it cannot be; nothing was written
+            ValueStoreError: there is no store, or it cannot be written
+        """
+        if (content is None) is (json is None):
+            raise ValidationError("give content or json=, and not both")
+        given = work_data.as_json(json) if content is None else content
+        kind = work_data.JSON if content is None and media_type is None else media_type
+        info = work_data.upload(self.settings.value_store, given, name, kind, tags)
+        return WorkData(self, self.runtime.run(lambda core: core.ask(AddData(info), DataInfo)))
+
+    def data(self, text: str) -> WorkData:
+        """Data by its id, or the unique end of one (4 digits at least).
+
+        Raises:
+            DataNotFound, AmbiguousId: there is none, or several
+        """
+        return WorkData(self, self.runtime.run(lambda core: work_data.find(core, text)))
+
+    def datasets(
+        self,
+        *,
+        name: str | None = None,
+        tags: Iterable[str] = (),
+        job: SubmittedJob | str | None = None,
+        used_by: SubmittedJob | str | None = None,
+        used: bool | None = None,
+        step: str | None = None,
+        limit: int | None = 100,
+    ) -> list[WorkData]:
+        """Data, the newest first.
+
+        Args:
+            name: only what has a name that fits this pattern, such as ``"*.csv"``
+            tags: only what has all of these
+            job: only what this job has made
+            used_by: only what this job takes
+            used: only what some job takes (True), or what none does (False)
+            step: only what was made by a step that fits this pattern, such as ``"simulate 1.*"``
+            limit: at most so much; None is all
+        """
+        question = ListData(name, tuple(tags), _job_id(job), _job_id(used_by), used, step)
+        return [WorkData(self, info) for info in self.runtime.run(lambda core: work_data.select(core, question, limit))]
+
+    def log(self, subject: SubmittedJob | WorkData | str | None = None, *, limit: int | None = 100) -> list[LogEntry]:
+        """What has happened to jobs and data, the latest first; it stays when they are gone.
+
+        Args:
+            subject: only of this job and its data, or of this data (its whole id)
+            limit: at most so many entries; None is all
+        """
+        wanted = subject if subject is None or isinstance(subject, str) else subject.id
+        return self.runtime.run(lambda core: work_data.entries(core, wanted, limit))
 
     def end_workers(self, *workers: str, group: str | None = None, stop: bool = False, reason: str = "") -> EndingWorkers:
         """Let workers take nothing more and end; returns at once. A worker that is away now is told when it comes back.
@@ -536,6 +618,10 @@ class Client:
             return self.runtime.run(lambda core: core.find(f"key:{key}"))
         except JobNotFound:
             return None
+
+
+def _job_id(job: SubmittedJob | str | None) -> str | None:
+    return job.id if isinstance(job, SubmittedJob) else job
 
 
 def _watch(ends: Sequence[concurrent.futures.Future[None]], seconds: float | None) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import importlib.util
 import json
 import os
@@ -64,6 +65,7 @@ class LocalCluster:
         self._network = url is not None and config.scheme(url) != "sqlite"
         self.namespace = new_name("cluster") if url else config.DEFAULT_NAMESPACE
         self.key = new_key()
+        self._values = self.folder / "values"
         self._write_configuration()
         self._has_worker = False
         self._cpus = cpus if cpus is not None else max(1, len(os.sched_getaffinity(0)) // max(workers, 1))
@@ -115,6 +117,8 @@ class LocalCluster:
             **{name: value for name, value in options.items() if value is not None},
         }
         client = Client(self.url, **given)
+        # Also where the broker is on a network: all of the cluster is on this host.
+        client.settings = dataclasses.replace(client.settings, value_store=client.settings.value_store or str(self._values))
         client.runtime.reports_left_work = False  # it ends with the cluster
         self._clients.append(client)
         return client
@@ -162,7 +166,7 @@ class LocalCluster:
 
     def _write_configuration(self) -> None:
         """What a `Client()` finds inside a task, which has neither address nor key in its environment."""
-        entries = {"url": self.url, "namespace": self.namespace, "signing_key_file": config.KEY_FILE}
+        entries = {"url": self.url, "namespace": self.namespace, "signing_key_file": config.KEY_FILE, "value_store": str(self._values)}
         # A JSON text is a TOML text.
         text = "".join(f"{name} = {json.dumps(value)}\n" for name, value in entries.items())
         for name, content in ((config.FILE_NAME, text), (config.KEY_FILE, self.key + "\n")):
@@ -179,7 +183,7 @@ class LocalCluster:
             "BROKER_JOBS_SIGNING_KEY": self.key,
             "BROKER_JOBS_HOME": str(self.folder),
             "BROKER_JOBS_CONFIG": str(self.folder / config.FILE_NAME),
-            "BROKER_JOBS_VALUE_STORE": str(self.folder / "values"),
+            "BROKER_JOBS_VALUE_STORE": str(self._values),
         }
 
     def _wait_for_workers(self, workers: int) -> None:

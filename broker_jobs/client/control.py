@@ -11,7 +11,7 @@ from broker_jobs.client.inquiry import number_of
 from broker_jobs.core.quantities import milliseconds
 from broker_jobs.core.selection import task_refs
 from broker_jobs.core.states import JobState
-from broker_jobs.errors import ValidationError
+from broker_jobs.errors import JobActive, ValidationError
 from broker_jobs.ids import new_job_id
 from broker_jobs.wire.messages import (
     CancelResult,
@@ -92,7 +92,13 @@ async def forget_all(core: Core, jobs: Iterable[str]) -> int:
     """Drop many jobs; how many there were. `JobActive` where one has not ended: none of up to a thousand with it is dropped."""
     ids, dropped = list(jobs), 0
     for start in range(0, len(ids), _PAGE):
-        dropped += (await core.ask(ForgetJobs(tuple(ids[start : start + _PAGE])), Forgotten)).jobs
+        wish = ForgetJobs(tuple(ids[start : start + _PAGE]))
+        try:
+            dropped += (await core.ask(wish, Forgotten)).jobs
+        except JobActive:
+            if not await core.settled(wish.jobs):
+                raise
+            dropped += (await core.ask(wish, Forgotten)).jobs
     return dropped
 
 

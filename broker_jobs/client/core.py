@@ -164,6 +164,19 @@ class Core:
         """Wait for the end of a job."""
         await self._until(followed, lambda: followed.view.ended, tasks=())
 
+    async def settled(self, jobs: Iterable[str]) -> bool:
+        """Wait until the ledger knows of the ends that workers have told this client already; whether there was one that it did not."""
+        told = [job for job in jobs if (followed := self._followed.get(job)) is not None and followed.view.ended]
+        news = False
+        for job in told:
+            info = await self.find(job)
+            until = time.monotonic() + LONG_POLL
+            while info.state not in JOB_ENDED and time.monotonic() < until:
+                news = True
+                info = (await self._changes(self.follow(job), GetChanges(job, info.version, round(LONG_POLL * 1000), 1), LONG_POLL)).info
+            news = news or info.state in JOB_ENDED
+        return news
+
     async def ending(self, followed: Followed, number: int) -> Ending:
         """Wait for the end of a task; `TaskNotFound` where the job has none of this number."""
         view = followed.view

@@ -33,6 +33,8 @@ if TYPE_CHECKING:
 
 _OVERHEAD = 40
 """Bytes of a task on the wire besides its payload, roughly."""
+_DATA = 300
+"""Bytes of a piece of data in a task on the wire, roughly."""
 
 
 _MOST_STDIN = 256 * 2**20
@@ -225,11 +227,12 @@ class Encoder:
             if (place := places(value)) is not None
         )
         value = self._value(payload.dump_plain(work.parameters), f"the parameters of {_label(entry, entry.first)}")
-        call = StepCall(work.spec.name, work.spec.version, value, tuple(places.inputs), fills)
+        call = StepCall(work.spec.name, work.spec.version, value, tuple(places.inputs), fills, work.slots)
         deps = tuple(dict.fromkeys((*entry.deps, *places.deps)))
         outside = tuple(dict.fromkeys((*entry.outside, *places.outside)))
         task = Task(entry.first, call, name=entry.name, deps=deps, after=entry.after, outside=outside)
-        return Encoded(task, placement, _OVERHEAD + _inline_size(value) + sum(map(len, places.inputs)) + _links(task))
+        size = _OVERHEAD + _inline_size(value) + sum(map(len, places.inputs)) + _links(task) + _DATA * len(call.data)
+        return Encoded(task, placement, size)
 
     def _job_value(self, marked: JobValue) -> tuple[str, Value]:
         """The key and the bytes of a value of the job, made once."""
@@ -320,7 +323,13 @@ class _Places:
 
 
 def _program(entry: Entry, number: int, placement: Placement, program: Program) -> Encoded:
-    size = _OVERHEAD + sum(map(len, program.argv)) + len(program.stdin or b"") + sum(len(name) + len(value) for name, value in program.env)
+    size = (
+        _OVERHEAD
+        + _DATA * len(program.files)
+        + sum(map(len, program.argv))
+        + len(program.stdin or b"")
+        + sum(len(name) + len(value) for name, value in program.env)
+    )
     if size > INLINE_LIMIT_WITHOUT_STORE:
         raise ValueTooLarge(
             f"{_label(entry, number)}: its arguments and standard input take {_mebibytes(size)}, and at most "

@@ -11,6 +11,7 @@ from broker_jobs.wire.messages import Outside, Program
 
 if TYPE_CHECKING:
     from broker_jobs.client.placeholders import Placeholder
+    from broker_jobs.core.data import DataRef
     from broker_jobs.core.plain import Plain
     from broker_jobs.core.spec import TaskOptions
     from broker_jobs.core.step import StepSpec
@@ -62,11 +63,13 @@ class StepWork:
     Attributes:
         parameters: plain data
         places: by name, what stands for the results of other tasks
+        slots: the data in its slots
     """
 
     spec: StepSpec
     parameters: dict[str, Plain]
     places: dict[str, Placeholder]
+    slots: tuple[tuple[str, tuple[DataRef, ...]], ...] = ()
 
 
 Work = Program | CallWork | MapWork | ArrayWork | StepWork

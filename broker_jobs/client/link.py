@@ -17,6 +17,8 @@ from broker_jobs.errors import (
     BrokerJobsError,
     BrokerUnavailable,
     CoordinatorUnavailable,
+    DataNotFound,
+    InUse,
     JobActive,
     JobNotFound,
     MessageError,
@@ -370,5 +372,9 @@ def refusal(refused: Refused) -> BrokerJobsError:
             return AmbiguousId(refused.message, candidates=refused.candidates)
         case Refusal.job_active:
             return JobActive(refused.message)
+        case Refusal.data_not_found:
+            return DataNotFound(refused.message)
+        case Refusal.in_use:
+            return InUse(refused.message, objects=refused.candidates)
         case Refusal.invalid:
             return ValidationError(refused.message)

@@ -5,11 +5,17 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any, Self
 
-from broker_jobs.client.authoring import Job
+from broker_jobs.client.authoring import Job, slots_of
+from broker_jobs.client.calls import user
+from broker_jobs.client.data import PartialData, WorkData
+from broker_jobs.core.data import plain_part
+from broker_jobs.core.outcome import Succeeded
+from broker_jobs.data.files import Files
 from broker_jobs.errors import ValidationError
+from broker_jobs.wire.messages import DataInfo, GetOutput, TaskOutput
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from broker_jobs.client.client import Client
     from broker_jobs.client.inquiry import Event
@@ -24,7 +30,7 @@ class StepState(StrEnum):
     """Where a call of a step is: that of its task, and two before it is started."""
 
     created = "created"
-    """A parameter without a default is missing."""
+    """A parameter without a default is missing, or the data of a slot."""
     ready = "ready"
     """It can be started."""
     waiting = "waiting"
@@ -67,6 +73,7 @@ class StepRun:
         self._checker = checker(spec)
         self._name = spec.name
         self._tags: tuple[str, ...] = ()
+        self._slots: dict[str, WorkData | Sequence[WorkData]] = {}
         self._job: SubmittedJob | None = None
 
     # --- before it starts ---
@@ -82,6 +89,17 @@ class StepRun:
         """
         self._not_started("configured")
         self.parameters = self._checker.check({**self.parameters, **parameters}, later=self._checker.names)
+        return self
+
+    def inputs(self, **slots: WorkData | Sequence[WorkData]) -> Self:
+        """Put data into input slots; of a collection, a list, whose order is kept. Those that are not named keep what is in them.
+
+        Raises:
+            ValidationError: there is no such slot, or this does not go into it; the text says why. Then nothing is changed
+        """
+        self._not_started("given data")
+        slots_of(self.spec, {**self._slots, **slots}, partly=True)
+        self._slots.update(slots)
         return self
 
     def tags(self, tags: Iterable[str]) -> Self:
@@ -115,7 +133,7 @@ class StepRun:
         runs: list[StepRun] = []
         for number, row in enumerate(rows):
             run = StepRun(self._client, self.spec)
-            run._name, run._tags = self._name, self._tags
+            run._name, run._tags, run._slots = self._name, self._tags, self._slots
             try:
                 run.parameters = self._checker.check({**self.parameters, **row})
             except ValidationError as error:
@@ -143,7 +161,9 @@ class StepRun:
     def state(self) -> StepState:
         """Where it is; asks the ledger, unless it is known here."""
         if self._job is None:
-            return StepState.ready if self._checker.required <= self.parameters.keys() else StepState.created
+            slots = {slot.name for slot in self.spec.inputs if slot.least}
+            complete = self._checker.required <= self.parameters.keys() and slots <= self._slots.keys()
+            return StepState.ready if complete else StepState.created
         ending = self._job.view.ending(0)
         return StepState((ending.state if ending is not None else self.info().state).value)
 
@@ -174,6 +194,42 @@ class StepRun:
         """
         return self.job.result(0, timeout=timeout)
 
+    def outputs(self) -> dict[str, Any]:
+        """What it has made, by slot: `WorkData`, or of a collection a list; while it runs, `PartialData` with what was written so far.
+
+        A slot in which there is nothing yet is left out.
+        """
+        single = {slot.name for slot in self.spec.outputs if not slot.collection}
+        found: dict[str, Any] = {}
+        made = self._made()
+        for slot, data in ((each.info.slot, each) for each in made) if made else self._partly():
+            if slot in single:
+                found[slot] = data
+            else:
+                found.setdefault(slot, []).append(data)
+        return found
+
+    def _made(self) -> list[WorkData]:
+        """What it has made, in order; the reply of the worker tells it before the ledger does."""
+        known = {each.id: each for each in self._client.datasets(job=self.job, limit=None)}
+        ending = self.job.view.ending(0)
+        if ending is None or not isinstance(ending.outcome, Succeeded):
+            return sorted(known.values(), key=lambda each: _order(each.info.data.key))
+        told = [DataInfo(one.data, one.tags, user(), 0, self.id, 0, one.slot, str(self.spec)) for one in ending.outcome.made]
+        return [known.get(info.data.id) or WorkData(self._client, info) for info in told]
+
+    def _partly(self) -> Iterator[tuple[str, PartialData]]:
+        """What the execution that runs now has written."""
+        store = self._client.settings.value_store
+        if store is None or not self.spec.outputs:
+            return
+        running = self._client.runtime.run(lambda core: core.ask(GetOutput(self.id, 0), TaskOutput)).execution
+        folder = f"data/jobs/{self.id}/0/{plain_part(running)}"
+        for name in Files(store).names(folder) if running else ():
+            slot = next((slot for slot in self.spec.outputs if name == slot.name or name.startswith(f"{slot.name}.")), None)
+            if slot is not None:
+                yield slot.name, PartialData(slot.name, store, f"{folder}/{name}")
+
     @property
     def error(self) -> TaskError | None:
         """Why it failed, with the exception's own text and traceback; None where it has not failed."""
@@ -199,9 +255,15 @@ class StepRun:
     def _written(self, parameters: Mapping[str, Plain]) -> Job:
         self._not_started("started again")
         job = Job(self._name, tags=self._tags, lane=self._client.defaults.lane)
-        job.step(self.spec, parameters, **self._client.defaults.step_options())
+        job.step(self.spec, parameters, inputs=self._slots, **self._client.defaults.step_options())
         return job
 
     def _not_started(self, what: str) -> None:
         if self._job is not None:
             raise ValidationError(f"this call of {self.spec} was started already, and cannot be {what}: make another with client.step(…)")
+
+
+def _order(key: str) -> tuple[str, int]:
+    """What data of a collection is sorted by: its number stands behind the last dot."""
+    name, _, number = key.rpartition(".")
+    return (name, int(number)) if number.isdigit() else (key, 0)

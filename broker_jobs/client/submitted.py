@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from broker_jobs.client import control, inquiry
+from broker_jobs.client.deletion import Deletion, delete_all
 from broker_jobs.client.placeholders import EarlierTask
 from broker_jobs.client.results import value_of
 from broker_jobs.core.outcome import Succeeded
@@ -231,8 +232,30 @@ class SubmittedJob:
         return self.client.jobs(parent=self, limit=None)
 
     def forget(self) -> None:
-        """Drop the job from the ledger, with its values and output; `JobActive` while it runs."""
+        """Drop the job from the ledger, with its values and output.
+
+        Raises:
+            JobActive: it has not ended
+            InUse: data is left that it has made, or jobs that were submitted inside it
+        """
         self.client.forget(self)
+
+    def delete_with_associated(
+        self, *, delete_output_data: bool = True, delete_input_data: bool = False, delete_subjobs_with_data: bool = True
+    ) -> Deletion:
+        """Drop the job with what belongs to it, as far as the rules allow; what became of every part.
+
+        Args:
+            delete_output_data: the data that it has made
+            delete_input_data: the data that it takes, as far as no other job does
+            delete_subjobs_with_data: the jobs that were submitted inside it, with what belongs to them
+
+        Raises:
+            JobNotFound: it is gone
+        """
+        return self.client.runtime.run(
+            lambda core: delete_all(core, self.id, outputs=delete_output_data, inputs=delete_input_data, sub_jobs=delete_subjobs_with_data)
+        )
 
     def __repr__(self) -> str:
         return f"<SubmittedJob {short(self.id)} {self.name!r} {self.view.state.value}>"

@@ -9,8 +9,9 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Final, assert_never
 
+from broker_jobs.core.data import inside
 from broker_jobs.core.resource_class import class_name
-from broker_jobs.errors import DecodeError, SecurityError
+from broker_jobs.errors import DecodeError, SecurityError, ValidationError
 from broker_jobs.wire.inputs import is_task
 from broker_jobs.wire.messages import (
     Call,
@@ -224,8 +225,17 @@ def _check_task(chunk: Chunk, task: Task) -> None:
         case Program(argv=argv):
             if not argv:
                 raise DecodeError(f"task {task.number} is a program without a name")
+            for path in (*(path for path, _ in task.work.files), *task.work.collects):
+                _inside(path)
         case _:
             assert_never(task.work)
+
+
+def _inside(path: str) -> None:
+    try:
+        inside(path)
+    except ValidationError as error:
+        raise DecodeError(str(error)) from None
 
 
 def _check_item(item: ReplyItem) -> None:

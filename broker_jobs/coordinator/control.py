@@ -121,6 +121,11 @@ class Control:
                     Refusal.job_active, f"job {short(facts.id)} has not ended: cancel it, or wait for its end, before forgetting it"
                 )
             found.append(facts)
+        going = frozenset(facts.id for facts in found)
+        for facts in found:
+            refused = None if facts.ephemeral else self._jobs.data.kept(batch, facts, self._jobs, going)
+            if refused is not None:
+                return refused
         for facts in found:
             live = self._jobs.live.get(facts.id)
             if live is not None:

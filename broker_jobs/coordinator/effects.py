@@ -40,6 +40,7 @@ class Effects:
         open_classes: classes whose queues must be declared before anything is published to them
         close_classes: classes whose queues nobody needs any more
         forget: folders of value stores, and jobs whose values there are dropped
+        delete: stores, and what is removed there
         more: there is work left for another batch
     """
 
@@ -48,6 +49,7 @@ class Effects:
     open_classes: list[str] = field(default_factory=list)
     close_classes: list[str] = field(default_factory=list)
     forget: list[tuple[str, str]] = field(default_factory=list)
+    delete: list[tuple[str, str]] = field(default_factory=list)
     revocations: list[Revocation] = field(default_factory=list)
     counted: Counted = field(default_factory=Counted)
     more: bool = False

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from broker_jobs.coordinator.datasets import job_log
 from broker_jobs.coordinator.live import LiveJob, Shared, TaskFacts
 from broker_jobs.coordinator.release import FUNCTION, VALUE
 from broker_jobs.coordinator.resubmission import Resubmission
@@ -13,7 +14,7 @@ from broker_jobs.core.job import AttemptEnded, AttemptReturned, JobMachine, JobS
 from broker_jobs.core.outcome import Cause, Failed
 from broker_jobs.core.states import TaskState
 from broker_jobs.wire.codec import encode_part
-from broker_jobs.wire.messages import Revocation
+from broker_jobs.wire.messages import LogKind, Revocation
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.classes import Classes
@@ -49,7 +50,7 @@ class Intake:
         job.chunks.add(chunk.chunk)
         batch.writes.chunks.append((job.facts.key, chunk.chunk))
         job.facts.heard_ms = batch.now_ms
-        duplicate_of = self._header(job, chunk.header) if chunk.header is not None else None
+        duplicate_of = self._header(batch, job, chunk.header) if chunk.header is not None else None
         new = self._tasks(batch, job, chunk)
         if chunk.seal is not None:
             job.facts.chunks = chunk.seal.chunks
@@ -75,7 +76,7 @@ class Intake:
             self._next_key, wish.job, wish.header.origin, wish.header.submitter, batch.now_ms, batch.now_ms, store=wish.store, reserved=0
         )
         job = LiveJob(facts, JobMachine(), fresh=True)
-        owner = self._header(job, wish.header)
+        owner = self._header(batch, job, wish.header)
         if owner is not None:
             return owner
         self._next_key += 1
@@ -110,7 +111,7 @@ class Intake:
         self._jobs.add(job)
         return job
 
-    def _header(self, job: LiveJob, header: JobHeader) -> str | None:
+    def _header(self, batch: Batch, job: LiveJob, header: JobHeader) -> str | None:
         """Note what the header says; the job that has its idempotency key already, if there is one."""
         facts = job.facts
         facts.headed = True
@@ -118,6 +119,7 @@ class Intake:
         facts.submitter, facts.submitted_ms, facts.parent = header.submitter, header.submitted_ms, header.parent
         facts.ephemeral, facts.max_fails, job.machine.max_fails = header.ephemeral, header.max_fails, header.max_fails
         if header.idempotency_key is None:
+            self._note(batch, facts)
             return None
         key = clean(header.idempotency_key)
         # Rows are written at the end of the batch; until then a key is with its job.
@@ -126,7 +128,13 @@ class Intake:
         if owner != facts.id:
             return owner
         facts.idempotency_key = key
+        self._note(batch, facts)
         return None
+
+    @staticmethod
+    def _note(batch: Batch, facts: JobFacts) -> None:
+        if not facts.ephemeral:
+            batch.writes.log.append(job_log(facts, batch.now_ms, LogKind.job_submitted))
 
     def _tasks(self, batch: Batch, job: LiveJob, chunk: Chunk) -> tuple[NewTask, ...]:
         key = job.facts.key
@@ -145,6 +153,8 @@ class Intake:
             outside = [LinkRow(key, task.number, other.job, other.task, other.after, other.value) for other in task.outside]
             needs = frozenset(link.need for link in outside)
             new.append(NewTask(task.number, task.deps, task.after, options.retry, options.crash_limit, direct=chunk.direct, outside=needs))
+            if task.work.data:
+                self._jobs.data.taken(batch, job, task)
             for link in {link.need: link for link in sorted(outside)}.values():
                 self._jobs.links.add(job, link)
         batch.writes.blobs.extend((key, FUNCTION + name, encode_part(function)) for name, function in chunk.functions.items())

@@ -10,6 +10,7 @@ import heapq
 from collections import deque
 from typing import TYPE_CHECKING, Final, assert_never
 
+from broker_jobs.coordinator.datasets import Datasets, job_log
 from broker_jobs.coordinator.links import Links
 from broker_jobs.coordinator.live import LiveJob, Shared
 from broker_jobs.coordinator.queries import job_info
@@ -37,11 +38,11 @@ from broker_jobs.core.job import (
     Swept,
     Withdraw,
 )
-from broker_jobs.core.outcome import Cause, Failed
+from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.states import ENDED, JOB_ENDED, TaskState
 from broker_jobs.errors import ValueTooLarge
 from broker_jobs.wire.codec import encode_part
-from broker_jobs.wire.messages import Ended, Output, Revocation
+from broker_jobs.wire.messages import Ended, LogKind, Output, Revocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -95,6 +96,7 @@ class Jobs:
         self._due: list[tuple[int, str, int, int]] = []
         self._forgotten: dict[str, None] = {}
         self.links = Links(self, store)
+        self.data = Datasets(store)
 
     # --- jobs come and go ---
 
@@ -139,6 +141,8 @@ class Jobs:
         for facts in jobs:
             self.drop(facts.id)
             self._forgotten[facts.id] = None
+            if not facts.ephemeral:
+                batch.writes.log.append(job_log(facts, batch.now_ms, LogKind.job_deleted))
             if facts.store is not None:
                 batch.effects.forget.append((facts.store, facts.id))
         # What belongs to a client alone comes and goes by the thousand; workers hear of its end at their next hello.
@@ -194,6 +198,8 @@ class Jobs:
                     case Recorded(number, outcome):
                         printed = ended if ended is not None and ended.task == number else None
                         batch.writes.outcomes.append(_outcome_row(job, number, outcome, printed, host))
+                        if isinstance(outcome, Succeeded) and outcome.made:
+                            self.data.made(batch, job, number, outcome)
                     case Duplicate():
                         batch.effects.counted.duplicates.append(self.class_of(job, command.task))
                     case Finished():
@@ -465,6 +471,8 @@ class Jobs:
         if facts.state is not before:
             self._mailer.news(batch, job_info(facts), facts.submitter)
         if facts.state in JOB_ENDED:
+            if not facts.ephemeral and facts.state is not before:
+                batch.writes.log.append(job_log(facts, batch.now_ms, LogKind.job_ended))
             self.standing.job_ended(batch, facts.id, facts.cancel_reason or facts.void_reason or "")
             self.drop(facts.id)
 

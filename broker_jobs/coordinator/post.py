@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Final
 
 from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.core.spec import Lane
+from broker_jobs.data.files import Files
 from broker_jobs.data.store import ValueStore
-from broker_jobs.errors import BrokerError, BrokerUnavailable, LedgerRefused
+from broker_jobs.errors import BrokerError, BrokerUnavailable, LedgerRefused, ValueStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -192,6 +193,8 @@ class Post:
             self._spawn(self._retire(name))
         for store, job in effects.forget:
             self._spawn(asyncio.to_thread(ValueStore(store).forget, job))
+        for store, key in effects.delete:
+            self._spawn(asyncio.to_thread(_remove, store, key))
 
     def _spawn(self, coroutine: Coroutine[None, None, None]) -> None:
         task = self._loop.create_task(coroutine)
@@ -292,3 +295,11 @@ class Post:
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         await self._broker.dead_letter(delivery, self._topology.dead, reason)
+
+
+def _remove(store: str, key: str) -> None:
+    """Remove the bytes of data; where the store cannot be reached from here, they stay."""
+    try:
+        Files(store).remove(key)
+    except ValueStoreError as error:
+        _LOG.warning("%s", error)

@@ -12,7 +12,7 @@ from broker_jobs.core.resources import capacity
 from broker_jobs.core.states import ENDED, JOB_ENDED, TaskState
 from broker_jobs.ids import FEWEST_DIGITS, short
 from broker_jobs.wire.codec import decode_part
-from broker_jobs.wire.messages import Changes, JobInfo, JobList, Output, Outputs, Refusal, Refused, TaskInfo, TaskOutput
+from broker_jobs.wire.messages import Changes, JobInfo, JobList, Output, Outputs, Refusal, Refused, Task, TaskInfo, TaskOutput, WorkInfo
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.live import LiveJob
@@ -227,6 +227,14 @@ def output(look: Lookups, facts: JobFacts, task: int) -> TaskOutput | Refused:
         view.execution,
         view.worker,
     )
+
+
+def work(look: Lookups, facts: JobFacts, task: int) -> WorkInfo | Refused:
+    """What a task does."""
+    found = look.specs(facts.key, [task]) if is_number(task) else {}
+    if task not in found:
+        return Refused(Refusal.task_not_found, f"job {short(facts.id)} has no task {task}")
+    return WorkInfo(facts.id, task, decode_part(Task, found[task]).work)
 
 
 def outputs(look: Lookups, facts: JobFacts, question: GetOutputs) -> Outputs:

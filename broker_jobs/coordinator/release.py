@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final
 from broker_jobs.coordinator.store.parts import load_outcome, load_value
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.value import CHUNK_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Encoding, Inline, Value
+from broker_jobs.data.files import is_url
 from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import ValueStoreError, ValueTooLarge
 from broker_jobs.wire.codec import decode_part, pack
@@ -129,7 +130,7 @@ def fitting(values: Mapping[str, Value], store: str | None, job: str) -> dict[st
     problem = "no value store is configured"
     if store is not None:
         problem = f"the value store {store} cannot be reached from the coordinator"
-        if Path(store).is_dir():
+        if is_url(store) or Path(store).is_dir():
             try:
                 return {key: _spilled(value, ValueStore(store), job) for key, value in values.items()}
             except ValueStoreError as error:

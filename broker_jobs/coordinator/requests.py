@@ -12,21 +12,28 @@ from broker_jobs.coordinator.openings import Openings
 from broker_jobs.coordinator.polls import LONGEST_MS, Poll, Polls
 from broker_jobs.coordinator.workers import ABSENT
 from broker_jobs.wire.messages import (
+    AddData,
     CancelTasks,
     CloseJob,
     Cluster,
+    DeleteData,
     EndingWorkers,
     EndWorkers,
     ExplainTask,
+    FindData,
     FindJob,
     ForgetJobs,
     GetChanges,
     GetOutput,
     GetOutputs,
+    GetWork,
     GetWorkers,
     Held,
+    ListData,
     ListJobs,
+    ListLog,
     ListSteps,
+    ListUses,
     OpenJob,
     OutputAsked,
     PauseTasks,
@@ -35,6 +42,7 @@ from broker_jobs.wire.messages import (
     ReserveTasks,
     ResubmitJob,
     ResumeTasks,
+    TagData,
     WorkerInfo,
 )
 
@@ -117,6 +125,8 @@ class Requests:
                 self._answer(batch, request, self._openings.reserve(batch, wish))
             case CloseJob() as wish:
                 self._answer(batch, request, self._openings.close(batch, wish))
+            case AddData() | TagData() | DeleteData() as wish:
+                self._answer(batch, request, self._jobs.data.perform(batch, wish))
             case _:
                 if request.deadline_ms + LATE_MS > batch.now_ms:
                     self._asked.append(request)
@@ -152,9 +162,10 @@ class Requests:
                 return queries.job_list(self._store.look, question)
             case GetChanges() as question:
                 return self._changes_or_wait(batch, request, question)
-            case GetOutput(name, task):
+            case GetOutput(name, task) | GetWork(name, task):
                 facts = self._facts(name)
-                return facts if isinstance(facts, Refused) else queries.output(self._store.look, facts, task)
+                tell = queries.output if isinstance(request.question, GetOutput) else queries.work
+                return facts if isinstance(facts, Refused) else tell(self._store.look, facts, task)
             case GetOutputs() as question:
                 facts = self._facts(question.job)
                 return facts if isinstance(facts, Refused) else queries.outputs(self._store.look, facts, question)
@@ -163,10 +174,10 @@ class Requests:
                 return facts if isinstance(facts, Refused) else self._read(batch, request, facts, question)
             case ExplainTask() as question:
                 return self._explain(batch, question)
-            case GetWorkers() as question:
-                return self._cluster(question, batch.now_ms)
-            case ListSteps() as question:
-                return self._registry.list(question, self._workers.present())
+            case GetWorkers() | ListSteps() as question:
+                return self._fleet(batch, question)
+            case FindData() | ListData() | ListUses() | ListLog() as question:
+                return self._jobs.data.answer(batch, question)
             case (
                 CancelTasks()
                 | PauseTasks()
@@ -177,6 +188,9 @@ class Requests:
                 | OpenJob()
                 | ReserveTasks()
                 | CloseJob()
+                | AddData()
+                | TagData()
+                | DeleteData()
             ):
                 return None
             case _:
@@ -230,6 +244,12 @@ class Requests:
     def _notes(self, facts: JobFacts) -> tuple[str, ...]:
         live = self._jobs.live.get(facts.id)
         return queries.notes(live, self._workers.present()) if live is not None else ()
+
+    def _fleet(self, batch: Batch, question: GetWorkers | ListSteps) -> Answer:
+        """The workers, or what they serve."""
+        if isinstance(question, ListSteps):
+            return self._registry.list(question, self._workers.present())
+        return self._cluster(question, batch.now_ms)
 
     def _cluster(self, question: GetWorkers, now_ms: int) -> Answer:
         chosen = choose(self._workers.known.values(), question.workers, question.group)

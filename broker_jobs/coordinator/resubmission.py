@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Final
 
+from broker_jobs.coordinator.datasets import job_log
 from broker_jobs.coordinator.live import LiveJob, Shared, TaskFacts
 from broker_jobs.coordinator.release import VALUE
 from broker_jobs.coordinator.store import JobFacts, LinkRow
@@ -19,7 +20,7 @@ from broker_jobs.core.value import Stored
 from broker_jobs.data.store import ValueStore
 from broker_jobs.ids import short
 from broker_jobs.wire.codec import decode_part
-from broker_jobs.wire.messages import Refusal, Refused, Task
+from broker_jobs.wire.messages import LogKind, Refusal, Refused, Task
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.effects import Batch
@@ -77,6 +78,8 @@ class Resubmission:
             queue = self._topology.class_name(shared.resource_class, shared.options.lane)
             job.share(Shared(shared.options, shared.resource_class, queue, shared.origin))
             batch.writes.options.append(shared._replace(job=key))
+        batch.writes.uses.extend(use._replace(job=key, job_id=facts.id) for use in self._look.data.taken_by(old.key))
+        batch.writes.log.append(job_log(facts, batch.now_ms, LogKind.job_submitted))
         for name, data in self._look.all_blobs(old.key):
             batch.writes.blobs.append((key, name, self._value_row(job, data) if name.startswith(VALUE) else data))
         new = [self._again_row(job, batch, *row) for number, row in self._rows.items() if number in again]

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, ClassVar
 
+from broker_jobs.core.data import Artifact  # noqa: TC001 (the codec reads it)
+
 if TYPE_CHECKING:
     from broker_jobs.core.value import Value
 
@@ -27,10 +29,15 @@ class Cause(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Succeeded:
-    """The function returned, or the program exited with 0 (a program's value is None here)."""
+    """The function returned, or the program exited with 0 (a program's value is None here).
+
+    Attributes:
+        made: the data that it has made
+    """
 
     tag: ClassVar[str] = "succeeded"
     value: Value | None = None
+    made: tuple[Artifact, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import ClassVar, Final
 
+from broker_jobs.core.data import SlotSpec  # noqa: TC001 (the codec reads it)
 from broker_jobs.core.versions import Version  # noqa: TC001 (the codec reads it)
 from broker_jobs.errors import ValidationError
 
@@ -28,6 +29,8 @@ class StepSpec:
         deprecated: why nobody should call it any more; None where they may
         parameters: JSON schema (2020-12) of an object that has a property for each parameter
         returns: JSON schema of the result
+        inputs: slots for data that it is given
+        outputs: slots for data that it makes
 
     Raises:
         ValidationError: the name, a tag or the size of a schema is not as it must be
@@ -42,6 +45,8 @@ class StepSpec:
     deprecated: str | None = None
     parameters: str = "{}"
     returns: str = "{}"
+    inputs: tuple[SlotSpec, ...] = ()
+    outputs: tuple[SlotSpec, ...] = ()
 
     def __post_init__(self) -> None:
         if not STEP_NAME.fullmatch(self.name):

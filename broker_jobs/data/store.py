@@ -1,10 +1,12 @@
-"""The value store: a folder that keeps large values under their job and the digest of their bytes.
+"""The value store: a place that keeps large values under their job and the digest of their bytes.
 
-Whoever writes a value is the process that made it, and whoever reads it checks the digest. Several hosts need a shared folder.
+Whoever writes a value is the process that made it, and whoever reads it checks the digest. Several hosts need a shared folder, or a URL
+that fsspec understands; data of users (`files`) lies beside the values.
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -15,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.value import Stored
+from broker_jobs.data.files import Files, is_url
 from broker_jobs.errors import ValueStoreError
 
 if TYPE_CHECKING:
@@ -25,14 +28,15 @@ _JOB: Final = re.compile(r"[0-9a-f]{32}")
 
 
 class ValueStore:
-    """Values in a folder.
+    """Values in a folder, or below a URL.
 
     Args:
-        folder: absolute path; it is made where it is missing
+        place: an absolute path, which is made where it is missing, or a URL as fsspec takes it
     """
 
-    def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+    def __init__(self, place: str | Path) -> None:
+        self.place = str(place)
+        self.folder = Path(place)
 
     def put(self, job: str, encoding: Encoding, data: bytes) -> Stored:
         """Keep a value for a job; the same bytes twice are kept once.
@@ -42,6 +46,10 @@ class ValueStore:
         """
         digest = hashlib.sha256(data)
         key = f"{job}/{digest.hexdigest()}"
+        if is_url(self.place):
+            with Files(self.place).write(key) as file:
+                file.write(data)
+            return Stored(encoding, self.place, key, digest.digest(), len(data))
         path = self.folder / key
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -60,6 +68,12 @@ class ValueStore:
         key = f"{job}/{value.key.rpartition('/')[2]}"
         if not (_KEY.fullmatch(value.key) and _KEY.fullmatch(key)):
             return value
+        if is_url(self.place):
+            try:
+                Files(self.place).copy(value.key, key)
+            except ValueStoreError:
+                return value
+            return replace(value, key=key)
         path = self.folder / key
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -70,9 +84,16 @@ class ValueStore:
         return replace(value, key=key)
 
     def forget(self, job: str) -> None:
-        """Drop all values of a job."""
-        if _JOB.fullmatch(job):
-            shutil.rmtree(self.folder / job, ignore_errors=True)
+        """Drop all values of a job, and what is left of data that it has begun and not made."""
+        if not _JOB.fullmatch(job):
+            return
+        if is_url(self.place):
+            with contextlib.suppress(ValueStoreError):
+                for key in (job, f"data/jobs/{job}"):
+                    Files(self.place).remove(key)
+            return
+        for path in (self.folder / job, self.folder / "data" / "jobs" / job):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def fetch(value: Stored) -> bytes:
@@ -84,7 +105,11 @@ def fetch(value: Stored) -> bytes:
     if not _KEY.fullmatch(value.key):
         raise ValueStoreError(f"{value.key[:100]!r} is not the name of a value")
     try:
-        data = (Path(value.store) / value.key).read_bytes()
+        if is_url(value.store):
+            with Files(value.store).read(value.key) as file:
+                data = file.read()
+        else:
+            data = (Path(value.store) / value.key).read_bytes()
     except OSError as error:
         raise ValueStoreError(
             f"the value store {value.store} cannot be read on this host: {error.strerror or error}; "

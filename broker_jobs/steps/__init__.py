@@ -5,5 +5,6 @@ schema on the side of who calls (with jsonschema), where the function itself is 
 """
 
 from broker_jobs.steps.declaring import Step, declared, step, steps_in
+from broker_jobs.steps.slots import InputData, OutputCollection, OutputData, Slot
 
-__all__ = ["Step", "declared", "step", "steps_in"]
+__all__ = ["InputData", "OutputCollection", "OutputData", "Slot", "Step", "declared", "step", "steps_in"]

@@ -75,6 +75,8 @@ def step(
             deprecated=reason,
             parameters=signature.parameters,
             returns=signature.returns,
+            inputs=signature.inputs,
+            outputs=signature.outputs,
         )
         setattr(function, _MARK, Step(spec, function, signature))
         return function

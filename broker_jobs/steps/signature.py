@@ -17,10 +17,12 @@ from pydantic.json_schema import PydanticJsonSchemaWarning
 
 from broker_jobs.core.plain import plain, where
 from broker_jobs.errors import ValidationError
+from broker_jobs.steps.slots import slot_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
+    from broker_jobs.core.data import SlotSpec
     from broker_jobs.core.plain import Plain
 
 _NAMED: Final = {inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY}
@@ -35,12 +37,16 @@ class Signature:
         gives: converts a result to plain data
         parameters: schema of that object
         returns: schema of the result
+        inputs: slots for data that it is given
+        outputs: slots for data that it makes
     """
 
     takes: TypeAdapter[Any]
     gives: TypeAdapter[Any]
     parameters: str = field(repr=False)
     returns: str = field(repr=False)
+    inputs: tuple[SlotSpec, ...] = ()
+    outputs: tuple[SlotSpec, ...] = ()
 
     def arguments(self, parameters: Mapping[str, object]) -> dict[str, Any]:
         """Keyword arguments from plain data, defaults included; `ValidationError` that says where it does not fit."""
@@ -74,12 +80,17 @@ def read(function: Callable[..., object]) -> Signature:
     except (NameError, TypeError) as error:
         raise ValidationError(f"the annotations of {function.__qualname__} cannot be read: {error}") from error
     fields: list[tuple[str, object] | tuple[str, object, object]] = []
+    slots: tuple[list[SlotSpec], list[SlotSpec]] = [], []
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind not in _NAMED:
             raise ValidationError(
                 f"the parameter {parameter.name!r} of {function.__qualname__} cannot be given by name: steps take no such"
             )
         kind = _said(hints, parameter.name, f"the parameter {parameter.name!r} of {function.__qualname__}")
+        slot = slot_of(parameter.name, kind, optional=parameter.default is not parameter.empty)
+        if slot is not None:
+            slots[slot[1]].append(slot[0])
+            continue
         if parameter.default is parameter.empty:
             fields.append((parameter.name, kind))
         else:
@@ -91,7 +102,10 @@ def read(function: Callable[..., object]) -> Signature:
     )
     takes = _adapter(shape, what)
     schema = _schema(takes, what)
+    schema.setdefault("properties", {})
     for parameter in inspect.signature(function).parameters.values():
+        if parameter.name in {slot.name for each in slots for slot in each}:
+            continue
         if parameter.name not in schema["properties"]:
             raise ValidationError(
                 f"the parameter {parameter.name!r} of {function.__qualname__} has another name in its annotation: leave out alias="
@@ -100,7 +114,8 @@ def read(function: Callable[..., object]) -> Signature:
             schema["properties"][parameter.name]["default"] = _default(
                 hints[parameter.name], parameter.default, f"the default of {parameter.name!r}"
             )
-    return Signature(takes, gives, json.dumps(schema), json.dumps(_schema(gives, f"the result of {function.__qualname__}", result=True)))
+    result = _schema(gives, f"the result of {function.__qualname__}", result=True)
+    return Signature(takes, gives, json.dumps(schema), json.dumps(result), *map(tuple, slots))
 
 
 def _same(default: object) -> Callable[[], object]:

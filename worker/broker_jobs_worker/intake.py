@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, assert_never
 
+from broker_jobs.core.data import inside
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.errors import DecodeError, SecurityError, ValidationError
 from broker_jobs.wire.messages import (
@@ -110,5 +111,10 @@ def _check_task(task: Task, chunk: Chunk) -> None:
         case Program(argv=argv):
             if not argv:
                 raise DecodeError(f"task {task.number} is a program without a name")
+            try:
+                for path in (*(path for path, _ in task.work.files), *task.work.collects):
+                    inside(path)
+            except ValidationError as error:
+                raise DecodeError(f"task {task.number}: {error}") from None
         case _:
             assert_never(task.work)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 
 from broker_jobs.coordinator.store import schema
+from broker_jobs.coordinator.store.datalookups import DataLookups
 from broker_jobs.coordinator.store.rows import (
     ClassRow,
     EarlyRow,
@@ -50,10 +51,14 @@ class Lookups:
 
     Args:
         cursor: of the ledger's one connection
+
+    Attributes:
+        data: reads those of data
     """
 
     def __init__(self, cursor: Cursor, dialect: Dialect) -> None:
         self._cursor = cursor
+        self.data = DataLookups(cursor, dialect)
         jobs, tasks, early = schema.jobs, schema.tasks, schema.early
         views = [tasks.c[name] for name in TaskView._fields]
         job_id, job, number, key, limit = map(_parameter, ("job_id", "job", "number", "key", "limit"))
@@ -81,9 +86,15 @@ class Lookups:
         self._below = query(
             sa.select(jobs).where(jobs.c.parent == sa.bindparam("parent")).order_by(jobs.c.submitted_ms.desc(), jobs.c.key.desc())
         )
+        data, below = schema.data, jobs.alias("below")
         self._ended = query(
             sa.select(jobs)
-            .where(jobs.c.ended_ms < sa.bindparam("ms"), sa.or_(jobs.c.ephemeral == ephemeral, jobs.c.ephemeral.is_(True)))
+            .where(
+                jobs.c.ended_ms < sa.bindparam("ms"),
+                sa.or_(jobs.c.ephemeral == ephemeral, jobs.c.ephemeral.is_(True)),
+                sa.not_(sa.exists().where(data.c.job == jobs.c.id)),
+                sa.not_(sa.exists().where(below.c.parent == jobs.c.id)),
+            )
             .order_by(jobs.c.ended_ms)
             .limit(limit)
         )
@@ -240,7 +251,7 @@ class Lookups:
         return [self._facts(row) for row in self._below.all(self._cursor, parent=parent)]
 
     def ended_before(self, ms: int, *, ephemeral: bool, limit: int) -> list[JobFacts]:
-        """Jobs that ended before a time, oldest first; all of them, or ephemeral ones alone."""
+        """Jobs that ended before a time and on which nothing depends, oldest first; all of them, or ephemeral ones alone."""
         return [self._facts(row) for row in self._ended.all(self._cursor, ms=ms, ephemeral=ephemeral, limit=limit)]
 
     # --- tasks ---

@@ -286,6 +286,43 @@ class StepRow(NamedTuple):
     since_ms: int
 
 
+class DataRow(NamedTuple):
+    """Data, and where it comes from."""
+
+    id: str
+    ref: Any  # DataRef; bytes in the database
+    name: str
+    tags: str
+    user: str
+    created_ms: int
+    job: str | None
+    task: int
+    slot: str
+    step: str
+
+
+class UseRow(NamedTuple):
+    """A task that takes data."""
+
+    job: int
+    number: int
+    place: int
+    slot: str
+    data: str
+    job_id: str
+
+
+class LogRow(NamedTuple):
+    """Something that has happened."""
+
+    at_ms: int
+    kind: str
+    subject: str
+    name: str
+    text: str
+    job: str | None = None
+
+
 def job_row(job: JobFacts) -> JobRow:
     """The row of a job as it is written."""
     return JobRow(

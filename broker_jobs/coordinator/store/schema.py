@@ -218,6 +218,51 @@ steps: Final = Table(
     Column("since_ms", BigInteger, nullable=False),
 )
 
+# What users have put into the store, and what tasks have made.
+data: Final = Table(
+    "data",
+    metadata,
+    Column("id", Text, primary_key=True),
+    Column("ref", LargeBinary, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("tags", Text, nullable=False),  # a JSON list
+    Column("user", Text, nullable=False),
+    Column("created_ms", BigInteger, nullable=False),
+    Column("job", Text),  # that has made it
+    Column("task", Integer, nullable=False),
+    Column("slot", Text, nullable=False),
+    Column("step", Text, nullable=False),
+)
+Index("data_by_job", data.c.job)
+Index("data_by_time", data.c.created_ms)
+
+uses: Final = Table(
+    "uses",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("place", Integer, primary_key=True, autoincrement=False),  # among all that the task takes
+    Column("slot", Text, nullable=False),
+    Column("data", Text, nullable=False),
+    Column("job_id", Text, nullable=False),
+)
+Index("uses_by_data", uses.c.data)
+
+# What has happened; nothing of it is ever removed.
+log: Final = Table(
+    "log",
+    metadata,
+    Column("number", Integer, primary_key=True),
+    Column("at_ms", BigInteger, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("subject", Text, nullable=False),
+    Column("name", Text, nullable=False),
+    Column("text", Text, nullable=False),
+    Column("job", Text),
+)
+Index("log_by_subject", log.c.subject)
+Index("log_by_job", log.c.job)
+
 classes: Final = Table(
     "classes",
     metadata,

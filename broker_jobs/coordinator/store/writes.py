@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING
 from broker_jobs.coordinator.store import schema
 from broker_jobs.coordinator.store.rows import (
     ClassRow,
+    DataRow,
     EarlyRow,
     JobRow,
     LinkRow,
+    LogRow,
     NewTaskRow,
     OptionsRow,
     OutboxRow,
@@ -21,6 +23,7 @@ from broker_jobs.coordinator.store.rows import (
     StepRow,
     SweepRow,
     TaskRow,
+    UseRow,
     WorkerRow,
 )
 from broker_jobs.coordinator.store.statement import Changes
@@ -63,6 +66,10 @@ class Writes:
     revocations: list[RevocationRow] = field(default_factory=list)
     revocations_done: list[tuple[str, int, str]] = field(default_factory=list)
     steps: list[StepRow] = field(default_factory=list)
+    data: list[DataRow] = field(default_factory=list)
+    data_done: list[str] = field(default_factory=list)
+    uses: list[UseRow] = field(default_factory=list)
+    log: list[LogRow] = field(default_factory=list)
 
 
 class Writer:
@@ -96,9 +103,13 @@ class Writer:
         self._classes = make.replace(schema.classes, ClassRow._fields)
         self._classes_done = make.delete(schema.classes, "name")
         self._steps = make.replace(schema.steps, StepRow._fields)
+        self._data = make.replace(schema.data, DataRow._fields)
+        self._data_done = make.delete(schema.data, "id")
+        self._uses = make.insert_or_keep(schema.uses, UseRow._fields)
+        self._log = make.insert(schema.log, LogRow._fields)
         of_a_job = (
             *(schema.tasks, schema.specs, schema.outcomes, schema.options, schema.blobs),
-            *(schema.chunks, schema.reservations, schema.links),
+            *(schema.chunks, schema.reservations, schema.links, schema.uses),
         )
         self._jobs_done = [*(make.delete(table, "job") for table in of_a_job), make.delete(schema.jobs, "key")]
 
@@ -107,7 +118,11 @@ class Writer:
         self._specs.run(cursor, writes.specs)
         self._outcomes.run(cursor, writes.outcomes)
         self._blobs.run(cursor, writes.blobs)
+        self._uses.run(cursor, writes.uses)
+        self._data.run(cursor, [row._replace(ref=encode_part(row.ref)) for row in writes.data])
+        self._data_done.run(cursor, [(one,) for one in writes.data_done])
         writes.specs, writes.outcomes, writes.blobs = [], [], []
+        writes.uses, writes.data, writes.data_done = [], [], []
 
     def all(self, cursor: Cursor, writes: Writes) -> None:
         """Write everything."""
@@ -150,5 +165,6 @@ class Writer:
         self._revocations_done.run(cursor, writes.revocations_done)
         self._revocations.run(cursor, writes.revocations)
         self._steps.run(cursor, [row._replace(spec=encode_part(row.spec)) for row in writes.steps])
+        self._log.run(cursor, writes.log)
         for change in self._jobs_done:
             change.run(cursor, [(key,) for key in writes.jobs_done])

@@ -12,6 +12,7 @@ from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.core.step import StepSpec
+from broker_jobs.wire.messages.data import DataDeleted, DataInfo, DataList, Log, UseList, WorkInfo
 from broker_jobs.wire.messages.replies import Output
 from broker_jobs.wire.messages.workers import DEFAULT_GROUP, Held, ResourceClass
 
@@ -375,6 +376,8 @@ class Refusal(StrEnum):
     ambiguous = "ambiguous"
     job_active = "job active"
     worker_not_found = "worker not found"
+    data_not_found = "data not found"
+    in_use = "in use"
     invalid = "invalid"
 
 
@@ -404,6 +407,12 @@ Answer = (
     | StepList
     | Explanation
     | EndingWorkers
+    | DataInfo
+    | DataList
+    | DataDeleted
+    | UseList
+    | WorkInfo
+    | Log
     | Refused
 )
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from broker_jobs.core.states import JobState
+from broker_jobs.wire.messages.data import AddData, DeleteData, FindData, GetWork, ListData, ListLog, ListUses, TagData
 from broker_jobs.wire.messages.tasks import JobHeader
 
 
@@ -267,6 +268,14 @@ Question = (
     | ListSteps
     | ExplainTask
     | EndWorkers
+    | AddData
+    | FindData
+    | ListData
+    | TagData
+    | DeleteData
+    | ListUses
+    | GetWork
+    | ListLog
 )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar
 
+from broker_jobs.core.data import DataRef
 from broker_jobs.core.spec import Lane, TaskOptions
 from broker_jobs.core.step import step_feature
 from broker_jobs.core.value import Value
@@ -21,6 +22,8 @@ class Program:
     Attributes:
         task_dir: make a fresh folder for it, removed at its end, and run there unless a folder is given
         env: variables of this task alone; those that tasks share are options
+        files: data that is put into its folder before it starts, by relative path
+        collects: patterns of the files that are kept as data when it has succeeded, relative to its folder
     """
 
     tag: ClassVar[str] = "program"
@@ -30,6 +33,13 @@ class Program:
     stdin: bytes | None = None
     task_dir: bool = False
     env: tuple[tuple[str, str], ...] = ()
+    files: tuple[tuple[str, DataRef], ...] = ()
+    collects: tuple[str, ...] = ()
+
+    @property
+    def data(self) -> tuple[DataRef, ...]:
+        """All data that it takes."""
+        return tuple(each for _, each in self.files)
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,7 @@ class Call:
     """
 
     tag: ClassVar[str] = "call"
+    data: ClassVar[tuple[DataRef, ...]] = ()
     function: str
     args: Value
     inputs: tuple[str, ...] = ()
@@ -82,6 +93,7 @@ class StepCall:
         parameters: plain data: a dictionary
         inputs: keys of results of other tasks, as in `Call`
         fills: the parameters that come from them
+        slots: the data in its slots, by name; of a slot for one, one
     """
 
     tag: ClassVar[str] = "step"
@@ -91,6 +103,12 @@ class StepCall:
     parameters: Value
     inputs: tuple[str, ...] = ()
     fills: tuple[Fill, ...] = ()
+    slots: tuple[tuple[str, tuple[DataRef, ...]], ...] = ()
+
+    @property
+    def data(self) -> tuple[DataRef, ...]:
+        """All data that it takes."""
+        return tuple(each for _, held in self.slots for each in held)
 
     @property
     def filled(self) -> bool:

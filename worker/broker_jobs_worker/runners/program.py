@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
+from broker_jobs_worker.runners import files
 from broker_jobs_worker.runners.surroundings import variables
 from broker_jobs_worker.runners.wording import exit_words, signal_words
 
@@ -59,7 +60,9 @@ def execute(run: Run, program: Program, stdout: int, stderr: int) -> Ending:
         **os.environb,
         **{os.fsencode(name): os.fsencode(value) for name, value in {**own, **variables(run), **dict(program.env)}.items()},
     }
-    outcome = _execute(program, env, stdout, stderr)
+    outcome: Outcome = files.put(program) or _execute(program, env, stdout, stderr)
+    if isinstance(outcome, Succeeded):
+        outcome = files.collect(run, program, outcome)
     text = _own_words(error_file(run.folder))
     if text is None or not isinstance(outcome, Failed) or outcome.cause not in {Cause.exit_code, Cause.signal}:
         return Ending(outcome)

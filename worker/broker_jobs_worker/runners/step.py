@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from broker_jobs.core.outcome import Cause, Failed
-from broker_jobs.errors import DecodeError, ValidationError
+from broker_jobs.core.outcome import Cause, Failed, Succeeded
+from broker_jobs.errors import DecodeError, ValidationError, ValueStoreError
 from broker_jobs.wire import payload
 from broker_jobs.wire.codec import unpack
+from broker_jobs_worker.runners import slots
 from broker_jobs_worker.runners.failure import cannot_send, failed_by, types_of
 from broker_jobs_worker.runners.function import outcome_of, returned
 
@@ -71,14 +72,24 @@ def _call(run: Run, work: StepCall, steps: Steps, inputs: Inputs, interrupt: Int
     except ValidationError as error:
         return Failed(Cause.error, f"wrong parameters of {work.step}: {error}", exception_types=types_of(ValidationError))
 
+    try:
+        given = slots.given(work, step.spec)
+        made = slots.Made(run, step.spec)
+    except ValueStoreError as error:
+        return cannot_send(error, "the data of this step cannot be had")
+
     def succeeded(result: object) -> Outcome:
         try:
             plain = step.signature.plain(result)
         except ValidationError as error:
             return Failed(Cause.error, f"{work.step}: {error}", exception_types=types_of(ValidationError))
-        return returned(plain, run.job, run.store, payload.dump_plain)
+        outcome = returned(plain, run.job, run.store, payload.dump_plain)
+        return made.kept(outcome) if isinstance(outcome, Succeeded) else outcome
 
-    return outcome_of(step.function, [], arguments, interrupt, succeeded)
+    outcome = outcome_of(step.function, [], arguments | given | made.arguments, interrupt, succeeded)
+    if not isinstance(outcome, Succeeded):
+        made.discard()
+    return outcome
 
 
 def _parameters(run: Run, work: StepCall, inputs: Inputs) -> dict[str, object]:

@@ -48,5 +48,42 @@ def upgrade() -> None:
         Column("spec", LargeBinary, nullable=False),
         Column("since_ms", BigInteger, nullable=False),
     )
+    op.create_table(
+        "data",
+        Column("id", Text, primary_key=True),
+        Column("ref", LargeBinary, nullable=False),
+        Column("name", Text, nullable=False),
+        Column("tags", Text, nullable=False),
+        Column("user", Text, nullable=False),
+        Column("created_ms", BigInteger, nullable=False),
+        Column("job", Text),
+        Column("task", Integer, nullable=False),
+        Column("slot", Text, nullable=False),
+        Column("step", Text, nullable=False),
+    )
+    op.create_index("data_by_job", "data", ["job"])
+    op.create_index("data_by_time", "data", ["created_ms"])
+    op.create_table(
+        "uses",
+        Column("job", Integer, primary_key=True, autoincrement=False),
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("place", Integer, primary_key=True, autoincrement=False),
+        Column("slot", Text, nullable=False),
+        Column("data", Text, nullable=False),
+        Column("job_id", Text, nullable=False),
+    )
+    op.create_index("uses_by_data", "uses", ["data"])
+    op.create_table(
+        "log",
+        Column("number", Integer, primary_key=True),
+        Column("at_ms", BigInteger, nullable=False),
+        Column("kind", Text, nullable=False),
+        Column("subject", Text, nullable=False),
+        Column("name", Text, nullable=False),
+        Column("text", Text, nullable=False),
+        Column("job", Text),
+    )
+    op.create_index("log_by_subject", "log", ["subject"])
+    op.create_index("log_by_job", "log", ["job"])
     op.add_column("jobs", Column("parent", Text))
     op.create_index("jobs_by_parent", "jobs", ["parent"])
