@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import mimetypes
 import os
@@ -229,6 +230,8 @@ def upload(
         raise ValidationError(
             f"data is given as bytes, as a path (pathlib.Path), or as a stream that is open for reading, not as {content!r:.100}"
         )
+    if isinstance(content, io.TextIOBase):
+        raise ValidationError("the stream gives texts: open it in binary mode")
     named = name or _name_of(content)
     if named is None:
         raise ValidationError("data needs a name, as of a file: give name=")
@@ -344,8 +347,6 @@ def _copy(content: bytes | os.PathLike[str] | BinaryIO, files: Files, key: str) 
     digest, size = hashlib.sha256(), 0
     with files.write(key) as target:
         while block := content if isinstance(content, bytes | bytearray) else content.read(BLOCK):
-            if not isinstance(block, bytes | bytearray):
-                raise ValidationError("the stream gives texts: open it in binary mode")
             target.write(block)
             digest.update(block)
             size += len(block)

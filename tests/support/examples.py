@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from broker_jobs.core.data import DataRef
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.request import Request as Need
@@ -39,7 +40,13 @@ OPTIONS: Final = TaskOptions(
 )
 PROGRAM: Final = m.Task(0, m.Program((b"sort", b"\xff"), b"input", task_dir=True), name="sort", deps=(), after=(1,))
 ADDED: Final = m.Task(7, m.Program((b"sort",), env=(("ID", "7"),)), outside=(m.Outside("0" * 32, 3, after=True),))
-STEP_CALL: Final = m.Task(2, m.StepCall("simulate", Version(1, 2, 0), VALUE, ("0",), (m.Fill("mesh", 0, None, ("parts", 1)),)), deps=(0,))
+DATA: Final = DataRef("cafe" * 8, "mesh.csv", "text/csv", 7, b"d" * 32, "/values", "data/uploads/fe/cafe")
+STEP_CALL: Final = m.Task(
+    2,
+    m.StepCall("simulate", Version(1, 2, 0), VALUE, ("0",), (m.Fill("mesh", 0, None, ("parts", 1)),), (("mesh", (DATA,)),)),
+    deps=(0,),
+)
+COLLECTING: Final = m.Task(3, m.Program((b"sort",), files=(("in/mesh.csv", DATA),), collects=("plots/*.png",)))
 CALL: Final = m.Task(1, m.Call("f" * 64, VALUE, ("0", "ab" * 32)), 0, "train", 2, (0,), ())
 CHUNK: Final = m.Chunk(
     JOB,
@@ -105,6 +112,14 @@ QUESTIONS: Final[dict[str, m.Question]] = {
     "get-workers": m.GetWorkers(),
     "list-steps": m.ListSteps("sim*", ("a",), schemas=True, skip=3),
     "explain": m.ExplainTask(JOB, 1),
+    "add-data": m.AddData(m.DataInfo(DATA, ("a",), "me", 5)),
+    "find-data": m.FindData("cafe"),
+    "list-data": m.ListData("*.csv", ("a",), JOB, JOB, used=True, step="simulate*", limit=5, skip=3),
+    "tag-data": m.TagData(DATA.id, ("b",)),
+    "delete-data": m.DeleteData(DATA.id),
+    "list-uses": m.ListUses(DATA.id),
+    "get-work": m.GetWork(JOB, 1),
+    "list-log": m.ListLog(DATA.id, 7, 5),
     "end-workers": m.EndWorkers(("worker-1", "last"), "night", stop=True, reason="a new kernel"),
 }
 ANSWERS: Final[dict[str, m.Answer]] = {
@@ -119,6 +134,12 @@ ANSWERS: Final[dict[str, m.Answer]] = {
     "pause-result": m.PauseResult(1, 2, 3, 4, 5),
     "resume-result": m.ResumeResult(1, 2, 3, 4),
     "forgotten": m.Forgotten(1),
+    "data-info": m.DataInfo(DATA, ("a",), "me", 5, JOB, 1, "out", "simulate 1.2.0", 3),
+    "data-list": m.DataList((m.DataInfo(DATA),), more=True),
+    "data-deleted": m.DataDeleted(DATA.id),
+    "use-list": m.UseList((m.Use(JOB, 1, "mesh"),)),
+    "work-info": m.WorkInfo(JOB, 2, STEP_CALL.work),
+    "log": m.Log((m.LogEntry(7, 5, m.LogKind.data_made, DATA.id, "mesh.csv", "by simulate 1.2.0", JOB),), more=True),
     "step-list": m.StepList((m.KnownStep(STEP, ("worker-1",), 5),), more=True),
     "cluster": m.Cluster("coordinator-1", "0.1.0", 9, (WORKER,), (CLASS,), 1),
     "explanation": m.Explanation(
@@ -146,7 +167,7 @@ SEAT: Final = m.Seat(
 )
 EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "chunk": (CHUNK, m.Role.submitter),
-    "chunk-added": (replace(CHUNK, chunk="7", tasks=(ADDED, STEP_CALL), header=None, seal=None), m.Role.submitter),
+    "chunk-added": (replace(CHUNK, chunk="7", tasks=(ADDED, STEP_CALL, COLLECTING), header=None, seal=None), m.Role.submitter),
     "reply": (REPLY, m.Role.worker),
     "hello": (m.Hello("worker-1", "boot-1", "host", 42, "0.1.0", HAS, HAS, (HELD,), draining=True), m.Role.worker),
     "heartbeat": (m.Heartbeat("worker-1", "boot-1", HAS, (HELD,), draining=True), m.Role.worker),

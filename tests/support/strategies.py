@@ -10,6 +10,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from hypothesis import strategies as st
 
+from broker_jobs.core.data import Artifact, DataRef, SlotSpec
 from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.request import Need, Policy, Request, Variant
 from broker_jobs.core.resources import Resources
@@ -17,7 +18,7 @@ from broker_jobs.core.spec import Lane, Retry
 from broker_jobs.core.step import STEP_NAME, StepSpec
 from broker_jobs.core.value import Value
 from broker_jobs.core.versions import MOST, Version
-from broker_jobs.wire.messages import Member, Team
+from broker_jobs.wire.messages import DataInfo, Member, TagData, Team
 
 _NAMES = {"Mapping": Mapping, "Value": Value}
 
@@ -90,10 +91,53 @@ _STEP = st.builds(
     deprecated=st.none() | _LEAVES[str],
     parameters=_LEAVES[str],
     returns=_LEAVES[str],
+    inputs=st.deferred(lambda: st.lists(_SLOT, max_size=2).map(tuple)),
+    outputs=st.deferred(lambda: st.lists(_SLOT, max_size=2).map(tuple)),
+)
+
+_HEX = st.text("0123456789abcdef", min_size=32, max_size=32)
+_TYPE = st.sampled_from(["text/csv", "application/vnd.x+json", "image/png"])
+_TAGS = st.lists(_LEAVES[str].filter(lambda tag: tag == tag.strip() != ""), max_size=3).map(tuple)
+_DATA = st.builds(
+    DataRef,
+    id=_HEX,
+    name=_LEAVES[str].filter(lambda name: bool(name) and not set(name) & set("/\0") and name not in {".", ".."}),
+    media_type=_TYPE,
+    size=st.integers(0, 2**63),
+    sha256=st.binary(min_size=32, max_size=32),
+    store=_LEAVES[str],
+    key=st.from_regex(r"data(?:/[A-Za-z0-9_][A-Za-z0-9_.-]{0,3}){1,3}", fullmatch=True),
+)
+_SLOT = st.builds(
+    SlotSpec,
+    name=st.from_regex(r"[a-z_][a-z0-9_]{0,5}", fullmatch=True),
+    title=_LEAVES[str],
+    description=_LEAVES[str],
+    media_type=_TYPE | st.sampled_from(["*/*", "image/*"]),
+    collection=st.booleans(),
+    least=st.integers(0, 1),
+    most=st.none() | st.integers(1, 9),
+)
+_INFO = st.builds(
+    DataInfo,
+    _DATA,
+    _TAGS,
+    _LEAVES[str],
+    st.integers(0, 2**53),
+    st.none() | _LEAVES[str],
+    st.integers(0, 9),
+    _LEAVES[str],
+    _LEAVES[str],
+    st.integers(0, 9),
 )
 
 _OURS: dict[Any, st.SearchStrategy[Any]] = {
+    Artifact: st.builds(Artifact, _LEAVES[str], _DATA, _TAGS),
+    DataInfo: _INFO,
+    DataRef: _DATA,
     Retry: _RETRY,
+    SlotSpec: _SLOT,
+    TagData: st.builds(TagData, _LEAVES[str], _TAGS),
     Request: _REQUEST,
     Resources: _RESOURCES,
     StepSpec: _STEP,

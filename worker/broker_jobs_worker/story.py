@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 _LONGEST: Final = 60
 _DEEPEST: Final = 4
 _SILENT: Final = frozenset(
-    {"work", "options", "origin", "functions", "values", "function", "env", "stdout", "stderr", "header", "text", "value"}
+    {"work", "options", "origin", "functions", "values", "function", "env", "stdout", "stderr", "header", "text", "value", "made"}
 )
 """Fields that hold what belongs to users."""
 
