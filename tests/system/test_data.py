@@ -165,7 +165,8 @@ def test_what_is_made_must_be_as_the_slot_says(client: Client) -> None:
 def test_files_of_programs_are_put_in_and_collected(client: Client) -> None:
     mesh = client.add_data(b"3\n1\n2\n", name="mesh.csv")
     job = Job("programs")
-    script = "sort in/mesh.csv > sorted.txt; mkdir -p plots/deep; echo 1 > plots/a.png; echo 2 > plots/deep/b.png; ln -s /etc/hostname out.png; pwd"
+    making = "sort in/mesh.csv > sorted.txt; mkdir -p plots/deep; echo 1 > plots/a.png; echo 2 > plots/deep/b.png"
+    script = f"{making}; ln -s /etc/hostname out.png; pwd"
     task = job.program(["sh", "-c", script], inputs={"in/mesh.csv": mesh}, outputs=["sorted.txt", "plots/**/*.png", "*.png"])
     missing = job.program(["true"], outputs=["report.txt"])
     submitted = client.submit(job)
