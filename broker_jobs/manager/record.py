@@ -1,6 +1,6 @@
 """A managed job as its row has it, and every change of one: a record goes in, the next one comes out. Pure.
 
-Each function answers with the record itself where there is nothing to change: news that is old, or comes twice, is ordinary.
+Each function answers with the record as it was where there is nothing to change: news that is old, or comes twice, is ordinary.
 The store writes a change only onto the very version that it was made from, so what holds here holds between processes, too.
 """
 
