@@ -15,7 +15,9 @@ from broker_jobs.manager.statuses import RESULTS_READY, Code, Status, Statuses
 
 STATUSES = Statuses({"Approved": "terminal"})
 NEWS = st.sampled_from([Status(code) for code in Code if code is not Code.OTH] + [Status(Code.OTH, "Approved"), Status(Code.OTH, "x")])
-EVENTS = st.tuples(st.sampled_from(["execute", "news", "work", "hand", "again", "sent", "failed", "stop", "process", "done"]), NEWS, st.integers(0, 3))
+EVENTS = st.tuples(
+    st.sampled_from(["execute", "news", "work", "hand", "again", "sent", "failed", "stop", "process", "done"]), NEWS, st.integers(0, 3)
+)
 
 
 def after(record: JobRecord, event: tuple[str, Status, int], claims: list[JobRecord], now: int) -> JobRecord:

@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-import psycopg
 import pytest
 
 if TYPE_CHECKING:
@@ -68,6 +67,8 @@ class Postgres:
 
     def fresh_database(self) -> str:
         """Address of a new, empty database."""
+        import psycopg  # heavy, and few tests need it
+
         name = f"t_{secrets.token_hex(6)}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
             connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy".encode())
@@ -87,7 +88,13 @@ class Postgres:
 
     def _run(self, *command: str | Path) -> None:
         done = subprocess.run(
-            [*self._as_user, *command], cwd=self._folder, env=_environment(), capture_output=True, text=True, timeout=_START_SECONDS, check=False
+            [*self._as_user, *command],
+            cwd=self._folder,
+            env=_environment(),
+            capture_output=True,
+            text=True,
+            timeout=_START_SECONDS,
+            check=False,
         )
         if done.returncode:
             raise RuntimeError(f"{command[0]}: {done.stdout}{done.stderr}")
@@ -108,6 +115,8 @@ class Postgres:
 
     def _wait(self) -> None:
         """Return when it takes connections."""
+        import psycopg
+
         assert self._process is not None
         deadline = time.monotonic() + _START_SECONDS
         while True:

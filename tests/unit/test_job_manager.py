@@ -261,7 +261,9 @@ def test_a_callback_that_fails_harms_nothing(manager: JobManager, caplog: pytest
         assert job.update_status("RUN") == "Running"
         assert job.update_status("COM", "done") == "Complete"
     assert managed.notes(job) == ["COM Complete"]
-    assert job.message.startswith(f"done; {HERE}.oops raised ValueError: no use for job; its callback was not called: no_such_package.f cannot")
+    assert job.message.startswith(
+        f"done; {HERE}.oops raised ValueError: no use for job; its callback was not called: no_such_package.f cannot"
+    )
     with pytest.raises(ValidationError, match="must be a function"):
         manager.on("COM", "a.b")  # type: ignore[arg-type]
 

@@ -36,7 +36,12 @@ def test_what_json_can_say_is_kept() -> None:
 
 @pytest.mark.parametrize(
     ("given", "place"),
-    [({"a": {1, 2}}, "a cannot"), ({"a": [{"b": b"x"}]}, r"a\[0\]\.b cannot"), ({"a": float("nan")}, "a cannot"), ({"a": {1: 2}}, "a has the key 1")],
+    [
+        ({"a": {1, 2}}, "a cannot"),
+        ({"a": [{"b": b"x"}]}, r"a\[0\]\.b cannot"),
+        ({"a": float("nan")}, "a cannot"),
+        ({"a": {1: 2}}, "a has the key 1"),
+    ],
 )
 def test_what_json_cannot_say_is_refused_with_its_place(given: dict[str, Any], place: str) -> None:
     with pytest.raises(ValidationError, match=place):
@@ -45,7 +50,12 @@ def test_what_json_cannot_say_is_refused_with_its_place(given: dict[str, Any], p
 
 def test_settings_of_the_job_are_not_for_its_work() -> None:
     given = read(
-        {"argv": ["a"], "description": "d", "extended_properties": {"x": (1,)}, "callbacks": {"Complete": managed.note, "Meshing": f"{HERE}.note"}},
+        {
+            "argv": ["a"],
+            "description": "d",
+            "extended_properties": {"x": (1,)},
+            "callbacks": {"Complete": managed.note, "Meshing": f"{HERE}.note"},
+        },
         Statuses(),
     )
     assert given.parameters == {"argv": ["a"]}
@@ -106,7 +116,9 @@ def test_a_function_that_is_not_there(path: str, said: str) -> None:
         function(path)
 
 
-@pytest.mark.parametrize(("code", "said"), [("import no_such_thing_at_all", "no_such_thing_at_all"), ("1 / 0", "ZeroDivisionError"), ("x = ", "SyntaxError")])
+@pytest.mark.parametrize(
+    ("code", "said"), [("import no_such_thing_at_all", "no_such_thing_at_all"), ("1 / 0", "ZeroDivisionError"), ("x = ", "SyntaxError")]
+)
 def test_a_module_that_cannot_be_imported(code: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     name = f"broken_{said.lower()}"
     (tmp_path / f"{name}.py").write_text(code)
@@ -129,7 +141,14 @@ def test_a_program_runs_in_its_workspace(given: dict[str, Any]) -> None:
 def test_options_of_a_program() -> None:
     job = program_job(
         record(
-            argv=["a"], cwd="sub", env={"N": 3}, stdin="in", resources=[{"cpus": 2}, {"cpus": 1}], retry=2, time_limit="1h", memory_limit="1 GiB"
+            argv=["a"],
+            cwd="sub",
+            env={"N": 3},
+            stdin="in",
+            resources=[{"cpus": 2}, {"cpus": 1}],
+            retry=2,
+            time_limit="1h",
+            memory_limit="1 GiB",
         )
     )
     (entry,) = job.entries

@@ -62,7 +62,9 @@ def test_custom_statuses_belong_to_one_manager() -> None:
     assert not Statuses().terminal(Status(Code.OTH, "Approved"))
 
 
-@pytest.mark.parametrize(("given", "said"), [({"Running": "running"}, "already"), ({"A": "non_terminal"}, "must be one of"), ({"A": 3}, "must")])
+@pytest.mark.parametrize(
+    ("given", "said"), [({"Running": "running"}, "already"), ({"A": "non_terminal"}, "must be one of"), ({"A": 3}, "must")]
+)
 def test_a_wrong_custom_status_is_refused(given: Mapping[str, str], said: str) -> None:
     with pytest.raises(ValidationError, match=said):
         Statuses(given)
