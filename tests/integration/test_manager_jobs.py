@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from broker_jobs import Job
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.errors import JobActive, JobNotFound, WrongStatus
 from broker_jobs.manager import Category, JobManager, ManagedJob
@@ -20,6 +18,7 @@ from tests.support.daemons import until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+    from pathlib import Path
 
     from broker_jobs import Client, LocalCluster
 

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import datetime
 import logging
-from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -14,6 +13,9 @@ from broker_jobs.manager import Category, JobManager, ManagedJob
 from broker_jobs.manager.store import JobStore
 from broker_jobs.templates import JobTemplate
 from tests.support import managed
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 HERE = "tests.support.managed"
 TEMPLATES = [
@@ -65,7 +67,7 @@ def test_variables_stand_for_folders_that_are_there(manager: JobManager) -> None
 
 
 def test_an_unknown_template_is_a_key_error_that_lists_those_that_there_are(manager: JobManager) -> None:
-    with pytest.raises(TemplateNotFound, match="^there is no template 'none'; known here: 'plain', 'folders', 'program'$") as caught:
+    with pytest.raises(TemplateNotFound, match=r"^there is no template 'none'; known here: 'plain', 'folders', 'program'$") as caught:
         manager.create_job("job", "ann", "none")
     assert isinstance(caught.value, KeyError)
 
