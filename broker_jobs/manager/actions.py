@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import weakref
 from typing import TYPE_CHECKING, Any, Final
 
 from broker_jobs.core.states import JOB_ENDED, JobState
@@ -57,7 +58,7 @@ class Actions:
         self._client = client
         self._facade = facade
         self._listeners: dict[str, list[Function]] = {}
-        self._works: dict[str, SubmittedJob] = {}
+        self._works: weakref.WeakValueDictionary[str, SubmittedJob] = weakref.WeakValueDictionary()
         self._lock = threading.Lock()
 
     def listen(self, status: Status, listener: Function) -> None:
@@ -67,12 +68,12 @@ class Actions:
 
     # --- what is wanted ---
 
-    def execute(self, job_id: str) -> None:
-        """Send the work of a pending job; where that fails, its status says so."""
+    def execute(self, job_id: str) -> SubmittedJob | None:
+        """Send the work of a pending job, if it has any; where that fails, its status says so."""
         _, record = self._change(job_id, lambda found: records.executed(found, _now()))
-        self._send(record, lambda client: kind_of(record.type).start(client, record, _key(record)))
+        return self._send(record, lambda client: kind_of(record.type).start(client, record, _key(record)))
 
-    def resubmit(self, job_id: str, *, everything: bool) -> None:
+    def resubmit(self, job_id: str, *, everything: bool) -> SubmittedJob | None:
         """Run a job again that has ended."""
         before, record = self._change(job_id, lambda found: records.again(found, _now()))
 
@@ -85,7 +86,7 @@ class Actions:
                     _LOG.info("the work of %s was forgotten, and is written anew", before)
             return kind_of(record.type).start(client, record, _key(record))
 
-        self._send(record, start, before.work)
+        return self._send(record, start, before.work)
 
     def stop(self, job_id: str, reason: str) -> None:
         """End a job; one that has ended stays as it is."""
@@ -138,7 +139,6 @@ class Actions:
             except JobNotFound:
                 _LOG.debug("the work of %s was forgotten already", record)
         self.store.delete(job_id, check)
-        self._drop(record)
         self.workspaces.remove(job_id)
 
     # --- what is heard ---
@@ -180,7 +180,7 @@ class Actions:
         self._change(job_id, lambda found: records.processed(claimed, found, problem))
 
     def work(self, record: JobRecord) -> SubmittedJob:
-        """The client's job of a record."""
+        """The client's job of a record; as long as somebody keeps it, its news are pushed."""
         with self._lock:
             known = self._works.get(record.work)
         if known is None:
@@ -203,7 +203,6 @@ class Actions:
         status = of_job(info.state, info.counts)
         if info.state not in JOB_ENDED:
             return News(status, record.run, started_ms=info.started_ms)
-        self._drop(record)
         return News(status, record.run, _story(work, info.reason), info.started_ms, info.ended_ms, nodes(work))
 
     def _found(self, record: JobRecord) -> News | None:
@@ -219,11 +218,6 @@ class Actions:
 
     # --- inside ---
 
-    def _drop(self, record: JobRecord) -> None:
-        """Follow its work no longer."""
-        with self._lock:
-            self._works.pop(record.work, None)
-
     def _sent(self, record: JobRecord) -> SubmittedJob:
         if not record.work:
             raise WrongStatus(f"{record} is being sent: try again in a moment")
@@ -235,28 +229,29 @@ class Actions:
             raise WrongStatus(f"{record} is pending: execute() it first")
         return record
 
-    def _send(self, record: JobRecord, start: Callable[[Client], SubmittedJob | None], earlier: str = "") -> None:
+    def _send(self, record: JobRecord, start: Callable[[Client], SubmittedJob | None], earlier: str = "") -> SubmittedJob | None:
         """Send the work of this run, and write down what came of it."""
         if not kind_of(record.type).has_work:
-            return
+            return None
         try:
             work = start(self._client())
         except SubmitUnknown as error:
             # It may run: `update` looks for it.
             self._remark(record.id, str(error))
-            return
+            return None
         except Exception as error:  # noqa: BLE001 (whatever it was, whoever looks at the row must see it)
             problem = str(error) if isinstance(error, BrokerJobsError) else f"{type(error).__name__}: {error}"
             _LOG.warning("%s could not be sent: %s", record, problem)
             self._change(record.id, lambda found: records.failed(found, record.run, problem, _now(), earlier))
-            return
+            return None
         if work is None:
-            return
+            return None
         with self._lock:
             self._works[work.id] = work
         _, after = self._change(record.id, lambda found: records.sent(found, record.run, work.id))
         if after.ended or after.run != record.run:
             work.cancel("it was stopped while it was sent")
+        return work
 
     def _change(self, job_id: str, decide: Callable[[JobRecord], JobRecord]) -> tuple[JobRecord, JobRecord]:
         """Change a row, and tell those who want to know of its new status."""

@@ -48,6 +48,7 @@ class ManagedJob:
 
     def __init__(self, manager: JobManager, record: JobRecord) -> None:
         self._manager = manager
+        self._kept: SubmittedJob | None = None
         self.record = record
 
     # --- what it is ---
@@ -159,7 +160,10 @@ class ManagedJob:
         Raises:
             JobNotFound: it was forgotten
         """
-        return self._manager.actions.work(self.record) if self.record.work else None
+        if not self.record.work:
+            return None
+        self._kept = self._manager.actions.work(self.record)
+        return self._kept
 
     def nodes(self) -> list[Node]:
         """The nodes of a workflow as they are now; once it has ended, as they ended, from the row."""
@@ -180,7 +184,7 @@ class ManagedJob:
         Raises:
             WrongStatus: it is not pending
         """
-        self._manager.actions.execute(self.id)
+        self._kept = self._manager.actions.execute(self.id)
         return self.refresh()
 
     def update_status(self, status: str | None = None, message: str | None = None) -> str:
@@ -245,7 +249,7 @@ class ManagedJob:
         Raises:
             WrongStatus: it has not ended
         """
-        self._manager.actions.resubmit(self.id, everything=everything)
+        self._kept = self._manager.actions.resubmit(self.id, everything=everything)
         return self.refresh()
 
     def process_results(self, *, again: bool = False) -> str:

@@ -146,6 +146,7 @@ class JobManager:
 
         Raises:
             JobActive: it is active, or its work still runs
+            CoordinatorUnavailable: it has work, and nobody is there who could forget it; nothing was deleted
             JobNotFound: there is none
             WorkspaceError: the row is gone, and something of the workspace is left
         """

@@ -163,7 +163,7 @@ def heard_of_work(record: JobRecord, news: News, statuses: Statuses, now_ms: int
     """The same for news of the client: a custom status says more than that the work goes on, and is kept until it has ended."""
     if record.status.code is Code.OTH and not statuses.terminal(news.status):
         return record
-    return heard(record, news, statuses, now_ms)
+    return heard(record, replace(news, message=joined(news.message or "", record.message)), statuses, now_ms)
 
 
 def set_by_hand(record: JobRecord, status: Status, message: str | None, statuses: Statuses, now_ms: int, *, has_work: bool) -> JobRecord:
@@ -204,7 +204,8 @@ def processing(record: JobRecord, run: int, *, once_more: bool) -> JobRecord:
     if record.run != run or not ready or (record.processings and not once_more):
         return record
     status = record.status if record.status == VARIOUS_COMPLETE else RESULTS_READY
-    return replace(record, processings=record.processings + 1, status=status)
+    message = "" if record.status == ERROR else record.message
+    return replace(record, processings=record.processings + 1, status=status, message=message)
 
 
 def processed(claimed: JobRecord, record: JobRecord, problem: str | None) -> JobRecord:
@@ -217,15 +218,13 @@ def processed(claimed: JobRecord, record: JobRecord, problem: str | None) -> Job
     if (record.run, record.processings) != (claimed.run, claimed.processings):
         return record
     if problem is not None:
-        return replace(record, status=ERROR, message=clipped(problem))
+        return replace(record, status=ERROR, message=joined(problem, record.message))
     return replace(record, status=COMPLETE) if record.status == RESULTS_READY else record
 
 
 def remarked(record: JobRecord, remark: str) -> JobRecord:
     """One thing more in its message."""
-    if remark in record.message:
-        return record
-    return replace(record, message=clipped(f"{record.message}; {remark}" if record.message else remark))
+    return replace(record, message=joined(record.message, remark))
 
 
 def run_time_ms(record: JobRecord, now_ms: int) -> int | None:
@@ -235,6 +234,13 @@ def run_time_ms(record: JobRecord, now_ms: int) -> int | None:
         return None
     end = record.completed_ms if record.completed_ms is not None else now_ms
     return max(0, end - begin)
+
+
+def joined(first: str, second: str) -> str:
+    """Both texts of a message, where neither says what the other does."""
+    if first in second or second in first:
+        return clipped(max(first, second, key=len))
+    return clipped(f"{first}; {second}")
 
 
 def clipped(text: str) -> str:

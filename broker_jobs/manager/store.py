@@ -199,9 +199,10 @@ def _engine(place: str | Path) -> sa.Engine:
     text = str(place)
     if text.startswith(("postgresql:", "postgres:")):
         try:
-            # libpq's own spelling, as people have it in their settings; psycopg 3 is the driver that we test.
+            # libpq's own spelling, as people have it in their settings; psycopg 3 is the driver that we test. Types of extensions
+            # are not looked up: that would be a question for each connection.
             url = sa.make_url(text).set(drivername="postgresql+psycopg")
-            return sa.create_engine(url, poolclass=NullPool, hide_parameters=True)
+            return sa.create_engine(url, poolclass=NullPool, hide_parameters=True, use_native_hstore=False)
         except ModuleNotFoundError as error:
             raise ManagerStoreError("PostgreSQL needs a driver: pip install 'broker-jobs[postgres]'") from error
         except (sa.exc.ArgumentError, ValueError) as error:

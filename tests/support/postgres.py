@@ -71,7 +71,7 @@ class Postgres:
 
         name = f"t_{secrets.token_hex(6)}"
         with psycopg.connect(self.url(), autocommit=True) as connection:
-            connection.execute(f"CREATE DATABASE {name} STRATEGY file_copy".encode())
+            connection.execute(f"CREATE DATABASE {name}".encode())
         return self.url(name)
 
     def remove(self) -> None:

@@ -147,7 +147,9 @@ def test_a_custom_status_is_kept_while_the_work_goes_on() -> None:
     meshing = records.set_by_hand(SENT, Status(Code.OTH, "Meshing"), "step 1", STATUSES, 3000, has_work=True)
     assert (str(meshing.status), meshing.message, meshing.started_ms) == ("Meshing", "step 1", 3000)
     assert records.heard_of_work(meshing, News(RUNNING, 1), STATUSES, 4000) is meshing
-    assert records.heard_of_work(meshing, News(ERROR, 1, "oops"), STATUSES, 4000).status == ERROR
+    failed = records.heard_of_work(meshing, News(ERROR, 1, "oops"), STATUSES, 4000)
+    assert (failed.status, failed.message) == (ERROR, "oops; step 1")
+    assert records.heard_of_work(meshing, News(COMPLETE, 1), STATUSES, 4000).message == "step 1"
 
 
 @pytest.mark.parametrize("word", ["RUN", "COM", "Approved"])
@@ -168,6 +170,7 @@ def test_results_are_ready_then_processed_once() -> None:
     failed = records.processed(claimed, claimed, "a.b raised ValueError: no")
     assert (failed.status, failed.message) == (ERROR, "a.b raised ValueError: no")
     assert records.processing(failed, 1, once_more=False) is failed
+    assert records.processing(failed, 1, once_more=True).message == ""
     repeated = records.processing(failed, 1, once_more=True)
     assert records.processed(claimed, repeated, None) is repeated, "the first has no say any more"
     assert records.processed(repeated, repeated, None).status == COMPLETE
