@@ -31,7 +31,7 @@ MOST_FAILURES: Final = 3
 """Failures of tasks that a message names."""
 
 _LOST_MS: Final = 60_000
-"""Whoever sends work is done with it by then, or is gone."""
+"""Whoever sends work is done with it by then, or is gone; and the ledger has what was sent."""
 
 _LOG: Final = logging.getLogger(__name__)
 
@@ -199,7 +199,7 @@ class Actions:
                     pass
                 info = work.info()
         except JobNotFound:
-            return News(ERROR, record.run, "its work is gone: it was forgotten, or belongs to another broker")
+            return self._lost(record, "its work is gone: it was forgotten, or belongs to another broker")
         status = of_job(info.state, info.counts)
         if info.state not in JOB_ENDED:
             return News(status, record.run, started_ms=info.started_ms)
@@ -207,16 +207,21 @@ class Actions:
 
     def _found(self, record: JobRecord) -> News | None:
         """News of work of which nobody has written down that it was sent."""
-        if _now() - (record.executed_ms or 0) < _LOST_MS:
+        unsent = self._lost(record, "whoever executed it has ended before it was sent; use resubmit()")
+        if unsent is None:
             return None
         try:
             work = self._client().job(f"key:{_key(record)}")
         except JobNotFound:
-            return News(ERROR, record.run, "whoever executed it has ended before it was sent; use resubmit()")
+            return unsent
         _, after = self._change(record.id, lambda found: records.sent(found, record.run, work.id))
         return self._news(after) if after.work == work.id else None
 
     # --- inside ---
+
+    def _lost(self, record: JobRecord, message: str) -> News | None:
+        """An end for what should be there; nothing as long as it may be on its way."""
+        return News(ERROR, record.run, message) if _now() - (record.executed_ms or 0) >= _LOST_MS else None
 
     def _sent(self, record: JobRecord) -> SubmittedJob:
         if not record.work:

@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from broker_jobs.errors import UnknownVariable, ValidationError
-from broker_jobs.manager.programs import workflow_job
-from broker_jobs.manager.record import JobRecord
 from broker_jobs.templates import JobTemplate, load_templates, replaced
 
 if TYPE_CHECKING:
@@ -146,13 +144,3 @@ def test_a_mistake_in_a_file_has_its_place(text: str, said: str, tmp_path: Path)
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="cannot be read: No such file"):
         load_templates(tmp_path / "none.toml")
-
-
-def test_the_file_on_the_page_is_one(tmp_path: Path) -> None:
-    page = Path(__file__).parents[2] / "docs" / "templates.md"
-    (tmp_path / "t.toml").write_text(page.read_text(encoding="utf-8").split("```toml\n")[1].split("```")[0])
-    (template,) = load_templates(tmp_path / "t.toml")
-    given = template.filled({}, {**FOLDERS, "JOB_WORKSPACE": "/job"})
-    assert given["nodes"][1]["argv"] == ["simulate", "/job/mesh.vtk"]
-    given = {name: value for name, value in given.items() if name == "nodes"}
-    assert len(workflow_job(JobRecord("0" * 32, "app", "j", "ann", "t", "workflow", "/w", 1, parameters=given))) == 2
