@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -277,6 +278,26 @@ def test_what_was_never_sent_is_an_error(manager: JobManager) -> None:
     assert "resubmit" in job.message
     job.resubmit()
     assert job.wait(PATIENCE) == "Complete"
+
+
+# --- many at once ---
+
+
+def test_many_jobs_from_many_threads(client: Client, manager_store: str, tmp_path: Path) -> None:
+    manager = JobManager(manager_store, client=client, templates=TEMPLATES, workspaces=tmp_path / "work")
+
+    def through(number: int) -> str:
+        job = manager.create_job(f"sort {number}", "ann", "sort", process_results=managed.note)
+        job.execute()
+        (found,) = [each for each in manager.list_jobs("ann") if each.id == job.id]
+        found.update_status()
+        assert job.wait(PATIENCE) == found.update_status() == "Complete"
+        assert managed.notes(found) == ["RES Results-Ready"]
+        return job.submitted.stdout(0).decode().splitlines()[1] if job.submitted else ""
+
+    with ThreadPoolExecutor(8) as threads:
+        places = list(threads.map(through, range(24)))
+    assert sorted(places) == sorted(str(job.workspace) for job in manager.list_jobs())
 
 
 # --- delete ---
