@@ -7,7 +7,8 @@
     │   ├── CycleError                   the tasks of a job depend on each other in a circle
     │   ├── UnpicklableError             a function or an argument cannot be sent
     │   ├── ValueTooLarge                a value is over the limit
-    │   └── TooManyClasses               more distinct resource requests than a broker should carry
+    │   ├── TooManyClasses               more distinct resource requests than a broker should carry
+    │   └── UnknownVariable              a parameter names a variable that nobody has defined
     ├── AddressError (ValueError)        the URL of the broker cannot be understood
     ├── BrokerError                      the broker does not do what is asked
     │   ├── BrokerUnavailable            nothing answers there, or not in time
@@ -26,9 +27,13 @@
     │   ├── StepNotFound                 no worker has announced such a step, or not in such a version
     │   ├── DataNotFound                 no such data
     │   ├── AmbiguousStep                the step has several versions, and none was named
+    │   ├── TemplateNotFound (KeyError)  the job manager has no template of this name
     │   └── AmbiguousId                  a short id that fits several jobs, or a short name several workers
     ├── JobActive                        the job still runs, so it cannot be forgotten
     ├── InUse                            something depends on the job or the data, so it cannot be deleted
+    ├── WrongStatus                      a job of the manager cannot do that in its present status
+    ├── ManagerStoreError                the database of the job manager cannot be used
+    ├── WorkspaceError                   a workspace cannot be made or removed
     ├── ClientClosed                     the client was closed
     ├── ValueStoreError                  a large value cannot be written, or not be read
     ├── TaskUnsuccessful                 a task did not succeed, so it has no value
@@ -75,6 +80,7 @@ __all__ = [
     "JobNotFound",
     "LedgerRefused",
     "LookupFailed",
+    "ManagerStoreError",
     "MessageError",
     "NotInTask",
     "SecurityError",
@@ -86,9 +92,11 @@ __all__ = [
     "TaskFailed",
     "TaskNotFound",
     "TaskUnsuccessful",
+    "TemplateNotFound",
     "TimeLimitReached",
     "TooManyClasses",
     "TopologyMismatch",
+    "UnknownVariable",
     "UnknownVersion",
     "UnpicklableError",
     "ValidationError",
@@ -96,6 +104,8 @@ __all__ = [
     "ValueTooLarge",
     "VirtualHostNotFound",
     "WorkerNotFound",
+    "WorkspaceError",
+    "WrongStatus",
 ]
 
 
@@ -128,6 +138,10 @@ class ValueTooLarge(ValidationError):
 
 class TooManyClasses(ValidationError):
     """More distinct resource requests than one broker should carry; round the requests to fewer values."""
+
+
+class UnknownVariable(ValidationError):
+    """A parameter names a variable that nobody has defined."""
 
 
 class AddressError(BrokerJobsError, ValueError):
@@ -206,6 +220,13 @@ class AmbiguousStep(LookupFailed):
     """The step has several versions, and none was named."""
 
 
+class TemplateNotFound(LookupFailed, KeyError):
+    """The job manager has no template of this name."""
+
+    # A KeyError would show the text as Python writes it, with quotes.
+    __str__ = Exception.__str__
+
+
 class AmbiguousId(LookupFailed):
     """This short id fits several jobs."""
 
@@ -228,6 +249,18 @@ class InUse(BrokerJobsError):
     def __init__(self, message: str | None = None, *, objects: Sequence[str] = ()) -> None:
         super().__init__(message)
         self.objects = tuple(objects)
+
+
+class WrongStatus(BrokerJobsError):
+    """A job of the manager cannot do that in its present status."""
+
+
+class ManagerStoreError(BrokerJobsError):
+    """The database of the job manager cannot be used."""
+
+
+class WorkspaceError(BrokerJobsError):
+    """A workspace cannot be made or removed."""
 
 
 class ClientClosed(BrokerJobsError):
