@@ -27,6 +27,7 @@
     │   └── AmbiguousId                  a short id that fits several jobs, or a short name several workers
     ├── JobActive                        the job still runs, so it cannot be forgotten
     ├── ClientClosed                     the client was closed
+    ├── Vetoed                           a plugin would not have the job submitted; nothing was sent
     ├── ValueStoreError                  a large value cannot be written, or not be read
     ├── TaskUnsuccessful                 a task did not succeed, so it has no value
     │   ├── TaskFailed                   it failed; the remote traceback is in the text
@@ -88,6 +89,7 @@ __all__ = [
     "ValidationError",
     "ValueStoreError",
     "ValueTooLarge",
+    "Vetoed",
     "VirtualHostNotFound",
     "WorkerNotFound",
 ]
@@ -206,6 +208,20 @@ class JobActive(BrokerJobsError):
 
 class ClientClosed(BrokerJobsError):
     """This client was closed."""
+
+
+class Vetoed(BrokerJobsError):
+    """A plugin would not have this job submitted; nothing was sent.
+
+    Attributes:
+        plugin: its name
+        tasks: numbers of the tasks that it would not have
+    """
+
+    def __init__(self, message: str | None = None, *, plugin: str = "", tasks: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.tasks = tuple(tasks)
 
 
 class ValueStoreError(BrokerJobsError):

@@ -126,17 +126,17 @@ class InMemoryClient(Client):
 
     Args:
         by_value: as for `Client`
+        plugins: as for `Client`
     """
 
-    def __init__(self, *, by_value: Iterable[ModuleType] = ()) -> None:
+    def __init__(self, *, by_value: Iterable[ModuleType] = (), plugins: Iterable[object] = ()) -> None:
         key = SigningKey.parse(new_key())
         settings = Settings("memory://", NAMESPACE, key, Path(tempfile.gettempdir()), value_store=None, embedded=True)
 
         async def open_link() -> InMemoryLink:
             return InMemoryLink(Signer(NAMESPACE, key))
 
-        self._begin(settings, Runtime(open_link), by_value, timeout=30.0)
-        self.runtime.connect()
+        self._begin(settings, Runtime(open_link), by_value, 30.0, plugins)
 
 
 @dataclass(slots=True)

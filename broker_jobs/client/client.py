@@ -24,6 +24,7 @@ from broker_jobs.client.submission import Submission
 from broker_jobs.client.submitted import SubmittedJob
 from broker_jobs.core.states import JobState
 from broker_jobs.errors import FailedJobsError, JobNotFound
+from broker_jobs.hooks.found import CLIENTS, installed
 from broker_jobs.ids import new_job_id
 from broker_jobs.wire.messages import (
     CancelResult,
@@ -46,10 +47,12 @@ if TYPE_CHECKING:
     from broker_jobs.client.core import Core
     from broker_jobs.client.encoding import Placement
     from broker_jobs.client.followed import Followed
-    from broker_jobs.client.jobview import Ending
-    from broker_jobs.client.link import Link
+    from broker_jobs.client.hooked import Submitting
+    from broker_jobs.client.jobview import Ending, Layout
+    from broker_jobs.client.link import Frame, Link
     from broker_jobs.config import Settings
     from broker_jobs.core.quantities import Duration
+    from broker_jobs.hooks.calling import Hooks
     from broker_jobs.wire.messages import KnownStep
 
 _Params = ParamSpec("_Params")
@@ -71,11 +74,13 @@ class Client:
         namespace: prefix of every name at the broker
         signing_key: hexadecimal text, the same for submitters, coordinators and workers
         by_value: modules whose functions and classes travel whole, because workers do not have them
-        timeout: seconds to wait for a broker or a node that does not answer
+        timeout: seconds to wait for a broker or a node that does not answer, and for a plugin
+        plugins: modules and objects with hooks, or names of modules, beside those that are installed; ``"no:name"`` does without one of
+            these; see `broker_jobs.hooks`
 
     Raises:
         AddressError: the address cannot be understood
-        ValidationError: the configuration is wrong
+        ValidationError: the configuration is wrong, or a plugin
         BrokerUnavailable, AccessRefused, VirtualHostNotFound: the broker cannot be reached or used
         CoordinatorUnavailable: the embedded node does not start
     """
@@ -88,13 +93,16 @@ class Client:
         signing_key: str | None = None,
         by_value: Iterable[ModuleType] = (),
         timeout: float = 30.0,
+        plugins: Iterable[object] = (),
     ) -> None:
         settings = config.resolve(url, namespace, signing_key)
         follow = f" --url {config.shown(url)}" if url else ""
-        self._begin(settings, Runtime(partial(_open_link, settings, timeout), follow), by_value, timeout)
-        self.runtime.connect()
+        self._begin(settings, Runtime(partial(_open_link, settings, timeout), follow), by_value, timeout, plugins)
 
-    def _begin(self, settings: Settings, runtime: Runtime, by_value: Iterable[ModuleType], timeout: float) -> None:
+    def _begin(
+        self, settings: Settings, runtime: Runtime, by_value: Iterable[ModuleType], timeout: float, plugins: Iterable[object]
+    ) -> None:
+        """Connect, with the plugins."""
         self.settings = settings
         self.runtime = runtime
         self._by_value = tuple(by_value)
@@ -104,6 +112,15 @@ class Client:
         self._said: set[str] = set()
         self._advised: set[Placement] = set()
         self._caller: Caller | None = None
+        self._hooks: Hooks | None = None
+        entries, given = installed(CLIENTS), list(plugins)
+        if entries or given:
+            from broker_jobs.client.hooked import open_hooks
+
+            self._hooks = runtime.hooks = open_hooks(self, entries, given, timeout)
+        runtime.connect()
+        if self._hooks is not None:
+            self._hooks.begin()
 
     # --- calls ---
 
@@ -214,6 +231,7 @@ class Client:
             SigningKeyMissing: there is no key. Nothing was sent
             BrokerBlocked, BrokerUnavailable: the broker takes no messages now. Nothing was sent
             SubmitUnknown: the broker did not confirm all of it in time
+            Vetoed: a plugin would not have it. Nothing was sent
             CoordinatorUnavailable: with an idempotency key or an open job only: nobody can say whether the key was used, or give numbers
         """
         self.settings.required_key()
@@ -223,12 +241,16 @@ class Client:
         if known and not known.incomplete:
             self._note(job, known.job, 0)
             return self._submitted(known.job)
-        submission = Submission(job, known.job if known else new_job_id(), self.settings.value_store, self._by_value)
+        job_id = known.job if known else new_job_id()
+        submitting = self._submitting(job, job_id)
+        submission = Submission(job, job_id, self.settings.value_store, self._by_value)
         wanted = [(placement.resource_class, placement.options.lane) for placement in submission.placements]
         is_open = self.runtime.run(lambda core: core.open_classes(wanted))
         spool, layout = submission.encode(self.runtime.connect().link, is_open, idempotency_key)
         try:
-            followed = self.runtime.run(lambda core: core.submit(submission.id, layout, spool, timeout))
+            if submitting:
+                submitting.agree()
+            followed = self.runtime.run(lambda core: _send(core, submission.id, layout, spool, timeout, submitting))
         finally:
             spool.close()
         self._note(job, submission.id, 0)
@@ -418,10 +440,14 @@ class Client:
         """
         return self.runtime.run(lambda core: core.ask(EndWorkers(workers, group, stop, reason), EndingWorkers))
 
+    def hook_failures(self) -> dict[str, int]:
+        """How often hooks of plugins have raised, or have not answered in time, by plugin and hook: ``{"mine.on_task_failed": 2}``."""
+        return self._hooks.failures() if self._hooks else {}
+
     # --- end ---
 
     def close(self) -> None:
-        """End the connection; calls that have not started are canceled. Again does nothing."""
+        """End the connection; calls that have not started are canceled. Plugins are told what is left to tell. Again does nothing."""
         self.runtime.close()
 
     def __enter__(self) -> Self:
@@ -437,6 +463,8 @@ class Client:
 
     def caller(self) -> Caller:
         """What sends calls with the defaults of this client."""
+        if self._hooks is not None:
+            self.runtime.refuse_own_thread()  # a coroutine of a plugin would wait for itself
         caller = self._caller
         if caller is None:
             caller = Caller(
@@ -450,18 +478,29 @@ class Client:
 
     def _add_to(self, target: SubmittedJob, job: Job, idempotency_key: str | None, timeout: float) -> SubmittedJob:
         """Add the tasks of a job to one that is open."""
+        submitting = self._submitting(job, target.id)
         submission = Submission(job, target.id, self.settings.value_store, self._by_value)
         link = self.runtime.connect().link
         draft = submission.draft(link.client)
         try:
+            if submitting:
+                submitting.agree()
             # The numbers last of all: what was numbered and does not come is missed.
             question = ReserveTasks(target.id, idempotency_key or new_job_id(), len(job))
             first = self.runtime.run(lambda core: core.ask(question, Reserved)).first
-            self.runtime.run(lambda core: core.link.send(target.id, draft.frames(link, first), timeout))
+            self.runtime.run(lambda core: _add(core, target.joined(core), draft.frames(link, first), timeout, submitting, first))
         finally:
             draft.close()
         self._note(job, target.id, first)
         return target
+
+    def _submitting(self, job: Job, job_id: str) -> Submitting | None:
+        """What plugins are told of a job, where there are some."""
+        if self._hooks is None:
+            return None
+        from broker_jobs.client.hooked import Submitting
+
+        return Submitting(self._hooks, job, job_id)
 
     def _note(self, job: Job, job_id: str, first: int) -> None:
         """Remember where a job was submitted."""
@@ -497,6 +536,24 @@ def _watch(ends: Sequence[concurrent.futures.Future[None]], seconds: float | Non
     """Wait a while for the ends, or for the first that is a problem; whether to go on."""
     found = concurrent.futures.wait(ends, seconds, concurrent.futures.FIRST_EXCEPTION)
     return bool(found.not_done) and not any(end.exception() for end in found.done)
+
+
+async def _send(core: Core, job: str, layout: Layout, frames: Iterable[Frame], timeout: float, submitting: Submitting | None) -> Followed:
+    """Send a whole job."""
+    if submitting is None:
+        return await core.submit(job, layout, frames, timeout)
+    followed = core.follow(job, layout)
+    async with submitting.sending(core, followed):
+        return await core.submit(job, layout, frames, timeout)
+
+
+async def _add(core: Core, job: Followed, frames: Iterable[Frame], timeout: float, submitting: Submitting | None, first: int) -> None:
+    """Send tasks for a job that is open."""
+    if submitting is None:
+        await core.link.send(job.id, frames, timeout)
+        return
+    async with submitting.sending(core, job, first):
+        await core.link.send(job.id, frames, timeout)
 
 
 async def _ended(core: Core, job: Followed, *, timeout: float | None) -> None:

@@ -1,0 +1,109 @@
+"""The plugins of a client, and what they are asked when it submits; nothing of it is loaded where there are none."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, Final
+
+from broker_jobs.client.watching import watched
+from broker_jobs.errors import Vetoed
+from broker_jobs.hooks.calling import Hooks
+from broker_jobs.hooks.facts import TaskNow
+from broker_jobs.hooks.plugins import collect
+from broker_jobs.ids import short
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+    from contextlib import AbstractAsyncContextManager
+    from importlib.metadata import EntryPoint
+
+    from broker_jobs.client.authoring import Job
+    from broker_jobs.client.client import Client
+    from broker_jobs.client.core import Core
+    from broker_jobs.client.followed import Followed
+    from broker_jobs.client.runtime import Runtime
+
+MOST_WAITING: Final = 1_000_000
+"""Moments that wait for a plugin; one that is so far behind hangs, or will never catch up."""
+
+_INIT: Final = "on_task_init"
+_QUEUED: Final = "on_task_queued"
+_SUBMITTING: Final = "on_task_submitting"
+
+
+def open_hooks(client: Client, entries: Sequence[EntryPoint], given: Iterable[object], patience: float) -> Hooks | None:
+    """The plugins of a client, or None where there are none after all.
+
+    Raises:
+        ValidationError: one that was given cannot be used
+    """
+    plugins = collect(entries, given)
+    return Hooks(plugins, ("client", client), _on(client.runtime), patience=patience, most=MOST_WAITING) if plugins else None
+
+
+class Submitting:
+    """The tasks of a job that is being submitted, as plugins are told of them.
+
+    Args:
+        job: as it is now
+        job_id: the id that it gets, or that of the open job to which it is added
+    """
+
+    def __init__(self, hooks: Hooks, job: Job, job_id: str) -> None:
+        self._hooks = hooks
+        self._entries = tuple(job.entries)
+        self._count = len(job)
+        self._id = job_id
+        hooks.tell_all(_INIT, self._tasks)
+
+    def agree(self) -> None:
+        """Ask whether it may be sent, now that it could be.
+
+        Raises:
+            Vetoed: a plugin has said no
+        """
+        hooks = self._hooks
+        hooks.tell_all(_QUEUED, self._tasks)
+        refusals = hooks.ask(_SUBMITTING, self._tasks)
+        if refusals:
+            refused = [(refusal.plugin, refusal.of) for refusal in refusals if isinstance(refusal.of, TaskNow)]
+            plugin, task = refused[0]
+            more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+            raise Vetoed(
+                f"job {short(self._id)} was not submitted: plugin {plugin!r} would not have task {task.number} {task.name!r}{more}; "
+                "nothing was sent",
+                plugin=plugin,
+                tasks=[task.number for by, task in refused if by == plugin],
+            )
+
+    def sending(self, core: Core, followed: Followed, first: int = 0) -> AbstractAsyncContextManager[None]:
+        """While it is sent.
+
+        Args:
+            first: number of its first task in the job to which it is added
+        """
+
+        def numbered() -> Iterator[TaskNow]:
+            return (replace(task, number=task.number + first) for task in self._tasks())
+
+        return watched(core, self._hooks, followed, first, self._count, numbered)
+
+    def _tasks(self) -> Iterator[TaskNow]:
+        for entry in self._entries:
+            for number in range(entry.first, entry.first + entry.count):
+                yield TaskNow(self._id, number, entry.label(number))
+
+
+def _on(runtime: Runtime) -> Callable[[Coroutine[Any, Any, object]], object]:
+    """Runs coroutines of plugins on the client's loop."""
+
+    def run(coroutine: Coroutine[Any, Any, object]) -> object:
+        try:
+            done = asyncio.run_coroutine_threadsafe(coroutine, runtime.loop)
+        except BaseException:
+            coroutine.close()
+            raise
+        return done.result()
+
+    return run
