@@ -48,8 +48,8 @@ if TYPE_CHECKING:
     from broker_jobs.client.encoding import Placement
     from broker_jobs.client.followed import Followed
     from broker_jobs.client.hooked import Submitting
-    from broker_jobs.client.jobview import Ending, Layout
-    from broker_jobs.client.link import Frame, Link
+    from broker_jobs.client.jobview import Ending
+    from broker_jobs.client.link import Link
     from broker_jobs.config import Settings
     from broker_jobs.core.quantities import Duration
     from broker_jobs.hooks.calling import Hooks
@@ -250,7 +250,9 @@ class Client:
         try:
             if submitting:
                 submitting.agree()
-            followed = self.runtime.run(lambda core: _send(core, submission.id, layout, spool, timeout, submitting))
+                followed = self.runtime.run(lambda core: submitting.send(core, layout, spool, timeout))
+            else:
+                followed = self.runtime.run(lambda core: core.submit(submission.id, layout, spool, timeout))
         finally:
             spool.close()
         self._note(job, submission.id, 0)
@@ -488,7 +490,11 @@ class Client:
             # The numbers last of all: what was numbered and does not come is missed.
             question = ReserveTasks(target.id, idempotency_key or new_job_id(), len(job))
             first = self.runtime.run(lambda core: core.ask(question, Reserved)).first
-            self.runtime.run(lambda core: _add(core, target.joined(core), draft.frames(link, first), timeout, submitting, first))
+            frames = draft.frames(link, first)
+            if submitting:
+                self.runtime.run(lambda core: submitting.add(core, target.joined(core), frames, timeout, first=first))
+            else:
+                self.runtime.run(lambda core: core.link.send(target.id, frames, timeout))
         finally:
             draft.close()
         self._note(job, target.id, first)
@@ -536,24 +542,6 @@ def _watch(ends: Sequence[concurrent.futures.Future[None]], seconds: float | Non
     """Wait a while for the ends, or for the first that is a problem; whether to go on."""
     found = concurrent.futures.wait(ends, seconds, concurrent.futures.FIRST_EXCEPTION)
     return bool(found.not_done) and not any(end.exception() for end in found.done)
-
-
-async def _send(core: Core, job: str, layout: Layout, frames: Iterable[Frame], timeout: float, submitting: Submitting | None) -> Followed:
-    """Send a whole job."""
-    if submitting is None:
-        return await core.submit(job, layout, frames, timeout)
-    followed = core.follow(job, layout)
-    async with submitting.sending(core, followed):
-        return await core.submit(job, layout, frames, timeout)
-
-
-async def _add(core: Core, job: Followed, frames: Iterable[Frame], timeout: float, submitting: Submitting | None, first: int) -> None:
-    """Send tasks for a job that is open."""
-    if submitting is None:
-        await core.link.send(job.id, frames, timeout)
-        return
-    async with submitting.sending(core, job, first):
-        await core.link.send(job.id, frames, timeout)
 
 
 async def _ended(core: Core, job: Followed, *, timeout: float | None) -> None:

@@ -250,7 +250,7 @@ class Core:
         followed = Followed(JobView(batch.job, batch.layout), grace=_GRACE_CALLED)
         self._followed[batch.job] = followed
         self._batches[batch.job] = batch, followed
-        self.spawn(self._send(batch))
+        self._spawn(self._send(batch))
         if not followed.flat:
             self._mind(batch, followed)
         elif self._minding is None:
@@ -275,7 +275,7 @@ class Core:
         if batch:
             if batch.minder:
                 batch.minder.cancel()
-            self.spawn(self._tell(CancelTasks(job, None, reason)))
+            self._spawn(self._tell(CancelTasks(job, None, reason)))
         self.forget(job)
 
     def forget(self, job: str) -> None:
@@ -402,7 +402,7 @@ class Core:
         if batch.minder is None:
             followed.urgent.set()
             batch.minder = asyncio.get_running_loop().create_task(self._ask_for(batch, followed))
-            self._keep(batch.minder)
+            self.keep(batch.minder)
 
     async def _ask_for(self, batch: Batch, followed: Followed) -> None:
         await batch.sent.wait()
@@ -416,7 +416,7 @@ class Core:
             self._forgetting.cancel()
             self._forgetting = None
         jobs, self._forget = tuple(self._forget), []
-        self.spawn(self._tell(ForgetJobs(jobs)))
+        self._spawn(self._tell(ForgetJobs(jobs)))
 
     async def _tell(self, question: Question) -> None:
         try:
@@ -424,13 +424,10 @@ class Core:
         except BrokerJobsError:
             _log.debug("not told: %s; the coordinator drops old calls by itself", type(question).tag, exc_info=True)
 
-    def spawn(self, work: Coroutine[object, object, None]) -> asyncio.Task[None]:
-        """Do this in the background, until the end of the connection at most."""
-        task = asyncio.get_running_loop().create_task(work)
-        self._keep(task)
-        return task
+    def _spawn(self, work: Coroutine[object, object, None]) -> None:
+        self.keep(asyncio.get_running_loop().create_task(work))
 
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        """The loop itself holds its tasks weakly."""
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Let this go on in the background, until `close` at most: the loop itself holds its tasks weakly."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)

@@ -15,13 +15,14 @@ from broker_jobs.ids import short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
-    from contextlib import AbstractAsyncContextManager
     from importlib.metadata import EntryPoint
 
     from broker_jobs.client.authoring import Job
     from broker_jobs.client.client import Client
     from broker_jobs.client.core import Core
     from broker_jobs.client.followed import Followed
+    from broker_jobs.client.jobview import Layout
+    from broker_jobs.client.link import Frame
     from broker_jobs.client.runtime import Runtime
 
 MOST_WAITING: Final = 1_000_000
@@ -77,17 +78,19 @@ class Submitting:
                 tasks=[task.number for by, task in refused if by == plugin],
             )
 
-    def sending(self, core: Core, followed: Followed, first: int = 0) -> AbstractAsyncContextManager[None]:
-        """While it is sent.
+    async def send(self, core: Core, layout: Layout, frames: Iterable[Frame], timeout: float) -> Followed:
+        """Send it as a job of its own, as `Core.submit`; plugins are told of it from then on."""
+        async with watched(core, self._hooks, core.follow(self._id, layout), range(self._count), self._tasks):
+            return await core.submit(self._id, layout, frames, timeout)
 
-        Args:
-            first: number of its first task in the job to which it is added
-        """
+    async def add(self, core: Core, job: Followed, frames: Iterable[Frame], timeout: float, *, first: int) -> None:
+        """Send it to a job that is open, where its first task has this number."""
 
         def numbered() -> Iterator[TaskNow]:
             return (replace(task, number=task.number + first) for task in self._tasks())
 
-        return watched(core, self._hooks, followed, first, self._count, numbered)
+        async with watched(core, self._hooks, job, range(first, first + self._count), numbered):
+            await core.link.send(self._id, frames, timeout)
 
     def _tasks(self) -> Iterator[TaskNow]:
         for entry in self._entries:

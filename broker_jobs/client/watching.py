@@ -119,23 +119,23 @@ class Watch:
 
 @contextlib.asynccontextmanager
 async def watched(
-    core: Core, hooks: Hooks, followed: Followed, first: int, count: int, tasks: Callable[[], Iterable[TaskNow]]
+    core: Core, hooks: Hooks, followed: Followed, numbers: range, tasks: Callable[[], Iterable[TaskNow]]
 ) -> AsyncIterator[None]:
     """While tasks of a job are sent; plugins are told of them from then on.
 
     Args:
-        first: number of the first of them
+        numbers: of these tasks
         tasks: what *submitted* is told of
     """
     watch = followed.watch
     if watch is None:
         watch = followed.watch = Watch(hooks, followed)
-    watch.order.expect(first, count)
+    watch.order.expect(numbers)
     watch.order.hold()
     try:
         yield
     except BaseException:
-        watch.order.forget(first, count)
+        watch.order.forget(numbers)
         watch.submitted()
         if watch.running is None:
             followed.watch = None
@@ -143,7 +143,8 @@ async def watched(
     hooks.tell_all(SUBMITTED, tasks)
     watch.submitted()
     if watch.running is None:
-        watch.running = core.spawn(watch.follow(core))
+        watch.running = asyncio.get_running_loop().create_task(watch.follow(core))
+        core.keep(watch.running)
 
 
 async def settled(core: Core, timeout: float) -> None:

@@ -52,18 +52,17 @@ class Order:
         self._holds = 0
         self._held: list[TaskNow] = []
 
-    def expect(self, first: int, count: int) -> None:
+    def expect(self, numbers: range) -> None:
         """These are tasks of ours; again changes nothing."""
-        if len(self._phases) < first + count:
-            self._phases.extend(bytes(first + count - len(self._phases)))
-        for number in range(first, first + count):
+        self._phases.extend(bytes(max(0, numbers.stop - len(self._phases))))
+        for number in numbers:
             if self._phases[number] == _NOT_OURS:
                 self._phases[number] = _EXPECTED
                 self.open += 1
 
-    def forget(self, first: int, count: int) -> None:
+    def forget(self, numbers: range) -> None:
         """These were never submitted."""
-        for number in range(first, first + count):
+        for number in numbers:
             if self._phases[number] in {_EXPECTED, _GOES_ON}:
                 self._end(number)
             self._phases[number] = _NOT_OURS
@@ -74,7 +73,7 @@ class Order:
 
     def was(self, number: int, state: TaskState, attempt: int) -> None:
         """Take up a task of ours of which plugins were told earlier."""
-        self.expect(number, 1)
+        self.expect(range(number, number + 1))
         if state in ENDED:
             self._end(number)
         elif state in _BEGUN or attempt > 1:
