@@ -51,6 +51,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.mailer import Mailer
     from broker_jobs.coordinator.reconcile import Missing, Published
     from broker_jobs.coordinator.store import JobFacts, LedgerStore
+    from broker_jobs.coordinator.telling import Telling
     from broker_jobs.coordinator.window import Draft, Group, Ready
     from broker_jobs.coordinator.workers import Workers
     from broker_jobs.core.job import JobEvent
@@ -80,7 +81,16 @@ class Jobs:
         links: what tasks wait for in other jobs
     """
 
-    def __init__(self, store: LedgerStore, mailer: Mailer, classes: Classes, workers: Workers, topology: Topology) -> None:
+    def __init__(
+        self,
+        store: LedgerStore,
+        mailer: Mailer,
+        classes: Classes,
+        workers: Workers,
+        topology: Topology,
+        *,
+        telling: Telling | None = None,
+    ) -> None:
         self.live: dict[str, LiveJob] = {}
         self.changed: dict[str, LiveJob] = {}
         self._store = store
@@ -88,6 +98,7 @@ class Jobs:
         self._classes = classes
         self._workers = workers
         self._topology = topology
+        self._telling = telling
         self.standing = Standing(store.look.revocations())
         self._hungry: set[str] = set()
         self._turns = Turns()
@@ -104,6 +115,8 @@ class Jobs:
             job = self.restore(facts, now)
             self.live[facts.id] = job
             self.links.load(job)
+            if self._telling is not None:
+                self._telling.load(job)
             if job.window.open():
                 self._hungry.add(facts.id)
             for number, task in job.tasks.items():
@@ -189,6 +202,8 @@ class Jobs:
                             events.extend(self._queue_all(batch, job, command.tasks))
                         elif command.after in ENDED:
                             self.links.all_ended(job.facts.id)
+                            if self._telling is not None:
+                                self._telling.changed(job, command.tasks)
                     case Changed(number):
                         self._changed(batch, job, number, ended)
                     case Recorded(number, outcome):
@@ -328,6 +343,8 @@ class Jobs:
 
     def _changed(self, batch: Batch, job: LiveJob, number: int, ended: Ended | None) -> None:
         job.dirty[number] = None
+        if self._telling is not None:
+            self._telling.changed(job, (number,))
         record, task = job.machine.tasks[number], job.tasks[number]
         if record.state is TaskState.paused:
             task.due_ms = None
@@ -465,6 +482,8 @@ class Jobs:
         if facts.state is not before:
             self._mailer.news(batch, job_info(facts), facts.submitter)
         if facts.state in JOB_ENDED:
+            if self._telling is not None:
+                self._telling.ended(job)
             self.standing.job_ended(batch, facts.id, facts.cancel_reason or facts.void_reason or "")
             self.drop(facts.id)
 

@@ -68,7 +68,22 @@ class Moment:
 
 
 class Told(Protocol):
-    """Who is told of moments; never waits, and never raises."""
+    """Plugins, for whoever tells them something; only `close` waits, and nothing raises."""
+
+    def wants(self, *hooks: str) -> bool:
+        """Whether a plugin has one of these."""
+
+    def begin(self) -> None:
+        """Tell that it has begun."""
 
     def tell(self, moments: Sequence[Moment]) -> None:
         """These have come, in this order."""
+
+    def close(self, within: float) -> object:
+        """Tell what is left, and the end, within so many seconds."""
+
+    def failures(self) -> Mapping[str, int]:
+        """How often hooks have failed, by plugin and hook."""
+
+    def dropped(self) -> Mapping[str, int]:
+        """How many moments plugins were too slow for."""
