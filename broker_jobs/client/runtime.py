@@ -163,7 +163,7 @@ class Runtime:
         if hooks is None or core is None or loop is None:
             return False
         begun = time.monotonic()
-        asyncio.run_coroutine_threadsafe(settled(core, hooks.patience), loop).result()
+        asyncio.run_coroutine_threadsafe(settled(core, hooks.patience / 2), loop).result()
         return bool(hooks.close(max(0.0, hooks.patience - (time.monotonic() - begun))))
 
     def _stop(self) -> None:

@@ -75,7 +75,6 @@ def _hooks(config: CoordinatorConfig) -> Told | None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal; the exit code."""
     from broker_jobs.coordinator.service import Coordinator
-    from broker_jobs.hooks.found import COORDINATORS, installed
 
     start_logging()
     try:

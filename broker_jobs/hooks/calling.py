@@ -243,18 +243,22 @@ class Hooks:
             if hook in caller.plugin.hooks:
                 caller.put(hook, of)
 
-    def ask(self, hook: str, of: Callable[[], Iterable[_Of]]) -> list[Refusal]:
+    def ask(self, hook: str, of: Callable[[], Iterable[_Of]], within: float | None = None) -> list[Refusal]:
         """Call a hook of each of these, and wait; who has said no to what.
 
         A plugin is not waited for where it asks itself (its hook submits or cancels something), and where it hangs.
+
+        Args:
+            within: seconds to wait instead of the patience
         """
-        deadline = time.monotonic() + self.patience
+        patience = self.patience if within is None else within
+        deadline = time.monotonic() + patience
         refusals: list[Refusal] = []
         for caller, item, answer in self._asked(hook, of):
             try:
                 refusals += answer.result(max(0.0, deadline - time.monotonic()))
             except FutureTimeoutError:
-                caller.late(item, self.patience)
+                caller.late(item, patience)
         return refusals
 
     async def ask_async(self, hook: str, of: Callable[[], Iterable[_Of]]) -> list[Refusal]:
@@ -276,8 +280,7 @@ class Hooks:
     def close(self, within: float) -> list[Refusal]:
         """Tell what is left, and the end; who has said no to it. Takes no longer than so many seconds, whatever a plugin does."""
         deadline = time.monotonic() + within
-        self.patience = within
-        refusals = self.ask(ENDING, _one(None))
+        refusals = self.ask(ENDING, _one(None), within)
         for caller in self._callers:
             caller.end(max(0.0, deadline - time.monotonic()))
         return refusals

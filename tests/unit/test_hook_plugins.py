@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import textwrap
@@ -44,7 +45,8 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     installed.cache_clear()
     yield tmp_path
     installed.cache_clear()
-    sys.modules.pop("hooked_module", None)
+    for name in ("hooked_module", "other_module"):
+        sys.modules.pop(name, None)
 
 
 def entry(name: str, value: str) -> EntryPoint:
@@ -70,8 +72,9 @@ def test_modules_objects_and_names(folder: Path) -> None:
 
 
 def test_what_is_installed_is_there_unless_it_is_switched_off(folder: Path) -> None:
-    entries = [entry("first", "hooked_module"), entry("second", f"{__name__}:MINE")]
-    sys.modules.setdefault(__name__, sys.modules[Mine.__module__])
+    shutil.copy(folder / "hooked_module.py", folder / "other_module.py")
+    entries = [entry("first", "hooked_module"), entry("second", "other_module")]
+    assert [plugin.name for plugin in collect(entries, ())] == ["first", "second"]
     assert [plugin.name for plugin in collect(entries, ["no:second"])] == ["first"]
     assert collect(entries, ["no:first", "no:second"]) == []
     with pytest.raises(ValidationError, match="no entry point is named third; installed: first, second"):
@@ -137,8 +140,6 @@ def test_entry_points_are_found_by_their_group(folder: Path) -> None:
 def test_entry_points_in_an_archive_are_found(
     folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import shutil
-
     install(folder, "[broker_jobs]\narchived = hooked_module\n")
     archive = shutil.make_archive(str(tmp_path_factory.mktemp("archive") / "all"), "zip", folder)
     monkeypatch.setattr(sys, "path", [archive, *(path for path in sys.path if path != str(folder))])
