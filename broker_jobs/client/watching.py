@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.jobview import Ending
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.hooks.calling import Hooks
+    from broker_jobs.hooks.facts import Told
     from broker_jobs.wire.messages import Changes, Reply, ReplyItem, TaskInfo
 
 KILLING: Final = "on_task_killing"
@@ -42,7 +43,7 @@ class Watch:
         running: follows the job, once something of it was submitted
     """
 
-    def __init__(self, hooks: Hooks, followed: Followed) -> None:
+    def __init__(self, hooks: Told, followed: Followed) -> None:
         self.order = Order()
         self.running: asyncio.Task[None] | None = None
         self._hooks = hooks

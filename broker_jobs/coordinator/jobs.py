@@ -482,7 +482,7 @@ class Jobs:
         if facts.state is not before:
             self._mailer.news(batch, job_info(facts), facts.submitter)
         if facts.state in JOB_ENDED:
-            if self._telling is not None:
+            if self._telling is not None and before not in JOB_ENDED:
                 self._telling.ended(job)
             self.standing.job_ended(batch, facts.id, facts.cancel_reason or facts.void_reason or "")
             self.drop(facts.id)

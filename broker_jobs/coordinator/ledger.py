@@ -67,10 +67,11 @@ class Ledger:
     Args:
         store: its epoch is taken
         version: of this program
-        telling: what plugins are told, where there are some
+        telling: finds what plugins are told, where there are some
 
     Attributes:
         outbox_messages: recorded, and not confirmed yet
+        telling: what plugins are told
     """
 
     def __init__(
@@ -95,7 +96,7 @@ class Ledger:
         self.workers = Workers(config.grace)
         self._registry = Registry(Announced(row.spec, row.since_ms) for row in store.look.steps())
         self.teams = Teams(self.workers.known, secrets.token_hex(4))
-        self._telling = telling
+        self.telling = telling
         self.jobs = Jobs(store, self._mailer, self._classes, self.workers, topology, telling=telling)
         self._intake = Intake(self.jobs, store, self._classes, topology, store.look.next_job_key())
         self._replies = Replies(self.jobs, store, self._mailer, self.workers)
@@ -220,8 +221,8 @@ class Ledger:
         batch.writes.outbox_done, self._undeleted = self._undeleted, []
         self.outbox_messages += len(batch.effects.outbox)
         self._store.write(batch.writes)
-        if self._telling is not None:
-            batch.effects.moments = self._telling.take(self._store.look)
+        if self.telling is not None:
+            batch.effects.moments = self.telling.take(self._store.look)
         self._requests.finish(batch, changed)
         return batch.effects
 
