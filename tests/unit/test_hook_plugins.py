@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 import sys
 import textwrap
 from importlib.metadata import EntryPoint
@@ -144,21 +143,3 @@ def test_entry_points_in_an_archive_are_found(
     archive = shutil.make_archive(str(tmp_path_factory.mktemp("archive") / "all"), "zip", folder)
     monkeypatch.setattr(sys, "path", [archive, *(path for path in sys.path if path != str(folder))])
     assert [found.name for found in installed(CLIENTS)] == ["archived"]
-
-
-def test_without_plugins_nothing_is_loaded() -> None:
-    code = """
-        import sys
-        from broker_jobs import Job
-        from broker_jobs.testing import InMemoryClient
-
-        with InMemoryClient() as client:
-            job = Job()
-            job.program(["true"])
-            before = set(sys.modules)
-            assert client.submit(job).wait()
-        loaded = {"broker_jobs.client.hooked", "broker_jobs.hooks.calling", "broker_jobs.hooks.plugins", "broker_jobs.hooks.specs"}
-        print(*sorted(loaded & set(sys.modules)), *(name for name in ("importlib.metadata",) if name in sys.modules and name not in before))
-    """
-    done = subprocess.run([sys.executable, "-c", textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False)
-    assert (done.returncode, done.stdout.split()) == (0, []), done.stderr
