@@ -148,23 +148,25 @@ class Stuck:
     """Hangs in its first question until it is let go."""
 
     def __init__(self) -> None:
-        self.let_go = threading.Event()
+        self.at_work, self.let_go = threading.Event(), threading.Event()
         self.asked: list[int] = []
 
     @impl
     def on_task_submitting(self, task: TaskNow) -> bool:
         self.asked.append(task.number)
+        self.at_work.set()
         return self.let_go.wait(PATIENCE)
 
 
 def test_a_plugin_that_hangs_is_waited_for_once(make: Callable[..., Hooks], caplog: pytest.LogCaptureFixture) -> None:
     stuck, notes = Stuck(), Notes()
-    hooks = make(stuck, notes, patience=0.05)
+    hooks = make(stuck, notes, patience=0.0)
     assert hooks.ask("on_task_submitting", lambda: [task(1)]) == []
     assert hooks.failures() == {"Stuck.on_task_submitting": 1}
+    assert stuck.at_work.wait(PATIENCE)
     assert hooks.ask("on_task_submitting", lambda: [task(2)]) == []
     hooks.tell(told(3))
-    hooks.close(0.05)
+    hooks.close(PATIENCE)
     assert stuck.asked == [1]
     assert ("started", "the client", 3) in notes.seen
     assert "has not answered on_task_submitting" in caplog.text
@@ -173,7 +175,7 @@ def test_a_plugin_that_hangs_is_waited_for_once(make: Callable[..., Hooks], capl
 
 def test_a_plugin_that_comes_back_is_asked_again(make: Callable[..., Hooks]) -> None:
     stuck = Stuck()
-    hooks = make(stuck, patience=0.05)
+    hooks = make(stuck, patience=0.0)
     assert hooks.ask("on_task_submitting", lambda: [task(1)]) == []
     stuck.let_go.set()
     hooks.patience = PATIENCE
@@ -229,7 +231,7 @@ def test_what_is_left_at_the_end_of_the_patience_is_said(make: Callable[..., Hoo
     hooks = make(slow)
     hooks.tell(told(1, 2, 3))
     assert slow.at_work.wait(PATIENCE)
-    hooks.close(0.05)
+    hooks.close(0.0)
     assert "was not told of" in caplog.text
     slow.let_go.set()
 
