@@ -29,7 +29,7 @@ MUTANTS: Final = (
     ("tell plugins of other people's tasks", _ORDER, "and self._phases[number] != _NOT_OURS", ""),
     ("tell plugins the end of a job twice", _ORDER, "if self.over:", "if False:"),
     ("tell plugins again after a restart", _ORDER, "elif state in _BEGUN or attempt > 1:", "elif False:"),
-    ("forget to start a task whose first news is a retry", _ORDER, "return [started, *self._going_on(now)]", "return [started]"),
+    ("forget news of a task whose start was missed", _ORDER, "return [started, *self._going_on(now)]", "return [started]"),
     ("let an exception of a plugin end its thread", _CALLING, "except BaseException:", "except ZeroDivisionError:", _CALLS),
     ("wait again and again for a plugin that hangs", _CALLING, "if caller.hangs and not own:", "if False:", _CALLS),
     ("let a plugin wait for itself", _CALLING, "own = _inside.get() is caller", "own = False", _CALLS),

@@ -13,6 +13,7 @@ from broker_jobs.hooks.order import COMPLETE, FAILED, KILLED, POLLING, STARTED, 
 
 TASKS = 4
 FIRST = 3
+BEGUN = {TaskState.running, TaskState.retrying, TaskState.canceling}
 ENDINGS = {TaskState.succeeded: SUCCEEDED, TaskState.failed: FAILED, TaskState.canceled: KILLED, TaskState.aborted: KILLED}
 
 
@@ -79,7 +80,11 @@ def test_once_and_in_order(story: tuple[list[Life], list[TaskNow]], release_at: 
         told = told_of(moments, life.number)
         assert told[-1] == ENDINGS[life.end]
         assert sum(hook in ENDINGS.values() for hook in told) == 1
-        assert told.count(STARTED) == (1 if STARTED in told or told[-1] != KILLED else 0)
+        its = [now for now in news if now.number == life.number]
+        before = its[: next(place for place, now in enumerate(its) if now.state in ENDED)]
+        assert (STARTED in told) == (told[-1] != KILLED or any(now.state in BEGUN for now in before))
+        attempts = [moment.of.attempt for moment in moments if isinstance(moment.of, TaskNow) and moment.of.number == life.number]
+        assert attempts[:-1] == sorted(attempts[:-1]), "of an attempt that another has followed nothing is told"
         assert STARTED not in told[1:], "the start is the first of all"
         assert set(told[1:-1]) <= {POLLING}
     assert order.job_over(JobNow("job", "", JobState.succeeded)) != []
@@ -110,6 +115,16 @@ def test_tasks_of_others_are_not_told_of(story: tuple[list[Life], list[TaskNow]]
     moments = [moment for now in story[1] for moment in order.news(now)]
     assert {moment.of.number for moment in moments if isinstance(moment.of, TaskNow)} == {FIRST + 1}
     order.check()
+
+
+def test_a_start_that_was_missed_comes_before_the_news() -> None:
+    order = Order()
+    order.expect(range(1))
+    moments = order.news(TaskNow("job", 0, "", TaskState.retrying, 1, reason="no"))
+    assert [(moment.hook, moment.of) for moment in moments] == [
+        (STARTED, TaskNow("job", 0, "", TaskState.running, 1)),
+        (POLLING, TaskNow("job", 0, "", TaskState.retrying, 1, reason="no")),
+    ]
 
 
 def test_what_was_told_in_an_earlier_run_is_not_told_again() -> None:

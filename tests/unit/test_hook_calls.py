@@ -165,6 +165,7 @@ def test_a_plugin_that_hangs_is_waited_for_once(make: Callable[..., Hooks], capl
     assert hooks.failures() == {"Stuck.on_task_submitting": 1}
     assert stuck.at_work.wait(PATIENCE)
     assert hooks.ask("on_task_submitting", lambda: [task(2)]) == []
+    assert hooks.failures() == {"Stuck.on_task_submitting": 1}
     hooks.tell(told(3))
     hooks.close(PATIENCE)
     assert stuck.asked == [1]
