@@ -143,7 +143,7 @@ async def watched(
         raise
     hooks.tell_all(SUBMITTED, tasks)
     watch.submitted()
-    if watch.running is None:
+    if watch.running is None or watch.running.done():
         watch.running = asyncio.get_running_loop().create_task(watch.follow(core))
         core.keep(watch.running)
 

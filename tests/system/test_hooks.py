@@ -9,18 +9,18 @@ import textwrap
 import threading
 import time
 from collections import defaultdict
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from broker_jobs import AsyncClient, Client, Job, LocalCluster, Retry, current
-from broker_jobs.errors import ClientClosed, Vetoed
+from broker_jobs.errors import BrokerUnavailable, ClientClosed, SubmitUnknown, Vetoed
 from broker_jobs.hooks import JobNow, TaskNow, impl
 from tests.support.proxy import Proxy
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.rabbitmq import RabbitMQ
 
@@ -219,6 +219,17 @@ def test_a_job_that_a_plugin_refuses_is_not_sent(cluster: LocalCluster) -> None:
     assert recorder.of("good") == ["init", "queued", "submitting"] * 2
 
 
+def test_of_a_job_that_could_not_be_sent_no_more_is_told(cluster: LocalCluster) -> None:
+    recorder = Recorder()
+    job = Job()
+    job.program(["true"], name="fine")
+    with cluster.client(plugins=[recorder]) as client:
+        with pytest.raises((BrokerUnavailable, SubmitUnknown)):
+            client.submit(job, timeout=0)
+        assert client.submit(job).wait(PATIENCE)
+    assert recorder.of("fine") == [*BEFORE[:-1], *BEFORE, "started", "succeeded"]
+
+
 def test_tasks_of_an_open_job_are_told_of_by_whoever_submits_them(cluster: LocalCluster) -> None:
     recorder, other = Recorder(), Recorder()
     with cluster.client(plugins=[recorder]) as client, cluster.client(plugins=[other]) as second:
@@ -322,8 +333,6 @@ def test_a_veto_at_the_end_keeps_calls(cluster: LocalCluster, tmp_path: Path) ->
 
 
 def wait_for(path: str) -> None:
-    from pathlib import Path
-
     while not Path(path).exists():
         time.sleep(0.05)
 
@@ -412,6 +421,13 @@ def notes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "notes"
 
 
+@pytest.fixture
+def environ(notes: Path) -> dict[str, str]:
+    """Of a script that submits a job."""
+    (notes.parent / "script.py").write_text(textwrap.dedent(SCRIPT), encoding="utf-8")
+    return {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(notes.parent), "HOOK_NOTES": str(notes)}
+
+
 def install(folder: Path, group: str) -> None:
     info = folder / "noting-1.0.dist-info"
     info.mkdir()
@@ -483,45 +499,34 @@ SCRIPT = """
 """
 
 
-@pytest.mark.parametrize("plugins", [(), ("no:noting",)])
-def test_an_installed_plugin_of_clients_runs_in_them_alone(notes: Path, tmp_path: Path, plugins: tuple[str, ...]) -> None:
+def run_script(environ: dict[str, str], *plugins: str) -> None:
+    script = [sys.executable, str(Path(environ["PYTHONPATH"]) / "script.py"), *plugins]
+    done = subprocess.run(script, env=environ, capture_output=True, text=True, timeout=60, check=False)
+    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
+
+
+def test_an_installed_plugin_of_clients_runs_in_them_alone(notes: Path, environ: dict[str, str]) -> None:
     install(notes.parent, "broker_jobs")
-    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT), encoding="utf-8")
     with LocalCluster(cpus=1) as cluster:
-        environ = {
-            "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": str(tmp_path),
-            "HOOK_NOTES": str(notes),
+        there = {
             "BROKER_JOBS_URL": cluster.url,
             "BROKER_JOBS_NAMESPACE": cluster.namespace,
             "BROKER_JOBS_SIGNING_KEY": cluster.key,
             "BROKER_JOBS_HOME": str(cluster.folder),
         }
-        done = subprocess.run(
-            [sys.executable, str(tmp_path / "script.py"), *plugins], env=environ, capture_output=True, text=True, timeout=60, check=False
-        )
-    assert (done.returncode, done.stdout) == (0, "{}\n"), done.stderr
-    if plugins:
+        run_script({**environ, **there}, "no:noting")
         assert not notes.exists()
-    else:
-        assert notes.read_text().splitlines()[1:] == [
-            "init",
-            "started fine",
-            "succeeded fine",
-            "complete script succeeded succeeded=1",
-            "shutdown",
-        ]
+        run_script({**environ, **there})
+    lines = notes.read_text().splitlines()
+    assert lines[0].startswith("loaded")
+    assert lines[1:] == ["init", "started fine", "succeeded fine", "complete script succeeded succeeded=1", "shutdown"]
 
 
-def test_no_plugin_runs_in_a_node(notes: Path, tmp_path: Path) -> None:
+def test_no_plugin_runs_in_a_node(notes: Path, environ: dict[str, str]) -> None:
     install(notes.parent, "broker_jobs.coordinator")
-    (tmp_path / "script.py").write_text(textwrap.dedent(SCRIPT), encoding="utf-8")
-    environ = {"PATH": "/usr/bin:/bin", "PYTHONPATH": str(tmp_path), "HOOK_NOTES": str(notes), "BROKER_JOBS_HOME": str(tmp_path / "home")}
+    environ["BROKER_JOBS_HOME"] = str(notes.parent / "home")
     try:
-        done = subprocess.run(
-            [sys.executable, str(tmp_path / "script.py")], env=environ, capture_output=True, text=True, timeout=60, check=False
-        )
-        assert done.returncode == 0, done.stderr
+        run_script(environ)
     finally:
         subprocess.run([sys.executable, "-m", "broker_jobs", "down"], env=environ, check=True, timeout=60)
     assert not notes.exists()
