@@ -16,7 +16,6 @@ import threading
 import time
 from collections import Counter, deque
 from concurrent.futures import Future
-from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final
 
@@ -120,6 +119,8 @@ class _Caller:
             if not self._running():
                 return None
             item = _Item(hook, of, Future() if answer else None, None if latest is None else (latest.job, latest.number))
+            if item.answer is not None:
+                item.answer.set_running_or_notify_cancel()  # whoever stops waiting cannot take it back
             self._items.append(item)
             self._there.notify()
         return item
@@ -257,7 +258,7 @@ class Hooks:
         for caller, item, answer in self._asked(hook, of):
             try:
                 refusals += answer.result(max(0.0, deadline - time.monotonic()))
-            except FutureTimeoutError:
+            except TimeoutError:
                 caller.late(item, patience)
         return refusals
 

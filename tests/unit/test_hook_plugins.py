@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 import textwrap
-from importlib.metadata import EntryPoint
+from importlib.metadata import EntryPoint, PathDistribution
 from typing import TYPE_CHECKING
 
 import pytest
@@ -94,6 +94,24 @@ def test_what_is_installed_and_broken_is_reported_and_left_out(folder: Path, cap
 def test_a_coordinator_takes_of_a_plugin_what_it_has(folder: Path) -> None:
     (plugin,) = collect([entry("both", "hooked_module")], (), CoordinatorHooks)
     assert list(plugin.hooks) == ["on_task_started"]
+
+
+def test_entry_points_that_only_a_finder_knows_are_found(
+    folder: Path, tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+    install(elsewhere, "[broker_jobs]\nfound = hooked_module\n")
+
+    class Finder:
+        @staticmethod
+        def find_spec(*_: object) -> None: ...
+
+        @staticmethod
+        def find_distributions(_context: object) -> list[PathDistribution]:
+            return [PathDistribution(elsewhere / "plug-1.0.dist-info")]
+
+    monkeypatch.setattr(sys, "meta_path", [*sys.meta_path, Finder])
+    assert [found.name for found in installed(CLIENTS)] == ["found"]
 
 
 class Misspelled:
