@@ -74,7 +74,12 @@ async def resume(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | Non
 async def resubmit(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | None, *, everything: bool) -> Followed:
     """Run the job again, as a new one: what did not succeed of it, or of these tasks."""
     wish = ResubmitJob(job.id, new_job_id(), await numbers(core, job, tasks), everything)
-    info = await core.ask(wish, JobInfo)
+    if core.hooks is None:
+        info = await core.ask(wish, JobInfo)
+    else:
+        from broker_jobs.client import hooked
+
+        info = await hooked.resubmit(core, core.hooks, job, wish)
     followed = core.follow(info.job)
     followed.view.told(info)
     return followed

@@ -7,11 +7,13 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Final
 
 from broker_jobs.client.watching import watched
+from broker_jobs.core.states import TaskState
 from broker_jobs.errors import Vetoed
 from broker_jobs.hooks.calling import Hooks
 from broker_jobs.hooks.facts import TaskNow
 from broker_jobs.hooks.plugins import collect
 from broker_jobs.ids import short
+from broker_jobs.wire.messages import JobInfo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
@@ -24,6 +26,8 @@ if TYPE_CHECKING:
     from broker_jobs.client.jobview import Layout
     from broker_jobs.client.link import Frame
     from broker_jobs.client.runtime import Runtime
+    from broker_jobs.hooks.calling import Refusal
+    from broker_jobs.wire.messages import ResubmitJob
 
 MOST_WAITING: Final = 1_000_000
 """Moments that wait for a plugin; one that is so far behind hangs, or will never catch up."""
@@ -66,17 +70,7 @@ class Submitting:
         """
         hooks = self._hooks
         hooks.tell_all(_QUEUED, self._tasks)
-        refusals = hooks.ask(_SUBMITTING, self._tasks)
-        if refusals:
-            refused = [(refusal.plugin, refusal.of) for refusal in refusals if isinstance(refusal.of, TaskNow)]
-            plugin, task = refused[0]
-            more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
-            raise Vetoed(
-                f"job {short(self._id)} was not submitted: plugin {plugin!r} would not have task {task.number} {task.name!r}{more}; "
-                "nothing was sent",
-                plugin=plugin,
-                tasks=[task.number for by, task in refused if by == plugin],
-            )
+        _obey(hooks.ask(_SUBMITTING, self._tasks), self._id)
 
     async def send(self, core: Core, layout: Layout, frames: Iterable[Frame], timeout: float) -> Followed:
         """Send it as a job of its own, as `Core.submit`; plugins are told of it from then on."""
@@ -96,6 +90,34 @@ class Submitting:
         for entry in self._entries:
             for number in range(entry.first, entry.first + entry.count):
                 yield TaskNow(self._id, number, entry.label(number))
+
+
+async def resubmit(core: Core, hooks: Hooks, job: Followed, wish: ResubmitJob) -> JobInfo:
+    """Run a job again, as `ResubmitJob` says; plugins are asked and told as when it was submitted.
+
+    Raises:
+        Vetoed: a plugin has said no
+    """
+    known = await core.tasks(job, only=wish.tasks)
+    tasks = [TaskNow(wish.new, info.number, info.name) for info in known if wish.everything or info.state is not TaskState.succeeded]
+    hooks.tell_all(_INIT, lambda: tasks)
+    hooks.tell_all(_QUEUED, lambda: tasks)
+    _obey(await hooks.ask_async(_SUBMITTING, lambda: tasks), wish.new)
+    async with watched(core, hooks, core.follow(wish.new), [task.number for task in tasks], lambda: tasks):
+        return await core.ask(wish, JobInfo)
+
+
+def _obey(refusals: Sequence[Refusal], job: str) -> None:
+    refused = [(refusal.plugin, refusal.of) for refusal in refusals if isinstance(refusal.of, TaskNow)]
+    if refused:
+        plugin, task = refused[0]
+        more = f" and {len(refused) - 1} more" if len(refused) > 1 else ""
+        raise Vetoed(
+            f"job {short(job)} was not submitted: plugin {plugin!r} would not have task {task.number} {task.name!r}{more}; "
+            "nothing was sent",
+            plugin=plugin,
+            tasks=[task.number for by, task in refused if by == plugin],
+        )
 
 
 def _on(runtime: Runtime) -> Callable[[Coroutine[Any, Any, object]], object]:

@@ -18,7 +18,7 @@ from broker_jobs.hooks.order import SUBMITTED, Order
 from broker_jobs.wire.messages import Ended, Progress, Returned, Started, Taken
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+    from collections.abc import AsyncIterator, Callable, Collection, Iterable, Sequence
 
     from broker_jobs.client.core import Core
     from broker_jobs.client.followed import Followed
@@ -120,7 +120,7 @@ class Watch:
 
 @contextlib.asynccontextmanager
 async def watched(
-    core: Core, hooks: Hooks, followed: Followed, numbers: range, tasks: Callable[[], Iterable[TaskNow]]
+    core: Core, hooks: Hooks, followed: Followed, numbers: Collection[int], tasks: Callable[[], Iterable[TaskNow]]
 ) -> AsyncIterator[None]:
     """While tasks of a job are sent; plugins are told of them from then on.
 

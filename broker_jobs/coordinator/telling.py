@@ -53,7 +53,7 @@ class Telling:
         self.dropped += max(0, len(numbers) - max(0, room))
         for number, _ in zip(numbers, range(room), strict=False):
             record, task = job.machine.tasks[number], job.tasks.get(number)
-            order.expect(range(number, number + 1))
+            order.expect((number,))
             worker = task.worker if task else ""
             now = TaskNow(facts.id, number, "", record.state, record.attempt, worker, record.reason)
             fresh = [moment for moment in order.news(now) if moment.hook in self._wanted]

@@ -14,6 +14,8 @@ from broker_jobs.core.states import ENDED, TaskState
 from broker_jobs.hooks.facts import Moment
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from broker_jobs.hooks.facts import JobNow, TaskNow
 
 SUBMITTED: Final = "on_task_submitted"
@@ -52,15 +54,15 @@ class Order:
         self._holds = 0
         self._held: list[TaskNow] = []
 
-    def expect(self, numbers: range) -> None:
+    def expect(self, numbers: Collection[int]) -> None:
         """These are tasks of ours; again changes nothing."""
-        self._phases.extend(bytes(max(0, numbers.stop - len(self._phases))))
+        self._phases.extend(bytes(max(0, max(numbers, default=-1) + 1 - len(self._phases))))
         for number in numbers:
             if self._phases[number] == _NOT_OURS:
                 self._phases[number] = _EXPECTED
                 self.open += 1
 
-    def forget(self, numbers: range) -> None:
+    def forget(self, numbers: Collection[int]) -> None:
         """These were never submitted."""
         for number in numbers:
             if self._phases[number] in {_EXPECTED, _GOES_ON}:
@@ -73,7 +75,7 @@ class Order:
 
     def was(self, number: int, state: TaskState, attempt: int) -> None:
         """Take up a task of ours of which plugins were told earlier."""
-        self.expect(range(number, number + 1))
+        self.expect((number,))
         if state in ENDED:
             self._end(number)
         elif state in _BEGUN or attempt > 1:

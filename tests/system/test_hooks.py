@@ -201,6 +201,29 @@ def test_a_plugin_keeps_tasks_from_being_canceled(cluster: LocalCluster) -> None
         assert {task.name for task in other.tasks() if task.state == "succeeded"} == {"dear"}
 
 
+def test_what_runs_again_is_told_of_again(cluster: LocalCluster) -> None:
+    recorder = Recorder()
+    job = Job()
+    fine = job.program(["true"], name="fine")
+    job.function(fail, name="broken", deps=[fine])
+    job.program(["true"], name="other")
+    with cluster.client(plugins=[recorder]) as client:
+        submitted = client.submit(job)
+        assert not submitted.wait(PATIENCE)
+        assert recorder.ended.wait(PATIENCE)
+        recorder.calls.clear()
+        again = submitted.resubmit()
+        assert not again.wait(PATIENCE)
+        assert recorder.of("broken")[:4] == BEFORE
+        recorder.refuses = "broken"
+        with pytest.raises(Vetoed):
+            again.resubmit()
+    told = [hook for hook, task in recorder.calls if task.job == again.id]
+    assert told == [*BEFORE, "started", "failed"]
+    assert recorder.of("fine") == recorder.of("other") == []
+    assert [(found.id, found.counts) for found in recorder.jobs] == [(one.id, {"succeeded": 2, "failed": 1}) for one in (submitted, again)]
+
+
 def test_a_job_that_a_plugin_refuses_is_not_sent(cluster: LocalCluster) -> None:
     recorder = Recorder(refuses="bad")
     job = Job("refused")
