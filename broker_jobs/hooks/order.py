@@ -2,7 +2,7 @@
 
 News may come late, twice, in another order, or never. What is told of a task is *submitted*, *started*, *polling* as often as there is
 something new while it goes on, and one of *succeeded*, *failed* and *killed*. A start that nobody has seen is told before an end that
-needs one. Of an attempt that another has followed, nothing more is told.
+needs one. Of an attempt that another has followed, nothing more is told, and none goes back to where it was: what comes again is another.
 """
 
 from __future__ import annotations
@@ -136,7 +136,7 @@ class Order:
             started = Moment(STARTED, replace(now, state=TaskState.running, reason="", progress=None, progress_text=""))
             return [started, *self._going_on(now)]
         attempt, state, progress, text = self._seen[number]
-        if now.attempt < attempt:
+        if (now.attempt, _reach(now.state)) < (attempt, _reach(state)):
             return []
         same = now.attempt == attempt
         seen = (
@@ -154,3 +154,10 @@ class Order:
         self._phases[number] = _OVER
         self._seen.pop(number, None)
         self.open -= 1
+
+
+def _reach(state: TaskState) -> int:
+    """How far an attempt has come."""
+    if state in {TaskState.retrying, TaskState.canceling}:
+        return 2
+    return int(state is TaskState.running)

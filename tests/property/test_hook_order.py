@@ -127,6 +127,16 @@ def test_a_start_that_was_missed_comes_before_the_news() -> None:
     ]
 
 
+def test_a_ledger_that_is_behind_tells_nothing_new() -> None:
+    order = Order()
+    order.expect(range(1))
+    states = [TaskState.running, TaskState.queued, TaskState.running, TaskState.retrying, TaskState.running]
+    moments = [moment for state in states for moment in order.news(TaskNow("job", 0, "", state, 1))]
+    moments += order.news(TaskNow("job", 0, "", TaskState.queued, 2))
+    told = [(moment.hook, moment.of.state, moment.of.attempt) for moment in moments if isinstance(moment.of, TaskNow)]
+    assert told == [(STARTED, "running", 1), (POLLING, "retrying", 1), (POLLING, "queued", 2)]
+
+
 def test_what_was_told_in_an_earlier_run_is_not_told_again() -> None:
     order = Order()
     order.was(0, TaskState.running, 1)
