@@ -35,6 +35,7 @@
     ├── ManagerStoreError                the database of the job manager cannot be used
     ├── WorkspaceError                   a workspace cannot be made or removed
     ├── ClientClosed                     the client was closed
+    ├── Vetoed                           a plugin would not have the job submitted; nothing was sent
     ├── ValueStoreError                  a large value cannot be written, or not be read
     ├── TaskUnsuccessful                 a task did not succeed, so it has no value
     │   ├── TaskFailed                   it failed; the remote traceback is in the text
@@ -102,6 +103,7 @@ __all__ = [
     "ValidationError",
     "ValueStoreError",
     "ValueTooLarge",
+    "Vetoed",
     "VirtualHostNotFound",
     "WorkerNotFound",
     "WorkspaceError",
@@ -265,6 +267,20 @@ class WorkspaceError(BrokerJobsError):
 
 class ClientClosed(BrokerJobsError):
     """This client was closed."""
+
+
+class Vetoed(BrokerJobsError):
+    """A plugin would not have this job submitted; nothing was sent.
+
+    Attributes:
+        plugin: its name
+        tasks: numbers of the tasks that it would not have
+    """
+
+    def __init__(self, message: str | None = None, *, plugin: str = "", tasks: Sequence[int] = ()) -> None:
+        super().__init__(message)
+        self.plugin = plugin
+        self.tasks = tuple(tasks)
 
 
 class ValueStoreError(BrokerJobsError):

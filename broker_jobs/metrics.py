@@ -29,6 +29,8 @@ name                                        labels    meaning
 ``broker_jobs_ledger_batch_messages``                 coordinator: messages in a transaction
 ``broker_jobs_jobs``                        state     coordinator: jobs of the ledger
 ``broker_jobs_outbox_messages``                       coordinator: messages that are recorded and not confirmed yet
+``broker_jobs_hook_failures_total``         hook      coordinator: hooks of plugins that raised or did not answer in time
+``broker_jobs_hook_dropped_total``          plugin    coordinator: moments of which a plugin was not told, being too slow
 ``broker_jobs_workers``                     state     coordinator: workers that are known
 =========================================== ========= =====================================================================
 """
@@ -130,6 +132,8 @@ class CoordinatorMetrics(DaemonMetrics):
         self.batch_messages = self._histogram("ledger_batch_messages", "Messages in a transaction.", buckets=_SIZES)
         self.jobs = self._gauge("jobs", "Jobs of the ledger.", "state")
         self.outbox = self._gauge("outbox_messages", "Messages that are recorded and not confirmed yet.")
+        self.hook_failures = self._counter("hook_failures", "Hooks of plugins that raised or did not answer in time.", "hook")
+        self.hook_dropped = self._counter("hook_dropped", "Moments of which a plugin was not told, because it was too slow.", "plugin")
         self.workers = self._gauge("workers", "Workers that are known.", "state")
 
 

@@ -138,12 +138,13 @@ class InMemoryClient(Client):
     Args:
         by_value: as for `Client`
         steps: modules whose steps it serves
+        plugins: as for `Client`
 
     Raises:
         ValidationError: a module contradicts itself
     """
 
-    def __init__(self, *, by_value: Iterable[ModuleType] = (), steps: Iterable[ModuleType] = ()) -> None:
+    def __init__(self, *, by_value: Iterable[ModuleType] = (), steps: Iterable[ModuleType] = (), plugins: Iterable[object] = ()) -> None:
         key = SigningKey.parse(new_key())
         settings = Settings("memory://", NAMESPACE, key, Path(tempfile.gettempdir()), value_store=None, embedded=True)
 
@@ -152,8 +153,7 @@ class InMemoryClient(Client):
         async def open_link() -> InMemoryLink:
             return InMemoryLink(Signer(NAMESPACE, key), served)
 
-        self._begin(settings, Runtime(open_link), by_value, timeout=30.0)
-        self.runtime.connect()
+        self._begin(settings, Runtime(open_link), by_value, 30.0, plugins)
 
 
 @dataclass(frozen=True, slots=True)

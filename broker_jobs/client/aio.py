@@ -74,8 +74,17 @@ class AsyncClient:
         signing_key: str | None = None,
         by_value: Iterable[ModuleType] = (),
         timeout: float = 30.0,
+        plugins: Iterable[object] = (),
     ) -> None:
-        connect = partial(Client, url, namespace=namespace, signing_key=signing_key, by_value=tuple(by_value), timeout=timeout)
+        connect = partial(
+            Client,
+            url,
+            namespace=namespace,
+            signing_key=signing_key,
+            by_value=tuple(by_value),
+            timeout=timeout,
+            plugins=tuple(plugins),
+        )
         self._connection = _Connection(connect)
         self._chosen: list[Callable[[Client], Client]] = []
 
@@ -262,6 +271,10 @@ class AsyncClient:
     async def end_workers(self, *workers: str, group: str | None = None, stop: bool = False, reason: str = "") -> EndingWorkers:
         """Let workers end, as `Client.end_workers`."""
         return await asyncio.to_thread((await self._sync()).end_workers, *workers, group=group, stop=stop, reason=reason)
+
+    async def hook_failures(self) -> dict[str, int]:
+        """How often hooks of plugins have failed, as `Client.hook_failures`."""
+        return (await self._sync()).hook_failures()
 
     # --- end ---
 

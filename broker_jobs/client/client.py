@@ -7,7 +7,7 @@ import contextlib
 import copy
 import weakref
 from functools import partial
-from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeVar, Unpack, overload
+from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeAlias, TypeVar, Unpack, overload
 
 from broker_jobs import config
 from broker_jobs.client import control, inquiry
@@ -28,6 +28,7 @@ from broker_jobs.client.submission import Submission
 from broker_jobs.client.submitted import SubmittedJob
 from broker_jobs.core.states import JobState
 from broker_jobs.errors import FailedJobsError, JobNotFound, ValidationError
+from broker_jobs.hooks.found import CLIENTS, installed
 from broker_jobs.ids import new_job_id
 from broker_jobs.wire.messages import (
     AddData,
@@ -55,14 +56,18 @@ if TYPE_CHECKING:
     from broker_jobs.client.core import Core
     from broker_jobs.client.encoding import Placement
     from broker_jobs.client.followed import Followed
-    from broker_jobs.client.jobview import Ending
+    from broker_jobs.client.hooked import Submitting
+    from broker_jobs.client.jobview import Ending, Layout
     from broker_jobs.client.link import Link
+    from broker_jobs.client.submission import Spool
     from broker_jobs.config import Settings
     from broker_jobs.core.quantities import Duration
+    from broker_jobs.hooks.calling import Hooks
     from broker_jobs.wire.messages import KnownStep, LogEntry
 
 _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
+_Sending: TypeAlias = "Coroutine[Any, Any, Followed]"
 
 _REFRESH: Final = 0.1
 _CANCELED: Final = "nobody waits for this call any more"
@@ -80,11 +85,13 @@ class Client:
         namespace: prefix of every name at the broker
         signing_key: hexadecimal text, the same for submitters, coordinators and workers
         by_value: modules whose functions and classes travel whole, because workers do not have them
-        timeout: seconds to wait for a broker or a node that does not answer
+        timeout: seconds to wait for a broker or a node that does not answer, and for a plugin
+        plugins: modules and objects with hooks, or names of modules, beside those that are installed; ``"no:name"`` does without one of
+            these; see `broker_jobs.hooks`
 
     Raises:
         AddressError: the address cannot be understood
-        ValidationError: the configuration is wrong
+        ValidationError: the configuration is wrong, or a plugin
         BrokerUnavailable, AccessRefused, VirtualHostNotFound: the broker cannot be reached or used
         CoordinatorUnavailable: the embedded node does not start
     """
@@ -97,13 +104,16 @@ class Client:
         signing_key: str | None = None,
         by_value: Iterable[ModuleType] = (),
         timeout: float = 30.0,
+        plugins: Iterable[object] = (),
     ) -> None:
         settings = config.resolve(url, namespace, signing_key)
         follow = f" --url {config.shown(url)}" if url else ""
-        self._begin(settings, Runtime(partial(_open_link, settings, timeout), follow), by_value, timeout)
-        self.runtime.connect()
+        self._begin(settings, Runtime(partial(_open_link, settings, timeout), follow), by_value, timeout, plugins)
 
-    def _begin(self, settings: Settings, runtime: Runtime, by_value: Iterable[ModuleType], timeout: float) -> None:
+    def _begin(
+        self, settings: Settings, runtime: Runtime, by_value: Iterable[ModuleType], timeout: float, plugins: Iterable[object]
+    ) -> None:
+        """Connect, with the plugins."""
         self.settings = settings
         self.runtime = runtime
         self._by_value = tuple(by_value)
@@ -113,6 +123,15 @@ class Client:
         self._said: set[str] = set()
         self._advised: set[Placement] = set()
         self._caller: Caller | None = None
+        self._hooks: Hooks | None = None
+        entries, given = installed(CLIENTS), list(plugins)
+        if entries or given:
+            from broker_jobs.client.hooked import open_hooks
+
+            self._hooks = runtime.hooks = open_hooks(self, entries, given, timeout)
+        runtime.connect()
+        if self._hooks is not None:
+            self._hooks.begin()
 
     # --- calls ---
 
@@ -223,6 +242,7 @@ class Client:
             SigningKeyMissing: there is no key. Nothing was sent
             BrokerBlocked, BrokerUnavailable: the broker takes no messages now. Nothing was sent
             SubmitUnknown: the broker did not confirm all of it in time
+            Vetoed: a plugin would not have it. Nothing was sent
             CoordinatorUnavailable: with an idempotency key or an open job only: nobody can say whether the key was used, or give numbers
         """
         self.settings.required_key()
@@ -523,10 +543,14 @@ class Client:
         """
         return self.runtime.run(lambda core: core.ask(EndWorkers(workers, group, stop, reason), EndingWorkers))
 
+    def hook_failures(self) -> dict[str, int]:
+        """How often hooks of plugins have raised, or have not answered in time, by plugin and hook: ``{"mine.on_task_failed": 2}``."""
+        return self._hooks.failures() if self._hooks else {}
+
     # --- end ---
 
     def close(self) -> None:
-        """End the connection; calls that have not started are canceled. Again does nothing."""
+        """End the connection; calls that have not started are canceled. Plugins are told what is left to tell. Again does nothing."""
         self.runtime.close()
 
     def __enter__(self) -> Self:
@@ -542,6 +566,8 @@ class Client:
 
     def caller(self) -> Caller:
         """What sends calls with the defaults of this client."""
+        if self._hooks is not None:
+            self.runtime.refuse_own_thread()  # a coroutine of a plugin would wait for itself
         caller = self._caller
         if caller is None:
             caller = Caller(
@@ -562,13 +588,27 @@ class Client:
         wanted = [(placement.resource_class, placement.options.lane) for placement in placements]
         is_open = self.runtime.run(lambda core: core.open_classes(wanted))
         link = self.runtime.connect().link
+        hooked = [self._submitting(submission.job, submission.id) for submission in submissions]
         with contextlib.ExitStack() as spools:
-            encoded = []
+            encoded: list[tuple[Spool, Layout]] = []
             for submission in submissions:
-                spool, layout = submission.encode(link, is_open, idempotency_key)
-                spools.callback(spool.close)
-                encoded.append((submission.id, spool, layout))
-            followed = self.runtime.run(lambda core: core.submit_each(encoded, timeout))
+                encoded.append(submission.encode(link, is_open, idempotency_key))
+                spools.callback(encoded[-1][0].close)
+            for submitting in hooked:
+                if submitting:
+                    submitting.agree()
+
+            def send(core: Core, submission: Submission, submitting: Submitting | None, spool: Spool, layout: Layout) -> _Sending:
+                if submitting:
+                    return submitting.send(core, layout, spool, timeout)
+                return core.submit(submission.id, layout, spool, timeout)
+
+            followed = self.runtime.run(
+                lambda core: core.together(
+                    send(core, submission, submitting, *frames)
+                    for submission, submitting, frames in zip(submissions, hooked, encoded, strict=True)
+                )
+            )
         for submission in submissions:
             self._note(submission.job, submission.id, 0)
         total = sum(len(submission.job) for submission in submissions)
@@ -577,18 +617,33 @@ class Client:
 
     def _add_to(self, target: SubmittedJob, job: Job, idempotency_key: str | None, timeout: float) -> SubmittedJob:
         """Add the tasks of a job to one that is open."""
+        submitting = self._submitting(job, target.id)
         submission = self._submission(job, target.id)
         link = self.runtime.connect().link
         draft = submission.draft(link.client)
         try:
+            if submitting:
+                submitting.agree()
             # The numbers last of all: what was numbered and does not come is missed.
             question = ReserveTasks(target.id, idempotency_key or new_job_id(), len(job))
             first = self.runtime.run(lambda core: core.ask(question, Reserved)).first
-            self.runtime.run(lambda core: core.link.send(target.id, draft.frames(link, first), timeout))
+            frames = draft.frames(link, first)
+            if submitting:
+                self.runtime.run(lambda core: submitting.add(core, target.joined(core), frames, timeout, first=first))
+            else:
+                self.runtime.run(lambda core: core.link.send(target.id, frames, timeout))
         finally:
             draft.close()
         self._note(job, target.id, first)
         return target
+
+    def _submitting(self, job: Job, job_id: str) -> Submitting | None:
+        """What plugins are told of a job, where there are some."""
+        if self._hooks is None:
+            return None
+        from broker_jobs.client.hooked import Submitting
+
+        return Submitting(self._hooks, job, job_id)
 
     def _note(self, job: Job, job_id: str, first: int) -> None:
         """Remember where a job was submitted."""

@@ -21,6 +21,7 @@ from broker_jobs.client.client import Client
 from broker_jobs.client.node import command, python_environment
 from broker_jobs.core.spec import Lane
 from broker_jobs.errors import BrokerError, BrokerJobsError, CoordinatorUnavailable, ValidationError
+from broker_jobs.hooks.found import CLIENTS, OFF, installed
 from broker_jobs.ids import new_name
 from broker_jobs.wire.messages import Cluster, GetWorkers
 from broker_jobs.wire.signing import new_key
@@ -189,7 +190,8 @@ class LocalCluster:
     def _wait_for_workers(self, workers: int) -> None:
         """Return when all have said hello to the coordinator."""
         deadline = time.monotonic() + START_TIMEOUT
-        with Client(self.url, namespace=self.namespace, signing_key=self.key) as client:
+        without = [f"{OFF}{entry.name}" for entry in installed(CLIENTS)]  # nobody's plugin need know of a look at the cluster
+        with Client(self.url, namespace=self.namespace, signing_key=self.key, plugins=without) as client:
             client.runtime.reports_left_work = False
             while _active(client) < workers:
                 ended = [name for pid, name in self.processes.items() if self._ask({"poll": pid})["code"] is not None]

@@ -8,6 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from broker_jobs.client.inquiry import number_of
+from broker_jobs.client.watching import KILLING, unless_vetoed
 from broker_jobs.core.quantities import milliseconds
 from broker_jobs.core.selection import task_refs
 from broker_jobs.core.states import JobState
@@ -51,7 +52,13 @@ async def numbers(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | No
 
 async def cancel(core: Core, job: Followed, reason: str, tasks: Sequence[TaskRef] | str | None) -> CancelResult:
     """End the job, or these tasks of it."""
-    return await core.cancel(job.id, await numbers(core, job, tasks), reason)
+    chosen = await numbers(core, job, tasks)
+    if core.hooks is not None and core.hooks.wants(KILLING):
+        left = await unless_vetoed(core, core.hooks, job, chosen)
+        if left == () != chosen:
+            return CancelResult()
+        chosen = left
+    return await core.cancel(job.id, chosen, reason)
 
 
 async def pause(core: Core, job: Followed, reason: str, tasks: Sequence[TaskRef] | str | None) -> PauseResult:
@@ -67,7 +74,12 @@ async def resume(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | Non
 async def resubmit(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | None, *, everything: bool) -> Followed:
     """Run the job again, as a new one: what did not succeed of it, or of these tasks."""
     wish = ResubmitJob(job.id, new_job_id(), await numbers(core, job, tasks), everything)
-    info = await core.ask(wish, JobInfo)
+    if core.hooks is None:
+        info = await core.ask(wish, JobInfo)
+    else:
+        from broker_jobs.client import hooked
+
+        info = await hooked.resubmit(core, core.hooks, job, wish)
     followed = core.follow(info.job)
     followed.view.told(info)
     return followed
@@ -75,6 +87,8 @@ async def resubmit(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | N
 
 async def cancel_all(core: Core, jobs: Iterable[str], reason: str) -> list[CancelResult]:
     """End many jobs: what it did to each."""
+    if core.hooks is not None and core.hooks.wants(KILLING):
+        return [await cancel(core, core.follow(job), reason, None) for job in jobs]
     return await _each(core, [CancelTasks(job, None, reason) for job in jobs], CancelResult)
 
 

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import time
 import weakref
-from typing import TYPE_CHECKING, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from broker_jobs.client.followed import Batch, Followed
 from broker_jobs.client.jobview import JobView, ending_of
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.jobview import Ending, Layout
     from broker_jobs.client.link import Frame, Link
     from broker_jobs.core.spec import Lane
+    from broker_jobs.hooks.calling import Hooks
     from broker_jobs.wire.messages import Question, Reply, TaskInfo
 
 LONG_POLL: Final = 10.0
@@ -51,12 +52,16 @@ _Kind = TypeVar("_Kind")
 class Core:
     """The jobs of one connection.
 
+    Args:
+        hooks: plugins, where there are some
+
     Attributes:
         unfinished: jobs that were submitted over it and are not known to have ended
     """
 
-    def __init__(self, link: Link) -> None:
+    def __init__(self, link: Link, hooks: Hooks | None = None) -> None:
         self.link = link
+        self.hooks = hooks
         self.unfinished: set[str] = set()
         self._opened: dict[tuple[str, Lane], float] = {}
         self._followed: weakref.WeakValueDictionary[str, Followed] = weakref.WeakValueDictionary()
@@ -76,7 +81,10 @@ class Core:
         """
         followed = self._followed.get(reply.job)
         if followed is not None and followed.view.layout is not None:
-            self._known(followed, followed.view.heard(reply))
+            endings = followed.view.heard(reply)
+            if followed.watch is not None:
+                followed.watch.heard(reply, endings)
+            self._known(followed, endings)
 
     def told(self, info: JobInfo) -> None:
         """The coordinator says that a job of ours has another state."""
@@ -119,9 +127,10 @@ class Core:
             self.unfinished.add(job)
         return followed
 
-    async def submit_each(self, jobs: Iterable[tuple[str, Iterable[Frame], Layout]], timeout: float) -> list[Followed]:
-        """Send whole jobs; returns when none of them can be lost any more, or raises what happened to the first that may be."""
-        sent = await asyncio.gather(*(self.submit(job, layout, frames, timeout) for job, frames, layout in jobs), return_exceptions=True)
+    @staticmethod
+    async def together(submits: Iterable[Coroutine[Any, Any, Followed]]) -> list[Followed]:
+        """Let all of these submit; raises what happened to the first that did not."""
+        sent = await asyncio.gather(*submits, return_exceptions=True)
         for result in sent:
             if isinstance(result, BaseException):
                 raise result
@@ -133,6 +142,10 @@ class Core:
         if followed is None:
             followed = self._followed[job] = Followed(JobView(job, layout), grace=_GRACE_SUBMITTED)
         return followed
+
+    def jobs(self) -> list[Followed]:
+        """Those that somebody follows."""
+        return list(self._followed.values())
 
     def join(self, followed: Followed) -> Followed:
         """The same job on this connection, where it was followed on an earlier one (before a fork)."""
@@ -230,7 +243,7 @@ class Core:
             changes = await self.ask(
                 GetChanges(followed.id, since, limit=_PAGE, values=values, tasks=only, options=only is not None), Changes
             )
-            self._known(followed, followed.view.changed(changes, values=values))
+            self._learn(followed, changes, values=values)
             since, more = changes.upto, changes.more
             found.update((task.number, task) for task in changes.tasks)
         return [task for _, task in sorted(found.items())]
@@ -240,7 +253,7 @@ class Core:
         since, wait = 0, 0.0
         while True:
             changes = await self._changes(followed, GetChanges(followed.id, since, round(wait * 1000), _PAGE), wait)
-            self._known(followed, followed.view.changed(changes, values=False))
+            self._learn(followed, changes, values=False)
             since, wait = changes.upto, 0.0 if changes.more else LONG_POLL
             yield changes
             if not changes.more:
@@ -295,8 +308,8 @@ class Core:
         elif self._forgetting is None:
             self._forgetting = asyncio.get_running_loop().call_later(_FORGET_AFTER, self._forget_now)
 
-    async def close(self) -> None:
-        """Cancel calls that have not started, forget those that were delivered, and end the connection."""
+    async def close(self, *, keep_calls: bool = False) -> None:
+        """Cancel calls that have not started, unless they are kept, forget those that were delivered, and end the connection."""
         batches, self._batches = [batch for batch, _ in self._batches.values()], {}
         for timer in (self._minding, self._forgetting):
             if timer:
@@ -305,7 +318,9 @@ class Core:
             task.cancel()
         for batch in batches:
             batch.fail(ClientClosed("the client was closed before this call was done"))
-        questions: list[Question] = [CancelTasks(batch.job, None, "its client was closed", unstarted_only=True) for batch in batches]
+        questions: list[Question] = []
+        if not keep_calls:
+            questions += [CancelTasks(batch.job, None, "its client was closed", unstarted_only=True) for batch in batches]
         if self._forget:
             questions.append(ForgetJobs(tuple(self._forget)))
         with contextlib.suppress(TimeoutError):
@@ -324,13 +339,20 @@ class Core:
             self.unfinished.discard(followed.id)
         followed.notify(endings)
 
+    def _learn(self, followed: Followed, changes: Changes, *, values: bool) -> None:
+        """The ledger has told of tasks."""
+        endings = followed.view.changed(changes, values=values)
+        if followed.watch is not None:
+            followed.watch.told(changes)
+        self._known(followed, endings)
+
     async def _until(
         self, followed: Followed, done: Callable[[], bool], *, values: bool = False, tasks: tuple[int, ...] | None = None
     ) -> bool:
         """Wait until `done()`, or until the job has ended and the ledger has told all of it; whether it was the latter."""
         if done():
             return False
-        poller = asyncio.ensure_future(self._poll(followed, values=values, tasks=tasks))
+        poller = asyncio.ensure_future(self.poll(followed, values=values, tasks=tasks))
         try:
             while not done():
                 if poller.done():
@@ -341,7 +363,7 @@ class Core:
             poller.cancel()
         return False
 
-    async def _poll(self, followed: Followed, *, values: bool, tasks: tuple[int, ...] | None) -> None:
+    async def poll(self, followed: Followed, *, values: bool, tasks: tuple[int, ...] | None) -> None:
         """Ask the ledger until the job has ended."""
         if followed.fed:
             with contextlib.suppress(TimeoutError):
@@ -349,7 +371,7 @@ class Core:
         since, wait = 0, 0.0
         while True:
             changes = await self._changes(followed, GetChanges(followed.id, since, round(wait * 1000), _PAGE, values, tasks), wait)
-            self._known(followed, followed.view.changed(changes, values=values))
+            self._learn(followed, changes, values=values)
             since, wait = changes.upto, 0.0 if changes.more else LONG_POLL
             if not changes.more:
                 if changes.info.state in JOB_ENDED:
@@ -402,7 +424,7 @@ class Core:
         if batch.minder is None:
             followed.urgent.set()
             batch.minder = asyncio.get_running_loop().create_task(self._ask_for(batch, followed))
-            self._keep(batch.minder)
+            self.keep(batch.minder)
 
     async def _ask_for(self, batch: Batch, followed: Followed) -> None:
         await batch.sent.wait()
@@ -425,9 +447,9 @@ class Core:
             _log.debug("not told: %s; the coordinator drops old calls by itself", type(question).tag, exc_info=True)
 
     def _spawn(self, work: Coroutine[object, object, None]) -> None:
-        self._keep(asyncio.get_running_loop().create_task(work))
+        self.keep(asyncio.get_running_loop().create_task(work))
 
-    def _keep(self, task: asyncio.Task[None]) -> None:
-        """The loop itself holds its tasks weakly."""
+    def keep(self, task: asyncio.Task[None]) -> None:
+        """Let this go on in the background, until `close` at most: the loop itself holds its tasks weakly."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)

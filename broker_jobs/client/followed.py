@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.client.jobview import Ending, JobView, Layout
     from broker_jobs.client.link import Frame
+    from broker_jobs.client.watching import Watch
     from broker_jobs.errors import BrokerJobsError
 
 
@@ -28,6 +29,7 @@ class Followed:
     Attributes:
         fed: its replies come to this connection, and none was missed
         urgent: set when the ledger knows more than the replies tell
+        watch: tells plugins of its tasks, where there are some
     """
 
     def __init__(self, view: JobView, *, grace: float) -> None:
@@ -35,6 +37,7 @@ class Followed:
         self.grace = grace
         self.fed = view.layout is not None
         self.urgent = asyncio.Event()
+        self.watch: Watch | None = None
         self._changed: asyncio.Future[None] | None = None
         self._subscribers: list[Callable[[Sequence[Ending]], None]] = []
 

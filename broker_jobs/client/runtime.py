@@ -10,11 +10,13 @@ import atexit
 import os
 import sys
 import threading
+import time
 from collections.abc import AsyncGenerator
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 
 from broker_jobs.client.core import Core
+from broker_jobs.client.watching import settled
 from broker_jobs.errors import BrokerJobsError, ClientClosed
 from broker_jobs.ids import short
 
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
     from concurrent.futures import Future
 
     from broker_jobs.client.link import Link
+    from broker_jobs.hooks.calling import Hooks
 
 _Result = TypeVar("_Result")
 
@@ -36,6 +39,9 @@ class Runtime:
     Args:
         open_link: connects
         follow: how to follow the jobs of this connection on the command line: further options
+
+    Attributes:
+        hooks: plugins, where there are some; to be set before it connects
     """
 
     def __init__(self, open_link: Callable[[], Coroutine[Any, Any, Link]], follow: str = "") -> None:
@@ -43,6 +49,7 @@ class Runtime:
         self._follow = follow
         self._closed = False
         self.reports_left_work = True
+        self.hooks: Hooks | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -88,9 +95,13 @@ class Runtime:
     def start(self, work: Callable[[Core], Coroutine[Any, Any, _Result]]) -> Future[_Result]:
         """Run something on the loop."""
         core = self.connect()
+        self.refuse_own_thread()
+        return asyncio.run_coroutine_threadsafe(work(core), self.loop)
+
+    def refuse_own_thread(self) -> None:
+        """Raise where the loop itself would wait for what it has to do, as in a coroutine of a plugin."""
         if threading.current_thread() is self._thread:
             raise RuntimeError("this would wait for itself: it was called on the thread that would have to do it")
-        return asyncio.run_coroutine_threadsafe(work(core), self.loop)
 
     def run(self, work: Callable[[Core], Coroutine[Any, Any, _Result]]) -> _Result:
         """Run something on the loop, and wait for it."""
@@ -126,6 +137,8 @@ class Runtime:
 
     def close(self) -> None:
         """Cancel calls that have not started, and end connection and thread; again does nothing."""
+        self.refuse_own_thread()
+        keep_calls = self._farewell()
         with self._lock:
             if self._closed:
                 return
@@ -134,14 +147,24 @@ class Runtime:
             if core is None or loop is None:
                 return
             try:
-                left = asyncio.run_coroutine_threadsafe(_end(core), loop).result()
+                left = asyncio.run_coroutine_threadsafe(_end(core, keep_calls=keep_calls), loop).result()
             finally:
                 self._stop()
         if self.reports_left_work:
             _left.update(dict.fromkeys(sorted(left), self._follow))
 
     async def _open(self) -> Core:
-        return Core(await self._open_link())
+        return Core(await self._open_link(), self.hooks)
+
+    def _farewell(self) -> bool:
+        """Tell plugins what is left to tell, and the end; whether one of them keeps the calls that have not started."""
+        hooks, self.hooks = self.hooks, None
+        core, loop = self._core, self._loop
+        if hooks is None or core is None or loop is None:
+            return False
+        begun = time.monotonic()
+        asyncio.run_coroutine_threadsafe(settled(core, hooks.patience / 2), loop).result()
+        return bool(hooks.close(max(0.0, hooks.patience - (time.monotonic() - begun))))
 
     def _stop(self) -> None:
         """End the loop with all that runs on it."""
@@ -181,7 +204,7 @@ class Steps(Generic[_Result]):
             await self._iterator.aclose()
 
 
-async def _end(core: Core) -> set[str]:
+async def _end(core: Core, *, keep_calls: bool) -> set[str]:
     """Close the core; the jobs that are left."""
     left = set(core.unfinished)
     try:
@@ -191,7 +214,7 @@ async def _end(core: Core) -> set[str]:
             left &= core.unfinished
     except (TimeoutError, BrokerJobsError):
         left &= core.unfinished  # what is not known to have ended goes on, as far as we know
-    await core.close()
+    await core.close(keep_calls=keep_calls)
     return left
 
 

@@ -220,6 +220,7 @@ class SubmittedJob:
             JobActive: the job has not ended
             ValidationError: nothing is left to run again
             TaskNotFound: it has no such task
+            Vetoed: a plugin would not have it
         """
         return type(self)(self.client, self._ask(lambda core, job: control.resubmit(core, job, tasks, everything=everything)))
 

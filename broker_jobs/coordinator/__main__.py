@@ -16,11 +16,14 @@ from broker_jobs.config import resolve, scheme, sqlite_url
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.core.quantities import milliseconds
 from broker_jobs.errors import AddressError, BrokerError, BrokerJobsError, LedgerRefused
+from broker_jobs.hooks.found import COORDINATORS, installed
 from broker_jobs.logs import start_logging
 from broker_jobs.metrics import parse_port
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from broker_jobs.hooks.facts import Told
 
 MISUSE = 2
 UNREACHABLE = 3
@@ -60,13 +63,23 @@ def configuration(arguments: Sequence[str] | None = None) -> CoordinatorConfig:
     )
 
 
+def _hooks(config: CoordinatorConfig) -> Told | None:
+    """The plugins, where some are installed."""
+    if not installed(COORDINATORS):
+        return None
+    from broker_jobs.coordinator.plugged import open_hooks
+
+    return open_hooks(config)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal; the exit code."""
     from broker_jobs.coordinator.service import Coordinator
 
     start_logging()
     try:
-        coordinator = Coordinator(configuration(arguments))
+        config = configuration(arguments)
+        coordinator = Coordinator(config, hooks=_hooks(config))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: coordinator.stop())
         coordinator.run()

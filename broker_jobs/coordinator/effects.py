@@ -10,6 +10,7 @@ from broker_jobs.coordinator.store import Writes
 if TYPE_CHECKING:
     from broker_jobs.broker.port import Outgoing
     from broker_jobs.coordinator.store import OutboxRow
+    from broker_jobs.hooks.facts import Moment
     from broker_jobs.wire.messages import Revocation
 
 
@@ -41,6 +42,7 @@ class Effects:
         close_classes: classes whose queues nobody needs any more
         forget: folders of value stores, and jobs whose values there are dropped
         delete: stores, and what is removed there
+        moments: what plugins are told
         more: there is work left for another batch
     """
 
@@ -52,6 +54,7 @@ class Effects:
     delete: list[tuple[str, str]] = field(default_factory=list)
     revocations: list[Revocation] = field(default_factory=list)
     counted: Counted = field(default_factory=Counted)
+    moments: list[Moment] = field(default_factory=list)
     more: bool = False
 
 

@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.mailer import Mailer
     from broker_jobs.coordinator.reconcile import Missing, Published
     from broker_jobs.coordinator.store import JobFacts, LedgerStore
+    from broker_jobs.coordinator.telling import Telling
     from broker_jobs.coordinator.window import Draft, Group, Ready
     from broker_jobs.coordinator.workers import Workers
     from broker_jobs.core.job import JobEvent
@@ -81,7 +82,16 @@ class Jobs:
         links: what tasks wait for in other jobs
     """
 
-    def __init__(self, store: LedgerStore, mailer: Mailer, classes: Classes, workers: Workers, topology: Topology) -> None:
+    def __init__(
+        self,
+        store: LedgerStore,
+        mailer: Mailer,
+        classes: Classes,
+        workers: Workers,
+        topology: Topology,
+        *,
+        telling: Telling | None = None,
+    ) -> None:
         self.live: dict[str, LiveJob] = {}
         self.changed: dict[str, LiveJob] = {}
         self._store = store
@@ -89,6 +99,7 @@ class Jobs:
         self._classes = classes
         self._workers = workers
         self._topology = topology
+        self._telling = telling
         self.standing = Standing(store.look.revocations())
         self._hungry: set[str] = set()
         self._turns = Turns()
@@ -106,6 +117,8 @@ class Jobs:
             job = self.restore(facts, now)
             self.live[facts.id] = job
             self.links.load(job)
+            if self._telling is not None:
+                self._telling.load(job)
             if job.window.open():
                 self._hungry.add(facts.id)
             for number, task in job.tasks.items():
@@ -193,13 +206,12 @@ class Jobs:
                             events.extend(self._queue_all(batch, job, command.tasks))
                         elif command.after in ENDED:
                             self.links.all_ended(job.facts.id)
+                            if self._telling is not None:
+                                self._telling.changed(job, command.tasks)
                     case Changed(number):
                         self._changed(batch, job, number, ended)
                     case Recorded(number, outcome):
-                        printed = ended if ended is not None and ended.task == number else None
-                        batch.writes.outcomes.append(_outcome_row(job, number, outcome, printed, host))
-                        if isinstance(outcome, Succeeded) and outcome.made:
-                            self.data.made(batch, job, number, outcome)
+                        self._record(batch, job, number, outcome, ended if ended is not None and ended.task == number else None, host)
                     case Duplicate():
                         batch.effects.counted.duplicates.append(self.class_of(job, command.task))
                     case Finished():
@@ -212,6 +224,11 @@ class Jobs:
             revoked = [(everything, queue) for queue in sorted({queue for _, queue in revoked})]
         for revocation, queue in revoked:
             self.revoke(batch, revocation, queue)
+
+    def _record(self, batch: Batch, job: LiveJob, number: int, outcome: Outcome, printed: Ended | None, host: str) -> None:
+        batch.writes.outcomes.append(_outcome_row(job, number, outcome, printed, host))
+        if isinstance(outcome, Succeeded) and outcome.made:
+            self.data.made(batch, job, number, outcome)
 
     def revoke(self, batch: Batch, revocation: Revocation, queue: str = "") -> None:
         """Tell the workers that are there, and those that come as long as a message of it may stand in this class queue."""
@@ -334,6 +351,8 @@ class Jobs:
 
     def _changed(self, batch: Batch, job: LiveJob, number: int, ended: Ended | None) -> None:
         job.dirty[number] = None
+        if self._telling is not None:
+            self._telling.changed(job, (number,))
         record, task = job.machine.tasks[number], job.tasks[number]
         if record.state is TaskState.paused:
             task.due_ms = None
@@ -473,6 +492,8 @@ class Jobs:
         if facts.state in JOB_ENDED:
             if not facts.ephemeral and facts.state is not before:
                 batch.writes.log.append(job_log(facts, batch.now_ms, LogKind.job_ended))
+            if self._telling is not None and before not in JOB_ENDED:
+                self._telling.ended(job)
             self.standing.job_ended(batch, facts.id, facts.cancel_reason or facts.void_reason or "")
             self.drop(facts.id)
 

@@ -46,6 +46,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.config import CoordinatorConfig
     from broker_jobs.coordinator.reconcile import Published
     from broker_jobs.coordinator.store import LedgerStore
+    from broker_jobs.coordinator.telling import Telling
     from broker_jobs.coordinator.workers import WorkerCommand
     from broker_jobs.wire.signing import Signer
     from broker_jobs.wire.topology import Topology
@@ -66,13 +67,23 @@ class Ledger:
     Args:
         store: its epoch is taken
         version: of this program
+        telling: finds what plugins are told, where there are some
 
     Attributes:
         outbox_messages: recorded, and not confirmed yet
+        telling: what plugins are told
     """
 
     def __init__(
-        self, config: CoordinatorConfig, store: LedgerStore, signer: Signer, topology: Topology, *, partition: int, version: str
+        self,
+        config: CoordinatorConfig,
+        store: LedgerStore,
+        signer: Signer,
+        topology: Topology,
+        *,
+        partition: int,
+        version: str,
+        telling: Telling | None = None,
     ) -> None:
         outbox = store.look.outbox()
         self._config = config
@@ -85,7 +96,8 @@ class Ledger:
         self.workers = Workers(config.grace)
         self._registry = Registry(Announced(row.spec, row.since_ms) for row in store.look.steps())
         self.teams = Teams(self.workers.known, secrets.token_hex(4))
-        self.jobs = Jobs(store, self._mailer, self._classes, self.workers, topology)
+        self.telling = telling
+        self.jobs = Jobs(store, self._mailer, self._classes, self.workers, topology, telling=telling)
         self._intake = Intake(self.jobs, store, self._classes, topology, store.look.next_job_key())
         self._replies = Replies(self.jobs, store, self._mailer, self.workers)
         self._requests = Requests(
@@ -209,6 +221,8 @@ class Ledger:
         batch.writes.outbox_done, self._undeleted = self._undeleted, []
         self.outbox_messages += len(batch.effects.outbox)
         self._store.write(batch.writes)
+        if self.telling is not None:
+            batch.effects.moments = self.telling.take(self._store.look)
         self._requests.finish(batch, changed)
         return batch.effects
 

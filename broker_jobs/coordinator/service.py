@@ -25,6 +25,7 @@ from broker_jobs.coordinator.config import Durability
 from broker_jobs.coordinator.ledger import Ledger
 from broker_jobs.coordinator.post import Arrived, Broken, Confirmed, Item, Looked, Opened, Post, Reconnected, Stop
 from broker_jobs.coordinator.store import LedgerStore
+from broker_jobs.coordinator.telling import Telling
 from broker_jobs.coordinator.workers import WorkerState
 from broker_jobs.errors import DecodeError, LedgerRefused, MessageError, SecurityError
 from broker_jobs.metrics import CoordinatorMetrics, MetricsServer, Pulse
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.admission import LedgerMessage
     from broker_jobs.coordinator.config import CoordinatorConfig
     from broker_jobs.coordinator.effects import Effects
+    from broker_jobs.hooks.facts import Told
 
 BATCH: Final = 500
 """Messages in one transaction at most."""
@@ -58,6 +60,9 @@ STORY: Final = 200
 
 BRIEFLY: Final = 5
 """Items of a reply that are remembered."""
+
+LAST_MOMENTS: Final = 5.0
+"""Seconds that plugins have at the end."""
 
 PARTITION: Final = 0
 
@@ -86,17 +91,21 @@ class Coordinator:
     Args:
         config: its settings
         broker: a connection of the loop on which it will serve, which somebody else closes; without one, it opens its own
+        hooks: plugins, which are told of what was recorded
 
     Attributes:
         ready: set as soon as messages are consumed
         metrics_port: where numbers are served once it is ready; 0 is nowhere
     """
 
-    def __init__(self, config: CoordinatorConfig, broker: Broker | None = None) -> None:
+    def __init__(self, config: CoordinatorConfig, broker: Broker | None = None, *, hooks: Told | None = None) -> None:
         self.ready = threading.Event()
         self.metrics_port = 0
         self._config = config
         self._lent = broker
+        self._hooks = hooks
+        self._telling = Telling(hooks) if hooks is not None else None
+        self._troubles: Counter[str] = Counter()
         self._topology = Topology(config.namespace)
         self._signer = Signer(config.namespace, config.key)
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -174,14 +183,20 @@ class Coordinator:
         post.perform(effects)
         await post.consume()
         self.ready.set()
+        if self._hooks is not None:
+            self._hooks.begin()
         _LOG.info("coordinator %s keeps %s: %d jobs have not ended", self._config.name, store.path, len(ledger.jobs.live))
         await self._work(store, ledger, post, ledger_thread)
         await post.drain()
+        if self._hooks is not None:
+            await asyncio.to_thread(self._hooks.close, LAST_MOMENTS)
         await loop.run_in_executor(ledger_thread, self._tidy, store, ledger)
 
     def _load(self, store: LedgerStore) -> tuple[Ledger, Effects]:
         store.take_epoch(PARTITION)
-        ledger = Ledger(self._config, store, self._signer, self._topology, partition=PARTITION, version=version("broker-jobs"))
+        ledger = Ledger(
+            self._config, store, self._signer, self._topology, partition=PARTITION, version=version("broker-jobs"), telling=self._telling
+        )
         effects = ledger.load(time.monotonic(), _now_ms())
         self._unfinished = len(ledger.jobs.live)
         return ledger, effects
@@ -203,6 +218,8 @@ class Coordinator:
             else:
                 batch = await loop.run_in_executor(ledger_thread, self._record, items, store, ledger)
             post.perform(batch.effects, batch.done, batch.dead)
+            if self._hooks is not None:
+                self._hooks.tell(batch.effects.moments)
             self._count(batch)
             more = batch.effects.more
             now = time.monotonic()
@@ -383,9 +400,22 @@ class Coordinator:
         for name in {state.value for state in WorkerState}:
             metrics.workers.labels(name).set(workers[name])
         metrics.outbox.set(ledger.outbox_messages)
+        self._count_hooks()
         if connected:
             post.ledger_depth(metrics.ledger_messages.set)
         self._pulse.beat(connected=connected, jobs=len(ledger.jobs.live))
+
+    def _count_hooks(self) -> None:
+        if self._hooks is None or self._telling is None:
+            return
+        too_many = {"all": self._telling.dropped} if self._telling.dropped else {}
+        for counter, counts in (
+            (self._metrics.hook_failures, self._hooks.failures()),
+            (self._metrics.hook_dropped, {**self._hooks.dropped(), **too_many}),
+        ):
+            for name, count in counts.items():
+                counter.labels(name).inc(count - self._troubles[f"{counter} {name}"])
+                self._troubles[f"{counter} {name}"] = count
 
 
 def brief(message: LedgerMessage) -> tuple[object, ...]:

@@ -54,6 +54,7 @@ HEAVY = [
     "jsonschema",
     "msgpack",
     "pika",
+    "pluggy",
     "prometheus_client",
     "psutil",
     "pydantic",
@@ -80,6 +81,23 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
 
 def test_importing_it_loads_nothing_heavy() -> None:
     code = f"import broker_jobs, sys; print(*(name for name in {HEAVY} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.split() == []
+
+
+def test_without_plugins_a_client_loads_nothing_of_them() -> None:
+    code = """if True:
+        import sys
+        from broker_jobs import Job
+        from broker_jobs.testing import InMemoryClient
+
+        with InMemoryClient() as client:
+            job = Job()
+            job.program(["true"])
+            assert client.submit(job).wait()
+        names = "client.hooked", "hooks.calling", "hooks.plugins", "hooks.specs"
+        print(*(name for name in names if f"broker_jobs.{name}" in sys.modules))
+    """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == []
 

@@ -8,12 +8,15 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from broker_jobs.client.followed import Followed
 from broker_jobs.client.jobview import JobView, Layout, Row
+from broker_jobs.client.watching import Watch
 from broker_jobs.core.outcome import Cause, Crashed, Failed, Outcome, Succeeded
 from broker_jobs.core.spec import Retry
 from broker_jobs.core.states import ENDED, TaskState, job_state
 from broker_jobs.core.value import Encoding, Inline
 from broker_jobs.wire.messages import Changes, Ended, JobInfo, Reply, ReplyItem, Started, TaskInfo
+from tests.support.told import ENDINGS, Everything, by_task, check_order
 
 JOB = "0" * 32
 TASKS = 4
@@ -36,6 +39,10 @@ class Ledger(RuleBasedStateMachine):
         self.version = 1
         self.replies: list[Reply] = []
         self.submitter = JobView(JOB, LAYOUT)
+        self.told = Everything()
+        followed = Followed(self.submitter, grace=0.0)
+        self.watch = Watch(self.told, followed)
+        self.watch.order.expect(range(TASKS))
         self.stranger = JobView(JOB)
         self.since = 0
         self.snapshots: list[tuple[Changes, bool]] = []
@@ -89,7 +96,9 @@ class Ledger(RuleBasedStateMachine):
         """In order of sending; it may come again later."""
         reply = self.replies[0] if keep else self.replies.pop(0)
         known = {ending.number for ending in self.submitter.endings()}
-        endings = [ending.number for ending in self.submitter.heard(reply)]
+        found = self.submitter.heard(reply)
+        self.watch.heard(reply, found)
+        endings = [ending.number for ending in found]
         assert not known & set(endings)
         self.reported.update(endings)
 
@@ -107,10 +116,18 @@ class Ledger(RuleBasedStateMachine):
     def a_late_answer_arrives(self) -> None:
         changes, values = self.snapshots.pop(0)
         self.submitter.changed(changes, values=values)
+        self.watch.told(changes)
 
     @rule(values=st.booleans())
     def the_ledger_tells(self, values: bool) -> None:
-        self.submitter.changed(self._changes(0, values=values), values=values)
+        changes = self._changes(0, values=values)
+        self.submitter.changed(changes, values=values)
+        self.watch.told(changes)
+
+    @rule()
+    def the_ledger_tells_of_the_job_alone(self) -> None:
+        self.submitter.told(self._changes(0, values=False).info)
+        self.watch.heard(Reply(JOB, "w", "b", ()), ())
 
     @rule()
     def the_ledger_tells_the_stranger_what_is_new(self) -> None:
@@ -143,6 +160,14 @@ class Ledger(RuleBasedStateMachine):
         assert all(count == 1 for count in self.reported.values()), "an ending is reported once"
 
     @invariant()
+    def plugins_are_told_once_and_in_order(self) -> None:
+        check_order(self.told.moments)
+        self.watch.order.check()
+        ended = {number for (_, number), told in by_task(self.told.moments).items() if told[-1].hook in ENDINGS}
+        assert ended == {number for number in range(TASKS) if self.submitter.state_of(number) in ENDED}
+        assert any(moment.hook == "on_complete" for moment in self.told.moments) == (len(ended) == TASKS)
+
+    @invariant()
     def replies_alone_tell_of_outcomes(self) -> None:
         waiting = {item.task for reply in self.replies for item in reply.items}
         for number, state in enumerate(self.states):
@@ -156,6 +181,9 @@ class Ledger(RuleBasedStateMachine):
                 self._item(number, Started(number, self.attempts[number], "last", 0), TaskState.succeeded, SUCCESS)
         for view in (self.submitter, self.stranger):
             view.changed(self._changes(0, values=True), values=True)
+            if view is self.submitter:
+                self.watch.told(self._changes(0, values=True))
+                self.plugins_are_told_once_and_in_order()
             view.check()
             assert view.state is job_state(Counter(self.states), complete=True)
             assert view.ended

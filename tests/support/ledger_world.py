@@ -19,6 +19,7 @@ from broker_jobs.coordinator.admission import admit
 from broker_jobs.coordinator.config import CoordinatorConfig
 from broker_jobs.coordinator.ledger import Ledger
 from broker_jobs.coordinator.store import LedgerStore
+from broker_jobs.coordinator.telling import Telling
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Outcome, Succeeded
 from broker_jobs.core.quantities import UNIT
@@ -29,6 +30,7 @@ from broker_jobs.wire import messages as m
 from broker_jobs.wire.signing import Signer, SigningKey
 from broker_jobs.wire.topology import Topology
 from tests.support.cast import value
+from tests.support.told import Everything, check_order
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.effects import Effects
     from broker_jobs.coordinator.store import OutboxRow
     from broker_jobs.core.value import Inline
+    from broker_jobs.hooks.facts import Moment
 
 KEY = SigningKey.parse("ab" * 32)
 SIGNER = Signer("t", KEY)
@@ -96,6 +99,7 @@ class World:
         unconfirmed: rows of the outbox that were published
         taken: what the worker has taken
         given: values that each execution of a task was given
+        moments: what plugins were told
     """
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ledger-")))
@@ -108,6 +112,7 @@ class World:
     executions: int = 0
     more: bool = False
     opened: list[str] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         # A story that hypothesis gives up has no end.
@@ -134,7 +139,7 @@ class World:
         """A coordinator comes up."""
         self.store = LedgerStore(self.config.store, "t")
         self.store.take_epoch(0)
-        self.ledger = Ledger(self.config, self.store, SIGNER, NAMES, partition=0, version="0")
+        self.ledger = Ledger(self.config, self.store, SIGNER, NAMES, partition=0, version="0", telling=Telling(Everything()))
         self.unconfirmed.clear()
         self.opened.clear()
         self.publish(self.ledger.load(self.now, self.now_ms))
@@ -176,6 +181,7 @@ class World:
             self.restart()
             return
         self.publish(effects)
+        self.moments += effects.moments
         if crash is Crash.before_ack:
             self.restart()
             return
@@ -263,6 +269,7 @@ class World:
 
     def check(self) -> None:
         """The machines are sound, and what is in memory is what the rows tell."""
+        check_order(self.moments)
         for job in self.ledger.jobs.live.values():
             job.machine.check()
             facts = self.store.look.job(job.facts.id)

@@ -11,6 +11,7 @@ from typing import assert_type
 from broker_jobs import AsyncClient, Client, Job, LocalCluster, ResourceRequest, Retry, Stdio, SubmittedJob, Task, TaskArray, current
 from broker_jobs.client import AsyncSubmittedJob, TaskError
 from broker_jobs.core.states import JobState
+from broker_jobs.hooks import JobNow, TaskNow, impl
 
 
 def power(base: int, exponent: int = 2) -> float:
@@ -18,8 +19,23 @@ def power(base: int, exponent: int = 2) -> float:
     return float(base**exponent)
 
 
+class Plugin:
+    @impl
+    def on_task_submitting(self, client: Client, task: TaskNow) -> bool:
+        return task.name != "no" and task.state == "waiting"
+
+    @impl
+    async def on_complete(self, job: JobNow) -> None:
+        assert_type(job.state, JobState)
+
+
 async def later(text: str) -> bytes:
     return text.encode()
+
+
+def plug() -> None:
+    with Client(plugins=[Plugin(), "a.module", "no:other"]) as client:
+        assert_type(client.hook_failures(), dict[str, int])
 
 
 def write(client: Client) -> None:
