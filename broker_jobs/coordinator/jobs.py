@@ -211,7 +211,8 @@ class Jobs:
                     case Changed(number):
                         self._changed(batch, job, number, ended)
                     case Recorded(number, outcome):
-                        self._record(batch, job, number, outcome, ended if ended is not None and ended.task == number else None, host)
+                        printed = ended if ended is not None and ended.task == number else None
+                        self._record(batch, job, command, _outcome_row(job, number, outcome, printed, host))
                     case Duplicate():
                         batch.effects.counted.duplicates.append(self.class_of(job, command.task))
                     case Finished():
@@ -225,10 +226,10 @@ class Jobs:
         for revocation, queue in revoked:
             self.revoke(batch, revocation, queue)
 
-    def _record(self, batch: Batch, job: LiveJob, number: int, outcome: Outcome, printed: Ended | None, host: str) -> None:
-        batch.writes.outcomes.append(_outcome_row(job, number, outcome, printed, host))
-        if isinstance(outcome, Succeeded) and outcome.made:
-            self.data.made(batch, job, number, outcome)
+    def _record(self, batch: Batch, job: LiveJob, recorded: Recorded, row: OutcomeRow) -> None:
+        batch.writes.outcomes.append(row)
+        if isinstance(recorded.outcome, Succeeded) and recorded.outcome.made:
+            self.data.made(batch, job, recorded.task, recorded.outcome)
 
     def revoke(self, batch: Batch, revocation: Revocation, queue: str = "") -> None:
         """Tell the workers that are there, and those that come as long as a message of it may stand in this class queue."""

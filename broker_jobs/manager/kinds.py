@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from broker_jobs.errors import ValidationError
-from broker_jobs.manager.programs import program_job, workflow_job
+from broker_jobs.manager.programs import program_job, step_job, step_wanted, workflow_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -70,7 +70,26 @@ class Built:
         return client.submit(self.build(record), idempotency_key=key)
 
 
-KINDS: Final[Mapping[str, JobType]] = {"basic": Basic(), "program": Built(program_job), "workflow": Built(workflow_job)}
+class StepCalled:
+    """A call of a step, which is chosen when the job is executed."""
+
+    has_work: ClassVar[bool] = True
+
+    def check(self, record: JobRecord) -> None:
+        """It says which step; whether that is there, and what it takes, is known when it is executed."""
+        step_wanted(record)
+
+    def start(self, client: Client, record: JobRecord, key: str) -> SubmittedJob:
+        """Submit it."""
+        return client.submit(step_job(record, client), idempotency_key=key)
+
+
+KINDS: Final[Mapping[str, JobType]] = {
+    "basic": Basic(),
+    "program": Built(program_job),
+    "workflow": Built(workflow_job),
+    "step": StepCalled(),
+}
 
 
 def kind_of(name: str) -> JobType:

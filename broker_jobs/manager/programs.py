@@ -1,4 +1,4 @@
-"""Parameters of program jobs and of the nodes of workflows, as tasks of a job of the client."""
+"""Parameters of program jobs, of the nodes of workflows, and of calls of steps, as tasks of a job of the client."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from broker_jobs.client.authoring import Task
+    from broker_jobs.client.client import Client
     from broker_jobs.manager.record import JobRecord
 
 _Made = TypeVar("_Made")
@@ -38,6 +39,7 @@ _AS_THEY_ARE: Final = (
 
 _PROGRAM: Final = ("argv", "executable", "arguments", "stdin", "cwd", "resources", "retry", *_AS_THEY_ARE)
 _NODE: Final = ("name", "parents", *_PROGRAM)
+_STEP: Final = ("step", "version", "parameters", "inputs", "resources", "retry", *_AS_THEY_ARE)
 
 
 def program_job(record: JobRecord) -> Job:
@@ -85,6 +87,42 @@ def workflow_job(record: JobRecord) -> Job:
     return job
 
 
+def step_wanted(record: JobRecord) -> tuple[str, str | None]:
+    """Name and version of the step that a job calls.
+
+    Raises:
+        ValidationError: a parameter is wrong or missing
+    """
+    given = record.parameters
+    _known(given, _STEP, "a step job")
+    name, version = given.get("step"), given.get("version")
+    if not isinstance(name, str) or not name or not (version is None or isinstance(version, str)):
+        raise ValidationError(f"a step job needs step: its name, and version: one, or a range such as '^1.0', not {name!r} and {version!r}")
+    for what in ("parameters", "inputs"):
+        if not isinstance(given.get(what, {}), Mapping):
+            raise ValidationError(f"{what} of a step job must be a dictionary, not {given[what]!r}")
+    _options(given)
+    return name, version
+
+
+def step_job(record: JobRecord, client: Client) -> Job:
+    """One call of a step, found now.
+
+    Raises:
+        StepNotFound, AmbiguousStep: there is none, or several
+        DataNotFound: there is no data with an id that is among the inputs
+        ValidationError: the parameters do not fit the step
+    """
+    run = client.step(*step_wanted(record))
+    inputs = {
+        slot: [client.data(one) for one in held] if isinstance(held, list) else client.data(held)
+        for slot, held in record.parameters.get("inputs", {}).items()
+    }
+    job = _job(record)
+    job.step(run.spec, record.parameters.get("parameters"), inputs=inputs, **_options(record.parameters))
+    return job
+
+
 def parents_of(record: JobRecord) -> dict[str, tuple[str, ...]]:
     """The parents of each node of a workflow; empty for other jobs."""
     nodes = record.parameters.get("nodes", ()) if record.type == "workflow" else ()
@@ -107,21 +145,26 @@ def _parents(node: Mapping[str, Any], names: Mapping[str, int]) -> list[int]:
 
 
 def _add(job: Job, parameters: Mapping[str, Any], folder: str, *, name: str | None, deps: Sequence[Task]) -> Task:
+    options = _options(parameters)
+    cwd = parameters.get("cwd", "")
+    if not isinstance(cwd, str):
+        raise ValidationError(f"cwd must be a folder, not {cwd!r}")
+    stdin = parameters.get("stdin")
+    if stdin is not None and not isinstance(stdin, str):
+        raise ValidationError(f"stdin must be a text, not {stdin!r}")
+    return job.program(_argv(parameters), stdin=stdin, cwd=Path(folder) / cwd, name=name, deps=deps, **options)
+
+
+def _options(parameters: Mapping[str, Any]) -> dict[str, Any]:
     # What came out of a row may be of any type: the client checks each option, and says which is wrong.
     options: dict[str, Any] = {key: parameters[key] for key in _AS_THEY_ARE if key in parameters}
     if "resources" in parameters:
         options["resources"] = _resources(parameters["resources"])
     if "retry" in parameters:
         options["retry"] = _retry(parameters["retry"])
-    cwd = parameters.get("cwd", "")
-    if not isinstance(cwd, str):
-        raise ValidationError(f"cwd must be a folder, not {cwd!r}")
     if not isinstance(parameters.get("env", {}), Mapping):
         raise ValidationError(f"env must be a dictionary of environment variables, not {parameters['env']!r}")
-    stdin = parameters.get("stdin")
-    if stdin is not None and not isinstance(stdin, str):
-        raise ValidationError(f"stdin must be a text, not {stdin!r}")
-    return job.program(_argv(parameters), stdin=stdin, cwd=Path(folder) / cwd, name=name, deps=deps, **options)
+    return options
 
 
 def _argv(parameters: Mapping[str, Any]) -> list[Any]:

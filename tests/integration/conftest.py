@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs import LocalCluster
+from tests.support import served, served_data
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[LocalCluster]:
     """A coordinator and a worker with four processors, for tests that disturb nobody."""
-    with LocalCluster(cpus=4) as found:
+    with LocalCluster(cpus=4, steps=[served, served_data]) as found:
         yield found
 
 

@@ -34,6 +34,8 @@ TEMPLATES = [
         {"argv": ["sh", "-c", "sort > sorted; echo done $WORD; pwd"], "stdin": "2\n1\n", "env": {"WORD": "$(W)"}},
         {"W": "x"},
     ),
+    JobTemplate("simulate", "step", {"step": "simulate", "version": "~1.2", "parameters": {"x": 1}, "time_limit": "1m"}),
+    JobTemplate("count", "step", {"step": "count", "version": "^1.0", "parameters": {"x": 1}}),
     JobTemplate("held", "program", {"argv": WAIT_FOR_GO}),
     JobTemplate("broken", "program", {"argv": ["sh", "-c", "exit 3"]}),
     JobTemplate(
@@ -84,6 +86,37 @@ def categories(job: ManagedJob) -> frozenset[Category]:
 def again(manager: JobManager, job: ManagedJob, **changes: Any) -> None:
     """Change a row, as a process does that is gone now."""
     manager.actions.store.change(job.id, lambda found: dataclasses.replace(found, **changes))
+
+
+# --- steps ---
+
+
+def test_a_step_is_chosen_and_called_when_the_job_is_executed(manager: JobManager, client: Client) -> None:
+    job = manager.create_job("simulation", "ann", "simulate", parameters={"x": 2.5, "n": 4}, process_results=managed.note)
+    assert job.execute() == "Submitted"
+    assert job.wait(PATIENCE) == "Complete"
+    assert job.submitted is not None
+    assert job.submitted.result(0) == {"y": 10.0, "parts": 0}
+    assert [node.name for node in job.nodes()] == ["simulate"]
+    mesh = client.add_data(b"1\n2\n", name="mesh.txt")
+    counted = manager.create_job("count", "ann", "count", inputs={"mesh": mesh.id, "more": [mesh.id]})
+    counted.execute()
+    assert counted.wait(PATIENCE) == "Complete", counted.message
+    assert mesh.used_by() == [counted.submitted.id if counted.submitted else ""]
+
+
+@pytest.mark.parametrize(
+    ("changes", "told"),
+    [
+        ({"version": "^7"}, "has no version that fits '^7'; there are: 1.10.0, 1.2.0"),
+        ({"version": None}, "has several versions"),
+        ({"parameters": {"x": "many"}}, "x: 'many' is not of type 'number'"),
+        ({"inputs": {"mesh": "abcd1234"}}, "there is no data abcd1234"),
+    ],
+)
+def test_a_step_that_cannot_be_called_is_an_error_with_the_reason(manager: JobManager, changes: dict[str, Any], told: str) -> None:
+    job = manager.create_job("simulation", "ann", "simulate", **changes)
+    assert (job.execute(), told in job.message) == ("Error", True), job.message
 
 
 # --- programs ---

@@ -236,7 +236,7 @@ def test_a_circle_is_named_with_its_way() -> None:
 
 
 def test_an_unknown_type_lists_those_that_there_are() -> None:
-    with pytest.raises(ValidationError, match="there are basic, program, workflow"):
+    with pytest.raises(ValidationError, match="there are basic, program, workflow, step"):
         kind_of("condor")
 
 
@@ -276,3 +276,21 @@ def test_a_workspace_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "app").write_text("in the way")
     with pytest.raises(WorkspaceError, match="cannot be made: Not a directory"):
         Workspaces(tmp_path, "app").app()
+
+
+@pytest.mark.parametrize(
+    ("parameters", "told"),
+    [
+        ({}, "needs step: its name"),
+        ({"step": 3}, "needs step: its name"),
+        ({"step": "fit", "version": 1}, "and version: one, or a range"),
+        ({"step": "fit", "parameter": {}}, "did you mean 'parameters'"),
+        ({"step": "fit", "parameters": []}, "parameters of a step job must be a dictionary"),
+        ({"step": "fit", "inputs": "mesh"}, "inputs of a step job must be a dictionary"),
+        ({"step": "fit", "retry": -1}, "retry must not be negative"),
+        ({"step": "fit", "env": ["A"]}, "env must be a dictionary"),
+    ],
+)
+def test_wrong_parameters_of_a_step_are_refused_before_it_is_looked_for(parameters: dict[str, Any], told: str) -> None:
+    with pytest.raises(ValidationError, match=told):
+        kind_of("step").check(record("step", **parameters))
