@@ -6,7 +6,7 @@ the nearest ``broker-jobs.toml`` from the current folder upwards, else the one i
     url = "amqps://user:secret@rabbit.example.org/jobs"
     namespace = "bj"
     signing_key_file = "jobs.key"      # relative to the file
-    value_store = "/shared/values"     # a folder that all hosts see
+    value_store = "/shared/values"     # a folder that all hosts see, or a URL that fsspec understands
 
     [resource_classes.gpu-large]       # what ``resource_class="gpu-large"`` asks for
     cpus = 8
@@ -55,7 +55,7 @@ class Settings:
         namespace: prefix of every name at the broker
         key: None where there is none, which is an error as soon as something is sent
         home: the state folder
-        value_store: folder for large values, or None
+        value_store: folder, or URL as fsspec takes it, for large values and data; or None
         embedded: no address was given: the node of this user is started where none runs
     """
 
@@ -296,5 +296,7 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 def _beside(file: Path | None, name: str | None) -> str | None:
-    """A path of the file, relative to where the file is."""
-    return str(file.parent / Path(name).expanduser()) if file and name else None
+    """A path of the file, relative to where the file is; a URL as it is."""
+    if file is None or name is None or "://" in name:
+        return name
+    return str(file.parent / Path(name).expanduser())

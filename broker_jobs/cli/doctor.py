@@ -112,6 +112,9 @@ def _own(settings: Settings) -> list[Finding]:
         remedy = "for larger ones set value_store in broker-jobs.toml to a folder that all hosts share"
         found.append(Finding("value store", Verdict.note, "there is none: values up to 8 MiB travel in messages", remedy))
         return found
+    if "://" in settings.value_store:
+        found.append(Finding("value store", Verdict.note, f"{settings.value_store}: not looked at"))
+        return found
     folder = Path(settings.value_store)
     existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     free = shutil.disk_usage(existing).free

@@ -16,6 +16,7 @@ from broker_jobs.core.job import OutsideEnded
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.states import ENDED, JOB_ENDED, TaskState
 from broker_jobs.core.value import Encoding, Inline, Stored
+from broker_jobs.data.files import is_url
 from broker_jobs.data.store import ValueStore, fetch
 from broker_jobs.errors import ValueStoreError
 from broker_jobs.ids import short
@@ -132,7 +133,7 @@ class Links:
 
 def _kept(value: Value, job: LiveJob) -> Value:
     """The value, kept for this job where it is in a store that can be reached from here: the other job may be forgotten."""
-    if not isinstance(value, Stored) or job.facts.store is None or not Path(value.store).is_dir():
+    if not isinstance(value, Stored) or job.facts.store is None or not (is_url(value.store) or Path(value.store).is_dir()):
         return value
     if value.store == job.facts.store:
         return ValueStore(value.store).adopt(job.facts.id, value)

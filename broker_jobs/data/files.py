@@ -50,7 +50,7 @@ class Files:
     def write(self, key: str) -> BinaryIO:
         """A file to be written; in a folder, others can read what was written so far."""
         with self._said("written"):
-            self._system.makedirs(self._path(key).rpartition("/")[0], exist_ok=True)
+            self._make_folder(key)
             return cast("BinaryIO", self._system.open(self._path(key), "wb"))
 
     def local(self, key: str) -> Path | None:
@@ -74,7 +74,7 @@ class Files:
     def copy(self, key: str, other: str) -> None:
         """The same bytes under another key too."""
         with self._said("written"):
-            self._system.makedirs(self._path(other).rpartition("/")[0], exist_ok=True)
+            self._make_folder(other)
             self._system.cp_file(self._path(key), self._path(other))
 
     def digest(self, key: str) -> tuple[int, bytes]:
@@ -85,6 +85,16 @@ class Files:
                 digest.update(block)
                 size += len(block)
         return size, digest.digest()
+
+    def _make_folder(self, key: str) -> None:
+        """The folder of a file; on this host private to its user."""
+        folder = self.local(key)
+        if folder is None:
+            self._system.makedirs(self._path(key).rpartition("/")[0], exist_ok=True)
+            return
+        missing = [parent for parent in folder.parents if not parent.exists()]
+        for parent in reversed(missing):
+            parent.mkdir(mode=0o700, exist_ok=True)
 
     def _path(self, key: str) -> str:
         return f"{self._root.rstrip('/')}/{key}"

@@ -1,0 +1,124 @@
+"""Values and data in a folder, and below a URL that fsspec understands; the same promises for both."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import stat
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_jobs import Client, Job, LocalCluster
+from broker_jobs.core.data import DataRef
+from broker_jobs.core.value import Encoding, Stored
+from broker_jobs.data.files import Files, checked, copy_to
+from broker_jobs.data.store import ValueStore, fetch
+from broker_jobs.errors import ValueStoreError
+from tests.support import served_data
+from tests.support.daemons import until
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+JOB = "0198" + "0" * 28
+OTHER = "0199" + "0" * 28
+
+
+@pytest.fixture(params=["folder", "url"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    folder = tmp_path / "store"
+    return str(folder) if request.param == "folder" else f"file://{folder}"
+
+
+def test_values_are_kept_adopted_checked_and_dropped(place: str, tmp_path: Path) -> None:
+    store = ValueStore(place)
+    value = store.put(JOB, Encoding.pickle, b"large")
+    assert value == Stored(Encoding.pickle, place, f"{JOB}/{hashlib.sha256(b'large').hexdigest()}", hashlib.sha256(b"large").digest(), 5)
+    assert store.put(JOB, Encoding.pickle, b"large") == value
+    assert fetch(value) == b"large"
+    other = store.adopt(OTHER, value)
+    store.forget(JOB)
+    assert fetch(other) == b"large"
+    with pytest.raises(ValueStoreError, match="cannot be read on this host"):
+        fetch(value)
+    (tmp_path / "store" / other.key).write_bytes(b"wrong")
+    with pytest.raises(ValueStoreError, match="is not what was written there"):
+        fetch(other)
+    store.forget(JOB)  # again does nothing
+
+
+def test_files_are_written_read_listed_and_removed(place: str) -> None:
+    files = Files(place)
+    assert files.names("data/jobs") == []
+    for number in range(3):
+        with files.write(f"data/jobs/x/{number}") as file:
+            file.write(b"x" * number)
+    assert files.names("data/jobs/x") == ["0", "1", "2"]
+    assert files.digest("data/jobs/x/2") == (2, hashlib.sha256(b"xx").digest())
+    files.copy("data/jobs/x/2", "data/jobs/y/2")
+    files.remove("data/jobs/x")
+    files.remove("data/jobs/x")
+    assert files.names("data/jobs") == ["y"]
+    with files.read("data/jobs/y/2") as file:
+        assert (file.read(1), file.seek(0), file.read()) == (b"x", 0, b"xx")
+    with pytest.raises(ValueStoreError, match="cannot be read on this host"):
+        files.read("data/jobs/x/0")
+
+
+def test_what_is_copied_is_complete_or_not_there(place: str, tmp_path: Path) -> None:
+    with Files(place).write("data/x") as file:
+        file.write(b"right")
+    right = DataRef("a" * 32, "x", "text/plain", 5, hashlib.sha256(b"right").digest(), place, "data/x")
+    copy_to(right, tmp_path / "copy")
+    assert (tmp_path / "copy").read_bytes() == b"right"
+    with checked(right) as stream:
+        assert stream.read() == b"right"
+    wrong = DataRef("a" * 32, "x", "text/plain", 5, hashlib.sha256(b"wrong").digest(), place, "data/x")
+    with pytest.raises(ValueStoreError, match="is not what was written there"):
+        copy_to(wrong, tmp_path / "copy")
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["copy"]
+    assert (tmp_path / "copy").read_bytes() == b"right"
+
+
+@pytest.mark.parametrize("url", ["nonsense://x/y", "s3://bucket/folder"])
+def test_a_store_that_cannot_be_used_says_why(url: str) -> None:
+    with pytest.raises(ValueStoreError, match=f"the store {url} cannot be used"):
+        Files(url)
+
+
+@pytest.fixture
+def by_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
+    """A client of a cluster whose store is a URL."""
+    store = f"file://{tmp_path / 'remote'}"
+    with LocalCluster(cpus=2, steps=[served_data]) as cluster:
+        monkeypatch.setenv("BROKER_JOBS_VALUE_STORE", store)
+        with cluster.client() as client:
+            yield client
+
+
+def test_large_values_and_data_travel_by_a_url(by_url: Client) -> None:
+    client = by_url
+    job = Job()
+    large = job.function(bytes, args=(200_000,))
+    length = job.function(len, args=(large.output,))
+    submitted = client.submit(job)
+    assert submitted.result(length, timeout=60) == 200_000
+    assert submitted.result(large) == bytes(200_000)
+    mesh = client.add_data(io.BytesIO(b"1\n2\n"), name="mesh.txt")
+    assert mesh.info.data.store.startswith("file://")
+    run = client.step("split").inputs(text=mesh).start().wait(60)
+    assert [part.read() for part in run.outputs()["parts"]] == [b"1", b"2"]
+    place = Path(mesh.info.data.store.removeprefix("file://"))
+    assert (place / submitted.id).is_dir()
+    assert run.job.delete_with_associated(delete_input_data=True).complete
+    submitted.forget()
+    until(lambda: not (place / submitted.id).exists() and not (place / mesh.info.data.key).exists(), "all of it is gone")
+
+
+def test_data_in_a_folder_is_private_to_its_user(tmp_path: Path) -> None:
+    with Files(str(tmp_path / "shared" / "store")).write("data/jobs/x") as file:
+        file.write(b"x")
+    made = [tmp_path / "shared", tmp_path / "shared" / "store", tmp_path / "shared" / "store" / "data" / "jobs"]
+    assert [stat.S_IMODE(folder.stat().st_mode) for folder in made] == [0o700] * 3
