@@ -10,11 +10,12 @@ from rich.table import Table
 from rich.text import Text
 
 from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes, out
-from broker_jobs.cli.show import first_line, new_table, print_table, when, write_json
+from broker_jobs.cli.show import as_json, first_line, new_table, print_table, when, write_json
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from broker_jobs.core.data import SlotSpec
     from broker_jobs.wire.messages import KnownStep
 
 app = typer.Typer(no_args_is_help=True, help="The named, versioned steps that workers serve.")
@@ -71,7 +72,8 @@ def info(
         elif output is OutputFormat.json:
             spec = found.spec
             more = {"description": spec.description, "parameters": json.loads(spec.parameters), "returns": json.loads(spec.returns)}
-            write_json(_brief(found) | more)
+            slots = {"inputs": [as_json(slot) for slot in spec.inputs], "outputs": [as_json(slot) for slot in spec.outputs]}
+            write_json(_brief(found) | more | slots)
         else:
             _details(found)
 
@@ -129,6 +131,20 @@ def _details(one: KnownStep) -> None:
             default = Text("must be given", style="dim") if required else Text(json.dumps(part["default"], ensure_ascii=False))
             table.add_row(Text(name), Text(_kind(part, schema)), default, Text(part.get("description", "")))
         print_table(table)
+    for label, slots in (("input", spec.inputs), ("output", spec.outputs)):
+        if slots:
+            out.print()
+            table = new_table(label, "media type", "how many", "what")
+            for slot in slots:
+                what = ": ".join(filter(None, (slot.title, slot.description)))
+                table.add_row(Text(slot.name), Text(slot.media_type), _how_many(slot), Text(what))
+            print_table(table)
+
+
+def _how_many(slot: SlotSpec) -> str:
+    if slot.most is None:
+        return f"{slot.least} or more"
+    return str(slot.most) if slot.least == slot.most else f"{slot.least} to {slot.most}"
 
 
 def _kind(part: dict[str, Any], schema: dict[str, Any]) -> str:

@@ -6,6 +6,10 @@ import asyncio
 import dataclasses
 import hashlib
 import io
+import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -108,6 +112,21 @@ def test_slots_are_filled_checked_and_read_afterwards(client: Client) -> None:
     assert too_many.error is not None
     assert "split 1.0.0: the slot 'parts' takes 1 to 12, not 13" in too_many.error.message
     assert too_many.outputs() == {}
+
+
+def test_the_command_line_shows_slots(cluster: LocalCluster) -> None:
+    env = {**os.environ, "BROKER_JOBS_CONFIG": str(cluster.folder / "broker-jobs.toml")}
+
+    def told(*more: str) -> str:
+        command = [sys.executable, "-m", "broker_jobs", "step", "info", "split", *more]
+        return subprocess.run(command, env=env, cwd=cluster.folder, capture_output=True, text=True, timeout=60, check=True).stdout
+
+    shown = " ".join(told().split())
+    assert "input media type how many what" in shown
+    for row in ("text text/* 1 The text", "parts text/plain 1 to 12", "nothing */* 1"):
+        assert row in shown
+    found = json.loads(told("--output", "json"))
+    assert [(slot["name"], slot["least"], slot["most"]) for slot in found["outputs"]] == [("parts", 1, 12), ("nothing", 1, 1)]
 
 
 def test_collections_keep_their_order_and_optional_slots_may_be_empty(client: Client) -> None:
