@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict
 
 from broker_jobs.config import resource_class
-from broker_jobs.core import placeholders
+from broker_jobs.core import batch_options, placeholders
 from broker_jobs.core.quantities import milliseconds, size_bytes
 from broker_jobs.core.request import canonical
 from broker_jobs.core.spec import DEFAULT_CRASH_LIMIT, NEVER_START_TWICE, Isolation, Keep, Lane, Pin, Retry, TaskOptions
@@ -82,6 +82,8 @@ class RunOptions(TypedDict, total=False):
             the end is kept, and it fails (default: it goes on, and of more than 64 MiB a stream the end is kept)
         pin: ``"taskset"`` holds it to the processors that it was given, ``"omp"`` tells OpenMP to do so (default: it may use any)
         crash_limit: it fails when it has crashed this often: a number, ``"never"`` (start twice) or ``"unlimited"`` (default 5)
+        executor_options: for a worker that runs programs in a batch system, in place of that worker's own of the same name: a value, a
+            list, or True for a flag, such as ``{"q": "1-day", "l": ["h_vmem=2G", "gpu=1"]}``; other workers pay no heed to them
     """
 
     env: Mapping[str, str | float | StrPath] | None
@@ -98,6 +100,7 @@ class RunOptions(TypedDict, total=False):
     output_limit: Size | None
     pin: Literal["taskset", "omp"] | None
     crash_limit: int | Literal["never", "unlimited"]
+    executor_options: Mapping[str, str | float | Sequence[str | float]] | None
 
 
 class FunctionOptions(RunOptions, total=False):
@@ -144,6 +147,7 @@ def task_options(given: FunctionOptions, lane: Lane = Lane.normal) -> TaskOption
         python=_interpreter(given.get("python")),
         prologue=_prologue(given.get("prologue")),
         pin=_pin(given.get("pin")),
+        executor_options=batch_options.frozen(given.get("executor_options")),
     )
 
 

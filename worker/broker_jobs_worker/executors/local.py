@@ -107,7 +107,10 @@ class LocalExecutor:
 
     # --- the port --------------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    def legacy(self) -> None:
+        """Nothing: what an earlier process had started has ended with it."""
+
+    async def open(self, resumed: Sequence[str] = ()) -> None:  # noqa: ARG002 (there is never anything)
         """Start the guardian.
 
         Raises:
