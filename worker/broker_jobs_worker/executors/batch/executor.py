@@ -61,6 +61,7 @@ class Pace:
         poll: between two questions to the batch system
         soon: the same while a job is to end, or was submitted a moment ago
         patience: a batch system that does not take a job for so long is given up
+        reason: why a job has gone is asked for so long
         closing: what is to end has this long when the worker stops
     """
 
@@ -68,6 +69,7 @@ class Pace:
     poll: float = 5.0
     soon: float = 1.0
     patience: float = 300.0
+    reason: float = 30.0
     closing: float = 20.0
 
 
@@ -236,6 +238,11 @@ class BatchExecutor:
         await asyncio.gather(*self._beside, return_exceptions=True)
         for folders in (self._folders, *self._abandoned):
             await asyncio.to_thread(folders.let_go)
+
+    @property
+    def jobs(self) -> tuple[str, ...]:
+        """Ids of the jobs that are looked after, for inspection."""
+        return tuple(each.id for each in self._running.values() if each.id is not None)
 
     # --- submitting ------------------------------------------------------------------------------------------------
 
@@ -464,9 +471,14 @@ class BatchExecutor:
 
     async def _mourn(self, running: Running, id_: str, reason: str) -> None:
         """End what is gone without an exit code, and say why."""
-        if not reason:
+        until = self._loop.time() + self._pace.reason
+        while not reason and running.verdict is None and self._loop.time() < until:
             with contextlib.suppress(SchedulerSilent):
                 reason = await self._answer(self._scheduler.explain(id_))
+            if not reason:
+                # An accounting is written with some delay.
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(running.woken.wait(), self._pace.soon)
         why = f": {reason}" if reason else ", and says no reason"
         hint = "" if running.seen is not None and running.seen.started_s is not None else self._never_seen(running)
         if running.verdict is not None:
