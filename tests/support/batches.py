@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shlex
+import sys
 from typing import TYPE_CHECKING, Any
+
+import pytest
 
 from broker_jobs_worker.executors.archive import Archive
 from broker_jobs_worker.executors.batch.executor import BatchExecutor, Pace
+from tests.support import fake_batch
 from tests.support.executions import DEADLINE, Bench
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping, Sequence
+    from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from broker_jobs_worker.executors.batch.port import Scheduler
@@ -55,3 +60,66 @@ async def batch_bench(
         yield made
     finally:
         await made.executor.close()
+
+
+class FakeBatch:
+    """Commands of Grid Engine and HTCondor that are fakes; see `tests.support.fake_batch`.
+
+    Attributes:
+        sge: options by which an executor finds them
+        htcondor: the same
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        (folder / "faults").mkdir(parents=True)
+        (folder / "bin").mkdir()
+        self.sge: dict[str, tuple[str, ...]] = {}
+        self.htcondor: dict[str, tuple[str, ...]] = {}
+        for command in fake_batch.COMMANDS:
+            path = folder / "bin" / command.__name__
+            words = shlex.join([sys.executable, "-I", "-S", fake_batch.__file__, str(folder), command.__name__])
+            path.write_text(f'#!/bin/sh\nexec {words} "$@"\n')
+            path.chmod(0o755)
+            options = self.sge if command.__name__.startswith("q") else self.htcondor
+            options[command.__name__] = (str(path),)
+
+    def fault(self, command: str, *lines: str) -> None:
+        """What the next calls of a command do instead."""
+        (self.folder / "faults" / command).write_text("".join(f"{line}\n" for line in lines))
+
+    def fate(self, *lines: str) -> None:
+        """What becomes of the next jobs."""
+        (self.folder / "fates").write_text("".join(f"{line}\n" for line in lines))
+
+    def asked(self, command: str) -> list[str]:
+        """The calls of a command."""
+        path = self.folder / "asked"
+        return [line for line in path.read_text().splitlines() if line.startswith(f"{command} ")] if path.exists() else []
+
+    def submitted(self) -> int:
+        """How many jobs there were."""
+        return len(fake_batch.Folder(self.folder).numbers())
+
+    def facts(self, number: int) -> dict[str, Any]:
+        """What was said of a job."""
+        facts: dict[str, Any] = fake_batch.Folder(self.folder).get(number, "facts")
+        return facts
+
+    def remove(self, number: int) -> None:
+        """End a job by hand."""
+        fake_batch.Folder(self.folder).remove(number, "somebody")
+
+    def alive(self) -> list[int]:
+        """Jobs that have not ended."""
+        folder = fake_batch.Folder(self.folder)
+        return [number for number in folder.numbers() if folder.get(number, "ended") is None]
+
+
+@pytest.fixture
+def fake(tmp_path: Path) -> Iterator[FakeBatch]:
+    """Fake commands; what still runs at the end is ended."""
+    made = FakeBatch(tmp_path / "fake")
+    yield made
+    for number in made.alive():
+        made.remove(number)

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Final, assert_never
 
-from broker_jobs.core.outcome import Cause, Crashed, Failed, Succeeded
+from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.data.excerpt import excerpt_of
 from broker_jobs.wire.messages import Output, Piece, Program
 from broker_jobs_worker.executors.batch import watch
@@ -26,7 +26,7 @@ from broker_jobs_worker.executors.batch.record import Record
 from broker_jobs_worker.executors.batch.script import ERROR, Place, script
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, Legacy
 from broker_jobs_worker.executors.spool import file_name
-from broker_jobs_worker.executors.verdicts import OutputUp, Stopped, TimeUp, Verdict, condemned, with_last_line
+from broker_jobs_worker.executors.verdicts import OutputUp, TimeUp, condemned, with_last_line
 from broker_jobs_worker.runners.program import exited, in_own_words
 from broker_jobs_worker.runners.protocol import Run
 
@@ -46,6 +46,7 @@ _log = logging.getLogger(__name__)
 
 MOST_SUBMITTING: Final = 8
 """So many jobs are handed over at the same time."""
+_STOPPED: Final = Canceled("the worker stops")
 _SHARE: Final = 10
 """Looking into folders takes at most this part of the time, however many there are."""
 _ALLOTTED: Final = re.compile(r"OMP_NUM_THREADS|BROKER_JOBS_RESOURCE_(REQUEST_.*|VARIANT)")
@@ -87,6 +88,7 @@ class Running:
         submitted_ms: when it was handed over
         began: when the program was seen to run, on the loop's clock
         missing: polls in a row that did not know it
+        sentence: with which it ends, as soon as nothing of it is left, whatever it does until then
         resumed: an earlier process has submitted it
         silent: nobody is to hear of its end
     """
@@ -100,7 +102,7 @@ class Running:
     seen: Seen | None = None
     missing: int = 0
     note: str = ""
-    verdict: Verdict | None = None
+    sentence: Outcome | None = None
     resumed: bool = False
     silent: bool = False
     woken: asyncio.Event = field(default_factory=asyncio.Event)
@@ -196,7 +198,7 @@ class BatchExecutor:
         """Cancel it; one that is unknown has ended before. How long it is given is the batch system's business."""
         running = self._running.get(execution)
         if running is not None:
-            self._condemn(running, Stopped(reason))
+            self._condemn(running, Canceled(reason))
 
     async def read(self, execution: str, *, stderr: bool, path: str | None, start: int, most: int) -> Piece:
         """Part of what an execution has printed."""
@@ -221,7 +223,7 @@ class BatchExecutor:
     async def close(self) -> None:
         """Cancel what runs, and wait for its end; what does not end in time is canceled by the next process of this worker."""
         for running in list(self._running.values()):
-            self._condemn(running, Stopped("the worker stops"))
+            self._condemn(running, _STOPPED)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(self._pace.closing):
                 while self._running:
@@ -232,7 +234,7 @@ class BatchExecutor:
                 "%s still has jobs of this worker: %s", self._system, ", ".join(each.id for each in self._running.values() if each.id)
             )
         for running in list(self._running.values()):
-            self._tell_end(running, condemned(running.verdict or Stopped("the worker stops"), None), Output(), Output())
+            self._tell_end(running, running.sentence or _STOPPED, Output(), Output())
         for task in self._beside:
             task.cancel()
         await asyncio.gather(*self._beside, return_exceptions=True)
@@ -287,7 +289,7 @@ class BatchExecutor:
             folder = self._folders.folder(execution.execution, trial)
             try:
                 async with self._gate:
-                    if running.verdict is not None:
+                    if running.sentence is not None:
                         break
                     job = await asyncio.to_thread(self._prepare, running, folder)
                     id_ = await self._answer(self._scheduler.submit(job))
@@ -312,7 +314,7 @@ class BatchExecutor:
                 running.id, running.folder = id_, folder
                 self._poll_soon()
                 return
-        await self._end(running, condemned(running.verdict or Stopped(""), None))
+        await self._end(running, running.sentence or _STOPPED)
 
     def _prepare(self, running: Running, folder: Path) -> BatchJob:
         """The folder of a job; in a thread."""
@@ -344,7 +346,7 @@ class BatchExecutor:
         execution = record.restored()
         running = Running(execution, Program(record.argv, env=record.env), _now_ms(), record.id, folder, resumed=True, silent=silent)
         if silent:
-            running.verdict = Stopped("nobody waits for it any more")
+            running.sentence = _STOPPED
             _log.warning("job %s of %s is canceled: %s", record.id, self._system, "the worker that had it is gone")
         self._running[execution.execution] = running
 
@@ -369,7 +371,7 @@ class BatchExecutor:
 
     async def _poll(self, asked: Sequence[Running]) -> Mapping[str, JobState] | None:
         """How these jobs are; None where the batch system does not say."""
-        hurry = any(each.verdict is not None or not each.note for each in asked)
+        hurry = any(each.sentence is not None or not each.note for each in asked)
         self._poll_at = self._loop.time() + (self._pace.soon if hurry else self._pace.poll)
         try:
             states = await self._answer(self._scheduler.poll([each.id for each in asked if each.id is not None]))
@@ -398,12 +400,12 @@ class BatchExecutor:
         running.seen = seen
         if states is None:
             if seen.code is not None:
-                self._close(running, self._exited(running, seen.code))
+                self._close(running, running.sentence or exited(running.program, seen.code))
             elif seen.started_s is not None:
                 self._begin(running, seen.started_s)
             self._hold_limits(running, seen)
             return False
-        finding = watch.judge(states.get(running.id), seen.code, running.missing, condemned=running.verdict is not None)
+        finding = watch.judge(states.get(running.id), seen.code, running.missing, condemned=running.sentence is not None)
         match finding:
             case watch.GoesOn(missing, runs, note):
                 running.missing = missing
@@ -415,14 +417,14 @@ class BatchExecutor:
                     self._say(running, f"{self._system} job {running.id}: {note}")
                 self._hold_limits(running, seen)
             case watch.Exited(code):
-                self._close(running, self._exited(running, code))
+                self._close(running, running.sentence or exited(running.program, code))
             case watch.Hopeless(reason):
-                self._close(running, Failed(Cause.error, f"{self._system} does not run job {running.id}: {reason}"))
+                self._condemn(running, Failed(Cause.error, f"{self._system} does not run job {running.id}: {reason}"))
                 return True
             case watch.Cancel():
                 return True
             case watch.Over():
-                self._close(running, condemned(running.verdict or Stopped(""), None))
+                self._close(running, running.sentence or _STOPPED)
             case watch.Lost(reason):
                 self._spawn(self._mourn(running, running.id, reason))
                 running.id = None
@@ -439,19 +441,19 @@ class BatchExecutor:
     def _hold_limits(self, running: Running, seen: Seen) -> None:
         options = running.execution.options
         most, limit = options.output_limit, options.time_limit
-        if running.verdict is not None:
+        if running.sentence is not None:
             return
         if most is not None and seen.printed > most:
-            self._condemn(running, OutputUp(most, seen.printed))
+            self._condemn(running, condemned(OutputUp(most, seen.printed), None))
         elif (
             options.time_limit is not None and running.began is not None and self._loop.time() >= running.began + options.time_limit / 1000
         ):
             self._condemn(running, TimeUp(options.time_limit))
 
-    def _condemn(self, running: Running, verdict: Verdict) -> None:
+    def _condemn(self, running: Running, sentence: Outcome) -> None:
         """Decide its end, if that is not decided yet."""
-        if running.verdict is None:
-            running.verdict = verdict
+        if running.sentence is None:
+            running.sentence = sentence
         running.woken.set()
         self._poll_soon()
 
@@ -466,13 +468,10 @@ class BatchExecutor:
 
     # --- ending ----------------------------------------------------------------------------------------------------
 
-    def _exited(self, running: Running, code: int) -> Outcome:
-        return exited(running.program, code) if running.verdict is None else condemned(running.verdict, None)
-
     async def _mourn(self, running: Running, id_: str, reason: str) -> None:
         """End what is gone without an exit code, and say why."""
         until = self._loop.time() + self._pace.reason
-        while not reason and running.verdict is None and self._loop.time() < until:
+        while not reason and running.sentence is None and self._loop.time() < until:
             with contextlib.suppress(SchedulerSilent):
                 reason = await self._answer(self._scheduler.explain(id_))
             if not reason:
@@ -481,10 +480,8 @@ class BatchExecutor:
                     await asyncio.wait_for(running.woken.wait(), self._pace.soon)
         why = f": {reason}" if reason else ", and says no reason"
         hint = "" if running.seen is not None and running.seen.started_s is not None else self._never_seen(running)
-        if running.verdict is not None:
-            await self._end(running, condemned(running.verdict, None))
-        else:
-            await self._end(running, Crashed(f"{self._system} has no job {id_} any more, and it left no exit code{why}{hint}"))
+        words = f"{self._system} has no job {id_} any more, and it left no exit code{why}{hint}"
+        await self._end(running, running.sentence or Crashed(words))
 
     def _never_seen(self, running: Running) -> str:
         return f". It was never seen to start: the hosts of {self._system} have to see {running.folder}, or be sent it"
@@ -506,7 +503,7 @@ class BatchExecutor:
         options, run = running.execution.options, self._run(running)
         running.seen = self._folders.look(folder, run)
         problem = self._folders.problem(folder)
-        if problem is not None and running.verdict is None:
+        if problem is not None and running.sentence is None:
             outcome = Failed(Cause.error, problem)
         ending = in_own_words(outcome, str(folder / ERROR))
         outcome = ending.outcome
