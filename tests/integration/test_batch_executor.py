@@ -1,4 +1,4 @@
-"""Programs in batch systems that are slow, fail, lose jobs and say odd things: fakes of Grid Engine and HTCondor, through their commands."""
+"""Programs in batch systems that are slow, fail, lose jobs and say odd things: fakes of Grid Engine and HTCondor."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from tests.support.batches import BatchBench, FakeBatch
 
 SHOW = "import os, sys; sys.stdout.buffer.write(b'|'.join(os.fsencode(each) for each in sys.argv[1:]))"
-NASTY = [b"$(touch X)", b"it's \"quoted\"", b"\n#$ -q nosuch.q\n", b"\xff\x81\x88", b"", b"a b", b"$(DOLLAR)", b"\\", b"queue 3", b"'\n"]
+NASTY = [b"$(touch X)", b'it\'s "quoted"', b"\n#$ -q nosuch.q\n", b"\xff\x81\x88", b"", b"a b", b"$(DOLLAR)", b"\\", b"queue 3", b"'\n"]
 KINDS = {"sge": (Sge, "qsub", "qstat", "qdel"), "htcondor": (HTCondor, "condor_submit", "condor_q", "condor_rm")}
 
 
@@ -35,7 +35,9 @@ class Kind:
         self.name, self.fake, self.folder = name, fake, folder
         self.make, self.submit, self.poll, self.cancel = KINDS[name]
 
-    def bench(self, options: dict[str, tuple[str, ...]] | None = None, patience: float = 10, **more: Any) -> AbstractAsyncContextManager[BatchBench]:
+    def bench(
+        self, options: dict[str, tuple[str, ...]] | None = None, patience: float = 10, **more: Any
+    ) -> AbstractAsyncContextManager[BatchBench]:
         options = {**getattr(self.fake, self.name), **(options or {})}
         return batch_bench(self.make(options, patience), self.folder, options, system=self.name, **more)
 
@@ -225,7 +227,9 @@ def test_canceling_what_waits_or_is_not_submitted_yet(kind: Kind) -> None:
 
 
 def test_limits_of_time_and_output(kind: Kind) -> None:
-    late, loud = kind.run(program("sleep", "1000", time_limit=200), program("sh", "-c", "yes | head -c 300000; sleep 1000", output_limit=1000))
+    late, loud = kind.run(
+        program("sleep", "1000", time_limit=200), program("sh", "-c", "yes | head -c 300000; sleep 1000", output_limit=1000)
+    )
     assert isinstance(late.outcome, Failed)
     assert isinstance(loud.outcome, Failed)
     assert (late.outcome.cause, loud.outcome.cause) == (Cause.time_limit, Cause.output_limit)

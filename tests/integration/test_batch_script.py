@@ -25,7 +25,19 @@ if TYPE_CHECKING:
 
 SHELLS = [shell for shell in ("/bin/sh", "/bin/bash", "/bin/dash") if Path(shell).exists()]
 SHOW = "import os, sys; sys.stdout.buffer.write(b'|'.join(os.fsencode(each) for each in sys.argv[1:]))"
-NASTY = [b"$(touch X)", b"it's \"quoted\"", b"`touch X`", b"", b"\n#$ -q nosuch.q\n", b"\xff\x81\x88\x01\x7f", b"\\", b"a b\t", b"*", b"!x", b"--"]
+NASTY = [
+    b"$(touch X)",
+    b'it\'s "quoted"',
+    b"`touch X`",
+    b"",
+    b"\n#$ -q nosuch.q\n",
+    b"\xff\x81\x88\x01\x7f",
+    b"\\",
+    b"a b\t",
+    b"*",
+    b"!x",
+    b"--",
+]
 
 
 class Site:

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.usefixtures("grid_engine")
 
 SHOW = "import os, sys; sys.stdout.buffer.write(b'|'.join(os.fsencode(each) for each in sys.argv[1:]))"
-NASTY = [b"$(touch X)", b"it's \"quoted\"", b"\n#$ -q nosuch.q\n", b"\xff\x81\x88", b"", b"a b", b"*", b"`touch X`", b"\\"]
+NASTY = [b"$(touch X)", b'it\'s "quoted"', b"\n#$ -q nosuch.q\n", b"\xff\x81\x88", b"", b"a b", b"*", b"`touch X`", b"\\"]
 
 
 def ran(folder: Path, *executions: Execution, options: dict[str, tuple[str, ...]] | None = None, **more: Any) -> list[ExecutionEnded]:

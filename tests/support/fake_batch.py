@@ -1,9 +1,9 @@
 """Fakes of Grid Engine and HTCondor: their commands, with the options and the output of the real ones, over one folder.
 
-``python fake_batch.py FOLDER COMMAND ARGUMENT…`` is one command. Jobs really run, each under a process that waits for it. Files in the folder
-let things go wrong: a line of ``faults/COMMAND`` is what its next call does instead (``error TEXT``, ``print TEXT``, ``sleep SECONDS``),
-a line of ``fates`` is what becomes of the next job (``wait SECONDS``, ``unseen SECONDS``, ``lost``, ``stuck REASON``, ``elsewhere``: on a host
-that does not see the folder). This file needs nothing but the standard library, so that it starts fast.
+``python fake_batch.py FOLDER COMMAND ARGUMENT…`` is one command. Jobs really run, each under a process that waits for it. Files in the
+folder let things go wrong: a line of ``faults/COMMAND`` is what its next call does instead (``error TEXT``, ``print TEXT``,
+``sleep SECONDS``), a line of ``fates`` is what becomes of the next job (``wait SECONDS``, ``unseen SECONDS``, ``lost``, ``stuck REASON``,
+``elsewhere``: on a host that does not see the folder). This file needs nothing but the standard library, so that it starts fast.
 """
 
 from __future__ import annotations
@@ -126,17 +126,19 @@ class Folder:
             for file in [facts["script"], *facts["files"]]:
                 shutil.copy(file, scratch)
             Path(facts["folder"]).rename(f"{facts['folder']}.hidden")
-        sent = set(os.listdir(scratch)) if scratch else set()
-        process = subprocess.Popen(["/bin/sh", facts["copy"]], cwd=where, env=facts["env"], stdin=subprocess.DEVNULL, start_new_session=True)
+        sent = set(scratch.iterdir()) if scratch else set()
+        process = subprocess.Popen(
+            ["/bin/sh", facts["copy"]], cwd=where, env=facts["env"], stdin=subprocess.DEVNULL, start_new_session=True
+        )
         self.put(number, "pid", process.pid)
         if self.get(number, "removed") is not None:
             os.killpg(process.pid, signal.SIGKILL)
         code = process.wait()
         if scratch is not None:
             Path(f"{facts['folder']}.hidden").rename(facts["folder"])
-            for name in set(os.listdir(scratch)) - sent:
-                if (scratch / name).is_file():
-                    shutil.copy(scratch / name, facts["folder"])
+            for path in set(scratch.iterdir()) - sent:
+                if path.is_file():
+                    shutil.copy(path, facts["folder"])
         removed = self.get(number, "removed")
         self.put(number, "ended", {"code": code, **({} if removed is None else {"removed": removed})})
 
@@ -177,12 +179,8 @@ def qsub(folder: Folder, arguments: list[str]) -> None:
     copy = folder.path / f"script-{os.getpid()}"
     shutil.copy(script, copy)
     env = {"PATH": os.environ["PATH"], "HOME": str(folder.path)}
-    number = folder.new({"script": script, "copy": str(copy), "folder": "", "files": [], "cwd": str(folder.path), "env": env, **_named(options)})
-    print(number)
-
-
-def _named(options: dict[str, list[str]]) -> dict[str, Any]:
-    return {"options": options}
+    facts = {"script": script, "copy": str(copy), "folder": "", "files": [], "cwd": str(folder.path), "env": env, "options": options}
+    print(folder.new(facts))
 
 
 def qstat(folder: Folder, arguments: list[str]) -> None:
@@ -260,12 +258,20 @@ def condor_submit(folder: Folder, arguments: list[str]) -> None:
     files = [file.strip() for file in told.get("transfer_input_files", "").split(",") if file.strip()]
     for file in files:
         if not Path(told["initialdir"], file).exists():
-            fail(f"ERROR: Can't open \"{file}\"  with flags 00 (No such file or directory)")
+            fail(f'ERROR: Can\'t open "{file}"  with flags 00 (No such file or directory)')
     copy = folder.path / f"script-{os.getpid()}"
     shutil.copy(told["executable"], copy)
     place = told["initialdir"]
     number = folder.new(
-        {"script": told["executable"], "copy": str(copy), "folder": place, "files": files, "cwd": place, "env": {"PATH": os.defpath}, "options": told}
+        {
+            "script": told["executable"],
+            "copy": str(copy),
+            "folder": place,
+            "files": files,
+            "cwd": place,
+            "env": {"PATH": os.defpath},
+            "options": told,
+        }
     )
     print(f"{number}.0 - {number}.0")
 
@@ -291,7 +297,13 @@ def condor_history(folder: Folder, arguments: list[str]) -> None:
         if ended is not None:
             status = {"JobStatus": REMOVED, "RemoveReason": ended["removed"]} if "removed" in ended else {"JobStatus": COMPLETED}
             code = ended.get("code")
-            exited = {} if code is None else {"ExitBySignal": True, "ExitSignal": -code} if code < 0 else {"ExitBySignal": False, "ExitCode": code}
+            exited = (
+                {}
+                if code is None
+                else {"ExitBySignal": True, "ExitSignal": -code}
+                if code < 0
+                else {"ExitBySignal": False, "ExitCode": code}
+            )
             jobs.append({**status, **exited, "LastRemoteHost": "slot1@fake1"})
     show(jobs, options)
 
@@ -300,7 +312,9 @@ def show(jobs: list[dict[str, Any]], options: dict[str, list[str]]) -> None:
     """As the real ones: nothing at all where there is none."""
     wanted = {name.lower() for name in options.get("-attributes", [""])[0].split(",")}
     if jobs:
-        print("[\n" + "\n,\n".join(json.dumps({name: job[name] for name in job if name.lower() in wanted}, indent=2) for job in jobs) + "\n]")
+        print(
+            "[\n" + "\n,\n".join(json.dumps({name: job[name] for name in job if name.lower() in wanted}, indent=2) for job in jobs) + "\n]"
+        )
 
 
 def condor_rm(folder: Folder, arguments: list[str]) -> None:

@@ -10,25 +10,24 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import re
 import time
-from dataclasses import dataclass, field
 from itertools import count
 from typing import TYPE_CHECKING, Final, assert_never
 
-from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
+from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed
 from broker_jobs.data.excerpt import excerpt_of
 from broker_jobs.wire.messages import Output, Piece, Program
 from broker_jobs_worker.executors.batch import watch
-from broker_jobs_worker.executors.batch.folders import Folders, Seen, dropped, remove
+from broker_jobs_worker.executors.batch.ending import gather
+from broker_jobs_worker.executors.batch.folders import Folders, Seen, remove
 from broker_jobs_worker.executors.batch.port import BatchJob, JobRefused, JobState, SchedulerSilent
 from broker_jobs_worker.executors.batch.record import Record
-from broker_jobs_worker.executors.batch.script import ERROR, Place, script
+from broker_jobs_worker.executors.batch.running import DEFAULT_PACE, Pace, Running, unfit
+from broker_jobs_worker.executors.batch.script import Place, script
 from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, Legacy
 from broker_jobs_worker.executors.spool import file_name
-from broker_jobs_worker.executors.verdicts import OutputUp, TimeUp, condemned, with_last_line
-from broker_jobs_worker.runners.program import exited, in_own_words
-from broker_jobs_worker.runners.protocol import Run
+from broker_jobs_worker.executors.verdicts import OutputUp, TimeUp, condemned
+from broker_jobs_worker.runners.program import exited
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
@@ -49,63 +48,6 @@ MOST_SUBMITTING: Final = 8
 _STOPPED: Final = Canceled("the worker stops")
 _SHARE: Final = 10
 """Looking into folders takes at most this part of the time, however many there are."""
-_ALLOTTED: Final = re.compile(r"OMP_NUM_THREADS|BROKER_JOBS_RESOURCE_(REQUEST_.*|VARIANT)")
-"""What a program is told of its allotment: numbers of processors and devices are those of the worker's host, and mean nothing elsewhere."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How often is looked; all in seconds.
-
-    Attributes:
-        look: between two looks into the folders, at least
-        poll: between two questions to the batch system
-        soon: the same while a job is to end, or was submitted a moment ago
-        patience: a batch system that does not take a job for so long is given up
-        reason: why a job has gone is asked for so long
-        closing: what is to end has this long when the worker stops
-    """
-
-    look: float = 0.5
-    poll: float = 5.0
-    soon: float = 1.0
-    patience: float = 300.0
-    reason: float = 30.0
-    closing: float = 20.0
-
-
-DEFAULT_PACE: Final = Pace()
-
-
-@dataclass(slots=True, eq=False)
-class Running:
-    """An execution that has not ended.
-
-    Attributes:
-        program: what it runs; after a restart, only its name
-        id: of its job; None until the batch system has said it
-        folder: of its job
-        submitted_ms: when it was handed over
-        began: when the program was seen to run, on the loop's clock
-        missing: polls in a row that did not know it
-        sentence: with which it ends, as soon as nothing of it is left, whatever it does until then
-        resumed: an earlier process has submitted it
-        silent: nobody is to hear of its end
-    """
-
-    execution: Execution
-    program: Program
-    submitted_ms: int
-    id: str | None = None
-    folder: Path | None = None
-    began: float | None = None
-    seen: Seen | None = None
-    missing: int = 0
-    note: str = ""
-    sentence: Outcome | None = None
-    resumed: bool = False
-    silent: bool = False
-    woken: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class BatchExecutor:
@@ -191,7 +133,7 @@ class BatchExecutor:
         program = work if isinstance(work, Program) else Program(())
         running = Running(execution, program, _now_ms())
         self._running[execution.execution] = running
-        reason = self._unfit(execution)
+        reason = unfit(execution, self._system)
         self._spawn(self._submit(running) if reason is None else self._end(running, Failed(Cause.error, reason)))
 
     def stop(self, execution: str, reason: str, within: float | None = None) -> None:  # noqa: ARG002 (its grace is the batch system's)
@@ -248,39 +190,6 @@ class BatchExecutor:
 
     # --- submitting ------------------------------------------------------------------------------------------------
 
-    def _unfit(self, execution: Execution) -> str | None:
-        """Why a task cannot run in a batch system, and what to do."""
-        options, what = execution.options, ""
-        match execution.work:
-            case Program(argv) if not argv or not argv[0]:
-                return "the program has no name: argv is empty"
-            case Program() if options.memory_limit is not None:
-                what = "memory_limit= is not held there: ask for memory by executor_options=, such as {'l': 'h_vmem=2G'}"
-            case Program() if options.pin is not None:
-                what = "pin= is for processors of the worker's host: ask for it by executor_options="
-            case Program() if options.resources.nodes:
-                what = "a task of several nodes takes whole workers: ask for hosts by executor_options="
-            case Program():
-                return None
-            case _:
-                what = "functions and steps run in processes of a worker: let one without --executor take them"
-        return f"this worker runs programs in {self._system}, and {what}"
-
-    def _run(self, running: Running) -> Run:
-        """The program with its surroundings."""
-        execution = running.execution
-        return Run(
-            execution.execution,
-            execution.job,
-            execution.task,
-            execution.attempt,
-            running.program,
-            execution.options,
-            folder="",
-            name=execution.task_name,
-            allocation={name: value for name, value in execution.env.items() if _ALLOTTED.fullmatch(name)},
-        )
-
     async def _submit(self, running: Running) -> None:
         """Hand it over, if need be again and again."""
         execution = running.execution
@@ -320,7 +229,7 @@ class BatchExecutor:
         """The folder of a job; in a thread."""
         execution, program = running.execution, running.program
         stdin = f"{file_name(execution.execution)}.stdin"
-        text = script(self._run(running), program, Place(str(folder), stdin))
+        text = script(running.run(), program, Place(str(folder), stdin))
         path, given = self._folders.make(folder, text, (stdin, program.stdin or b""))
         options = {**self._options, **dict(execution.options.executor_options)}
         return BatchJob(f"bj-{file_name(execution.execution)}", path, str(folder), (given,), options)
@@ -391,7 +300,7 @@ class BatchExecutor:
 
     def _look(self, asked: Sequence[Running]) -> dict[Running, Seen]:
         """What there is to see in the folders; in a thread."""
-        return {each: self._folders.look(each.folder, self._run(each)) for each in asked if each.folder is not None}
+        return {each: self._folders.look(each.folder, each.run()) for each in asked if each.folder is not None}
 
     def _judge(self, running: Running, seen: Seen | None, states: Mapping[str, JobState] | None) -> bool:
         """See what follows, and let it happen; whether it has to be canceled."""
@@ -439,16 +348,13 @@ class BatchExecutor:
             running.began = self._loop.time() - max(0.0, before)
 
     def _hold_limits(self, running: Running, seen: Seen) -> None:
-        options = running.execution.options
-        most, limit = options.output_limit, options.time_limit
+        most, limit = running.execution.options.output_limit, running.execution.options.time_limit
         if running.sentence is not None:
             return
         if most is not None and seen.printed > most:
             self._condemn(running, condemned(OutputUp(most, seen.printed), None))
-        elif (
-            options.time_limit is not None and running.began is not None and self._loop.time() >= running.began + options.time_limit / 1000
-        ):
-            self._condemn(running, TimeUp(options.time_limit))
+        elif limit is not None and running.began is not None and self._loop.time() >= running.began + limit / 1000:
+            self._condemn(running, condemned(TimeUp(limit), None))
 
     def _condemn(self, running: Running, sentence: Outcome) -> None:
         """Decide its end, if that is not decided yet."""
@@ -495,27 +401,8 @@ class BatchExecutor:
         """Gather what it has left, and report its end."""
         stdout = stderr = Output()
         if running.folder is not None:
-            outcome, stdout, stderr = await asyncio.to_thread(self._gather, running, running.folder, outcome)
+            outcome, stdout, stderr = await asyncio.to_thread(gather, running, running.folder, self._folders, outcome)
         self._tell_end(running, outcome, stdout, stderr)
-
-    def _gather(self, running: Running, folder: Path, outcome: Outcome) -> tuple[Outcome, Output, Output]:
-        """What a job has left; its folder goes. In a thread."""
-        options, run = running.execution.options, self._run(running)
-        running.seen = self._folders.look(folder, run)
-        problem = self._folders.problem(folder)
-        if problem is not None and running.sentence is None:
-            outcome = Failed(Cause.error, problem)
-        ending = in_own_words(outcome, str(folder / ERROR))
-        outcome = ending.outcome
-        stdout, stderr = self._folders.output(folder, run)
-        limit = options.output_limit
-        if limit is not None and isinstance(outcome, Succeeded) and stdout.size + stderr.size > limit:
-            outcome = condemned(OutputUp(limit, stdout.size + stderr.size), None)
-        if not ending.explained:
-            outcome = with_last_line(outcome, stderr.tail)
-        stdout, stderr = dropped(outcome, options.keep_stdout, stdout), dropped(outcome, options.keep_stderr, stderr)
-        remove(folder)
-        return outcome, stdout, stderr
 
     def _tell_end(self, running: Running, outcome: Outcome, stdout: Output, stderr: Output) -> None:
         if self._running.pop(running.execution.execution, None) is None:
