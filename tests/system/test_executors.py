@@ -1,0 +1,148 @@
+"""Workers that run programs in a batch system, from a client to the program and back; the batch system is a fake."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_jobs import Client, Job, TaskState
+from broker_jobs.wire.signing import new_key
+from tests.support.daemons import Daemons, until
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from tests.support.batches import FakeBatch
+    from tests.support.rabbitmq import RabbitMQ
+
+SHOW = "import os, sys; sys.stdout.buffer.write(b'|'.join(os.fsencode(each) for each in sys.argv[1:]))"
+
+
+class Site:
+    """A coordinator, a client, a fake batch system, and workers that are started at will."""
+
+    def __init__(self, daemons: Daemons, client: Client, fake: FakeBatch) -> None:
+        self.daemons, self.client, self.fake = daemons, client, fake
+
+    def work(self, system: str = "sge", *options: str, name: str | None = "w") -> subprocess.Popen[bytes]:
+        """Start a worker over the batch system; returns when it is there."""
+        commands = [f"--executor-option={option}={path}" for option, (path,) in getattr(self.fake, system).items()]
+        named = [] if name is None else ["--name", name]
+        before = self.present()
+        worker = self.daemons.start("worker", "start", "--cpus", "4", "--executor", system, *commands, *named, *options)
+        until(lambda: self.present() - before or worker.poll() is not None, f"a worker\n{self.daemons.logs()}")
+        return worker
+
+    def present(self) -> set[tuple[str, int]]:
+        """Workers that are there, and their processes."""
+        return {(worker.worker, worker.pid) for worker in self.client.cluster().workers if worker.state == "active"}
+
+    def kill(self, worker: subprocess.Popen[bytes]) -> None:
+        """As a power failure does."""
+        worker.send_signal(signal.SIGKILL)
+        worker.wait(20)
+
+
+@pytest.fixture(params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)])
+def site(request: pytest.FixtureRequest, tmp_path: Path, fake: FakeBatch) -> Iterator[Site]:
+    """A place to work, on each broker."""
+    if request.param == "embedded":
+        url = f"sqlite:///{tmp_path / 'queue.db'}"
+    else:
+        rabbitmq: RabbitMQ = request.getfixturevalue("rabbitmq")
+        url = rabbitmq.fresh_vhost()
+    key = new_key()
+    with Daemons(tmp_path, {"BROKER_JOBS_URL": url, "BROKER_JOBS_SIGNING_KEY": key}) as daemons:
+        daemons.start("coordinator", "start", "--store", f"sqlite:///{tmp_path / 'ledger.db'}")
+        with Client(url, signing_key=key) as client:
+            client.runtime.reports_left_work = False
+            yield Site(daemons, client, fake)
+
+
+def test_programs_run_in_the_batch_system_and_functions_do_not(site: Site) -> None:
+    site.work("sge", "--executor-option", "l=h_vmem=2G", "--executor-option", "l=gpu=1", "--executor-option", "V")
+    job = Job()
+    nasty = ["$(touch X)", "it's \"quoted\"", b"\xff"]
+    shown = job.program([sys.executable, "-c", SHOW, *nasty])
+    chosen = job.program(["true"], executor_options={"q": "all.q", "l": ["h_rt=60"]})
+    refused = job.program(["true"], executor_options={"q": "1-day"})
+    called = job.function(len, args=([],))
+    submitted = site.client.submit(job)
+    site.client.wait_for_jobs([submitted], timeout=60, raise_on_error=False, progress=False)
+    tasks = submitted.tasks()
+    assert [tasks[task.number].state for task in (shown, chosen)] == [TaskState.succeeded] * 2, site.daemons.logs()
+    assert 'sge refuses the job: Job was rejected because job requests unknown queue "1-day"' in tasks[refused.number].reason
+    assert "functions and steps run in processes of a worker" in tasks[called.number].reason
+    assert submitted.stdout(shown) == b"$(touch X)|it's \"quoted\"|\xff"
+    options = [site.fake.facts(number)["options"] for number in (1, 2)]
+    assert {tuple(each["-l"]) for each in options} == {("h_vmem=2G", "gpu=1"), ("h_rt=60",)}
+    assert all("-V" in each for each in options)
+
+
+@pytest.mark.parametrize("system", ["sge", "htcondor"])
+def test_jobs_go_on_when_their_worker_is_killed_and_comes_again(site: Site, system: str, tmp_path: Path) -> None:
+    worker = site.work(system)
+    gate, runs = tmp_path / "gate", tmp_path / "runs"
+    job = Job()
+    for number in range(2):
+        job.program(["sh", "-c", f"echo {number} >> {runs}; until [ -e {gate} ]; do sleep 0.05; done; echo done"])
+    submitted = site.client.submit(job)
+    until(lambda: runs.exists() and len(runs.read_text().split()) == 2, f"both run\n{site.daemons.logs()}")
+    until(lambda: submitted.info().counts["running"] == 2, "both are known to run")
+    site.kill(worker)
+    site.work(system)
+    assert site.fake.alive() == [1, 2], "they are in the batch system still"
+    gate.touch()
+    assert site.client.wait_for_jobs([submitted], timeout=60, progress=False), site.daemons.logs()
+    assert sorted(runs.read_text().split()) == ["0", "1"], "nothing ran twice"
+    assert [(task.attempt, task.crashes) for task in submitted.tasks()] == [(1, 0)] * 2
+    assert submitted.stdout(0) == b"done\n"
+
+
+def test_jobs_of_a_worker_that_never_comes_again_are_canceled(site: Site) -> None:
+    """It has no name by which another process could be it: the next worker of this host ends what it left."""
+    worker = site.work(name=None)
+    job = Job()
+    job.program(["sleep", "1000"], crash_limit="never")
+    submitted = site.client.submit(job)
+    until(lambda: "sge job 1: running on" in submitted.tasks()[0].progress_text, "it runs")
+    site.kill(worker)
+    site.work(name="other")
+    until(lambda: 1 not in site.fake.alive(), f"its end\n{site.daemons.logs()}")
+
+
+def test_a_worker_that_ends_in_order_leaves_no_jobs(site: Site) -> None:
+    worker = site.work()
+    job = Job()
+    job.program(["sleep", "1000"])
+    submitted = site.client.submit(job)
+    until(lambda: site.fake.alive() == [1], "it runs")
+    worker.terminate()
+    until(lambda: not site.present(), "it drains")
+    worker.terminate()
+    until(lambda: worker.poll() is not None, f"its end\n{site.daemons.logs()}")
+    assert not site.fake.alive()
+    assert submitted.tasks()[0].state is TaskState.queued, "it is for others now"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--executor", "pbs"), "there is no executor 'pbs'; there are htcondor, local, sge"),
+        (("--executor", "sge", "--executor-option", "t=1-3"), "the option t of qsub is set by broker-jobs"),
+        (("--executor", "htcondor", "--executor-option", "queue=3"), "queue of a submit description is set by broker-jobs"),
+        (("--executor-option", "q=all.q"), "name one, such as --executor sge"),
+        (("--executor", "sge", "--executor-option", "a b=1"), "cannot be an option of a batch system"),
+    ],
+)
+def test_an_executor_that_cannot_be_is_refused_at_the_start(tmp_path: Path, options: tuple[str, ...], words: str) -> None:
+    env = {"BROKER_JOBS_URL": f"sqlite:///{tmp_path / 'queue.db'}", "BROKER_JOBS_SIGNING_KEY": new_key()}
+    with Daemons(tmp_path, env) as daemons:
+        worker = daemons.start("worker", "start", "--cpus", "1", *options)
+        assert worker.wait(30) == 2
+        assert words in daemons.logs()
