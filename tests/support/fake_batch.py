@@ -221,7 +221,7 @@ def description(text: str) -> dict[str, str]:
     """A submit description as HTCondor reads it: comments, continued lines, macros; names whatever their case."""
     found: dict[str, str] = {}
     queued = False
-    for line in text.replace("\\\n", "").splitlines():
+    for line in text.replace("\\\n", "").split("\n"):
         stripped = line.strip()
         if not stripped or stripped.startswith("#"):
             continue

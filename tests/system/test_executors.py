@@ -67,7 +67,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path, fake: FakeBatch) -> Ite
 def test_programs_run_in_the_batch_system_and_functions_do_not(site: Site) -> None:
     site.work("sge", "--executor-option", "l=h_vmem=2G", "--executor-option", "l=gpu=1", "--executor-option", "V")
     job = Job()
-    nasty = ["$(touch X)", "it's \"quoted\"", b"\xff"]
+    nasty = ["$(touch X)", 'it\'s "quoted"', b"\xff"]
     shown = job.program([sys.executable, "-c", SHOW, *nasty])
     chosen = job.program(["true"], executor_options={"q": "all.q", "l": ["h_rt=60"]})
     refused = job.program(["true"], executor_options={"q": "1-day"})
@@ -78,7 +78,7 @@ def test_programs_run_in_the_batch_system_and_functions_do_not(site: Site) -> No
     assert [tasks[task.number].state for task in (shown, chosen)] == [TaskState.succeeded] * 2, site.daemons.logs()
     assert 'sge refuses the job: Job was rejected because job requests unknown queue "1-day"' in tasks[refused.number].reason
     assert "functions and steps run in processes of a worker" in tasks[called.number].reason
-    assert submitted.stdout(shown) == b"$(touch X)|it's \"quoted\"|\xff"
+    assert submitted.stdout(shown) == b'$(touch X)|it\'s "quoted"|\xff'
     options = [site.fake.facts(number)["options"] for number in (1, 2)]
     assert {tuple(each["-l"]) for each in options} == {("h_vmem=2G", "gpu=1"), ("h_rt=60",)}
     assert all("-V" in each for each in options)
