@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, Literal
 
 from broker_jobs.errors import ValidationError
 
@@ -25,13 +25,18 @@ def frozen(options: Mapping[str, object] | None) -> Frozen:
     return tuple((_name(name), _values(name, value)) for name, value in (options or {}).items())
 
 
-def parsed(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """Options of a command line: ``NAME=VALUE``, more than once for several values, or ``NAME`` for a flag; `ValidationError` as above."""
+def given(texts: Iterable[str]) -> dict[str, list[str] | Literal[True]]:
+    """Options of a command line as one writes them in Python: ``NAME=VALUE``, more than once for several values, ``NAME`` for a flag."""
     found: dict[str, list[str]] = {}
     for text in texts:
         name, equals, value = text.partition("=")
         found.setdefault(name, []).extend([value] if equals else [])
-    return dict(frozen({name: values or True for name, values in found.items()}))
+    return {name: values or True for name, values in found.items()}
+
+
+def parsed(texts: Iterable[str]) -> dict[str, tuple[str, ...]]:
+    """The same as they are sent; `ValidationError` as above."""
+    return dict(frozen(given(texts)))
 
 
 def _name(name: object) -> str:

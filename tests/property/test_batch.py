@@ -26,6 +26,7 @@ LINES = st.text(st.characters(exclude_characters="\0\r\n", codec="utf-8"), max_s
 
 
 @given(looks=st.lists(st.tuples(STATES, st.none() | st.integers(0, 255)), max_size=12), condemned_at=st.integers(0, 12))
+@example(looks=[(None, None), (Running(), None), (None, None)], condemned_at=12)
 def test_a_job_goes_one_way(looks: Sequence[tuple[JobState | None, int | None]], condemned_at: int) -> None:
     missing = unknown = 0
     for number, (state, code) in enumerate(looks):

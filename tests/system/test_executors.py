@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+import os
+import re
 import signal
 import sys
+import tomllib
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Client, Job, TaskState
+from broker_jobs import Client, Job, ResourceRequest, TaskState
 from broker_jobs.wire.signing import new_key
 from tests.support.daemons import Daemons, until
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
-    from pathlib import Path
 
     from tests.support.batches import FakeBatch
     from tests.support.rabbitmq import RabbitMQ
@@ -84,6 +87,51 @@ def test_programs_run_in_the_batch_system_and_functions_do_not(site: Site) -> No
     assert all("-V" in each for each in options)
 
 
+def test_a_resource_keeps_a_worker_for_tasks_of_the_batch_system(site: Site) -> None:
+    site.work("htcondor", "--cpus", "0", "--resource", "pool=sum(2)", "--memory", "0", "--gpus", "0", name="pool")
+    site.daemons.start("worker", "start", "--cpus", "1", "--name", "here")
+    job = Job()
+    there = job.program(["true"], resources=ResourceRequest(cpus=0, resources={"pool": 1}), executor_options={"request_gpus": 1})
+    here = job.function(len, args=([],))
+    submitted = site.client.submit(job)
+    assert site.client.wait_for_jobs([submitted], timeout=60, progress=False), site.daemons.logs()
+    assert [submitted.tasks()[task.number].worker for task in (there, here)] == ["pool", "here"]
+    assert site.fake.facts(1)["options"]["request_gpus"] == "1"
+
+
+def test_options_of_the_command_line(site: Site) -> None:
+    site.work()
+    command = ["submit", "--wait", "--executor-option", "q=all.q", "--executor-option", "l=a=1", "--executor-option", "l=b=2"]
+    done = site.daemons.run(*command, "--executor-option", "V", "--", "echo", "it's")
+    assert done.stdout.strip() == "it's"
+    options = site.fake.facts(1)["options"]
+    assert (options["-q"], options["-l"], options["-V"]) == (["all.q"], ["a=1", "b=2"], [])
+    assert "q=all.q l=a=1 l=b=2 V=true" in site.daemons.run("task", "info", "last", "0").stdout
+
+
+@pytest.mark.usefixtures("grid_engine")
+def test_jobs_of_a_real_grid_engine_go_on_when_their_worker_is_killed(site: Site, tmp_path: Path) -> None:
+    def work() -> subprocess.Popen[bytes]:
+        before = site.present()
+        worker = site.daemons.start("worker", "start", "--cpus", "4", "--executor", "sge", "--name", "w")
+        until(lambda: site.present() - before, f"a worker\n{site.daemons.logs()}")
+        return worker
+
+    site.daemons.env.update({name: value for name, value in os.environ.items() if name.startswith("SGE_")})
+    worker = work()
+    gate, runs = tmp_path / "gate", tmp_path / "runs"
+    job = Job()
+    job.program(["sh", "-c", f"echo x >> {runs}; until [ -e {gate} ]; do sleep 0.05; done; echo done"])
+    submitted = site.client.submit(job)
+    until(lambda: "running on" in submitted.tasks()[0].progress_text, f"it runs\n{site.daemons.logs()}")
+    site.kill(worker)
+    work()
+    gate.touch()
+    assert site.client.wait_for_jobs([submitted], timeout=60, progress=False), site.daemons.logs()
+    assert (runs.read_text(), submitted.stdout(0)) == ("x\n", b"done\n"), (submitted.tasks(), site.daemons.logs())
+    assert (submitted.tasks()[0].attempt, submitted.tasks()[0].crashes) == (1, 0)
+
+
 @pytest.mark.parametrize("system", ["sge", "htcondor"])
 def test_jobs_go_on_when_their_worker_is_killed_and_comes_again(site: Site, system: str, tmp_path: Path) -> None:
     worker = site.work(system)
@@ -99,7 +147,7 @@ def test_jobs_go_on_when_their_worker_is_killed_and_comes_again(site: Site, syst
     assert site.fake.alive() == [1, 2], "they are in the batch system still"
     gate.touch()
     assert site.client.wait_for_jobs([submitted], timeout=60, progress=False), site.daemons.logs()
-    assert sorted(runs.read_text().split()) == ["0", "1"], "nothing ran twice"
+    assert sorted(runs.read_text().split()) == ["0", "1"], (submitted.tasks(), site.daemons.logs())
     assert [(task.attempt, task.crashes) for task in submitted.tasks()] == [(1, 0)] * 2
     assert submitted.stdout(0) == b"done\n"
 
@@ -146,3 +194,33 @@ def test_an_executor_that_cannot_be_is_refused_at_the_start(tmp_path: Path, opti
         worker = daemons.start("worker", "start", "--cpus", "1", *options)
         assert worker.wait(30) == 2
         assert words in daemons.logs()
+
+
+def test_the_batch_system_of_the_page_works(site: Site, tmp_path: Path) -> None:
+    """The example of the page, installed as a package would be."""
+    page = (Path(__file__).parents[2] / "docs" / "executors.md").read_text(encoding="utf-8")
+    (example,) = (block for block in re.findall(r"^```python\n(.*?)^```", page, re.MULTILINE | re.DOTALL) if "class Background" in block)
+    (points,) = re.findall(r"^```toml\n(.*?)^```", page, re.MULTILINE | re.DOTALL)
+    place, info = tmp_path / "site", tmp_path / "site" / "my_package-1.0.dist-info"
+    info.mkdir(parents=True)
+    (place / "my_package.py").write_text(example, encoding="utf-8")
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-package\nVersion: 1.0\n", encoding="utf-8")
+    ((group, entries),) = tomllib.loads(points)["project"]["entry-points"].items()
+    (info / "entry_points.txt").write_text(
+        f"[{group}]\n" + "".join(f"{name} = {value}\n" for name, value in entries.items()), encoding="utf-8"
+    )
+    site.daemons.env["PYTHONPATH"] = str(place)
+    site.daemons.start("worker", "start", "--cpus", "4", "--executor", *entries, "--name", "w", "--executor-option", "niceness=3")
+    job = Job()
+    done = job.program(["sh", "-c", "nice; printf '%s' \"$1\"", "sh", "it's"])
+    failed = job.program(["sh", "-c", "exit 3"])
+    refused = job.program(["true"], executor_options={"niceness": "much"})
+    late = job.program(["sleep", "1000"], time_limit=0.5)
+    submitted = site.client.submit(job)
+    site.client.wait_for_jobs([submitted], timeout=60, raise_on_error=False, progress=False)
+    tasks = submitted.tasks()
+    assert tasks[done.number].state is TaskState.succeeded, site.daemons.logs()
+    assert submitted.stdout(done) == b"3\nit's"
+    assert "exit code 3" in tasks[failed.number].reason
+    assert "background refuses the job: niceness is a number, not 'much'" in tasks[refused.number].reason
+    assert "time limit of 0.5 s" in tasks[late.number].reason

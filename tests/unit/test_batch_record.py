@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.request import Request
 from broker_jobs.core.spec import Lane, TaskOptions
 from broker_jobs.wire.messages import Hello, Program, Taken
 from broker_jobs_worker.executors.batch.record import Record, packed, unpacked
-from broker_jobs_worker.machine.commands import Start
 from broker_jobs_worker.machine.execution import make_execution
 from broker_jobs_worker.machine.state import Identity
 from broker_jobs_worker.machine.worker import WorkerMachine
 from tests.support.worker_world import ONE_CPU, TOO_MUCH, TOTAL, TWO_CPUS, World, make_chunk
+
+if TYPE_CHECKING:
+    from broker_jobs_worker.machine.commands import Start
 
 
 def start_of(world: World, number: int) -> Start:

@@ -105,6 +105,8 @@ class WorkerConfig:
         described(self.resources)
         if self.executor == LOCAL and (self.executor_options or self.executor_folder is not None):
             raise ValidationError("options and folder of an executor are for those of batch systems: name one, such as --executor sge")
+        if self.executor != LOCAL and self.steps:
+            raise ValidationError(f"steps run in processes of a worker, and not in {self.executor}: serve them by one without --executor")
 
     @property
     def output(self) -> Path:

@@ -121,6 +121,8 @@ class BatchExecutor:
             self.legacy()
         for folder, record in self._left or ():
             self._take_up(folder, record, silent=record.execution not in resumed)
+        if resumed:
+            _log.info("%d jobs in %s go on, which an earlier process of this worker had submitted", len(resumed), self._system)
         self._abandoned = await asyncio.to_thread(self._folders.abandoned, self._owner)
         for folders in self._abandoned:
             for folder, record in folders.records():

@@ -107,7 +107,9 @@ def description(job: BatchJob) -> str:
         "universe": ("vanilla",),
         "should_transfer_files": ("IF_NEEDED",),
         "when_to_transfer_output": ("ON_EXIT",),
-        "batch_name": (job.name,),
+        "+JobBatchName": (f'"{job.name}"',),
+        # What was thrown off its host does not run again as if nothing had been: the ledger decides about that.
+        "periodic_remove": ("JobStatus == 1 && NumJobStarts > 0",),
     }
     options = lines({**own, **{_name(name): values for name, values in job.options.items()}}, files)
     begin = [f"executable = {_literal(job.script)}", f"initialdir = {_literal(job.folder)}"]

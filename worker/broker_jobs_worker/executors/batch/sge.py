@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import getpass
+import os
+import pwd
 import re
 import shlex
 from typing import TYPE_CHECKING, Final
@@ -62,7 +63,8 @@ class Sge:
 
     async def poll(self, ids: Collection[str]) -> Mapping[str, JobState]:
         """How these jobs are, by one ``qstat`` for all jobs of this user; a second one says why some are in an error."""
-        answer = await self._ask("qstat", "-u", getpass.getuser(), "-xml")
+        # Not the name that the environment says: jobs of another user would all seem lost.
+        answer = await self._ask("qstat", "-u", pwd.getpwuid(os.geteuid()).pw_name, "-xml")
         if answer.code != 0:
             raise SchedulerSilent(f"qstat: {answer.words}")
         letters = {id_: state for id_, state in listed(answer.stdout).items() if id_ in ids}
