@@ -128,9 +128,12 @@ class WorkerDaemon:
             ends_ms,
             steps,
             life,
+            round(self._executor.away * 1000),
         )
         lifetime = Lifetime(config.idle_timeout, None if limit is None else now + limit, config.on_broker_lost)
-        self._machine = WorkerMachine(me, config.timing, lifetime)
+        # What goes on without this process is taken at once: its message would be given to others when it is gone.
+        timing = replace(config.timing, taken_after=0.0) if self._executor.away else config.timing
+        self._machine = WorkerMachine(me, timing, lifetime)
         left = () if legacy is None else legacy.executions
         self._resumed = [execution.execution for execution in left if self._machine.resume(execution)]
         self._topology = Topology(config.namespace)

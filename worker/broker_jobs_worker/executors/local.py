@@ -105,6 +105,8 @@ class LocalExecutor:
         self._memory: Memory
         self._prints: Prints
 
+    away = 0.0
+
     # --- the port --------------------------------------------------------------------------------------------------
 
     def legacy(self) -> None:

@@ -91,7 +91,13 @@ class Legacy:
 
 
 class Executor(Protocol):
-    """Runs executions; it reports to the callable that it was made with, on the event loop on which it was opened."""
+    """Runs executions; it reports to the callable that it was made with, on the event loop on which it was opened.
+
+    Attributes:
+        away: seconds for which what runs goes on without this process, so that the next one may go on with it
+    """
+
+    away: float
 
     def legacy(self) -> Legacy | None:
         """What there is to go on with; asked once, before it is opened."""

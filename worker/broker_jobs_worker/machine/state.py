@@ -38,6 +38,7 @@ class Identity:
         ends_ms: when its time is over, in milliseconds since 1970 as `started_ms`
         steps: what it serves
         life: how many processes have gone on with what others of this boot began, with this one
+        away_ms: what it runs goes on without it for so long
     """
 
     worker: str
@@ -51,6 +52,7 @@ class Identity:
     ends_ms: int | None = None
     steps: tuple[StepSpec, ...] = ()
     life: int = 0
+    away_ms: int = 0
 
 
 class OnBrokerLost(StrEnum):

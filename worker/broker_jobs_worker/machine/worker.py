@@ -290,6 +290,7 @@ class WorkerMachine:
                 teams=True,
                 seat=self._seating.seat,
                 steps=me.steps,
+                away_ms=me.away_ms,
             )
         )
 

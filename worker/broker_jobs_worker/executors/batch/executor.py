@@ -45,6 +45,8 @@ _log = logging.getLogger(__name__)
 
 MOST_SUBMITTING: Final = 8
 """So many jobs are handed over at the same time."""
+AWAY: Final = 600.0
+"""Seconds that a worker may take to come back to its jobs."""
 _STOPPED: Final = Canceled("the worker stops")
 _SHARE: Final = 10
 """Looking into folders takes at most this part of the time, however many there are."""
@@ -85,6 +87,7 @@ class BatchExecutor:
         self._options = options
         self._owner = f"{owner} {system}"
         self._returns = returns
+        self.away = AWAY if returns else 0.0
         self._pace = pace
         self._running: dict[str, Running] = {}
         self._left: list[tuple[Path, Record]] | None = None
