@@ -263,12 +263,12 @@ def test_what_cannot_run_there_is_told(kind: Kind, execution: Execution, words: 
 
 
 def test_all_jobs_are_asked_for_at_once(kind: Kind) -> None:
-    ended = kind.run(*[program("sh", "-c", "sleep 1; echo $0", str(n)) for n in range(12)])
-    assert [one.stdout.tail for one in ended] == [b"%d\n" % n for n in range(12)]
+    ended = kind.run(*[program("sh", "-c", "sleep 0.5; echo $0", str(n)) for n in range(8)])
+    assert [one.stdout.tail for one in ended] == [b"%d\n" % n for n in range(8)]
     polls = kind.fake.asked(kind.poll)
     assert len(polls) < 40
     if kind.name == "htcondor":
-        assert max(len(line.split()) for line in polls) > 12, "many in one question"
+        assert max(len(line.split()) for line in polls) > 8, "many in one question"
 
 
 def test_closing_ends_what_runs(kind: Kind) -> None:

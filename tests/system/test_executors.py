@@ -163,9 +163,7 @@ def test_a_worker_that_ends_in_order_leaves_no_jobs(site: Site) -> None:
     job.program(["sleep", "1000"])
     submitted = site.client.submit(job)
     until(lambda: site.fake.alive() == [1], "it runs")
-    worker.terminate()
-    until(lambda: not site.present(), "it drains")
-    worker.terminate()
+    site.client.end_workers("w", stop=True, reason="a new kernel")
     until(lambda: worker.poll() is not None, f"its end\n{site.daemons.logs()}")
     assert not site.fake.alive()
     assert submitted.tasks()[0].state is TaskState.queued, "it is for others now"

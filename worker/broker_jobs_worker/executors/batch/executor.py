@@ -62,7 +62,8 @@ class BatchExecutor:
         folder: of this worker alone, seen by all hosts of the batch system; it is made where it is missing
         archive: takes output that is kept, on the same file system
         options: for each job, unless its task says otherwise
-        owner: whose the folder is where the worker, when it is gone, never comes back; None where it may
+        owner: a name of this host, by which workers of it know folders that nobody will come back to
+        returns: whether another process may be this worker when this one is gone
         pace: how often is looked
     """
 
@@ -137,6 +138,8 @@ class BatchExecutor:
         work = execution.work
         program = work if isinstance(work, Program) else Program(())
         running = Running(execution, program, _now_ms())
+        if not self._running:
+            self._wake.set()
         self._running[execution.execution] = running
         reason = unfit(execution, self._system)
         self._spawn(self._submit(running) if reason is None else self._end(running, Failed(Cause.error, reason)))
@@ -176,10 +179,8 @@ class BatchExecutor:
                 while self._running:
                     self._idle.clear()
                     await self._idle.wait()
-        if any(running.id is not None for running in self._running.values()):
-            _log.error(
-                "%s still has jobs of this worker: %s", self._system, ", ".join(each.id for each in self._running.values() if each.id)
-            )
+        if self.jobs:
+            _log.error("%s still has jobs of this worker: %s", self._system, ", ".join(self.jobs))
         for running in list(self._running.values()):
             self._tell_end(running, running.sentence or _STOPPED, Output(), Output())
         for task in self._beside:
@@ -200,7 +201,7 @@ class BatchExecutor:
         execution = running.execution
         give_up = self._loop.time() + self._pace.patience
         for trial in count(1):
-            folder = self._folders.folder(execution.execution, trial)
+            folder, id_ = self._folders.folder(execution.execution, trial), ""
             try:
                 async with self._gate:
                     if running.sentence is not None:
@@ -210,6 +211,8 @@ class BatchExecutor:
                 await asyncio.to_thread(self._folders.keep, folder, Record.of(execution, running.program, id_, self._system))
             except OSError as error:
                 await asyncio.to_thread(remove, folder)
+                if id_:
+                    await self._cancel([id_])
                 await self._end(running, Failed(Cause.error, f"the folder {folder} of the job cannot be made: {error.strerror}"))
                 return
             except JobRefused as refusal:
@@ -222,11 +225,10 @@ class BatchExecutor:
                     await self._end(running, Crashed(f"{self._system} did not take the job: {silence}"))
                     return
                 self._say(running, f"{self._system} does not take the job yet: {silence}")
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(running.woken.wait(), min(self._pace.poll * trial, give_up - self._loop.time()))
+                await _wait(running.woken, min(self._pace.poll * trial, give_up - self._loop.time()))
             else:
                 running.id, running.folder = id_, folder
-                self._poll_soon()
+                self._poll_at = min(self._poll_at, self._loop.time() + self._pace.soon)
                 return
         await self._end(running, running.sentence or _STOPPED)
 
@@ -261,7 +263,7 @@ class BatchExecutor:
         running = Running(execution, Program(record.argv, env=record.env), _now_ms(), record.id, folder, resumed=True, silent=silent)
         if silent:
             running.sentence = _STOPPED
-            _log.warning("job %s of %s is canceled: %s", record.id, self._system, "the worker that had it is gone")
+            _log.warning("job %s of %s is canceled: the worker that had it is gone", record.id, self._system)
         self._running[execution.execution] = running
 
     # --- looking ---------------------------------------------------------------------------------------------------
@@ -270,8 +272,7 @@ class BatchExecutor:
         """Look after all jobs, for ever."""
         wait = self._pace.look
         while True:
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), wait if self._running else None)
+            await _wait(self._wake, wait if self._running else None)
             self._wake.clear()
             begin = self._loop.time()
             asked = [each for each in self._running.values() if each.id is not None]
@@ -366,9 +367,6 @@ class BatchExecutor:
         if running.sentence is None:
             running.sentence = sentence
         running.woken.set()
-        self._poll_soon()
-
-    def _poll_soon(self) -> None:
         self._poll_at = 0.0
         self._wake.set()
 
@@ -387,8 +385,7 @@ class BatchExecutor:
                 reason = await self._answer(self._scheduler.explain(id_))
             if not reason:
                 # An accounting is written with some delay.
-                with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(running.woken.wait(), self._pace.soon)
+                await _wait(running.woken, self._pace.soon)
         why = f": {reason}" if reason else ", and says no reason"
         hint = "" if running.seen is not None and running.seen.started_s is not None else self._never_seen(running)
         words = f"{self._system} has no job {id_} any more, and it left no exit code{why}{hint}"
@@ -428,6 +425,13 @@ class BatchExecutor:
         self._beside.discard(task)
         if not task.cancelled() and (error := task.exception()):
             _log.critical("a bug in broker-jobs, please report it", exc_info=error)
+
+
+async def _wait(event: asyncio.Event, seconds: float | None) -> None:
+    """Until it is set, or so long; not by `wait_for`, which in Python 3.11 loses a cancel that comes together with the event."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
 
 
 def _now_ms() -> int:
