@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import getpass
 import shutil
 import sys
 from pathlib import Path
@@ -142,7 +143,7 @@ def test_what_grid_engine_kills_is_told_with_its_words(tmp_path: Path, grid_engi
             one = program("sleep", "1000")
             b.executor.start(one)
             await b.until(lambda: any("running on" in text for text in b.told))
-            grid_engine.run("qdel", "-u", "root", check=False)
+            grid_engine.run("qdel", "-u", getpass.getuser(), check=False)
             (ended,) = await b.finish(one)
             assert isinstance(ended.outcome, Crashed)
             assert "failed 100: assumedly after job" in ended.outcome.message, ended.outcome

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final, Self
 import pytest
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
 LIBRARY: Final = Path("/usr/lib/gridengine")
 SHARE: Final = Path("/usr/share/gridengine")
@@ -188,8 +188,7 @@ class GridEngine:
         lines = [line.split(None, 1) for line in text.splitlines() if line and not line.startswith("#")]
         return "".join(f"{name} {changes.get(name, value)}\n" for name, value in lines)
 
-    def _until(self, condition: object, what: str) -> None:
-        assert callable(condition)
+    def _until(self, condition: Callable[[], object], what: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while not condition():
             assert time.monotonic() < deadline, f"not within {PATIENCE:g} s: {what} of Grid Engine; {self._logs()}"
