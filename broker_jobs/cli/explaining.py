@@ -51,6 +51,8 @@ def _shortage(short: Shortage) -> str:
     """What is wanted, and what is there."""
     if short.resource == "lifetime":
         return f"lifetime: {short.wanted / 1000:g} s wanted, {short.has / 1000:.0f} s left"
+    if short.resource.startswith("only "):
+        return f"it takes tasks with {short.resource.removeprefix('only ')} alone"
     if " " in short.resource:
         return f"{short.resource}: it is not served there"
     wanted = "all" if not short.wanted else _amount(short.resource, short.wanted)

@@ -64,6 +64,8 @@ _COMMON: Final = {
     "priority": _WHOLE,
     "pin": _TEXT,
     "resource_class": _TEXT,
+    "executor": _TEXT,
+    "executor_options": _TABLE,
     "crash_limit": ((int, str), "an integer, 'never-restart' or 'unlimited'"),
     "request": _TABLES,
 }
@@ -78,6 +80,8 @@ _AS_THEY_ARE: Final = (
     "priority",
     "pin",
     "resource_class",
+    "executor",
+    "executor_options",
 )
 """Keys that are options of a task by the same name."""
 

@@ -211,7 +211,12 @@ def _asked(options: TaskOptions | None) -> list[tuple[str, str | Text]]:
     if options is None:
         return []
     pin = f", pinned by {options.pin.value}" if options.pin else ""
-    return [("needs", Text(f"{options.resources}{pin}")), ("priority", str(options.priority or ""))]
+    executor = " ".join(f"{name}={value}" for name, values in options.executor_options for value in values or ("true",))
+    return [
+        ("needs", Text(f"{options.resources}{pin}")),
+        ("priority", str(options.priority or "")),
+        ("executor options", Text(executor)),
+    ]
 
 
 def workers(infos: Sequence[WorkerInfo], output: OutputFormat) -> None:

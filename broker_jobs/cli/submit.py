@@ -25,6 +25,7 @@ from broker_jobs.cli.options import (
     show_ended,
     wait_for,
 )
+from broker_jobs.core import batch_options
 from broker_jobs.core.request import ResourceRequest
 from broker_jobs.core.spec import Lane, Pin, Retry
 from broker_jobs.errors import ValidationError
@@ -66,6 +67,17 @@ def submit(
     pin: Annotated[
         Pin | None,
         typer.Option(help="Hold it to the processors that it is given: by its affinity, or by telling OpenMP.", show_default=False),
+    ] = None,
+    executor: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Run it in this batch system: sge, htcondor, or another.", show_default=False)
+    ] = None,
+    executor_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME=VALUE",
+            help="For the batch system of a worker that has one: q=1-day; NAME alone for a flag. May be given several times.",
+            show_default=False,
+        ),
     ] = None,
     time_limit: Annotated[str | None, typer.Option(metavar="DURATION", help="Wall-clock limit, such as 90 or 1h30m.")] = None,
     grace: Annotated[
@@ -141,6 +153,8 @@ def submit(
             resources=_request(cpus, memory, resource, nodes, min_time),
             resource_class=resource_class,
             pin=None if pin is None else pin.value,
+            executor=executor,
+            executor_options=dict(batch_options.given(executor_option or ())),
             time_limit=time_limit,
             grace=grace,
             memory_limit=memory_limit,

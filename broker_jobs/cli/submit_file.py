@@ -26,7 +26,7 @@ def submit_file(
     """Submit a job that a TOML file describes: tasks with ids and dependencies, or one array.
 
     Keys of a task: id, name, command, env, stdin, stdout, stderr, cwd, task_dir, time_limit, memory_limit, output_limit, priority,
-    crash_limit, deps, after, request. An example is in docs/guide.md, "Job files".
+    crash_limit, executor, executor_options, deps, after, request. An example is in docs/guide.md, "Job files".
     """
     with exit_codes():
         written = read_job(file, attached=job is not None)

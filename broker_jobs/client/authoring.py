@@ -17,6 +17,7 @@ from broker_jobs.client.options import (
     RunOptions,
     StrPath,
     arguments,
+    check_executor,
     environment,
     folder,
     lane_named,
@@ -411,6 +412,8 @@ class Job:
         unknown = common.keys() - known.__annotations__.keys()
         if unknown:
             raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
+        if not isinstance(work, Program | ArrayWork):
+            check_executor(common.get("executor"))
         options = task_options(cast("FunctionCommon", common), self.lane)  # a program has none of the keys of functions
         options = replace(options, cwd=options.cwd or self.cwd, env=tuple({**self.env, **dict(options.env)}.items()))
         if isinstance(work, StepWork):

@@ -5,14 +5,15 @@ from __future__ import annotations
 import datetime
 import inspect
 import os
+import re
 import warnings
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, TypedDict, cast
 
 from broker_jobs.config import resource_class
-from broker_jobs.core import placeholders
+from broker_jobs.core import batch_options, placeholders
 from broker_jobs.core.quantities import milliseconds, size_bytes
-from broker_jobs.core.request import canonical
+from broker_jobs.core.request import canonical, executor_feature
 from broker_jobs.core.spec import DEFAULT_CRASH_LIMIT, NEVER_START_TWICE, Isolation, Keep, Lane, Pin, Retry, TaskOptions
 from broker_jobs.errors import ValidationError
 
@@ -29,6 +30,8 @@ Argument = str | bytes | int | float | os.PathLike[str] | os.PathLike[bytes]
 """One argument of a program."""
 
 _MOST_PRIORITY = 2**31
+_EXECUTOR = re.compile(r"[A-Za-z][A-Za-z0-9_.-]{0,99}")
+_LOCAL = "local"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +85,9 @@ class RunOptions(TypedDict, total=False):
             the end is kept, and it fails (default: it goes on, and of more than 64 MiB a stream the end is kept)
         pin: ``"taskset"`` holds it to the processors that it was given, ``"omp"`` tells OpenMP to do so (default: it may use any)
         crash_limit: it fails when it has crashed this often: a number, ``"never"`` (start twice) or ``"unlimited"`` (default 5)
+        executor: ``"sge"``, ``"htcondor"`` or another: workers that hand programs over to this batch system (default: all others)
+        executor_options: for a worker that runs programs in a batch system, in place of that worker's own of the same name: a value, a
+            list, or True for a flag, such as ``{"q": "1-day", "l": ["h_vmem=2G", "gpu=1"]}``; other workers pay no heed to them
     """
 
     env: Mapping[str, str | float | StrPath] | None
@@ -98,6 +104,8 @@ class RunOptions(TypedDict, total=False):
     output_limit: Size | None
     pin: Literal["taskset", "omp"] | None
     crash_limit: int | Literal["never", "unlimited"]
+    executor: str | None
+    executor_options: Mapping[str, str | float | Sequence[str | float]] | None
 
 
 class FunctionOptions(RunOptions, total=False):
@@ -144,6 +152,7 @@ def task_options(given: FunctionOptions, lane: Lane = Lane.normal) -> TaskOption
         python=_interpreter(given.get("python")),
         prologue=_prologue(given.get("prologue")),
         pin=_pin(given.get("pin")),
+        executor_options=batch_options.frozen(given.get("executor_options")),
     )
 
 
@@ -161,12 +170,23 @@ def setup_function(given: object) -> Callable[[], object] | None:
 
 
 def _resources(given: RunOptions) -> Request:
-    wanted, name = given.get("resources"), given.get("resource_class")
-    if name is None:
-        return canonical(wanted)
-    if wanted is not None:
+    wanted, name, executor = given.get("resources"), given.get("resource_class"), given.get("executor")
+    if name is not None and wanted is not None:
         raise ValidationError(f"give resources= or resource_class={name!r}, not both")
-    return canonical(resource_class(name))
+    request = canonical(wanted if name is None else resource_class(name))
+    if executor in {None, _LOCAL}:
+        if given.get("executor_options"):
+            raise ValidationError("executor_options= are for a batch system: say which, with executor='sge' or another")
+        return request
+    if not isinstance(executor, str) or not _EXECUTOR.fullmatch(executor):
+        raise ValidationError(f"executor must be the name of one, such as 'sge' or 'htcondor', not {executor!r}")
+    return request.offering(executor_feature(executor))
+
+
+def check_executor(executor: object) -> None:
+    """`ValidationError` where a function or a step is to go to a batch system."""
+    if executor not in {None, _LOCAL}:
+        raise ValidationError(f"functions and steps run in processes of a worker: executor={executor!r} is for programs")
 
 
 def _pin(given: str | None) -> Pin | None:
@@ -196,6 +216,7 @@ class CallDefaults:
             self.timeout if timeout is None else milliseconds(timeout, "timeout") / 1000,
         )
         other.task_options()
+        check_executor(run.get("executor"))
         setup_function(run.get("setup"))
         return other
 

@@ -46,6 +46,7 @@ LedgerMessage = Chunk | Reply | Hello | Heartbeat | Goodbye | Token | Request
 
 MOST_ATTEMPTS: Final = 2**31 - 1
 LATEST_MS: Final = 2**53
+MOST_AWAY_MS: Final = 24 * 3_600_000
 MOST_TASKS: Final = 2**27
 """So many a submission to an open job may bring: numbers end at `MOST_ATTEMPTS`."""
 
@@ -103,6 +104,7 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
             if isinstance(message, Hello):
                 _numbers((message.pid,), "pid")
                 _numbers((message.started_ms, message.ends_ms or 0), "a time", LATEST_MS)
+                _numbers((message.away_ms,), "the time that a worker may be away", MOST_AWAY_MS)
                 for job in message.kept:
                     _job(job)
             if isinstance(message, Hello | Heartbeat) and message.seat is not None:

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from broker_jobs.core.request import Variant
     from broker_jobs.core.resources import Resources
 
+ONLY: Final = "only "
+"""What stands before a feature that a worker demands of all its tasks."""
 LIFETIME: Final = "lifetime"
 """What a worker is short of that ends too soon; in milliseconds."""
 
@@ -80,6 +82,8 @@ def fit(worker: Worker, variant: Variant, now_ms: int) -> VariantFit:
         if free < (need.amount or max(has, 1))
     ]
     lacking += [Shortage(feature, 1, 0, 0) for feature in variant.features if feature not in worker.resources.features]
+    if worker.resources.demands and worker.resources.demands not in variant.features:
+        lacking.append(Shortage(f"{ONLY}{worker.resources.demands}", 1, 0, 0))
     ever = Pool(worker.resources).could_ever_fit(Request.of((variant,)))
     if variant.min_time and worker.ends_ms is not None and worker.ends_ms - now_ms < variant.min_time:
         left, ever = max(0, worker.ends_ms - now_ms), False

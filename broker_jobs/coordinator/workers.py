@@ -1,8 +1,9 @@
 """What is known of the workers, and when one is lost; pure.
 
 A worker introduces itself with `Hello` and holds a token; when its connection goes, the token comes to the ledger. Then the worker
-is *suspect*: it is asked for a hello, and one that says nothing within the grace is *lost*, with what it had taken. A worker that
-is known from the ledger alone (the coordinator has just started), or silent for a minute, is suspect in the same way.
+is *suspect*: it is asked for a hello, and one that says nothing within the grace is *lost*, with what it had taken; where that goes on
+without the worker, it has said for how long it may be away. A worker that is known from the ledger alone (the coordinator has just
+started), or silent for a minute, is suspect in the same way.
 A worker that comes with a new boot id has lost what its old boot had taken.
 A worker that was asked to end, and did not hear it, is asked again when it says hello.
 """
@@ -66,6 +67,7 @@ class Worker:
         asked: what somebody wants of it
         reason: why it is gone
         steps: names and versions of what it serves
+        away: seconds that it may be gone before it is lost, where that is more than others have
     """
 
     name: str
@@ -87,6 +89,7 @@ class Worker:
     asked: DrainAsked | None = None
     reason: str = ""
     steps: frozenset[tuple[str, Version]] = frozenset()
+    away: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +202,7 @@ class Workers:
                     yield Save(worker)
             case Token():
                 if worker is not None and worker.boot == message.boot and worker.state in PRESENT:
-                    until = now + self.grace
+                    until = now + max(self.grace, worker.away)
                     yield from self._suspect(worker, until if worker.heard > self.back else max(until, patience))
             case _:
                 assert_never(message)
@@ -233,7 +236,7 @@ class Workers:
                 yield Lose(worker.name, worker.boot)
                 yield Save(worker)
             elif worker.state in PRESENT and worker.heard + SILENCE <= now:
-                yield from self._suspect(worker, now + self.grace)
+                yield from self._suspect(worker, now + max(self.grace, worker.away))
             elif worker.state in ABSENT and worker.heard + KEPT <= now:
                 del self.known[worker.name]
                 yield Drop(worker.name)
@@ -309,6 +312,7 @@ class Workers:
             teams=hello.teams,
             asked=asked,
             steps=frozenset((spec.name, spec.version) for spec in hello.steps),
+            away=hello.away_ms / 1000,
         )
         self._changed()
         yield Save(worker)

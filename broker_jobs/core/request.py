@@ -182,6 +182,11 @@ def _check_order(amounts: tuple[tuple[str, int], ...]) -> None:
         before = name
 
 
+def executor_feature(name: str) -> str:
+    """The feature of a worker that runs programs by an executor of this name."""
+    return f"executor {name}"
+
+
 def check_features(features: tuple[str, ...]) -> None:
     """`ValidationError` where these are no features, or are not sorted, each once."""
     if features and (list(features) != sorted(set(features)) or not all(map(_FEATURE.fullmatch, features))):

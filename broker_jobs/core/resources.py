@@ -44,6 +44,7 @@ class Resources:
         amounts: pairs of name and amount, sorted by name, none of them zero; ``memory`` in bytes, everything else in 1/10,000
         groups: the labels of single things, by name, where they are not simply the numbers from 0 in one group
         features: what it offers besides, and does not run out of; sorted, each once
+        demands: one of these, which a request has to ask for; empty where it takes others too
 
     Raises:
         ValidationError: it is not in this form
@@ -53,6 +54,7 @@ class Resources:
     amounts: tuple[tuple[str, int], ...] = (("cpus", UNIT),)
     groups: tuple[tuple[str, Groups], ...] = ()
     features: tuple[str, ...] = ()
+    demands: str = ""
 
     def __post_init__(self) -> None:
         before = ""
@@ -61,6 +63,8 @@ class Resources:
                 raise ValidationError(f"amounts must be positive, each resource once, in the order of their names: {self.amounts!r}")
             before = name
         check_features(self.features)
+        if self.demands and self.demands not in self.features:
+            raise ValidationError(f"{self.demands!r} cannot be demanded by who does not offer it")
         given = dict(self.amounts)
         for name, groups in self.groups:
             labels = [label for group in groups for label in group]
@@ -322,7 +326,7 @@ class Pool:
     def _kinds(self, number: int, variant: Variant) -> Iterable[_Plan]:
         """A variant with each choice of kinds that there is of its resources."""
         total = dict(self.total.amounts)
-        if not set(self.total.features).issuperset(variant.features):
+        if not set(self.total.features).issuperset(variant.features) or (self.total.demands and self.total.demands not in variant.features):
             return
         if variant.nodes:
             # All of this worker, if it alone has what each must have.

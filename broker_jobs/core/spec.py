@@ -136,6 +136,7 @@ class TaskOptions:
         python: interpreter of a function: a path of it or of a virtual environment, or a name that is looked up on the worker's host;
             None is the submitter's
         prologue: shell text that is run before that interpreter
+        executor_options: for a worker that runs programs in a batch system; see `core.batch_options`
     """
 
     tag: ClassVar[str] = "options"
@@ -159,3 +160,4 @@ class TaskOptions:
     python: str | None = None
     prologue: str | None = None
     pin: Pin | None = None
+    executor_options: tuple[tuple[str, tuple[str, ...]], ...] = ()

@@ -33,6 +33,8 @@ _AS_THEY_ARE: Final = (
     "memory_limit",
     "output_limit",
     "pin",
+    "executor",
+    "executor_options",
     "crash_limit",
 )
 """Parameters that are options of a task by the same name (`broker_jobs.client.options.RunOptions`)."""

@@ -24,10 +24,24 @@ _SERVER, _SERVER_TESTS = "worker/broker_jobs_worker/executors/server.py", "tests
 _VERSIONS, _VERSIONS_TESTS = "broker_jobs/core/versions.py", "tests/property/test_versions.py"
 _PLAIN, _CHECKING, _STEPS_TESTS = "broker_jobs/core/plain.py", "broker_jobs/steps/checking.py", "tests/unit/test_steps.py"
 _SIGNATURE, _DECLARING = "broker_jobs/steps/signature.py", "broker_jobs/steps/declaring.py"
+_WATCH, _BATCH_TESTS = "worker/broker_jobs_worker/executors/batch/watch.py", "tests/property/test_batch.py"
+_CONDOR, _SGE = "worker/broker_jobs_worker/executors/batch/htcondor.py", "worker/broker_jobs_worker/executors/batch/sge.py"
 _STATES, _STATES_TESTS = "broker_jobs/core/states.py", "tests/unit/test_states.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant, tests that must find it)
+    ("lose a batch job that was not known once", _WATCH, "missing + 1 >= LOST_AFTER", "missing + 1 >= 1", _BATCH_TESTS),
+    (
+        "believe a batch system more than an exit code",
+        _WATCH,
+        "if code is not None:",
+        "if code is not None and state is None:",
+        _BATCH_TESTS,
+    ),
+    ("count polls that did not know a batch job, in a row or not", _WATCH, "GoesOn(runs=True,", "GoesOn(missing, runs=True,", _BATCH_TESTS),
+    ("call a batch job ended while it is there", _WATCH, "return Cancel()", "return Over()", _BATCH_TESTS),
+    ("let HTCondor put macros into paths", _CONDOR, 'path.replace("$", "$(DOLLAR)")', "path", _BATCH_TESTS),
+    ("give one directive for all values", _SGE, "for each in words or [[]]:", "for each in words[:1] or [[]]:", _BATCH_TESTS),
     ("send numbers that JSON does not have", _PLAIN, "if math.isfinite(value):", "if True:", _STEPS_TESTS),
     ("send keys that are no texts", _PLAIN, "if not isinstance(key, str):", "if False:", _STEPS_TESTS),
     ("follow plain data however deep it is", _PLAIN, "if len(path) > DEEPEST:", "if False:", _STEPS_TESTS),

@@ -235,6 +235,7 @@ def test_tasks_of_another_job_are_refused() -> None:
         ({"isolation": "cold"}, "isolation must be one of warm, fresh"),
         ({"python": 3}, "python must be a path"),
         ({"prologue": ["module load cuda"]}, "prologue must be a text for a shell"),
+        ({"executor_options": {"l": ["a\nb"]}}, "the option l is one line"),
         ({"setup": 3}, "setup must be a function without parameters"),
         ({"setup": later}, "setup cannot be a coroutine function"),
         ({"name": ""}, "the name of a task"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import pytest
 
@@ -14,14 +14,12 @@ from broker_jobs.errors import ValidationError
 from broker_jobs.wire.messages import Output
 from broker_jobs.wire.signing import SigningKey
 from broker_jobs_worker.config import WorkerConfig, fresh_worker_name
+from broker_jobs_worker.executors.batch.finding import scheduler_named
 from broker_jobs_worker.executors.port import ExecutionEnded
 from broker_jobs_worker.machine.commands import Settle
 from broker_jobs_worker.machine.events import Tick
 from broker_jobs_worker.story import tell
 from tests.support.worker_world import World, make_chunk
-
-if TYPE_CHECKING:
-    from pathlib import Path
 
 KEY = SigningKey.parse("22" * 32)
 
@@ -44,6 +42,38 @@ def test_settings_say_what_the_worker_gives(tmp_path: Path) -> None:
 def test_a_name_that_could_be_taken_for_something_else_is_refused(tmp_path: Path, name: str) -> None:
     with pytest.raises(ValidationError, match="name of a worker"):
         config(tmp_path, name=name)
+
+
+@pytest.mark.parametrize(
+    ("settings", "words"),
+    [
+        ({"executor_options": {"q": ("all.q",)}}, "name one, such as --executor sge"),
+        ({"executor_folder": Path("/scratch")}, "name one, such as --executor sge"),
+        ({"executor": "sge", "steps": ("mypkg.steps",)}, "steps run in processes of a worker, and not in sge"),
+    ],
+)
+def test_settings_of_an_executor_that_exclude_each_other(tmp_path: Path, settings: dict[str, object], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        config(tmp_path, **settings)
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        ("pbs", {}, "there is no executor 'pbs'; there are htcondor, local, sge"),
+        ("sge", {"t": ("1-3",)}, "the executor sge does not take these options: the option t of qsub is set by broker-jobs"),
+        ("htcondor", {"queue": ("3",)}, "queue of a submit description is set by broker-jobs"),
+    ],
+)
+def test_an_executor_that_cannot_be_is_refused(name: str, options: dict[str, tuple[str, ...]], words: str) -> None:
+    with pytest.raises(ValidationError, match=words):
+        scheduler_named(name, options)
+
+
+def test_the_archive_is_where_the_hosts_of_the_executor_see_it(tmp_path: Path) -> None:
+    assert config(tmp_path).archive.is_relative_to(tmp_path)
+    given = config(tmp_path, executor="sge", executor_folder=tmp_path / "scratch")
+    assert given.archive.is_relative_to(tmp_path / "scratch")
 
 
 def test_fresh_names_are_valid_and_differ(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 from broker_jobs.coordinator.choice import choose
 from broker_jobs.coordinator.workers import KEPT, SILENCE, AskDrain, AskHello, Drop, Greet, Lose, Save, WorkerCommand, Workers, WorkerState
 from broker_jobs.core.quantities import UNIT
@@ -51,6 +53,21 @@ def test_what_a_task_takes_of_the_workers_is_told_for_kinds_variants_and_all() -
     either = Request.of((*nowhere.canonical().alternatives, *everything.canonical().alternatives))
     assert workers.takes(either) == {"cpus": 2 * UNIT}
     assert workers.slots(everything.canonical()) == 2
+
+
+def test_a_worker_whose_tasks_go_on_without_it_may_be_away_for_longer() -> None:
+    workers = Workers(3.0)
+    list(workers.hear(away(1), 0.0, 0))
+    list(workers.hear(m.Token("w", "b1"), 10.0, 0))
+    assert list(workers.tick(609.9)) == []
+    assert workers.present() == []
+    assert kinds(list(workers.hear(away(2), 609.9, 0))) == [Save, Greet(away(2))]
+    list(workers.hear(m.Token("w", "b1"), 700.0, 0))
+    assert kinds(list(workers.tick(1300.0))) == [Lose("w", "b1"), Save]
+
+
+def away(pid: int) -> m.Hello:
+    return dataclasses.replace(hello(), pid=pid, away_ms=600_000)
 
 
 def test_a_token_makes_it_suspect_and_silence_loses_it() -> None:

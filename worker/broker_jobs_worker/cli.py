@@ -107,6 +107,25 @@ NoHyperThreadingOption = Annotated[
     bool, typer.Option("--no-hyper-threading", metavar="", help="Of processors that are found, take one thread of each core.")
 ]
 
+ExecutorOption = Annotated[
+    str,
+    typer.Option(metavar="NAME", help="Where programs run: local, or in a batch system: sge, htcondor, or one that you have written."),
+]
+ExecutorOptionOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="NAME=VALUE",
+        help="For each job of the batch system: q=all.q, l=h_vmem=2G; NAME alone for a flag. May be given several times.",
+        show_default=False,
+    ),
+]
+ExecutorFolderOption = Annotated[
+    Path | None,
+    typer.Option(
+        metavar="FOLDER", help="Folder that the hosts of the batch system see, too; by default in the state folder.", show_default=False
+    ),
+]
+
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
 
@@ -127,6 +146,9 @@ def run(
     child_max_tasks: int | None = None,
     child_max_age: str | None = None,
     child_max_memory: str | None = None,
+    executor: str = "local",
+    executor_option: Sequence[str] = (),
+    executor_folder: Path | None = None,
     metrics_host: str = "127.0.0.1",
     metrics_port: str = "0",
 ) -> int:
@@ -148,6 +170,9 @@ def run(
         child_max_tasks: a process in which functions run is replaced after so many
         child_max_age: or when it is so old: seconds, or a text such as ``"2h"``
         child_max_memory: or when it takes more memory after a function: bytes, or a text such as ``"4 GiB"``
+        executor: where programs run: ``local``, or the name of a batch system
+        executor_option: for its jobs, each ``NAME=VALUE``, or ``NAME`` for a flag
+        executor_folder: folder that its hosts see, too (default: in the state folder)
         metrics_host: address of ``/metrics`` and ``/healthz``
         metrics_port: their port; 0 for none, ``auto`` for any free one
 
@@ -158,6 +183,7 @@ def run(
     """
     # The help needs neither broker nor numbers.
     from broker_jobs.config import resolve
+    from broker_jobs.core.batch_options import parsed
     from broker_jobs.logs import start_logging
     from broker_jobs.metrics import parse_port
     from broker_jobs_worker.config import WorkerConfig
@@ -182,6 +208,9 @@ def run(
         on_broker_lost=on_broker_lost,
         spool_limit=None if spool_limit is None else size_bytes(spool_limit, "--spool-limit"),
         recycling=given_recycling(child_max_tasks, child_max_age, child_max_memory),
+        executor=executor,
+        executor_options=parsed(executor_option),
+        executor_folder=None if executor_folder is None else executor_folder.absolute(),
         metrics_host=metrics_host,
         metrics_port=parse_port(metrics_port),
     )
@@ -224,6 +253,9 @@ def start(
     child_max_tasks: MaxTasksOption = None,
     child_max_age: MaxAgeOption = None,
     child_max_memory: MaxMemoryOption = None,
+    executor: ExecutorOption = "local",
+    executor_option: ExecutorOptionOption = None,
+    executor_folder: ExecutorFolderOption = None,
     metrics_host: Annotated[str, typer.Option(metavar="ADDRESS", help="Address of /metrics and /healthz.")] = "127.0.0.1",
     metrics_port: Annotated[str, typer.Option(metavar="PORT", help="Their port; 0 for none, 'auto' for any free one.")] = "0",
 ) -> None:
@@ -251,6 +283,9 @@ def start(
             child_max_tasks=child_max_tasks,
             child_max_age=child_max_age,
             child_max_memory=child_max_memory,
+            executor=executor,
+            executor_option=executor_option or (),
+            executor_folder=executor_folder,
             metrics_host=metrics_host,
             metrics_port=metrics_port,
         )

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from broker_jobs.wire.signing import SigningKey
     from broker_jobs_worker.executors.recycling import Recycling
 
+LOCAL: Final = "local"
+"""The executor that runs everything in processes of the worker's host."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,99}")
 _RESERVED: Final = frozenset({EVERYONE, DIRECT, NOBODY})
 
@@ -61,6 +63,9 @@ class WorkerConfig:
         time_limit: it stops after so many seconds, and gives back what still runs
         on_broker_lost: what becomes of long tasks when the broker stays away
         recycling: when the processes in which functions run make room for new ones
+        executor: where programs run: `LOCAL`, or the name of a batch system
+        executor_options: for each of its jobs, by name; a name without values is a flag
+        executor_folder: folder for scripts and output that its hosts see, too (default: the spool)
         connect_timeout: seconds to wait for the first connection
         timing: how patient it is
 
@@ -85,6 +90,9 @@ class WorkerConfig:
     time_limit: float | None = None
     on_broker_lost: OnBrokerLost = OnBrokerLost.stop
     recycling: Recycling = KEEP
+    executor: str = LOCAL
+    executor_options: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    executor_folder: Path | None = None
     connect_timeout: float = 30.0
     timing: Timing = DEFAULT_TIMING
 
@@ -95,12 +103,21 @@ class WorkerConfig:
         if not _NAME.fullmatch(self.group):
             raise ValidationError(f"the group of a worker is up to 100 letters, digits, '_' and '-', not {self.group!r}")
         described(self.resources)
+        if self.executor == LOCAL and (self.executor_options or self.executor_folder is not None):
+            raise ValidationError("options and folder of an executor are for those of batch systems: name one, such as --executor sge")
+        if self.executor != LOCAL and self.steps:
+            raise ValidationError(f"steps run in processes of a worker, and not in {self.executor}: serve them by one without --executor")
+
+    @property
+    def output(self) -> Path:
+        """Folder for what programs and functions print."""
+        return self.executor_folder or self.spool
 
     @property
     def archive(self) -> Path:
         """Folder for output that is kept: all workers of this host at this broker and in this namespace share it."""
         place = hashlib.sha256(f"{shown(self.url)} {self.namespace}".encode()).hexdigest()[:16]
-        return self.spool / ".kept" / place
+        return self.output / ".kept" / place
 
     def total(self) -> Resources:
         """What the worker may give to tasks; what is not given is found out."""

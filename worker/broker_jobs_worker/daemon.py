@@ -20,14 +20,16 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.core.request import executor_feature
 from broker_jobs.errors import BrokerError, DecodeError, SecurityError
 from broker_jobs.host import host_identity
 from broker_jobs.metrics import MetricsServer, Pulse, WorkerMetrics
 from broker_jobs.wire.messages import Hello, JobsForgotten, OutputAsked, Response, Role, Token, Welcome
 from broker_jobs.wire.signing import Signer
 from broker_jobs.wire.topology import Topology
-from broker_jobs_worker.config import fresh_worker_name
+from broker_jobs_worker.config import LOCAL, fresh_worker_name
 from broker_jobs_worker.executors.archive import Archive, usual_room
+from broker_jobs_worker.executors.batch.finding import batch_executor
 from broker_jobs_worker.executors.local import LocalExecutor
 from broker_jobs_worker.executors.spool import clear_leftovers
 from broker_jobs_worker.intake import read_chunk, read_control
@@ -89,6 +91,11 @@ def local_executor(config: WorkerConfig, name: str, report: Callable[[ExecutionN
     )
 
 
+def chosen_executor(config: WorkerConfig, name: str, report: Callable[[ExecutionNews], None], steps: Mapping[str, str]) -> Executor:
+    """The executor that the settings name; `ValidationError` where there is none of this name."""
+    return local_executor(config, name, report, steps) if config.executor == LOCAL else batch_executor(config, name, report)
+
+
 class WorkerDaemon:
     """One worker; made on the event loop on which it will serve.
 
@@ -105,7 +112,7 @@ class WorkerDaemon:
     def __init__(
         self,
         config: WorkerConfig,
-        executor: Callable[[WorkerConfig, str, Callable[[ExecutionNews], None], Mapping[str, str]], Executor] = local_executor,
+        executor: Callable[[WorkerConfig, str, Callable[[ExecutionNews], None], Mapping[str, str]], Executor] = chosen_executor,
         lent: Broker | None = None,
         steps: Mapping[StepSpec, str] = MappingProxyType({}),
     ) -> None:
@@ -115,19 +122,37 @@ class WorkerDaemon:
         self._config = config
         self._lent = lent
         self.name = config.name or fresh_worker_name()
-        boot = secrets.token_hex(6)
+        self._executor = executor(config, self.name, self._feed, {str(spec): module for spec, module in steps.items()})
+        legacy = self._executor.legacy()
+        boot, life = (secrets.token_hex(6), 0) if legacy is None else (legacy.boot, legacy.life)
         now, now_ms, limit = time.monotonic(), time.time_ns() // 1_000_000, config.time_limit
         ends_ms = None if limit is None else now_ms + round(limit * 1000)
         total = replace(config.total(), features=tuple(sorted(spec.feature for spec in steps)))
+        if config.executor != LOCAL:
+            total = replace(total, features=(executor_feature(config.executor),), demands=executor_feature(config.executor))
         me = Identity(
-            self.name, boot, host_identity(), os.getpid(), version("broker-jobs"), total, config.group, now_ms, ends_ms, tuple(steps)
+            self.name,
+            boot,
+            host_identity(),
+            os.getpid(),
+            version("broker-jobs"),
+            total,
+            config.group,
+            now_ms,
+            ends_ms,
+            tuple(steps),
+            life,
+            round(self._executor.away * 1000),
         )
         lifetime = Lifetime(config.idle_timeout, None if limit is None else now + limit, config.on_broker_lost)
-        self._machine = WorkerMachine(me, config.timing, lifetime)
+        # What goes on without this process is taken at once: its message would be given to others when it is gone.
+        timing = replace(config.timing, taken_after=0.0) if self._executor.away else config.timing
+        self._machine = WorkerMachine(me, timing, lifetime)
+        left = () if legacy is None else legacy.executions
+        self._resumed = [execution.execution for execution in left if self._machine.resume(execution)]
         self._topology = Topology(config.namespace)
         self._signer = Signer(config.namespace, config.key)
         self._token = Token(self.name, boot)
-        self._executor = executor(config, self.name, self._feed, {str(spec): module for spec, module in steps.items()})
         self._readers = Readers(self._executor, self._show)
         self._metrics = WorkerMetrics(me.total)
         self._observer = Observer(self._metrics)
@@ -184,7 +209,7 @@ class WorkerDaemon:
         return server
 
     async def _work(self, *, signals: bool) -> int:
-        await self._executor.open()
+        await self._executor.open(self._resumed)
         try:
             await self._introduce()
             if signals:

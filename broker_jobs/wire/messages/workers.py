@@ -36,6 +36,7 @@ class Hello:
         teams: whether it can be in a team
         seat: its place in one
         steps: what it serves
+        away_ms: what it has taken goes on without it for so long, so that it is not lost before
     """
 
     tag: ClassVar[str] = "hello"
@@ -55,6 +56,7 @@ class Hello:
     teams: bool = False
     seat: Seat | None = None
     steps: tuple[StepSpec, ...] = ()
+    away_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)

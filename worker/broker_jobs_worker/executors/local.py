@@ -109,9 +109,14 @@ class LocalExecutor:
         self._memory: Memory
         self._prints: Prints
 
+    away = 0.0
+
     # --- the port --------------------------------------------------------------------------------------------------
 
-    async def open(self) -> None:
+    def legacy(self) -> None:
+        """Nothing: what an earlier process had started has ended with it."""
+
+    async def open(self, resumed: Sequence[str] = ()) -> None:  # noqa: ARG002 (there is never anything)
         """Start the guardian.
 
         Raises:

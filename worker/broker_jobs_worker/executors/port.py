@@ -30,6 +30,8 @@ class Execution:
         values: for `Call.inputs`, by key
         env: variables that say what it was allotted; those of the options win
         hosts: of the workers of a task of several nodes, that of this one first
+        submitter: the client to which its end is told
+        resource_class: from whose queue it came
     """
 
     execution: str
@@ -46,6 +48,8 @@ class Execution:
     store: str | None = None
     env: Mapping[str, str] = field(default_factory=dict)
     hosts: tuple[str, ...] = ()
+    submitter: str = ""
+    resource_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,11 +76,38 @@ class ExecutionProgressed:
 ExecutionNews = ExecutionEnded | ExecutionProgressed
 
 
-class Executor(Protocol):
-    """Runs executions; it reports to the callable that it was made with, on the event loop on which it was opened."""
+@dataclass(frozen=True, slots=True)
+class Legacy:
+    """What an earlier process of this worker has started, and what goes on without it.
 
-    async def open(self) -> None:
-        """Start what is needed (guardian, warm children)."""
+    Attributes:
+        boot: of that process
+        life: counts the processes that have gone on with it, from 1
+    """
+
+    boot: str
+    life: int
+    executions: tuple[Execution, ...]
+
+
+class Executor(Protocol):
+    """Runs executions; it reports to the callable that it was made with, on the event loop on which it was opened.
+
+    Attributes:
+        away: seconds for which what runs goes on without this process, so that the next one may go on with it
+    """
+
+    away: float
+
+    def legacy(self) -> Legacy | None:
+        """What there is to go on with; asked once, before it is opened."""
+
+    async def open(self, resumed: Sequence[str] = ()) -> None:
+        """Start what is needed (guardian, warm children).
+
+        Args:
+            resumed: executions of the legacy that go on as if they were started here; others are ended
+        """
 
     def start(self, execution: Execution) -> None:
         """Run it. There is exactly one `ExecutionEnded` for each start, whatever happens."""

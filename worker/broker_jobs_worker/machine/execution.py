@@ -43,4 +43,6 @@ def make_execution(
         store=chunk.store,
         env=allotment(allocation, total, options.pin),
         hosts=hosts if options.resources.nodes else (),
+        submitter=chunk.submitter,
+        resource_class=chunk.resource_class,
     )

@@ -131,6 +131,10 @@ class Holdings:
         attempt.state = state
         self.running[state.execution] = attempt
 
+    def resume(self, attempt: Attempt, state: Running) -> None:
+        """It runs already; no message of it is here."""
+        self.attempts[attempt.key] = self.running[state.execution] = attempt
+
     def close(self, attempt: Attempt, word: Ended | Returned) -> Iterator[Group]:
         """It is over; groups whose reply nothing is to be waited for any more.
 

@@ -37,6 +37,8 @@ class Identity:
         group: workers that belong together
         ends_ms: when its time is over, in milliseconds since 1970 as `started_ms`
         steps: what it serves
+        life: how many processes have gone on with what others of this boot began, with this one
+        away_ms: what it runs goes on without it for so long
     """
 
     worker: str
@@ -49,6 +51,8 @@ class Identity:
     started_ms: int = 0
     ends_ms: int | None = None
     steps: tuple[StepSpec, ...] = ()
+    life: int = 0
+    away_ms: int = 0
 
 
 class OnBrokerLost(StrEnum):

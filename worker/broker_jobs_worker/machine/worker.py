@@ -89,6 +89,7 @@ if TYPE_CHECKING:
     from broker_jobs.broker.port import Delivery
     from broker_jobs.core.request import Request
     from broker_jobs.wire.messages import Chunk, ReplyItem, Revocation, Seat, Team
+    from broker_jobs_worker.executors.port import Execution
     from broker_jobs_worker.machine.commands import Command
     from broker_jobs_worker.machine.events import Control, Event
     from broker_jobs_worker.machine.state import Identity, Lifetime, Timing
@@ -126,6 +127,7 @@ class WorkerMachine:
         self._closed = KeyMemory()
         self._revoked = RevocationMemory()
         self._executions = 0
+        self._names = f"{me.boot}-{me.life}" if me.life else me.boot
         self._wall = 0.0
         self._working = False
         self._warm = False
@@ -155,6 +157,18 @@ class WorkerMachine:
     def free(self) -> Resources:
         """What no task holds; nothing while the worker is in a team."""
         return NOTHING if self._seating.team else self._have.pool.free
+
+    def resume(self, execution: Execution) -> bool:
+        """Go on with what an earlier process of this worker has started, before anything else happens; False where it does not fit."""
+        allocation = self._have.pool.try_allocate(rounded(execution.options.resources), math.inf)
+        if allocation is None:
+            return False
+        # The ledger may know that it runs, and that it is taken, or not: that it is taken is said again.
+        state = Running(execution.execution, allocation, -math.inf, announced=True)
+        key = AttemptKey(execution.job, execution.task, execution.attempt)
+        group = Group(execution.job, execution.submitter, execution.resource_class)
+        self._have.resume(Attempt(key, group, Source(execution.resource_class, execution.options.lane), state), state)
+        return True
 
     def handle(self, event: Event, now: float) -> tuple[Command, ...]:
         """Take one event; what must be done about it, in this order.
@@ -276,6 +290,7 @@ class WorkerMachine:
                 teams=True,
                 seat=self._seating.seat,
                 steps=me.steps,
+                away_ms=me.away_ms,
             )
         )
 
@@ -444,9 +459,8 @@ class WorkerMachine:
         while granted := self._have.grant(self._is_closed, self._lifetime_ms(now)):
             attempt, bundle, task, allocation = granted
             self._executions += 1
-            execution = make_execution(
-                f"{self.me.boot}-{self._executions}", bundle.chunk, task, allocation, self.me.total, hosts=self._seating.hosts
-            )
+            name = f"{self._names}-{self._executions}"
+            execution = make_execution(name, bundle.chunk, task, allocation, self.me.total, hosts=self._seating.hosts)
             if bundle.request.nodes:
                 self._seating.started()
                 yield from self._beat(now)

@@ -63,7 +63,12 @@ def execute(run: Run, program: Program, stdout: int, stderr: int) -> Ending:
     outcome: Outcome = files.put(program) or _execute(program, env, stdout, stderr)
     if isinstance(outcome, Succeeded):
         outcome = files.collect(run, program, outcome)
-    text = _own_words(error_file(run.folder))
+    return in_own_words(outcome, error_file(run.folder))
+
+
+def in_own_words(outcome: Outcome, path: str) -> Ending:
+    """The outcome of a program with what it has written into its error file, which is removed."""
+    text = _own_words(path)
     if text is None or not isinstance(outcome, Failed) or outcome.cause not in {Cause.exit_code, Cause.signal}:
         return Ending(outcome)
     return Ending(replace(outcome, message=text or f"{outcome.message}, and wrote an empty error file"), explained=bool(text))
@@ -212,9 +217,13 @@ def _interpreter(path: bytes) -> str:
 
 def _ended(program: Program, status: int) -> Outcome:
     code = os.waitstatus_to_exitcode(status)
-    name = shown(program.argv[0])
+    if code >= 0:
+        return exited(program, code)
+    return Failed(Cause.signal, f"the program {shown(program.argv[0])} was {signal_words(-code)}", signal=-code)
+
+
+def exited(program: Program, code: int) -> Outcome:
+    """The outcome of a program that ended by itself with this exit code."""
     if code == 0:
         return Succeeded()
-    if code > 0:
-        return Failed(Cause.exit_code, f"the program {name} ended with {exit_words(code)}", exit_code=code)
-    return Failed(Cause.signal, f"the program {name} was {signal_words(-code)}", signal=-code)
+    return Failed(Cause.exit_code, f"the program {shown(program.argv[0])} ended with {exit_words(code)}", exit_code=code)

@@ -61,7 +61,7 @@ def enter_folder(run: Run) -> str:
     wanted, home = run.options.cwd, run.options.home
     if wanted is not None:
         base = home if home is not None and os.path.isdir(home) else run.folder  # noqa: PTH112
-        folder = os.path.join(base, _filled_in(wanted, run, {}))  # noqa: PTH118 (an absolute `wanted` replaces the rest)
+        folder = os.path.join(base, filled_in(wanted, run, {}))  # noqa: PTH118 (an absolute `wanted` replaces the rest)
         os.makedirs(folder, exist_ok=True)  # noqa: PTH103
         os.chdir(folder)
         return folder
@@ -94,7 +94,7 @@ def move(group: str) -> None:
         os.close(fd)
 
 
-def _filled_in(text: str, run: Run, more: Mapping[str, str]) -> str:
+def filled_in(text: str, run: Run, more: Mapping[str, str]) -> str:
     """A path of the options with its placeholders put in."""
     if "%{" not in text:
         return text
@@ -139,7 +139,7 @@ class Streams:
             return self._spool
         places = {CWD: folder}
         paths = tuple(
-            None if name is None else os.path.abspath(os.path.join(folder, _filled_in(name, run, places)))  # noqa: PTH100, PTH118
+            None if name is None else os.path.abspath(os.path.join(folder, filled_in(name, run, places)))  # noqa: PTH100, PTH118
             for name in wanted
         )
         fds = list(self._spool)
