@@ -389,6 +389,15 @@ def test_progress_is_reported_and_checked(tmp_path: Path) -> None:
     told(tmp_path, story)
 
 
+def test_the_first_progress_of_a_task_is_reported_however_soon_it_comes_after_the_last(tmp_path: Path) -> None:
+    async def story(b: Bench) -> None:
+        for _ in range(3):
+            await b.run_one(call(step_by_step))
+        assert [news.fraction for news in b.progress].count(0.25) == 3
+
+    told(tmp_path, story)
+
+
 # --- output --------------------------------------------------------------------------------------------------------------
 
 

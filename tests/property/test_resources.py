@@ -38,7 +38,8 @@ def resources_of(sizes: dict[str, tuple[int, ...]], amounts: dict[str, int]) -> 
             labels = iter(range(100))
             groups.append((name, tuple(tuple(f"{name}:{next(labels)}" for _ in range(size)) for size in each)))
             given[name] = sum(each) * UNIT
-    return Resources(tuple(sorted(given.items())), tuple(groups), ("step a 1.0.0", "step b 1.0.0"))
+    demands = "step a 1.0.0" if len(given) % 3 == 0 else ""
+    return Resources(tuple(sorted(given.items())), tuple(groups), ("step a 1.0.0", "step b 1.0.0"), demands)
 
 
 totals = st.builds(
@@ -210,10 +211,15 @@ class PoolStory(RuleBasedStateMachine):
         """Whether it is there, with every choice of kinds."""
         names = [name for name, _ in self.pool.total.amounts]
         kinds = [[name for name in names if name == need.name or name.startswith(f"{need.name}/")] for need in variant.needs]
-        return set(variant.features) <= set(self.pool.total.features) and any(
-            len(set(chosen)) == len(chosen)
-            and all(self.has(need, name, lefts, sums) for need, name in zip(variant.needs, chosen, strict=True))
-            for chosen in product(*kinds)
+        offered = set(variant.features) <= set(self.pool.total.features)
+        return (
+            offered
+            and self.pool.total.demands in {"", *variant.features}
+            and any(
+                len(set(chosen)) == len(chosen)
+                and all(self.has(need, name, lefts, sums) for need, name in zip(variant.needs, chosen, strict=True))
+                for chosen in product(*kinds)
+            )
         )
 
     def has(self, need: Need, name: str, lefts: dict[str, list[int]], sums: dict[str, int]) -> bool:

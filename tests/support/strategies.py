@@ -69,7 +69,7 @@ def _resources(amounts: dict[str, int], groups: dict[str, list[list[str]]], feat
     groups = {name: each for name, each in groups.items() if each}
     single = {name: sum(map(len, each)) * UNIT for name, each in groups.items()}
     labels = tuple((name, tuple(tuple(group) for group in each)) for name, each in groups.items())
-    return Resources(tuple(sorted({**amounts, **single}.items())), labels, features)
+    return Resources(tuple(sorted({**amounts, **single}.items())), labels, features, features[0] if len(features) > 1 else "")
 
 
 _RESOURCES = st.builds(

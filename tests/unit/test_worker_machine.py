@@ -14,7 +14,7 @@ from broker_jobs.core.request import Need, Request, ResourceRequest, Variant, ca
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane
-from broker_jobs.errors import IllegalTransition
+from broker_jobs.errors import IllegalTransition, ValidationError
 from broker_jobs.wire.messages import (
     ClassOpened,
     DrainAsked,
@@ -106,6 +106,16 @@ def test_a_class_is_consumed_by_who_offers_its_features() -> None:
     ]
     consumed = [command.resource_class for command in world.welcome(*wanted) if isinstance(command, Subscribe)]
     assert set(consumed) == {resource_class(wanted[number]).name for number in (0, 2, 3)}
+
+
+def test_a_worker_that_demands_a_feature_takes_nothing_else() -> None:
+    world = World(total=Resources((("cpus", UNIT),), features=("executor sge",), demands="executor sge"))
+    world.connect()
+    named = ONE_CPU.offering("executor sge")
+    consumed = [command.resource_class for command in world.welcome(ONE_CPU, named) if isinstance(command, Subscribe)]
+    assert set(consumed) == {resource_class(named).name}
+    with pytest.raises(ValidationError, match="cannot be demanded by who does not offer it"):
+        Resources((("cpus", UNIT),), demands="executor sge")
 
 
 def test_one_chunk_from_arrival_to_acknowledgement(world: World) -> None:

@@ -96,7 +96,7 @@ class Child:
         self._sources = Sources()
         self._job = ""
         self._sending = threading.Lock()
-        self._progress_at = 0.0
+        self._progress_at = float("-inf")
 
     def send(self, news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale) -> None:
         """Tell the parent."""
@@ -115,6 +115,7 @@ class Child:
         if isinstance(run.work, Call):
             self._means.functions.learn(run, run.work)
         self._means.inputs.learn(run)
+        self._progress_at = float("-inf")
         if run.spool is not None:
             self._streams.use_spool(*run.spool)
         if run.groups is None:
