@@ -7,7 +7,7 @@ from typing import Final
 TESTS: Final = "tests/unit/test_datasets.py"
 
 _SLOTS: Final = "tests/unit/test_slots.py"
-_STORES: Final = "tests/integration/test_stores.py"
+_STORES: Final = "tests/unit/test_stores.py"
 _LEDGER: Final = "broker_jobs/coordinator/datasets.py"
 _ROWS: Final = "broker_jobs/coordinator/store/datalookups.py"
 _LOOKUPS: Final = "broker_jobs/coordinator/store/lookups.py"

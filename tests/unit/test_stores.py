@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import io
 import stat
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Client, Job, LocalCluster
 from broker_jobs.core.data import DataRef
 from broker_jobs.core.value import Encoding, Stored
 from broker_jobs.data.files import Files, checked, copy_to
 from broker_jobs.data.store import ValueStore, fetch
 from broker_jobs.errors import ValueStoreError
-from tests.support import served_data
-from tests.support.daemons import until
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from pathlib import Path
 
 JOB = "0198" + "0" * 28
 OTHER = "0199" + "0" * 28
@@ -78,6 +73,9 @@ def test_what_is_copied_is_complete_or_not_there(place: str, tmp_path: Path) -> 
     wrong = DataRef("a" * 32, "x", "text/plain", 5, hashlib.sha256(b"wrong").digest(), place, "data/x")
     with pytest.raises(ValueStoreError, match="is not what was written there"):
         copy_to(wrong, tmp_path / "copy")
+    (tmp_path / "folder" / "full").mkdir(parents=True)
+    with pytest.raises(OSError, match="folder"):
+        copy_to(right, tmp_path / "folder")
     assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["copy"]
     assert (tmp_path / "copy").read_bytes() == b"right"
 
@@ -86,35 +84,6 @@ def test_what_is_copied_is_complete_or_not_there(place: str, tmp_path: Path) -> 
 def test_a_store_that_cannot_be_used_says_why(url: str) -> None:
     with pytest.raises(ValueStoreError, match=f"the store {url} cannot be used"):
         Files(url)
-
-
-@pytest.fixture
-def by_url(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Client]:
-    """A client of a cluster whose store is a URL."""
-    store = f"file://{tmp_path / 'remote'}"
-    with LocalCluster(cpus=2, steps=[served_data]) as cluster:
-        monkeypatch.setenv("BROKER_JOBS_VALUE_STORE", store)
-        with cluster.client() as client:
-            yield client
-
-
-def test_large_values_and_data_travel_by_a_url(by_url: Client) -> None:
-    client = by_url
-    job = Job()
-    large = job.function(bytes, args=(200_000,))
-    length = job.function(len, args=(large.output,))
-    submitted = client.submit(job)
-    assert submitted.result(length, timeout=60) == 200_000
-    assert submitted.result(large) == bytes(200_000)
-    mesh = client.add_data(io.BytesIO(b"1\n2\n"), name="mesh.txt")
-    assert mesh.info.data.store.startswith("file://")
-    run = client.step("split").inputs(text=mesh).start().wait(60)
-    assert [part.read() for part in run.outputs()["parts"]] == [b"1", b"2"]
-    place = Path(mesh.info.data.store.removeprefix("file://"))
-    assert (place / submitted.id).is_dir()
-    assert run.job.delete_with_associated(delete_input_data=True).complete
-    submitted.forget()
-    until(lambda: not (place / submitted.id).exists() and not (place / mesh.info.data.key).exists(), "all of it is gone")
 
 
 def test_data_in_a_folder_is_private_to_its_user(tmp_path: Path) -> None:
