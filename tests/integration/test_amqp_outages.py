@@ -396,7 +396,11 @@ def test_the_token_is_renewed_and_never_missing(rabbitmq: RabbitMQ) -> None:
                 await worker.close()
             assert (await inbox.next()).body == b"token"
             await put(other, [Outgoing(NAMES.tasks, NAMES.ledger_key(0), b"a round trip")])
-            assert (await inbox.next()).body == b"a round trip", "one token, one notice"
+            after = await inbox.next()
+            if after.body == b"token":
+                # The end came in the middle of a renewal, when there were two.
+                after = await inbox.next()
+            assert after.body == b"a round trip", "one token, one notice"
 
     run(story())
 
