@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, Final, Protocol
 
 from broker_jobs.errors import ValidationError
-from broker_jobs.manager.programs import program_job, step_job, step_wanted, workflow_job
+from broker_jobs.manager.programs import condor_job, program_job, step_job, step_wanted, workflow_job
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -89,6 +89,7 @@ KINDS: Final[Mapping[str, JobType]] = {
     "program": Built(program_job),
     "workflow": Built(workflow_job),
     "step": StepCalled(),
+    "condor": Built(condor_job),
 }
 
 

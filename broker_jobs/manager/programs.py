@@ -41,6 +41,8 @@ _AS_THEY_ARE: Final = (
 
 _PROGRAM: Final = ("argv", "executable", "arguments", "stdin", "cwd", "resources", "retry", *_AS_THEY_ARE)
 _NODE: Final = ("name", "parents", *_PROGRAM)
+_CONDOR: Final = ("attributes", *(name for name in _PROGRAM if name != "executor_options"))
+_HTCONDOR: Final = "htcondor"
 _STEP: Final = ("step", "version", "parameters", "inputs", "resources", "retry", *_AS_THEY_ARE)
 
 
@@ -53,6 +55,22 @@ def program_job(record: JobRecord) -> Job:
     job = _job(record)
     _known(record.parameters, _PROGRAM, "a program job")
     _add(job, record.parameters, record.workspace, name=None, deps=())
+    return job
+
+
+def condor_job(record: JobRecord) -> Job:
+    """One program in HTCondor, with attributes of its submit description.
+
+    Raises:
+        ValidationError: a parameter is wrong or missing
+    """
+    _known(record.parameters, _CONDOR, "a condor job")
+    attributes = record.parameters.get("attributes", {})
+    if not isinstance(attributes, Mapping):
+        raise ValidationError(f"attributes of a condor job must be a dictionary such as {{'request_memory': '2GB'}}, not {attributes!r}")
+    given = {name: value for name, value in record.parameters.items() if name != "attributes"}
+    job = _job(record)
+    _add(job, {"executor": _HTCONDOR, **given, "executor_options": attributes}, record.workspace, name=None, deps=())
     return job
 
 

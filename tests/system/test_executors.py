@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs import Client, Job, TaskState, ValidationError
+from broker_jobs.manager import JobManager
+from broker_jobs.templates import JobTemplate
 from broker_jobs.wire.signing import new_key
 from tests.support.daemons import Daemons, until
 
@@ -113,6 +115,23 @@ def test_tasks_come_to_the_batch_system_that_they_name_and_others_to_others(site
     assert [submitted.tasks()[task.number].worker for task in (there, here, plain)] == ["pool", "here", "here"]
     assert site.fake.facts(1)["options"]["request_gpus"] == "1"
     assert submitted.tasks()[elsewhere.number].state is TaskState.queued, "it waits for a worker with Grid Engine"
+
+
+def test_a_condor_job_of_the_manager_runs_in_htcondor(site: Site, tmp_path: Path) -> None:
+    site.work("htcondor", name="pool")
+    templates = [
+        JobTemplate(
+            "count", "condor", {"executable": "wc", "arguments": ["-l", "$(JOB_WORKSPACE)/names"], "attributes": {"request_memory": "2GB"}}
+        )
+    ]
+    with JobManager(tmp_path / "manager.db", client=site.client, templates=templates, workspaces=tmp_path / "work") as manager:
+        job = manager.create_job("first", "ann", "count")
+        (job.workspace / "names").write_text("Ada\nGrace\n")
+        job.execute()
+        assert job.wait(60) == "Complete", (job.message, site.daemons.logs())
+        assert job.submitted is not None
+        assert job.submitted.stdout(0).split()[0] == b"2"
+    assert site.fake.facts(1)["options"]["request_memory"] == "2GB"
 
 
 @pytest.mark.usefixtures("grid_engine")

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
+from broker_jobs.core.batch_options import frozen
 from broker_jobs.core.request import canonical
 from broker_jobs.core.spec import Retry
 from broker_jobs.errors import CycleError, ValidationError, WorkspaceError
 from broker_jobs.manager.functions import function, path_of
 from broker_jobs.manager.kinds import kind_of
 from broker_jobs.manager.parameters import plain, read, text
-from broker_jobs.manager.programs import parents_of, program_job, workflow_job
+from broker_jobs.manager.programs import condor_job, parents_of, program_job, workflow_job
 from broker_jobs.manager.record import JobRecord
 from broker_jobs.manager.statuses import Statuses
 from broker_jobs.manager.workspaces import Workspaces, folder_name
@@ -236,8 +237,8 @@ def test_a_circle_is_named_with_its_way() -> None:
 
 
 def test_an_unknown_type_lists_those_that_there_are() -> None:
-    with pytest.raises(ValidationError, match="there are basic, program, workflow, step"):
-        kind_of("condor")
+    with pytest.raises(ValidationError, match="there are basic, program, workflow, step, condor"):
+        kind_of("cloud")
 
 
 # --- workspaces ---
@@ -294,3 +295,20 @@ def test_a_workspace_that_cannot_be_made(tmp_path: Path) -> None:
 def test_wrong_parameters_of_a_step_are_refused_before_it_is_looked_for(parameters: dict[str, Any], told: str) -> None:
     with pytest.raises(ValidationError, match=told):
         kind_of("step").check(record("step", **parameters))
+
+
+def test_a_condor_job_is_a_program_with_attributes_for_htcondor() -> None:
+    attributes = {"request_memory": "2GB", "transfer_input_files": ["a", "b"], "+Project": True}
+    job = condor_job(record("condor", executable="run.py", arguments=["it's"], attributes=attributes))
+    [entry] = job.entries
+    assert entry.options.executor_options == frozen(attributes)
+    assert entry.options.resources.demands("executor htcondor")
+    other = condor_job(record("condor", argv=["run.py"], executor="pool"))
+    assert other.entries[0].options.resources.demands("executor pool")
+    for parameters, told in [
+        ({"argv": ["a"], "attributes": ["a"]}, "attributes of a condor job must be a dictionary"),
+        ({"argv": ["a"], "executor_options": {}}, "a condor job has no parameter 'executor_options'"),
+        ({"attributes": {}}, "give either argv"),
+    ]:
+        with pytest.raises(ValidationError, match=told):
+            kind_of("condor").check(record("condor", **parameters))
