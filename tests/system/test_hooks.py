@@ -96,6 +96,15 @@ class Recorder:
 BEFORE = ["init", "queued", "submitting", "submitted"]
 
 
+@pytest.fixture(scope="module", params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)])
+def url(request: pytest.FixtureRequest) -> str | None:
+    """As for the other files, with RabbitMQ where there is time."""
+    if request.param == "embedded":
+        return None
+    node: RabbitMQ = request.getfixturevalue("rabbitmq")
+    return node.fresh_vhost()
+
+
 @pytest.fixture(scope="module")
 def cluster(url: str | None) -> Iterator[LocalCluster]:
     with LocalCluster(cpus=2, url=url) as found:

@@ -185,7 +185,7 @@ def test_the_asynchronous_client_calls_steps_too(cluster: LocalCluster) -> None:
     asyncio.run(main())
 
 
-@pytest.fixture(params=["embedded", "rabbitmq"])
+@pytest.fixture(params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)])
 def daemons(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Daemons]:
     if request.param == "embedded":
         url = f"sqlite:///{tmp_path / 'queue.db'}"
