@@ -93,5 +93,5 @@ def test_the_snippets_of_tethys_page_run(client: Client, tmp_path: Path, number:
     code = textwrap.dedent(snippets[number]).replace("tethys_sdk", "broker_jobs.compat.tethys")
     assert code.count(" example_output2)") == 1  # a name that stands for nothing: the page has forgotten its quotes
     names: dict[str, Any] = {}
-    exec(code.replace(" example_output2)", " 'example_output2')"), names)  # noqa: S102 (that is the test)
+    exec(code.replace(" example_output2)", " 'example_output2')"), names)
     runs(client, tmp_path, app_with(names["job_templates"]))

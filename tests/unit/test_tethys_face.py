@@ -1,7 +1,8 @@
-"""The face of Tethys without any work: templates and what stands for variables, statuses, users, groups, filters; condor jobs as programs."""
+"""The face of Tethys without any work: templates and their variables, statuses, users, groups, filters; condor jobs as programs."""
 
 from __future__ import annotations
 
+import copy
 import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -87,6 +88,12 @@ def test_unknown_templates_and_types_are_key_errors(manager: JobManager) -> None
 
 
 # --- making and finding ---
+
+
+def test_a_job_can_be_copied(job: TethysJob) -> None:
+    assert copy.copy(job) == job
+    with pytest.raises(AttributeError, match="nonsense"):
+        _ = job.nonsense
 
 
 def test_a_job_is_found_as_what_it_was_made(manager: JobManager, tmp_path: Path) -> None:
@@ -193,7 +200,7 @@ def test_an_app_has_one_manager_and_its_workspaces(tmp_path: Path) -> None:
 
 
 def test_statuses_and_their_categories() -> None:
-    codes = "PEN SUB RUN VAR PAS COM ERR ABT VCP RES OTH".split()
+    codes = ["PEN", "SUB", "RUN", "VAR", "PAS", "COM", "ERR", "ABT", "VCP", "RES", "OTH"]
     assert [code for code, _ in TethysJob.STATUSES] == codes
     assert TethysJob.PRE_RUNNING_STATUSES == ["Pending", "Submitted"]
     assert TethysJob.RUNNING_STATUSES == ["Running", "Various"]
@@ -371,7 +378,7 @@ def test_attributes_that_mean_something(given: dict[str, Any], program: dict[str
         ({"executable": "x", "num_jobs": 5}, "num_jobs must be 1"),
         ({"executable": "x", "attributes": ["a"]}, "attributes must be a dictionary"),
         ({"executable": "x", "arguments": 3}, "must be a list or a text"),
-        ({"executable": "x", "arguments": '"it\'s"'}, "cannot be understood"),
+        ({"executable": "x", "arguments": '"it\'s"'}, "a quote without an end"),
         ({"executable": "x", "environment": "A"}, "'A' has no value"),
         ({"executable": "x", "remote_input_files": [1]}, "remote_input_files must be a list of files"),
         ({"executable": "x", "transfer_input_files": "a, .."}, "not '..'"),
@@ -440,8 +447,6 @@ def test_schedulers_are_found_once_they_are_saved(monkeypatch: pytest.MonkeyPatc
     for name in ("pool", "workers"):
         with pytest.raises(ValidationError, match="already"):
             compute.create_condor_scheduler(name, "elsewhere").save()
-    with pytest.raises(ValidationError, match="needs a name"):
-        compute.create_condor_scheduler("", "host")
     for given in (made, "pool"):
         job = manager.create_job("job", "ann", "held", scheduler=given)
         assert isinstance(job, CondorJob)

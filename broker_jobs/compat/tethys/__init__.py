@@ -14,5 +14,3 @@ of today's program (types of jobs). docs/faces.md lists what is different. Where
 - deleting a job removes its own folder, never the workspace of its user
 - paths with backslashes can stand for a variable
 """
-
-from __future__ import annotations

@@ -7,9 +7,8 @@ from typing import Any, Final
 
 from broker_jobs.errors import ValidationError
 
+# Where the executor of a scheduler is chosen: options of tasks by its type. For now workers of the broker run all of them.
 EXECUTORS: Final[dict[str, dict[str, Any]]] = {"workers": {}, "condor": {}}
-"""Options of a task that say who runs it, by the type of its scheduler: for now workers of the broker, whatever the type."""
-
 _saved: Final[dict[str, Scheduler]] = {}
 
 
@@ -42,6 +41,4 @@ def get_scheduler(name: str) -> Scheduler | None:
 
 def create_condor_scheduler(name: str, host: str, *_login: Any, **_logins: Any) -> Scheduler:
     """A scheduler, which is found once it is saved. Nobody logs in anywhere: users, passwords and keys are taken, and not kept."""
-    if not isinstance(name, str) or not name:
-        raise ValidationError(f"a scheduler needs a name, not {name!r}")
     return Scheduler(name, host)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import shlex
+import re
 from collections.abc import Collection, Mapping
 from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any, Final
@@ -13,18 +13,12 @@ from broker_jobs.errors import ValidationError
 if TYPE_CHECKING:
     from broker_jobs.manager import ManagedJob
 
+# Attributes that would change what runs, and mean nothing here: better no job than another one.
 _REFUSED: Final = ("input", "transfer_output_remaps", "queue", "noop_job")
-"""Attributes that would change what runs, and mean nothing here: better no job than another one."""
 
 
 class CondorJobDescription:
-    """What a condor job runs.
-
-    Args:
-        condorpy_template_name: kept, and without a meaning here
-        remote_input_files: files to bring, besides those of the attribute ``transfer_input_files``
-        attributes: of HTCondor. docs/faces.md lists those that mean something here; all are kept
-    """
+    """What a condor job runs. docs/faces.md lists the attributes of HTCondor that mean something here; all are kept."""
 
     def __init__(self, condorpy_template_name: str | None = None, remote_input_files: Any = None, **attributes: Any) -> None:
         self.condorpy_template_name = condorpy_template_name
@@ -69,12 +63,7 @@ class CondorJobDescription:
         return {**found, "resources": resources} if resources else found
 
     def bring(self, job: ManagedJob, source: Path, node: str = "", nodes: Collection[str] = ()) -> None:
-        """Copy executable and input files into the folder where the program runs; a link waits for what another node makes.
-
-        Args:
-            source: where relative paths begin, also those with ``../`` before
-            node: of a workflow, whose nodes have folders of their own
-        """
+        """Copy executable and input files, from `source` on, into the folder where the program runs; link to what other nodes will make."""
         folder = job.workspace / node
         folder.mkdir(exist_ok=True)
         places: dict[str, str | Path] = {}
@@ -133,9 +122,7 @@ def _words(given: Any, between: str | None) -> list[Any]:
         return list(given or ())
     if not given.strip().startswith('"'):
         return [word.strip() for word in given.split(between) if word.strip()]
-    words = shlex.shlex(given.strip()[1:-1].replace('""', '"'), posix=True)
-    words.quotes, words.escape, words.commenters, words.whitespace_split = "'", "", "", True
-    try:
-        return list(words)
-    except ValueError as error:
-        raise ValidationError(f"{given!r:.200} cannot be understood: {error}") from None
+    inner = given.strip()[1:].removesuffix('"').replace('""', '"')
+    if inner.count("'") % 2:
+        raise ValidationError(f"{given!r:.200} has a quote without an end")
+    return [word.replace("'", "") for word in re.findall(r"(?:[^\s']|'[^']*')+", inner)]

@@ -19,17 +19,12 @@ from broker_jobs.manager.functions import function
 from broker_jobs.manager.statuses import CATEGORIES, Statuses
 from broker_jobs.templates import escaped
 
-KEPT: Final = "__tethys__"
-"""The property of a job that is the face's own: its class, and what a condor job was made with."""
+KEPT: Final = "__tethys__"  # the property of a job that is the face's own: its class, and what it was made from
+CUSTOM: Final[dict[str, str]] = {}  # category of each custom status of this process
+MANAGERS: Final[weakref.WeakSet[JobManager]] = weakref.WeakSet()  # those that have to know of them
 
-CUSTOM: Final[dict[str, str]] = {}
-"""Category of each custom status of this process."""
-
-MANAGERS: Final[weakref.WeakSet[JobManager]] = weakref.WeakSet()
-"""Those that have to know of custom statuses."""
-
+# Options of nodes that would change what runs, and mean nothing here: better no job than another one.
 _NODE_REFUSED: Final = ("pre_script", "post_script", "variables", "noop", "done", "pre_skip", "abort_dag_on", "dir")
-"""Options of nodes that would change what runs, and mean nothing here: better no job than another one."""
 
 
 def _members(category: Category) -> list[str]:
@@ -51,12 +46,7 @@ def _adder(category: str, *lists: str) -> classmethod[TethysJob, [str], None]:
 
 
 class TethysJob:
-    """A job. `description` and `extended_properties` are kept by `save`, which `execute` calls.
-
-    Attributes:
-        native: the job of the manager below
-        update_status_interval: at most so often this object asks how the work is
-    """
+    """A job over one of the manager, `native`, whose attributes it has, too. `save` keeps `description` and `extended_properties`."""
 
     STATUSES: ClassVar = tuple((code.value, name) for code, name in NAMES.items())
     PRE_RUNNING_STATUSES: ClassVar = _members(Category.pre_running)
@@ -74,7 +64,7 @@ class TethysJob:
 
     def __init__(self, native: ManagedJob) -> None:
         self.native = native
-        self.update_status_interval = timedelta(seconds=10)
+        self.update_status_interval = timedelta(seconds=10)  # at most so often this object asks how the work is
         self._asked = float("-inf")
         self.refresh_from_db()
 
@@ -88,30 +78,17 @@ class TethysJob:
     add_custom_active_status = _adder("active", "ACTIVE", "NON_TERMINAL")
     add_custom_terminal_status = _adder("terminal", "TERMINAL")
 
-    @property
-    def process_results_function(self) -> Callable[..., object] | None:
-        """Called with the job, once, when its work has succeeded: a function of a module, or its path. None where it cannot be imported."""
+    def _function(self) -> Callable[..., object] | None:
         try:
             return function(self.native.record.process_results)
         except ValidationError:
             return None
 
-    @process_results_function.setter
-    def process_results_function(self, given: Callable[..., object] | str | None) -> None:
-        self.native.configure(process_results=given)
-
-    @property
-    def status(self) -> str:
-        """Its status after `update_status`, as last known where nobody can be asked; set, it is `update_status` with it."""
-        try:
-            self.update_status()
-        except (BrokerError, CoordinatorUnavailable) as error:
-            logging.getLogger(__name__).warning("the status of %r is not up to date: %s", self, error)
-        return self.native.status
-
-    @status.setter
-    def status(self, status: str) -> None:
-        self.update_status(status)
+    process_results_function = property(
+        _function,
+        lambda self, given: self.native.configure(process_results=given),
+        doc="Called with the job, once, when its work has succeeded: a function of a module, or its path. None if it cannot be imported.",
+    )
 
     def is_time_to_update(self) -> bool:
         """Whether the next `update_status` asks."""
@@ -127,6 +104,17 @@ class TethysJob:
         else:
             self.native.refresh()
         self._adopt()
+
+    def _status(self) -> str:
+        try:
+            self.update_status()
+        except (BrokerError, CoordinatorUnavailable) as error:
+            logging.getLogger(__name__).warning("the status of %r is not up to date: %s", self, error)
+        return self.native.status
+
+    status = property(
+        _status, update_status, doc="As `update_status` finds it, or as last known where nobody can be asked; set, it is given to it."
+    )
 
     def save(self) -> None:
         """Keep what was set; what its work is made with, only as long as it is pending (else `WrongStatus`)."""
@@ -166,9 +154,7 @@ class TethysJob:
         self._adopt()
 
     def __getattr__(self, name: str) -> Any:
-        if name == "native":
-            raise AttributeError(name)
-        return getattr(self.native, name)
+        return getattr(vars(self).get("native"), name)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, TethysJob) and self.id == other.id
@@ -195,10 +181,15 @@ class BasicJob(TethysJob):
         self.native.update_status("RUN")
 
 
-class CondorBase(TethysJob):
-    """What goes to a scheduler, and brings files from a folder: of the parameter ``workspace``, else that of the user."""
+class CondorJob(TethysJob):
+    """A program of the workers, in its own folder, with files from another: of the parameter ``workspace``, else that of the user."""
+
+    native_type = "program"
 
     scheduler = property(lambda self: get_scheduler(self._kept["given"]["scheduler"]), doc="None where this process does not know it.")
+    attributes = property(
+        lambda self: CondorJobDescription.read(self._kept["given"]).attributes, doc="All, whether they mean something or not."
+    )
 
     @classmethod
     def translated(cls, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
@@ -210,24 +201,8 @@ class CondorBase(TethysJob):
         kept = {"workspace": "$(USER_WORKSPACE)", **given, "scheduler": scheduler.name}
         return cls._work(kept, EXECUTORS[scheduler.type]), kept
 
-    @classmethod
-    def _work(cls, given: Mapping[str, Any], executor: Mapping[str, Any]) -> dict[str, Any]:
-        """Parameters for the manager."""
-        raise NotImplementedError
-
-
-class CondorJob(CondorBase):
-    """A program of the workers, in its own folder, with the files that it names."""
-
-    native_type = "program"
-
-    @property
-    def attributes(self) -> dict[str, Any]:
-        """Those of HTCondor, also those that mean nothing here."""
-        return CondorJobDescription.read(self._kept["given"]).attributes
-
     def get_attribute(self, name: str) -> Any:
-        """One of them, or None."""
+        """One of the attributes, or None."""
         return self.attributes.get(name)
 
     def set_attribute(self, name: str, value: Any) -> None:
@@ -243,50 +218,34 @@ class CondorJob(CondorBase):
         CondorJobDescription.read(given).bring(self.native, Path(given["workspace"]))
 
 
-class CondorWorkflow(CondorBase):
+class CondorWorkflow(CondorJob):
     """Programs that wait for each other, each in a folder of its own in that of the job."""
 
     native_type = "workflow"
 
     @classmethod
     def _work(cls, given: Mapping[str, Any], executor: Mapping[str, Any]) -> dict[str, Any]:
-        nodes = []
-        for name, (options, described) in _jobs(given).items():
-            nodes.append({"name": name, "cwd": name, **options, **described.program(), **executor})
-        return {"nodes": nodes}
+        jobs = _jobs(given).items()
+        return {"nodes": [{"name": name, "cwd": name, **options, **described.program(), **executor} for name, (options, described) in jobs]}
 
     def _bring(self) -> None:
-        given = self._kept["given"]
-        jobs = _jobs(given)
+        jobs = _jobs(self._kept["given"])
         for name, (_, described) in jobs.items():
-            described.bring(self.native, Path(given["workspace"]), name, jobs)
+            described.bring(self.native, Path(self._kept["given"]["workspace"]), name, jobs)
 
 
-JOB_TYPES: Final[Mapping[str, type[TethysJob]]] = {
-    "CONDOR": CondorJob,
-    "CONDORJOB": CondorJob,
-    "CONDORWORKFLOW": CondorWorkflow,
-    "BASIC": BasicJob,
-}
-
-
-def type_of(given: str | type[TethysJob]) -> type[TethysJob]:
-    """The type of this key, or a class of one; `TemplateNotFound`, a `KeyError`, where there is none."""
-    if isinstance(given, type) and issubclass(given, TethysJob):
-        return given
-    if given not in JOB_TYPES:
-        raise TemplateNotFound(f"there is no type of jobs {given!r}; there are {', '.join(JOB_TYPES)}")
-    return JOB_TYPES[given]
+JOB_TYPES: Final = {"CONDOR": CondorJob, "CONDORJOB": CondorJob, "CONDORWORKFLOW": CondorWorkflow, "BASIC": BasicJob}
 
 
 def viewed(native: ManagedJob) -> TethysJob:
     """A job of the manager as an object of the class that it was made with; where that is not there, of the one that fits its type."""
-    try:
-        found: Any = function(native.extended_properties[KEPT]["class"])
-    except (KeyError, ValidationError):
-        found = next(
-            (one for one in JOB_TYPES.values() if one.native_type == native.type and KEPT in native.extended_properties), TethysJob
-        )
+    own = native.extended_properties.get(KEPT)
+    found: Any = TethysJob
+    if own is not None:
+        try:
+            found = function(own["class"])
+        except ValidationError:
+            found = next(kind for kind in JOB_TYPES.values() if kind.native_type == native.type)
     return found(native)  # type: ignore[no-any-return] # only `create_job` writes there
 
 
@@ -305,20 +264,18 @@ def _jobs(given: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], CondorJob
 
 
 class JobTemplate:
-    """What many jobs of an app have in common.
+    """What many jobs of an app have in common: their type (one of `JOB_TYPES`, or its key; a basic job) and parameters.
 
-    Args:
-        name: by which jobs are made from it
-        type: one of `JOB_TYPES`, or the key of one; default: a basic job
-        parameters: of the jobs, unless they are given others. ``$(APP_WORKSPACE)``, ``$(USER_WORKSPACE)`` and ``$(JOB_WORKSPACE)`` in
-            texts stand for folders, at any depth; any other ``$(…)`` is left as it is
+    ``$(APP_WORKSPACE)``, ``$(USER_WORKSPACE)`` and ``$(JOB_WORKSPACE)`` in texts, at any depth, stand for folders; others stay as they are.
     """
 
     def __init__(self, name: str, type: str | type[TethysJob] | None = None, parameters: Mapping[str, Any] | None = None) -> None:  # noqa: A002 (Tethys' name)
+        if isinstance(type, str) and type not in JOB_TYPES:
+            raise TemplateNotFound(f"there is no type of jobs {type!r}; there are {', '.join(JOB_TYPES)}")
         if not isinstance(parameters, Mapping | None):
             raise ValidationError(f"the parameters of the template {name!r} must be a dictionary, not {parameters!r:.200}")
         self.name = name
-        self.type = type_of(type or BasicJob)
+        self.type: Any = JOB_TYPES[type] if isinstance(type, str) else type or BasicJob
         self.parameters = dict(parameters or {})
 
 
@@ -338,16 +295,11 @@ class CondorJobTemplate(JobTemplate):
 
 
 class CondorWorkflowJobTemplate(dict[str, Any]):
-    """A node of a workflow, as plain data; among `kwargs` may be ``parents`` (nodes, or their names), ``retry`` and ``priority``."""
+    """A node of a workflow, as plain data; among `kwargs` may be ``retry`` and ``priority``, and `parents` are nodes or their names."""
 
     def __init__(self, name: str, job_description: CondorJobDescription, parents: Iterable[Any] = (), **kwargs: Any) -> None:
-        super().__init__(vars(job_description), name=name, parents=[], **kwargs)
-        for parent in parents:
-            self.add_dependency(parent)
-
-    def add_dependency(self, node: CondorWorkflowJobTemplate | str) -> None:
-        """Wait for another node."""
-        self["parents"].append(node if isinstance(node, str) else node["name"])
+        names = [parent if isinstance(parent, str) else parent["name"] for parent in parents]
+        super().__init__(vars(job_description), name=name, parents=names, **kwargs)
 
 
 class CondorWorkflowTemplate(JobTemplate):
