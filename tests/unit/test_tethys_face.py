@@ -423,7 +423,7 @@ def test_a_workflow_is_a_graph_of_programs(manager: JobManager) -> None:
 @pytest.mark.parametrize(
     ("node", "text"),
     [
-        ({"name": "a", "pre_script": "x"}, "'pre_script' of nodes means nothing here"),
+        ({"name": "a", "pre_script": "x"}, "'pre_script' of condor jobs means nothing here"),
         ({"name": "../a"}, "needs a name of its own"),
         ({}, "needs a name of its own"),
     ],

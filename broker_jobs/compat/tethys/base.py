@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import threading
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+import functools
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from broker_jobs import manager as native
 from broker_jobs.compat.tethys.jobs import CUSTOM, KEPT, MANAGERS, JobTemplate, TethysJob, viewed
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
 
     from broker_jobs.manager.record import JobRecord
 
-_managers: Final[dict[type, JobManager]] = {}
-_lock: Final = threading.Lock()
-
 
 class _Manager(native.JobManager):
     def facade(self, record: JobRecord) -> TethysJob:
@@ -32,10 +29,9 @@ class JobManager:
 
     def __init__(self, app: Any, **options: Any) -> None:
         self.app = app() if isinstance(app, type) else app
-        self.label: str = self.app.package
         self.job_templates: dict[str, JobTemplate] = {template.name: template for template in self.app.job_templates()}
         templates = [NativeTemplate(name, name) for name in ("basic", "program", "workflow")]
-        self.native = _Manager(**{**options, "templates": templates, "app": self.label, "statuses": dict(CUSTOM)})
+        self.native = _Manager(templates=templates, app=self.app.package, statuses=dict(CUSTOM), **options)
         MANAGERS.add(self.native)
 
     def create_job(
@@ -57,8 +53,8 @@ class JobManager:
         work, kept = template.type.translated(given)
         own = {"class": path_of(template.type, "a type of jobs"), "given": kept}
         settings["extended_properties"] = {**settings.get("extended_properties", {}), KEPT: own}
-        kind = template.type.native_type
-        return viewed(self.native.create_job(name, _name(user), kind, groups=_names(groups), **work, **settings))
+        found = self.native.create_job(name, _name(user), template.type.native_type, groups=_names(groups), **work, **settings)
+        return viewed(found)
 
     def list_jobs(self, user: Any = None, groups: Any = None, order_by: str = "id", filters: Any = None) -> list[TethysJob]:
         """Jobs of a user or of some groups (of both a `ValueError`), with just the values of `filters`, in the order of an attribute."""
@@ -84,12 +80,10 @@ class TethysAppBase:
         return ()
 
     @classmethod
+    @functools.cache
     def get_job_manager(cls) -> JobManager:
         """Its manager, one for each process."""
-        with _lock:
-            if cls not in _managers:
-                _managers[cls] = JobManager(cls, **cls.manager_options)
-            return _managers[cls]
+        return JobManager(cls, **cls.manager_options)
 
     @classmethod
     def get_app_workspace(cls) -> Path:
@@ -113,10 +107,9 @@ def _names(given: Any) -> list[Any]:
 
 
 def _value(job: TethysJob, field: str) -> Any:
-    try:
-        return getattr(job, "cached_status" if field == "status" else field)  # asking for each would be slow
-    except AttributeError:
-        raise ValidationError(f"jobs have no attribute {field!r}") from None
+    if not hasattr(job, field if field != "status" else "cached_status"):
+        raise ValidationError(f"jobs have no attribute {field!r}")
+    return getattr(job, field if field != "status" else "cached_status")  # asking for each would be slow
 
 
 def _fits(job: TethysJob, filters: Mapping[str, Any] | None) -> bool:

@@ -13,8 +13,8 @@ from broker_jobs.errors import ValidationError
 if TYPE_CHECKING:
     from broker_jobs.manager import ManagedJob
 
-# Attributes that would change what runs, and mean nothing here: better no job than another one.
-_REFUSED: Final = ("input", "transfer_output_remaps", "queue", "noop_job")
+# Attributes, and options of nodes, that would change what runs, and mean nothing here: better no job than another one.
+_REFUSED: Final = ("input", "transfer_output_remaps", "queue", "pre_script", "post_script", "variables", "noop", "done", "abort_dag_on")
 
 
 class CondorJobDescription:
@@ -42,7 +42,7 @@ class CondorJobDescription:
         given = self.attributes
         for name in _REFUSED:
             if given.get(name):
-                raise ValidationError(f"the attribute {name!r} of condor jobs means nothing here: leave it out")
+                raise ValidationError(f"{name!r} of condor jobs means nothing here: leave it out")
         executable = given.get("executable")
         if not isinstance(executable, str) or not executable:
             raise ValidationError(f"a condor job needs the attribute executable, a file, not {executable!r}")
@@ -54,11 +54,10 @@ class CondorJobDescription:
         }
         for attribute, name in (("output", "stdout"), ("error", "stderr")):
             # Numbers that HTCondor would put in are not known here: then the stream is kept as of any task.
-            if given.get(attribute) and "$$(" not in given[attribute]:
+            if given.get(attribute) and "$$(" not in str(given[attribute]):
                 found[name] = given[attribute]
         resources = {to: given[name] for name, to in (("request_cpus", "cpus"), ("request_gpus", "gpus")) if given.get(name)}
-        if given.get("request_memory"):
-            memory = given["request_memory"]
+        if memory := given.get("request_memory"):
             resources["memory"] = f"{memory} MiB" if str(memory).isdigit() else memory
         return {**found, "resources": resources} if resources else found
 
@@ -93,7 +92,7 @@ class CondorJobDescription:
         """Files to bring, each once."""
         executable = [self.attributes["executable"]] if self._brings_executable() else []
         sent = _files(self.attributes.get("transfer_input_files"), "transfer_input_files")
-        found = list(dict.fromkeys([*executable, *self.remote_input_files, *sent]))
+        found = list(dict.fromkeys(executable + self.remote_input_files + sent))
         if bad := [text for text in found if PurePath(text).name in {"", ".."}]:
             raise ValidationError(f"an input file must be a file or a folder with a name, not {bad[0]!r}")
         return found
@@ -122,7 +121,6 @@ def _words(given: Any, between: str | None) -> list[Any]:
         return list(given or ())
     if not given.strip().startswith('"'):
         return [word.strip() for word in given.split(between) if word.strip()]
-    inner = given.strip()[1:].removesuffix('"').replace('""', '"')
-    if inner.count("'") % 2:
+    if (inner := given.strip()[1:].removesuffix('"').replace('""', '"')).count("'") % 2:
         raise ValidationError(f"{given!r:.200} has a quote without an end")
     return [word.replace("'", "") for word in re.findall(r"(?:[^\s']|'[^']*')+", inner)]

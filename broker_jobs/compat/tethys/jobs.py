@@ -23,9 +23,6 @@ KEPT: Final = "__tethys__"  # the property of a job that is the face's own: its 
 CUSTOM: Final[dict[str, str]] = {}  # category of each custom status of this process
 MANAGERS: Final[weakref.WeakSet[JobManager]] = weakref.WeakSet()  # those that have to know of them
 
-# Options of nodes that would change what runs, and mean nothing here: better no job than another one.
-_NODE_REFUSED: Final = ("pre_script", "post_script", "variables", "noop", "done", "pre_skip", "abort_dag_on", "dir")
-
 
 def _members(category: Category) -> list[str]:
     return [NAMES[code] for code in Code if code is not Code.OTH and category in CATEGORIES[code]]
@@ -49,11 +46,7 @@ class TethysJob:
     """A job over one of the manager, `native`, whose attributes it has, too. `save` keeps `description` and `extended_properties`."""
 
     STATUSES: ClassVar = tuple((code.value, name) for code, name in NAMES.items())
-    PRE_RUNNING_STATUSES: ClassVar = _members(Category.pre_running)
-    RUNNING_STATUSES: ClassVar = _members(Category.running)
-    ACTIVE_STATUSES: ClassVar = _members(Category.active)
-    NON_TERMINAL_STATUSES: ClassVar = _members(Category.non_terminal)
-    TERMINAL_STATUSES: ClassVar = _members(Category.terminal)
+    PRE_RUNNING_STATUSES, RUNNING_STATUSES, ACTIVE_STATUSES, NON_TERMINAL_STATUSES, TERMINAL_STATUSES = map(_members, Category)
     native_type: ClassVar[str] = "basic"
 
     type = property(lambda self: type(self).__name__)
@@ -84,11 +77,7 @@ class TethysJob:
         except ValidationError:
             return None
 
-    process_results_function = property(
-        _function,
-        lambda self, given: self.native.configure(process_results=given),
-        doc="Called with the job, once, when its work has succeeded: a function of a module, or its path. None if it cannot be imported.",
-    )
+    process_results_function = property(_function, lambda self, it: self.native.configure(process_results=it), doc="Called once, with it.")
 
     def is_time_to_update(self) -> bool:
         """Whether the next `update_status` asks."""
@@ -214,8 +203,7 @@ class CondorJob(TethysJob):
         return {**CondorJobDescription.read(given).program(), **executor}
 
     def _bring(self) -> None:
-        given = self._kept["given"]
-        CondorJobDescription.read(given).bring(self.native, Path(given["workspace"]))
+        CondorJobDescription.read(self._kept["given"]).bring(self.native, Path(self._kept["given"]["workspace"]))
 
 
 class CondorWorkflow(CondorJob):
@@ -253,8 +241,6 @@ def _jobs(given: Mapping[str, Any]) -> dict[str, tuple[dict[str, Any], CondorJob
     """Options and description of each node of a workflow."""
     found = {}
     for job in given.get("jobs") or ():
-        if bad := [name for name in _NODE_REFUSED if job.get(name)]:
-            raise ValidationError(f"the option {bad[0]!r} of nodes means nothing here: leave it out")
         if not isinstance(job.get("name"), str) or PurePath(job["name"]).name != job["name"] or job["name"] in found:
             raise ValidationError(f"a node of a workflow needs a name of its own, which can be that of a folder, not {job.get('name')!r}")
         options = {key: job[key] for key in ("parents", "retry", "priority") if job.get(key)}
