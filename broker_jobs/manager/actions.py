@@ -68,25 +68,27 @@ class Actions:
 
     # --- what is wanted ---
 
-    def execute(self, job_id: str) -> SubmittedJob | None:
+    def execute(self, job_id: str, before: Callable[[], object] | None) -> SubmittedJob | None:
         """Send the work of a pending job, if it has any; where that fails, its status says so."""
+        problem = self._prepared(job_id, lambda found: records.executed(found, _now()), before)
         _, record = self._change(job_id, lambda found: records.executed(found, _now()))
-        return self._send(record, lambda client: kind_of(record.type).start(client, record, _key(record)))
+        return self._send(record, lambda client: kind_of(record.type).start(client, record, _key(record)), problem)
 
-    def resubmit(self, job_id: str, *, everything: bool) -> SubmittedJob | None:
+    def resubmit(self, job_id: str, before: Callable[[], object] | None, *, everything: bool) -> SubmittedJob | None:
         """Run a job again that has ended."""
-        before, record = self._change(job_id, lambda found: records.again(found, _now()))
+        problem = self._prepared(job_id, lambda found: records.again(found, _now()), before)
+        last, record = self._change(job_id, lambda found: records.again(found, _now()))
 
         def start(client: Client) -> SubmittedJob | None:
-            if before.work:
+            if last.work:
                 try:
-                    work = self.work(before)
+                    work = self.work(last)
                     return work.resubmit(everything=everything or work.state is JobState.succeeded)
                 except JobNotFound:
-                    _LOG.info("the work of %s was forgotten, and is written anew", before)
+                    _LOG.info("the work of %s was forgotten, and is written anew", last)
             return kind_of(record.type).start(client, record, _key(record))
 
-        return self._send(record, start, before.work)
+        return self._send(record, start, problem, last.work)
 
     def stop(self, job_id: str, reason: str) -> None:
         """End a job; one that has ended stays as it is."""
@@ -234,8 +236,26 @@ class Actions:
             raise WrongStatus(f"{record} is pending: execute() it first")
         return record
 
-    def _send(self, record: JobRecord, start: Callable[[Client], SubmittedJob | None], earlier: str = "") -> SubmittedJob | None:
-        """Send the work of this run, and write down what came of it."""
+    def _prepared(self, job_id: str, allowed: Callable[[JobRecord], JobRecord], before: Callable[[], object] | None) -> Exception | None:
+        """Call what comes before the work, where that may be sent: what it raised, or None.
+
+        The status is still the old one. It may take long, and whoever has said that it sends work has to be quick (`_lost`).
+        """
+        if before is not None:
+            allowed(self.store.get(job_id))
+            try:
+                before()
+            except Exception as error:  # noqa: BLE001 (it becomes the status)
+                return error
+        return None
+
+    def _send(
+        self, record: JobRecord, start: Callable[[Client], SubmittedJob | None], problem: Exception | None, earlier: str = ""
+    ) -> SubmittedJob | None:
+        """Send the work of this run, and write down what came of it, or of what came before."""
+        if problem is not None:
+            self._unsent(record, problem, earlier)
+            return None
         if not kind_of(record.type).has_work:
             return None
         try:
@@ -245,9 +265,7 @@ class Actions:
             self._remark(record.id, str(error))
             return None
         except Exception as error:  # noqa: BLE001 (whatever it was, whoever looks at the row must see it)
-            problem = str(error) if isinstance(error, BrokerJobsError) else f"{type(error).__name__}: {error}"
-            _LOG.warning("%s could not be sent: %s", record, problem)
-            self._change(record.id, lambda found: records.failed(found, record.run, problem, _now(), earlier))
+            self._unsent(record, error, earlier)
             return None
         if work is None:
             return None
@@ -257,6 +275,12 @@ class Actions:
         if after.ended or after.run != record.run:
             work.cancel("it was stopped while it was sent")
         return work
+
+    def _unsent(self, record: JobRecord, error: Exception, earlier: str) -> None:
+        """Write down why the work of this run was not sent."""
+        text = str(error) if isinstance(error, BrokerJobsError) else f"{type(error).__name__}: {error}"
+        _LOG.warning("%s could not be sent: %s", record, text)
+        self._change(record.id, lambda found: records.failed(found, record.run, text, _now(), earlier))
 
     def _change(self, job_id: str, decide: Callable[[JobRecord], JobRecord]) -> tuple[JobRecord, JobRecord]:
         """Change a row, and tell those who want to know of its new status."""

@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import datetime
+import os
+import shutil
 import time
+import uuid
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from broker_jobs.errors import ValidationError
 from broker_jobs.manager import record as records
 from broker_jobs.manager.actions import nodes
 from broker_jobs.manager.programs import parents_of
 from broker_jobs.manager.statuses import Category, Code, Status
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from broker_jobs.client.submitted import SubmittedJob
     from broker_jobs.manager.manager import JobManager
@@ -178,13 +182,17 @@ class ManagedJob:
 
     # --- what is done with it; each answers with the status that follows ---
 
-    def execute(self) -> str:
+    def execute(self, *, before: Callable[[], object] | None = None) -> str:
         """Send its work. Where that fails its status is Error, and `message` says why.
+
+        Args:
+            before: called first, such as a function that puts files into the workspace; if it raises, nothing is sent, and the status
+                is Error. Where several execute the job at once each calls it, and one sends
 
         Raises:
             WrongStatus: it is not pending
         """
-        self._kept = self._manager.actions.execute(self.id)
+        self._kept = self._manager.actions.execute(self.id, before)
         return self.refresh()
 
     def update_status(self, status: str | None = None, message: str | None = None) -> str:
@@ -240,16 +248,17 @@ class ManagedJob:
         self._manager.actions.resume(self.id)
         return self.refresh()
 
-    def resubmit(self, *, everything: bool = False) -> str:
+    def resubmit(self, *, everything: bool = False, before: Callable[[], object] | None = None) -> str:
         """Run it again: status, times and message begin anew. Of a workflow, what did not succeed; all of it, where all has succeeded.
 
         Args:
             everything: also what succeeded
+            before: as in `execute`
 
         Raises:
             WrongStatus: it has not ended
         """
-        self._kept = self._manager.actions.resubmit(self.id, everything=everything)
+        self._kept = self._manager.actions.resubmit(self.id, before, everything=everything)
         return self.refresh()
 
     def process_results(self, *, again: bool = False) -> str:
@@ -272,6 +281,33 @@ class ManagedJob:
         """
         self._manager.configure(self.id, parameters)
         self.refresh()
+
+    def bring(self, place: str | os.PathLike[str], name: str = "") -> Path:
+        """Copy a file, or a folder with all that is in it, into its workspace. A copy of a file is complete as soon as it is there.
+
+        Args:
+            place: of the file or folder
+            name: of the copy, relative to the workspace; default: as it is called
+
+        Returns:
+            the copy
+
+        Raises:
+            FileNotFoundError: there is nothing at the place
+            ValidationError: the name leads out of the workspace
+        """
+        target = Path(os.path.normpath(self.workspace / (name or Path(place).name)))
+        if self.workspace not in target.parents:
+            raise ValidationError(f"{name!r} is no name for a file in the workspace of a job")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if Path(place).is_dir():
+            return Path(shutil.copytree(place, target, dirs_exist_ok=True))
+        part = target.with_name(f".{uuid.uuid4().hex}.part")
+        try:
+            shutil.copy2(place, part)
+            return part.replace(target)  # a link in its place is not followed
+        finally:
+            part.unlink(missing_ok=True)
 
     def delete(self) -> None:
         """As `JobManager.delete`."""

@@ -69,7 +69,7 @@ class JobManager:
         self._lock = threading.Lock()
         folders = Workspaces(config.state_folder() / "workspaces" if workspaces is None else workspaces, self.app)
         place = config.state_folder() / "manager.db" if store is None else os.fspath(store)
-        self.actions = Actions(JobStore(place), Statuses(statuses), folders, self._client, lambda record: ManagedJob(self, record))
+        self.actions = Actions(JobStore(place), Statuses(statuses), folders, self._client, self.facade)
 
     def create_job(self, name: str, user: str, template_name: str, *, groups: Iterable[str] = (), **parameters: Any) -> ManagedJob:
         """Make a job: a row and a workspace. Nothing of it runs before `ManagedJob.execute`.
@@ -162,6 +162,18 @@ class JobManager:
         if not callable(function):
             raise ValidationError(f"what is called for {status!r} must be a function, not {function!r}")
         self.actions.listen(self.actions.statuses.parse(status), function)
+
+    def declare_status(self, text: str, category: str) -> None:
+        """Declare one more custom status, as with `statuses`.
+
+        Raises:
+            ValidationError: the text is that of another status, or there is no such category
+        """
+        self.actions.statuses.declare(text, category)
+
+    def facade(self, record: JobRecord) -> object:
+        """What functions of users are given as a job; a subclass with jobs of its own says so here."""
+        return ManagedJob(self, record)
 
     def app_workspace(self) -> Path:
         """The folder of the application, ``$(APP_WORKSPACE)``."""

@@ -123,11 +123,15 @@ class Statuses:
     def __init__(self, custom: Mapping[str, str] | None = None) -> None:
         self._custom: dict[str, frozenset[Category]] = {}
         for text, category in (custom or {}).items():
-            if self.parse(text).code is not Code.OTH:
-                raise ValidationError(f"{text!r} is a status already: give your own another name")
-            if category not in set(_OF_CUSTOM):
-                raise ValidationError(f"the category of {text!r} must be one of {', '.join(_OF_CUSTOM)}, not {category!r}")
-            self._custom[text] = _OF_CUSTOM[Category(category)]
+            self.declare(text, category)
+
+    def declare(self, text: str, category: str) -> None:
+        """Declare one; of one that was declared before, the category is changed."""
+        if self.parse(text).code is not Code.OTH:
+            raise ValidationError(f"{text!r} is a status already: give your own another name")
+        if category not in set(_OF_CUSTOM):
+            raise ValidationError(f"the category of {text!r} must be one of {', '.join(_OF_CUSTOM)}, not {category!r}")
+        self._custom[text] = _OF_CUSTOM[Category(category)]
 
     def parse(self, word: str) -> Status:
         """The status of a code, a display name, or of any other text: then a custom one.

@@ -5,6 +5,6 @@ A template is data and knows nothing of brokers: `broker_jobs.manager` makes job
 
 from broker_jobs.templates.reading import load_templates
 from broker_jobs.templates.template import OWN, JobTemplate
-from broker_jobs.templates.variables import replaced
+from broker_jobs.templates.variables import escaped, replaced
 
-__all__ = ["OWN", "JobTemplate", "load_templates", "replaced"]
+__all__ = ["OWN", "JobTemplate", "escaped", "load_templates", "replaced"]

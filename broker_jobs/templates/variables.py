@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Final
 
 from broker_jobs.errors import UnknownVariable, ValidationError
 
 NAME: Final = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _PLACE: Final = re.compile(r"\$(\$?)\(([^()]*)(\)?)")
+_BEGIN: Final = re.compile(r"\$\((?:([^()]*)\))?")
 
 
 def replaced(value: Any, variables: Mapping[str, str]) -> Any:
@@ -39,9 +40,29 @@ def replaced(value: Any, variables: Mapping[str, str]) -> Any:
             return value
 
 
+def escaped(value: Any, known: Collection[str] = ()) -> Any:
+    """The value written so that `replaced` gives it back as it is, but for variables that are known; paths become texts.
+
+    Args:
+        value: a text, or lists, tuples and dictionaries with texts in them
+        known: names of variables that stay variables
+    """
+    match value:
+        case os.PathLike():
+            return escaped(os.fspath(value), known)
+        case str():
+            return _BEGIN.sub(lambda found: found[0] if found[1] in known else f"${found[0]}", value)
+        case Mapping():
+            return {key: escaped(item, known) for key, item in value.items()}
+        case list() | tuple():
+            return [escaped(item, known) for item in value]
+        case _:
+            return value
+
+
 def _text(found: re.Match[str], variables: Mapping[str, str]) -> str:
-    escaped, name, end = found.groups()
-    if escaped:
+    doubled, name, end = found.groups()
+    if doubled:
         return found[0][1:]
     if not end or name not in variables:
         known = ", ".join(f"$({each})" for each in sorted(variables)) or "none"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from broker_jobs.manager import ManagedJob
@@ -33,3 +33,9 @@ def notes(job: ManagedJob) -> list[str]:
     """The lines so far."""
     file = job.workspace / "notes"
     return file.read_text().splitlines() if file.exists() else []
+
+
+def keep(job: Any) -> None:
+    """What an app of Tethys does with results: a property, and `save`."""
+    job.extended_properties["kept"] = [*job.extended_properties.get("kept", []), job.cached_status]
+    job.save()

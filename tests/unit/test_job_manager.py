@@ -328,6 +328,64 @@ def test_an_active_job_is_not_deleted(manager: JobManager, job: ManagedJob) -> N
     assert manager.list_jobs() == []
 
 
+# --- what comes before the work, and files ---
+
+
+def test_what_comes_before_is_called_where_the_job_may_run(job: ManagedJob) -> None:
+    said = []
+    job.execute(before=lambda: said.append(job.refresh()))
+    with pytest.raises(WrongStatus):
+        job.execute(before=lambda: said.append("again"))
+    with pytest.raises(WrongStatus):
+        job.resubmit(before=lambda: said.append("again"))
+    job.stop()
+    job.resubmit(before=lambda: said.append(job.refresh()))
+    assert said == ["Pending", "Aborted"]
+
+
+def test_what_comes_before_and_fails_is_the_end(job: ManagedJob) -> None:
+    def oops() -> None:
+        raise OSError("the disk is full")
+
+    assert job.execute(before=oops) == "Error"
+    assert job.message == "OSError: the disk is full"
+    assert job.resubmit(before=oops) == "Error"
+    assert job.resubmit() == "Submitted"
+
+
+def test_files_are_brought_into_the_workspace(job: ManagedJob, tmp_path: Path) -> None:
+    (tmp_path / "folder" / "deep").mkdir(parents=True)
+    (tmp_path / "folder" / "deep" / "file").write_text("1")
+    (tmp_path / "other").write_text("mine")
+    assert job.bring(tmp_path / "folder") == job.workspace / "folder"
+    assert (job.workspace / "folder" / "deep" / "file").read_text() == "1"
+    (job.workspace / "link").symlink_to(tmp_path / "other")
+    assert job.bring(tmp_path / "folder" / "deep" / "file", "link") == job.workspace / "link"
+    assert job.bring(tmp_path / "other", "a/b") == job.workspace / "a" / "b"
+    assert (tmp_path / "other").read_text() == (job.workspace / "a" / "b").read_text() == "mine"
+    assert (job.workspace / "link").read_text() == "1"
+    assert sorted(path.name for path in job.workspace.iterdir()) == ["a", "folder", "link"]
+
+
+@pytest.mark.parametrize("name", ["..", "../x", "/etc/x", "a/../..", "."])
+def test_files_stay_in_the_workspace(job: ManagedJob, tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("1")
+    with pytest.raises(ValidationError, match="is no name for a file"):
+        job.bring(tmp_path / "file", name)
+    with pytest.raises(FileNotFoundError):
+        job.bring(tmp_path / "nothing")
+    assert list(job.workspace.iterdir()) == []
+
+
+def test_a_custom_status_is_declared_later(manager: JobManager, job: ManagedJob) -> None:
+    manager.declare_status("Approved", "terminal")
+    with pytest.raises(ValidationError, match="is a status already"):
+        manager.declare_status("Running", "active")
+    job.execute()
+    job.update_status("Approved")
+    assert job.categories == {Category.terminal}
+
+
 # --- the store ---
 
 

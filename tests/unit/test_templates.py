@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import pytest
 
 from broker_jobs.errors import UnknownVariable, ValidationError
-from broker_jobs.templates import JobTemplate, load_templates, replaced
+from broker_jobs.templates import JobTemplate, escaped, load_templates, replaced
 
 if TYPE_CHECKING:
     from typing import Any
@@ -144,3 +144,13 @@ def test_a_mistake_in_a_file_has_its_place(text: str, said: str, tmp_path: Path)
 def test_a_file_that_is_not_there(tmp_path: Path) -> None:
     with pytest.raises(ValidationError, match="cannot be read: No such file"):
         load_templates(tmp_path / "none.toml")
+
+
+@pytest.mark.parametrize("text", ["$(APP_WORKSPACE)", "$$(OpSys)", "$(", "a $(b(c)) $$$(x)", "$(APP_WORKSPACE) $(HOME) $(", "$ ( )"])
+def test_what_is_escaped_comes_out_as_it_went_in(text: str) -> None:
+    assert replaced(escaped({"a": (text, 3)}), FOLDERS) == {"a": [text, 3]}
+
+
+def test_variables_that_are_known_are_not_escaped() -> None:
+    assert escaped([Path("/a"), "$(APP_WORKSPACE)/$(X)"], {"APP_WORKSPACE"}) == ["/a", "$(APP_WORKSPACE)/$$(X)"]
+    assert replaced(escaped("$(APP_WORKSPACE)/$(X)", FOLDERS), FOLDERS) == "/app/$(X)"
