@@ -7,8 +7,8 @@ from typing import Any, Final
 
 from broker_jobs.errors import ValidationError
 
-# Where the executor of a scheduler is chosen: options of tasks by its type. For now workers of the broker run all of them.
-EXECUTORS: Final[dict[str, dict[str, Any]]] = {"workers": {}, "condor": {}}
+# Where the executor of a scheduler is chosen: options of tasks by its type.
+EXECUTORS: Final[dict[str, dict[str, Any]]] = {"workers": {}, "condor": {"executor": "htcondor"}}
 _saved: Final[dict[str, Scheduler]] = {}
 
 
