@@ -380,13 +380,15 @@ def test_jobs_are_found_by_what_they_are(client: Client) -> None:
     assert JobQuery.create(client, tags_by_and=["nothing"]).first() is None
     with pytest.raises(ApiException, match="but found 0"):
         JobQuery.create(client, tags_by_and=["nothing"]).one()
-    assert WorkDataQuery.create(client, name_contains="q.txt", is_used=False).count() == 0
-    assert WorkDataQuery.create(client, name_contains="q.txt", media_type_contains="text", is_deletable=False).one().name == "q.txt"
+    data.set_tags(["taken"])
+    assert WorkDataQuery.create(client, tags_by_and=["taken"], is_used=False).count() == 0
+    assert WorkDataQuery.create(client, tags_by_or=["taken"], media_type_contains="text", is_deletable=False).one().name == "q.txt"
     step = ProcessingStep.from_name(client, "join").self_link()
     until(lambda: WorkDataQuery.create(client, producer_processing_step_url=step, name_contains="joined").exists(), "data of a step")
 
 
-def test_a_client_is_made_with_an_address_and_a_key(cluster: LocalCluster) -> None:
+def test_a_client_is_made_with_an_address_and_a_key(cluster: LocalCluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BROKER_JOBS_NAMESPACE", cluster.namespace)
     with create_pinexq_client(cluster.url, cluster.key) as client:
         assert enter_jma(client) is client
         assert called(client, "my_function", x=3).start().wait_for_completion(PATIENCE).get_result() == {"square": 9}

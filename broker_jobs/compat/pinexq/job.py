@@ -129,7 +129,7 @@ class Job:
         self._unstarted()
         _one_of(function_name=function_name, processing_step_link=processing_step_link, processing_step_instance=processing_step_instance)
         if function_version is not None and version is not None:
-            raise ValidationError("give function_version or version, which are the same")
+            raise ValueError("give function_version or version, which are the same")
         if processing_step_instance is not None:
             if not isinstance(processing_step_instance, ProcessingStep):
                 raise TypeError(f"processing_step_instance must be a ProcessingStep, not {processing_step_instance!r:.100}")
@@ -284,7 +284,7 @@ class Job:
             PollingTimeout: it has not come there in time (a `TimeoutError`)
         """
         deadline = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
-        if state in ENDED:
+        if state in ENDED and not self.native.view.ended:
             try:
                 self.native.wait(timeout_s)
             except TimeoutError:
