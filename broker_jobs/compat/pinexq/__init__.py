@@ -6,7 +6,7 @@ is in docs/faces.md.
 
 from __future__ import annotations
 
-from broker_jobs.compat.pinexq.connection import create_pinexq_client, enter_jma
+from broker_jobs import Client
 from broker_jobs.compat.pinexq.exceptions import (
     ApiException,
     ClientException,
@@ -43,3 +43,13 @@ __all__ = [
     "tag_list_to_dict",
     "tag_list_update",
 ]
+
+
+def create_pinexq_client(pinexq_api_endpoint: str | None = None, api_key: str | None = None, timeout: float = 30.0) -> Client:
+    """A client of broker-jobs in place of one of httpx: address of the broker, signing key, seconds to wait for an answer."""
+    return Client(pinexq_api_endpoint, signing_key=api_key, timeout=timeout)
+
+
+def enter_jma(client: Client) -> Client:
+    """The client itself: there is no page to enter by."""
+    return client

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
 from typing import TYPE_CHECKING, Self
 
 from broker_jobs.compat.pinexq.exceptions import PollingException, PollingTimeout
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from broker_jobs import Client
     from broker_jobs.compat.pinexq.job import Job
 
-_UNDER_WAY = (JobStates.processing, JobStates.pending)
+_ENDLESS = 1e9
 _PAUSE = 0.05
 
 
@@ -62,24 +63,20 @@ class JobGroup:
         Raises:
             PollingTimeout: some have not, in the time for each or for all; pinexQ's group says nothing of the former
         """
-        begun, late = time.monotonic(), []
+        deadline, late = time.monotonic() + (_ENDLESS if total_timeout_s is None else total_timeout_s), []
         for job in self._jobs:
-            left = None if total_timeout_s is None else max(begun + total_timeout_s - time.monotonic(), 0)
-            times = [seconds for seconds in (job_timeout_s, left) if seconds is not None]
-            try:
-                job.wait_for_completion(min(times) if times else None)
-            except PollingTimeout:
+            with suppress(PollingException):  # `has_error_jobs` tells
+                job.wait_for_completion(min(_ENDLESS if job_timeout_s is None else job_timeout_s, max(deadline - time.monotonic(), 0)))
+            if job.get_state() not in ENDED:
                 late.append(job.get_name())
-            except PollingException:
-                pass  # `has_error_jobs` tells
         if late:
             raise PollingTimeout(f"Timeout waiting for {len(late)} of {len(self._jobs)} jobs: {', '.join(late)}")
         return self
 
     def wait_any(self, timeout_s: float | None = None) -> Self:
         """Wait until one has completed; `PollingException` where one has ended otherwise, `PollingTimeout` where it takes too long."""
-        deadline = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
-        while not (ended := [job for job in self._jobs if job.get_state() in ENDED]) and self._jobs:
+        deadline = time.monotonic() + (_ENDLESS if timeout_s is None else timeout_s)
+        while not (ended := self._in(*ENDED)) and self._jobs:
             if time.monotonic() > deadline:
                 raise PollingTimeout(f"Timeout waiting for one of {len(self._jobs)} jobs")
             time.sleep(_PAUSE)
@@ -97,7 +94,7 @@ class JobGroup:
 
     def get_incomplete_jobs(self) -> list[Job]:
         """Those that wait or run."""
-        return self._in(*_UNDER_WAY)
+        return self._in(JobStates.processing, JobStates.pending)
 
     def get_error_jobs(self) -> list[Job]:
         """Those that ended with an error."""

@@ -8,19 +8,17 @@ import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, Self
 
+import broker_jobs
 from broker_jobs import StepRun, SubmittedJob, ValidationError, current
-from broker_jobs.compat.pinexq.exceptions import NotAvailableException, PollingException, PollingTimeout, translated
-from broker_jobs.compat.pinexq.slots import InputDataSlot, OutputDataSlot, filled, made
+from broker_jobs.compat.pinexq.exceptions import ApiException, NotAvailableException, PollingException, PollingTimeout, translated
 from broker_jobs.compat.pinexq.states import ENDED, STATES, JobStates, current_state, known_state
 from broker_jobs.compat.pinexq.step import ProcessingStep, find
 from broker_jobs.compat.pinexq.tags import HIDDEN, link, linked, normalised
 from broker_jobs.compat.pinexq.workdata import WorkData
-from broker_jobs.errors import LookupFailed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    import broker_jobs
     from broker_jobs import Client
     from broker_jobs.compat.pinexq.step import ProcessingView
 
@@ -40,6 +38,29 @@ class InputDataSlotParameterFlexible:
     ) -> Self:
         """Of links, or of data."""
         return cls(index, _one_of(work_data_urls=work_data_urls, work_data_instances=work_data_instances))
+
+
+@dataclass(frozen=True, slots=True)
+class DataSlot:
+    """A slot of a job for data, with what is in it; while the job runs, what was written so far, with `read` alone."""
+
+    name: str
+    title: str
+    description: str
+    media_type: str
+    workdatas: list[Any]
+
+    @property
+    def is_configured(self) -> bool:
+        """Whether something is in it."""
+        return bool(self.workdatas)
+
+    @property
+    def selected_workdatas(self) -> list[Any]:
+        """What it takes."""
+        return self.workdatas
+
+    assigned_workdatas = selected_workdatas
 
 
 class Job:
@@ -176,7 +197,7 @@ class Job:
     def clear_input_dataslot(self, index: int) -> Self:
         """Empty a slot; where it is empty, nothing (pinexQ returns None then, which ends a chain)."""
         call = self._configurable()
-        self._slots.pop(filled(call.spec.inputs, index).name, None)
+        self._slots.pop(self._slot(index), None)
         self._call = StepRun(self.client, call.spec).configure(**call.parameters).inputs(**self._inputs(self._slots))
         return self
 
@@ -210,16 +231,6 @@ class Job:
         """To find it by."""
         return [tag for tag in (self._tags if self._native is None else self._native.info().tags) if tag != HIDDEN]
 
-    @property
-    def hidden(self) -> bool:
-        """Whether queries leave it out."""
-        return HIDDEN in (self._tags if self._native is None else self._native.info().tags)
-
-    @property
-    def state(self) -> JobStates:
-        """As `get_state`."""
-        return self.get_state()
-
     def self_link(self) -> str:
         """The text that finds it again, from any process."""
         return link("job", self.native.id)
@@ -237,6 +248,8 @@ class Job:
             return current_state(self._native)
         self._there()
         return STATES[self._call.state] if self._call else JobStates.created
+
+    state = property(get_state)
 
     def get_name(self) -> str:
         """What it is called."""
@@ -336,15 +349,20 @@ class Job:
         return self
 
     @translated()
-    def get_input_data_slots(self) -> list[InputDataSlot]:
+    def get_input_data_slots(self) -> list[DataSlot]:
         """Its slots for data; of a job of another process without the data in them, which `WorkDataQuery` finds."""
-        return [InputDataSlot.of(self.client, spec, self._slots.get(spec.name, [])) for spec in self._step().call.spec.inputs]
+        return self._filled(self._step().call.spec.inputs, self._slots)
 
     @translated()
-    def get_output_data_slots(self) -> list[OutputDataSlot]:
+    def get_output_data_slots(self) -> list[DataSlot]:
         """What it has made; while it runs, what was written so far."""
-        found = made(self.client, self._call if self._native else None, self._native)
-        return [OutputDataSlot.of(self.client, spec, found.get(spec.name, [])) for spec in self._step().call.spec.outputs]
+        found: dict[str, Any] = {}
+        if self._native and self._call:
+            found = self._call.outputs()
+        elif self._native:
+            for data in reversed(self.client.datasets(job=self._native, limit=None)):
+                found.setdefault(data.info.slot, []).append(data)
+        return self._filled(self._step().call.spec.outputs, found)
 
     @translated()
     def delete(self) -> Self:
@@ -359,19 +377,11 @@ class Job:
         self, *, delete_output_workdata: bool = True, delete_input_workdata: bool = False, delete_subjobs_with_data: bool = True
     ) -> None:
         """Drop it with what belongs to it, bottom up, as far as the rules allow; what has to stay is warned of, each part with why."""
-        native = self.native
-        try:
-            report = native.delete_with_associated(
-                delete_output_data=delete_output_workdata,
-                delete_input_data=delete_input_workdata,
-                delete_subjobs_with_data=delete_subjobs_with_data,
-            )
-        except LookupFailed as error:
-            warnings.warn(str(error), stacklevel=2)
-            return
+        outputs, inputs, sub_jobs = delete_output_workdata, delete_input_workdata, delete_subjobs_with_data
+        report = self.native.delete_with_associated(delete_output_data=outputs, delete_input_data=inputs, delete_subjobs_with_data=sub_jobs)
         for part in report.kept:
             warnings.warn(str(part), stacklevel=2)
-        if native.id not in {part.id for part in report.kept}:
+        if self.native.id not in {part.id for part in report.kept}:
             self._end()
 
     # --- inside ---
@@ -391,11 +401,24 @@ class Job:
             raise NotAvailableException(f"job {self.name!r} has no step: call select_processing()")
         return self._call
 
+    def _filled(self, slots: Sequence[Any], found: Mapping[str, Any]) -> list[DataSlot]:
+        made = []
+        for spec in slots:
+            data = found.get(spec.name, [])
+            faces = [WorkData.of(self.client, each) if isinstance(each, broker_jobs.WorkData) else each for each in _several(data)]
+            made.append(DataSlot(spec.name, spec.title, spec.description, spec.media_type, faces))
+        return made
+
+    def _slot(self, index: int) -> str:
+        slots = self._configurable().spec.inputs
+        if not 0 <= index < len(slots):
+            raise ApiException(f"there is no slot {index}: the step has {len(slots)}")
+        return slots[index].name
+
     def _assign(self, index: int, data: Sequence[WorkData | str]) -> Self:
         call = self._configurable()
-        slot = filled(call.spec.inputs, index).name
         given = [WorkData.from_url(self.client, each) if isinstance(each, str) else each for each in data]
-        slots = {**self._slots, slot: [each.native for each in given]}
+        slots = {**self._slots, self._slot(index): [each.native for each in given]}
         call.inputs(**self._inputs(slots))
         self._slots = slots
         return self
@@ -409,13 +432,9 @@ class Job:
         if self._call is not None:
             return ProcessingStep(self.client, self._call)
         options = self.native.tasks([0])[0].options
-        wanted = [feature for variant in (options.resources.alternatives if options else ()) for feature in variant.features]
-        for feature in wanted:
-            match feature.split(" "):
-                case ["step", name, version]:
-                    return ProcessingStep(self.client, find(self.client, name, version))
-                case _:
-                    pass
+        for feature in [one for variant in (options.resources.alternatives if options else ()) for one in variant.features]:
+            if feature.startswith("step "):
+                return ProcessingStep(self.client, find(self.client, *feature.split()[1:]))
         raise NotAvailableException(f"job {self.name!r} is no call of a step")
 
     def _late(self) -> PollingTimeout:
@@ -423,6 +442,10 @@ class Job:
 
     def _end(self) -> None:
         self.name, self._native, self._call = None, None, None
+
+
+def _several(data: Any) -> Sequence[Any]:
+    return data if isinstance(data, list) else [data]
 
 
 def _one_of(**given: Any) -> Any:

@@ -26,7 +26,7 @@ class WorkData:
     @classmethod
     def of(cls, client: Client, native: broker_jobs.WorkData) -> Self:
         """The face of data."""
-        return cls(client)._told(native)
+        return cls(client)._told(native)  # noqa: SLF001 (of its own class)
 
     @translated()
     def create(
