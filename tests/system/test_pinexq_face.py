@@ -289,6 +289,7 @@ def test_rules_of_deletion(client: Client) -> None:
     assert [str(each.message).split()[0] for each in told] == ["data", "job", "data"], "each part that stays"
     second.delete_with_associated()
     job.delete_with_associated(delete_input_workdata=True)
+    Job(client).create("never started").delete_with_associated()
     for gone in (job.self_link, job.delete, given.refresh, lambda: Job.from_url(client, link)):
         with pytest.raises((NotAvailableException, ApiException)):
             gone()

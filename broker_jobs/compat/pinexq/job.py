@@ -377,11 +377,17 @@ class Job:
         self, *, delete_output_workdata: bool = True, delete_input_workdata: bool = False, delete_subjobs_with_data: bool = True
     ) -> None:
         """Drop it with what belongs to it, bottom up, as far as the rules allow; what has to stay is warned of, each part with why."""
+        if self._native is None:
+            self.delete()
+            return
         outputs, inputs, sub_jobs = delete_output_workdata, delete_input_workdata, delete_subjobs_with_data
-        report = self.native.delete_with_associated(delete_output_data=outputs, delete_input_data=inputs, delete_subjobs_with_data=sub_jobs)
-        for part in report.kept:
+        with translated():
+            kept = self._native.delete_with_associated(
+                delete_output_data=outputs, delete_input_data=inputs, delete_subjobs_with_data=sub_jobs
+            ).kept
+        for part in kept:
             warnings.warn(str(part), stacklevel=2)
-        if self.native.id not in {part.id for part in report.kept}:
+        if self._native.id not in {part.id for part in kept}:
             self._end()
 
     # --- inside ---
