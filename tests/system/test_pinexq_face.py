@@ -231,6 +231,8 @@ def test_data_is_made_tagged_hidden_and_read(client: Client) -> None:
     assert WorkData(client).create(filename="f", file=io.BytesIO(b"file")).download() == b"file"
     with pytest.raises(ApiException, match="one of json, file and binary"):
         WorkData(client).create(filename="f", binary="x", json=1)
+    with pytest.raises(ApiException, match="tags must be a list of texts, not 'one'"):
+        WorkData(client).create(filename="f", binary="x", tags="one")  # type: ignore[arg-type]
     with pytest.raises(ApiException, match="is no media type"):
         WorkData(client).create(filename="f", mediatype="csv", binary="x")
     found = WorkData.from_url(client, data.self_link()).hide().set_tags(["other"])

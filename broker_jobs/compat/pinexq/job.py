@@ -13,7 +13,7 @@ from broker_jobs import StepRun, SubmittedJob, ValidationError, current
 from broker_jobs.compat.pinexq.exceptions import ApiException, NotAvailableException, PollingException, PollingTimeout, translated
 from broker_jobs.compat.pinexq.states import ENDED, STATES, JobStates, current_state, known_state
 from broker_jobs.compat.pinexq.step import ProcessingStep, find
-from broker_jobs.compat.pinexq.tags import HIDDEN, link, linked, normalised
+from broker_jobs.compat.pinexq.tags import HIDDEN, labels, link, linked
 from broker_jobs.compat.pinexq.workdata import WorkData
 
 if TYPE_CHECKING:
@@ -172,7 +172,7 @@ class Job:
     def set_tags(self, tags: list[str]) -> Self:
         """Set its tags, in place of those that it had."""
         self._unstarted()
-        self._tags = [*dict.fromkeys(map(normalised, tags)), *([HIDDEN] if HIDDEN in self._tags else [])]
+        self._tags = [*labels(tags), *([HIDDEN] if HIDDEN in self._tags else [])]
         return self
 
     def hide(self) -> Self:
@@ -296,7 +296,7 @@ class Job:
             PollingException: it has failed, or was canceled; in pinexQ the wait for a canceled one has no end
             PollingTimeout: it has not come there in time (a `TimeoutError`)
         """
-        deadline = time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
+        state, deadline = JobStates(state), time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
         if state in ENDED and not self.native.view.ended:
             try:
                 self.native.wait(timeout_s)
@@ -327,7 +327,7 @@ class Job:
     @translated()
     def sub_jobs_in_state(self, state: JobStates) -> int:
         """How many of them are in a state."""
-        return sum(known_state(native) is state for native in self.native.sub_jobs())
+        return sum(known_state(native) == state for native in self.native.sub_jobs())
 
     @translated()
     def wait_for_sub_jobs_complete(self, timeout_s: float = 60.0) -> Self:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from glob import escape
@@ -26,7 +26,7 @@ _Entity = TypeVar("_Entity")
 
 
 @dataclass
-class _Query(Generic[_Entity]):
+class _Query(ABC, Generic[_Entity]):
     """What has all of `tags_by_and` and one of `tags_by_or`; of what is hidden nothing (False), only that (True), or all (None)."""
 
     client: Client

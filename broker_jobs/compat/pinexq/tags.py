@@ -29,6 +29,14 @@ def normalised(tag: str) -> str:
     return f"{key}={_value(value)}" if equals else key
 
 
+def labels(tags: Iterable[str]) -> list[str]:
+    """Tags in their one form, each once; `ValidationError` where they are no list of texts."""
+    given = [] if isinstance(tags, str) else list(tags)
+    if isinstance(tags, str) or not all(isinstance(tag, str) for tag in given):
+        raise ValidationError(f"tags must be a list of texts, not {tags!r:.200}")
+    return list(dict.fromkeys(map(normalised, given)))
+
+
 def _value(text: str) -> str:
     if text.lower() in {"true", "false"}:
         return text.lower()

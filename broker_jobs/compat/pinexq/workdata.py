@@ -6,7 +6,7 @@ import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from broker_jobs.compat.pinexq.exceptions import translated
-from broker_jobs.compat.pinexq.tags import HIDDEN, link, linked, normalised
+from broker_jobs.compat.pinexq.tags import HIDDEN, labels, link, linked
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -43,8 +43,7 @@ class WorkData:
         if [json, file, binary].count(None) != 2:  # noqa: PLR2004 (one of three)
             raise ValidationError("give one of json, file and binary")
         content = binary.encode() if isinstance(binary, str) else binary if binary is not None else file
-        labels = [normalised(tag) for tag in tags or ()]
-        return self._told(self.client.add_data(content, json=json, name=filename, media_type=mediatype, tags=labels))
+        return self._told(self.client.add_data(content, json=json, name=filename, media_type=mediatype, tags=labels(tags or ())))
 
     @classmethod
     @translated()
@@ -71,7 +70,7 @@ class WorkData:
     @translated()
     def set_tags(self, tags: list[str]) -> Self:
         """Give it these tags, in place of those that it had."""
-        return self._told(self.native.set_tags([*map(normalised, tags), *([HIDDEN] if self.hidden else [])]))
+        return self._told(self.native.set_tags([*labels(tags), *([HIDDEN] if self.hidden else [])]))
 
     @translated()
     def hide(self) -> Self:
