@@ -501,6 +501,15 @@ def test_a_stop_from_afar_gives_back_what_runs_and_says_why(world: World) -> Non
     assert world.said(0) == [Returned(0, 1, Return.unrouted, "the worker was stopped: a new kernel")]
 
 
+def test_an_idle_worker_asks_the_broker_for_nothing() -> None:
+    world = World()
+    world.begin(ONE_CPU)
+    world.confirm_all()
+    said = [command for _ in range(600) for command in world.pass_time(1)]
+    assert 0 < len(said) <= 600 / 5
+    assert all(isinstance(command, Say) and isinstance(command.message, Heartbeat) for command in said)
+
+
 def test_an_idle_worker_ends_after_its_idle_timeout() -> None:
     world = World(lifetime=Lifetime(idle_timeout=60))
     world.begin(ONE_CPU)
