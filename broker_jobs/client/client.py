@@ -585,8 +585,9 @@ class Client:
     def _send(self, submissions: Sequence[Submission], idempotency_key: str | None, timeout: float) -> list[SubmittedJob]:
         """Send whole jobs, when all of them are encoded."""
         placements = {placement for submission in submissions for placement in submission.placements}
-        wanted = [(placement.resource_class, placement.options.lane) for placement in placements]
-        is_open = self.runtime.run(lambda core: core.open_classes(wanted))
+        wanted = frozenset((placement.resource_class, placement.options.lane) for placement in placements)
+        known = self.runtime.connect().opened(wanted)
+        is_open = known if known == wanted else self.runtime.run(lambda core: core.open_classes(wanted))
         link = self.runtime.connect().link
         hooked = [self._submitting(submission.job, submission.id) for submission in submissions]
         with contextlib.ExitStack() as spools:
