@@ -308,7 +308,7 @@ MUTANTS: Final = (
     ),
     ("name classes before rounding", _CLASS, "variants = class_of(request).alternatives", "variants = request.alternatives", _NAMES_TESTS),
     ("let a name have any character", _CLASS, "re.sub('[^A-Za-z0-9_-]', '_', readable)", "readable", _NAMES_TESTS),
-    ("give a task what is not offered", _RESOURCES, ".issuperset(variant.features):", ".issuperset(()):", _RESOURCES_TESTS),
+    ("give a task what is not offered", _RESOURCES, ".issuperset(variant.features) or", ".issuperset(()) or", _RESOURCES_TESTS),
     ("take what was not demanded", _RESOURCES, "self.total.demands not in variant.features", "not self.total.features", _RESOURCES_TESTS),
     (
         "take no feature into a class",
