@@ -94,7 +94,7 @@ def test_what_is_refused_leaves_nothing(
 
 
 def test_a_template_of_an_unknown_type_or_name_is_refused_at_once(tmp_path: Path) -> None:
-    for templates in ([JobTemplate("a", "condor")], [JobTemplate("a"), JobTemplate("a")]):
+    for templates in ([JobTemplate("a", "cloud")], [JobTemplate("a"), JobTemplate("a")]):
         with pytest.raises(ValidationError):
             JobManager(tmp_path / "manager.db", templates=templates)
 
