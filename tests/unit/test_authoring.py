@@ -235,7 +235,8 @@ def test_tasks_of_another_job_are_refused() -> None:
         ({"isolation": "cold"}, "isolation must be one of warm, fresh"),
         ({"python": 3}, "python must be a path"),
         ({"prologue": ["module load cuda"]}, "prologue must be a text for a shell"),
-        ({"executor_options": {"l": ["a\nb"]}}, "the option l is one line"),
+        ({"executor": "sge"}, "functions and steps run in processes of a worker"),
+        ({"executor_options": {"q": "a"}}, "say which, with executor="),
         ({"setup": 3}, "setup must be a function without parameters"),
         ({"setup": later}, "setup cannot be a coroutine function"),
         ({"name": ""}, "the name of a task"),
@@ -248,6 +249,22 @@ def test_wrong_options_are_named(wrong: dict[str, Any], text: str) -> None:
     job = Job()
     with pytest.raises(ValidationError, match=text):
         job.function(work, **wrong)
+    assert len(job) == 0
+
+
+@pytest.mark.parametrize(
+    ("wrong", "text"),
+    [
+        ({"executor": "no name"}, "executor must be the name of one"),
+        ({"executor": 3}, "executor must be the name of one"),
+        ({"executor": "sge", "executor_options": {"l": ["a\nb"]}}, "the option l is one line"),
+        ({"executor": "local", "executor_options": {"q": "a"}}, "say which, with executor="),
+    ],
+)
+def test_wrong_executors_of_programs_are_named(wrong: dict[str, Any], text: str) -> None:
+    job = Job()
+    with pytest.raises(ValidationError, match=text):
+        job.program(["true"], **wrong)
     assert len(job) == 0
 
 
