@@ -32,7 +32,7 @@ class Xqute:
     """A producer of jobs, made in an event loop.
 
     Args:
-        scheduler: ``"local"``, ``"sge"``, ``"htcondor"``, or a subclass of `Scheduler`
+        scheduler: ``"local"``, ``"sge"``, or a subclass of `Scheduler`
         plugins: instead of those that are registered
         scheduler_opts: as `options`
         options: `workdir` (default ``./.xqute``), `error_strategy` (``"ignore"``; ``"retry"``; ``"halt"``: the first failure ends all),
@@ -171,7 +171,8 @@ class Xqute:
         """A job runs, or has ended."""
         if not job.started and status is not JobStatus.KILLED:
             job.started = True
-            job.mark(max(job.now, JobStatus.RUNNING))
+            if status is JobStatus.RUNNING and job.now is not JobStatus.KILLING:
+                job.mark(status)
             await self._tell("on_job_started", job=job)
         if status not in ENDED:
             return

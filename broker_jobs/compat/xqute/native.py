@@ -1,4 +1,4 @@
-"""The schedulers that there are: jobs are tasks of broker-jobs, on its workers or in a batch system."""
+"""The schedulers that there are: jobs are tasks of broker-jobs, on its workers or in Grid Engine."""
 
 from __future__ import annotations
 
@@ -6,17 +6,18 @@ import asyncio
 import hashlib
 import sys
 import tempfile
-from typing import TYPE_CHECKING, Any, ClassVar, Final
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
 
 import broker_jobs
 from broker_jobs.compat.xqute.job import LOST, SUBMISSION_FAILED, TIMED_OUT, Job, JobStatus
 from broker_jobs.compat.xqute.scheduler import PAUSE, Scheduler
 from broker_jobs.errors import BrokerError, BrokerJobsError, CoordinatorUnavailable, JobNotFound, ValidationError
+from broker_jobs.hooks import TaskNow, impl
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from broker_jobs import AsyncClient, AsyncSubmittedJob, TaskChanged
     from broker_jobs.compat.xqute.scheduler import Report
 
 _SHARE: Final = broker_jobs.ResourceRequest(cpus=0.0001)
@@ -38,42 +39,54 @@ class Local(Scheduler):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        self.options = self._options()
-        self._client: AsyncClient
-        self._native: AsyncSubmittedJob | None = None
+        self._options = self._task_options()
+        self._client: broker_jobs.AsyncClient
+        self._natives: dict[str, broker_jobs.AsyncSubmittedJob] = {}
+        self._own: broker_jobs.AsyncSubmittedJob | None = None
         self._jobs: dict[tuple[str, int], Job] = {}
-        self._following: dict[str, asyncio.Task[None]] = {}
+        self._news: deque[TaskNow] = deque()
+        self._told = asyncio.Event()
+        self._listening: list[asyncio.Task[None]] = []
 
-    def _options(self) -> dict[str, Any]:
+    def _task_options(self) -> dict[str, Any]:
         if self.config:
             raise ValidationError(f"the scheduler {self.name!r} has no options {', '.join(map(repr, self.config))}")
         return {"resources": _SHARE}
 
     async def open(self, report: Report) -> None:
         """Begin; the client connects when it is needed."""
-        self._report, self._client, self._native = report, broker_jobs.AsyncClient(), None
+        loop = asyncio.get_running_loop()
+
+        def put(task: TaskNow) -> None:
+            self._news.append(task)
+            loop.call_soon_threadsafe(self._told.set)
+
+        self._report, self._own = report, None
+        self._client = broker_jobs.AsyncClient(plugins=[_Ear(put)])
+        self._listening = [asyncio.create_task(self._hear())]
 
     async def submit_jobs(self, jobs: Sequence[Job]) -> dict[Job, str]:
         """Submit them all at once; those that could not be, and why."""
         refused: dict[Job, str] = {}
         spec, tasks = broker_jobs.Job(), dict[Job, broker_jobs.Task]()
         for job in jobs:
-            out, err, limit = job.stdout_file, job.stderr_file, self.timeout or None
+            common = {"env": job.envs, "cwd": self.cwd, "time_limit": self.timeout or None, **self._options}
             try:
-                tasks[job] = spec.program(job.cmd, env=job.envs, cwd=self.cwd, stdout=out, stderr=err, time_limit=limit, **self.options)
+                tasks[job] = spec.program(job.cmd, stdout=job.stdout_file, stderr=job.stderr_file, **common)
             except ValidationError as error:
                 refused[job] = f"{error}\n"
         if not tasks:
             return refused
         try:
-            if self._native is None:
-                self._native = await self._client.open(f"xqute {self.workdir}")
-            await self._client.submit(spec, to=self._native)
+            own = self._own = self._own or await self._client.open(f"xqute {self.workdir}")
+            await self._client.submit(spec, to=own)
         except (BrokerError, CoordinatorUnavailable) as error:
             return refused | dict.fromkeys(tasks, f"{error}\n")
+        self._natives[own.id] = own
         for job, task in tasks.items():
-            job.jid_file.write_text(f"{self._native.id}:{await self._native.number(task)}")
-            await self.adopt(job)
+            number = spec.submissions[own.id] + task.number
+            job.jid_file.write_text(f"{own.id}:{number}")
+            self._jobs[own.id, number] = job
         return refused
 
     async def submit_job(self, job: Job) -> object:
@@ -84,11 +97,10 @@ class Local(Scheduler):
         return await job.get_jid()
 
     async def adopt(self, job: Job) -> None:
-        """Follow a job that was submitted, maybe by an earlier process."""
+        """Follow a job that an earlier process has submitted."""
         native, number = await self._place(job)
         self._jobs[native.id, number] = job
-        if native.id not in self._following:
-            self._following[native.id] = asyncio.create_task(self._hear(native))
+        self._listening.append(asyncio.create_task(self._follow(native, number)))
 
     async def job_is_running(self, job: Job) -> bool:
         """Whether it has not ended."""
@@ -110,37 +122,55 @@ class Local(Scheduler):
 
     async def close(self) -> None:
         """End the connection."""
-        for following in self._following.values():
-            following.cancel()
-        await asyncio.gather(*self._following.values(), return_exceptions=True)
-        self._following.clear()
-        if self._native is not None:
-            await self._native.close()
+        for listening in self._listening:
+            listening.cancel()
+        await asyncio.gather(*self._listening, return_exceptions=True)
+        if self._own is not None:
+            await self._own.close()
         await self._client.close()
 
-    async def _place(self, job: Job) -> tuple[AsyncSubmittedJob, int]:
+    async def _place(self, job: Job) -> tuple[broker_jobs.AsyncSubmittedJob, int]:
         """The task of a job; `ValueError` or `JobNotFound` where its id is none of ours."""
         id_, _, number = (await job.get_jid() or "").partition(":")
-        known = self._native is not None and self._native.id == id_
-        return self._native if self._native is not None and known else await self._client.job(id_ or "none"), int(number)
+        if id_ not in self._natives:
+            self._natives[id_] = await self._client.job(id_ or "none")
+        return self._natives[id_], int(number)
 
-    async def _hear(self, native: AsyncSubmittedJob) -> None:
+    async def _follow(self, native: broker_jobs.AsyncSubmittedJob, number: int) -> None:
         async for event in native.events():
-            if isinstance(event, broker_jobs.TaskChanged):
-                async with self.busy:
-                    await self._heard(native, event)
+            if isinstance(event, broker_jobs.TaskChanged) and event.task == number:
+                self._news.append(TaskNow(native.id, number, state=event.state, reason=event.reason))
+                self._told.set()
 
-    async def _heard(self, native: AsyncSubmittedJob, event: TaskChanged) -> None:
-        job, status = self._jobs.get((native.id, event.task)), _STATUS.get(event.state.value)
+    async def _hear(self) -> None:
+        while await self._told.wait():
+            self._told.clear()
+            async with self.busy:
+                while self._news:
+                    await self._heard(self._news.popleft())
+
+    async def _heard(self, now: TaskNow) -> None:
+        job, status = self._jobs.get((now.job, now.number)), _STATUS.get(now.state.value)
         if job is None or status is None:
             return
         code, text = (0 if status is JobStatus.FINISHED else None), ""
         if status is JobStatus.FAILED:
-            [task] = await native.tasks([event.task])
-            code, text = _failure(task.outcome, event.reason, self.timeout)
+            [task] = await self._natives[now.job].tasks([now.number])
+            code, text = _failure(task.outcome, now.reason, self.timeout)
         if status is not JobStatus.RUNNING:
-            del self._jobs[native.id, event.task]
+            del self._jobs[now.job, now.number]
         await self._report(job, status, code, text)
+
+
+class _Ear:
+    """Hears, in a thread of its own, what the client tells of its tasks."""
+
+    def __init__(self, put: Callable[[TaskNow], None]) -> None:
+        @impl
+        def told(task: TaskNow) -> None:
+            put(task)
+
+        self.on_task_started = self.on_task_succeeded = self.on_task_failed = self.on_task_killed = told
 
 
 def _failure(outcome: Any, reason: str, timeout: float) -> tuple[int, str]:
@@ -157,19 +187,18 @@ def _failure(outcome: Any, reason: str, timeout: float) -> tuple[int, str]:
 
 
 class Sge(Local):
-    """Grid Engine, by a worker that is started here where none is there, or where commands are named.
+    """Grid Engine, by a worker that is started here where none is there, or where its commands are named.
 
     `qsub`, `qstat`, `qdel` and `qacct` are paths; every other option, ``sge_`` before it or not, is one of qsub.
     """
 
     name = "sge"
-    commands: ClassVar[tuple[str, ...]] = ("qsub", "qstat", "qdel", "qacct")
-    prefix: ClassVar[str] = "sge_"
     _worker: asyncio.subprocess.Process | None = None
 
-    def _options(self) -> dict[str, Any]:
-        given = {name.removeprefix(self.prefix): value for name, value in self.config.items() if name not in self.commands}
-        return {"executor": self.name, "executor_options": given}
+    def _task_options(self) -> dict[str, Any]:
+        commands = {name: self.config.pop(name) for name in ("qsub", "qstat", "qdel", "qacct") if name in self.config}
+        self._commands = [f"--executor-option={name}={path}" for name, path in commands.items()]
+        return {"executor": self.name, "executor_options": {name.removeprefix("sge_"): value for name, value in self.config.items()}}
 
     async def submit_jobs(self, jobs: Sequence[Job]) -> dict[Job, str]:
         """See that a worker is there, and submit them."""
@@ -181,23 +210,20 @@ class Sge(Local):
 
     async def close(self) -> None:
         """End the worker, too."""
-        worker, self._worker = self._worker, None
-        if worker is not None and worker.returncode is None:
-            worker.terminate()
-            await worker.wait()
+        if self._worker is not None and self._worker.returncode is None:
+            self._worker.terminate()
+            await self._worker.wait()
         await super().close()
 
     async def _work(self) -> None:
         """Start a worker where none is there; its name is that of the folder, so that it finds its jobs again."""
-        name = f"xqute-{self.name}-{hashlib.sha256(str(self.workdir).encode()).hexdigest()[:12]}"
-        paths = [f"--executor-option={command}={self.config[command]}" for command in self.commands if command in self.config]
-        if await self._there(name, others=not paths):
+        name = f"xqute-{hashlib.sha256(str(self.workdir).encode()).hexdigest()[:12]}"
+        if await self._there(name, others=not self._commands):
             return
-        command = ["worker", "start", "--executor", self.name, "--cpus", str(self.forks), "--name", name, "--idle-timeout", "1h", *paths]
+        options = ["--executor", self.name, "--cpus", str(self.forks), "--name", name, "--idle-timeout", "1h", *self._commands]
+        command = [sys.executable, "-P", "-m", "broker_jobs", "worker", "start", *options]
         with tempfile.TemporaryFile() as log:
-            self._worker = await asyncio.create_subprocess_exec(
-                sys.executable, "-P", "-m", "broker_jobs", *command, stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
-            )
+            self._worker = await asyncio.create_subprocess_exec(*command, stdout=log, stderr=log, start_new_session=True)
             while not await self._there(name):
                 if self._worker.returncode is not None:
                     log.seek(0)
@@ -205,18 +231,9 @@ class Sge(Local):
                 await asyncio.sleep(PAUSE)
 
     async def _there(self, name: str, *, others: bool = False) -> bool:
-        """Whether a worker of this name, or another one for this batch system, is there."""
+        """Whether a worker of this name, or another one for Grid Engine, is there."""
         active = [worker for worker in (await self._client.cluster()).workers if worker.state == "active"]
-        offered = f"executor {self.name}"
-        return any(worker.worker == name or (others and offered in worker.resources.features) for worker in active)
+        return any(worker.worker == name or (others and "executor sge" in worker.resources.features) for worker in active)
 
 
-class HTCondor(Sge):
-    """HTCondor: the same with its commands; every other option, ``condor_`` before it or not, is a line of the submit description."""
-
-    name = "htcondor"
-    commands = ("condor_submit", "condor_q", "condor_rm", "condor_history")
-    prefix = "condor_"
-
-
-SCHEDULERS: Final[dict[str, type[Scheduler]]] = {"local": Local, "sge": Sge, "htcondor": HTCondor}
+SCHEDULERS: Final[dict[str, type[Scheduler]]] = {"local": Local, "sge": Sge}
