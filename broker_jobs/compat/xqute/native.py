@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import shutil
 import sys
 import tempfile
 from collections import deque
@@ -197,6 +198,9 @@ class Sge(Local):
 
     def _task_options(self) -> dict[str, Any]:
         commands = {name: self.config.pop(name) for name in ("qsub", "qstat", "qdel", "qacct") if name in self.config}
+        missing = [path for path in commands.values() if shutil.which(path) is None]
+        if missing:
+            raise ValidationError(f"these commands of Grid Engine are not there: {', '.join(map(str, missing))}")
         self._commands = [f"--executor-option={name}={path}" for name, path in commands.items()]
         return {"executor": self.name, "executor_options": {name.removeprefix("sge_"): value for name, value in self.config.items()}}
 
