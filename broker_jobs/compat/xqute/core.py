@@ -151,10 +151,11 @@ class Xqute:
         for job in batch:
             if job.jid_file.exists() and await self.scheduler.job_is_running(job):
                 logger.warning("/Job-%s Skip submitting, already submitted or running", job.index)
-                job.mark(JobStatus.SUBMITTED)
+                job.now = JobStatus.SUBMITTED
                 await self.scheduler.adopt(job)
             elif await self._tell("on_job_submitting", job=job):
                 job.clean()
+                job.mark(JobStatus.SUBMITTED)  # now, since later its own script may have written something
                 fresh.append(job)
             else:
                 job.mark(JobStatus.KILLED, KILLED)
@@ -164,7 +165,6 @@ class Xqute:
             if job in refused:
                 await self._report(job, JobStatus.FAILED, SUBMISSION_FAILED, f"Failed to submit job: {refused[job]}")
             else:
-                job.mark(JobStatus.SUBMITTED)
                 await self._tell("on_job_submitted", job=job)
 
     async def _report(self, job: Job, status: JobStatus, rc: int | None, message: str) -> None:

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from broker_jobs.compat.xqute.job import ENDED, LOST, Job, JobErrorStrategy, JobStatus, logger
+from broker_jobs.compat.xqute.job import LOST, Job, JobErrorStrategy, JobStatus, logger
 
 if TYPE_CHECKING:
     import os
@@ -121,7 +121,11 @@ class Scheduler(ABC):
     async def kill_jobs(self, jobs: Sequence[Job]) -> None:
         """Kill jobs; `report` is told of each that is gone."""
         for job in jobs:
-            await self.kill_job(job)
+            try:
+                await self.kill_job(job)
+            except Exception:  # noqa: BLE001 (of the user's scheduler: the job goes on, and its end is waited for)
+                logger.exception("%r cannot be killed", job)
+                continue
             if self._misses.pop(job, None) is not None:
                 await self._report(job, JobStatus.KILLED, None, "")
 
@@ -139,13 +143,14 @@ class Scheduler(ABC):
                         await self._look(job)
 
     async def _look(self, job: Job) -> None:
-        """See what the script of a job says, and whether it is there at all."""
+        """See what the script of a job says, and whether it is there at all; its return code stands before its status, and stays."""
         status, rc = job.told()
-        self._misses[job] += not await self._running(job)
-        if status in ENDED or self._misses[job] >= _MISSED:
+        self._misses[job] += rc < 0 and not await self._running(job)
+        if rc >= 0 or self._misses[job] >= _MISSED:
             del self._misses[job]
-            lost = "the job is not running any more, and has left no return code\n" if rc < 0 else ""
-            await self._report(job, JobStatus.FAILED if rc else JobStatus.FINISHED, LOST if rc < 0 else rc, lost)
+            code = 0 if rc < 0 and status is JobStatus.FINISHED else rc
+            lost = "the job is not running any more, and has left no return code\n" if code < 0 else ""
+            await self._report(job, JobStatus.FAILED if code else JobStatus.FINISHED, LOST if code < 0 else code, lost)
         elif status is JobStatus.RUNNING:
             await self._report(job, status, None, "")
 
