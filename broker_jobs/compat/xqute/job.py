@@ -67,16 +67,6 @@ class Job:
         """The command as a line that a shell takes apart into the same arguments."""
         return shlex.join(self.cmd)
 
-    @property
-    async def status(self) -> JobStatus:
-        """Where it is."""
-        return self.now
-
-    @property
-    async def rc(self) -> int:
-        """Its return code; −1 as long as there is none."""
-        return self.told()[1]
-
     async def get_status(self) -> JobStatus:
         """Where it is."""
         return self.now
@@ -84,6 +74,8 @@ class Job:
     async def get_rc(self) -> int:
         """Its return code; −1 as long as there is none."""
         return self.told()[1]
+
+    status, rc = property(get_status), property(get_rc)
 
     async def get_jid(self) -> str | None:
         """Its id in the scheduler's system; None as long as there is none."""

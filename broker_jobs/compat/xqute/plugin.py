@@ -70,11 +70,10 @@ async def tell(plugins: list[object], hook: str, **given: object) -> bool:
     """Call a hook; whether nobody has said no. An exception is logged, and is no veto."""
     agreed = True
     for function in (getattr(each, hook, None) for each in plugins):
-        wants = getattr(function, _MARK, None)
-        if function is None or wants is None:
+        if function is None or not hasattr(function, _MARK):
             continue
         try:
-            answer = function(**{name: given[name] for name in wants})
+            answer = function(**{name: given[name] for name in getattr(function, _MARK)})
             agreed &= (await answer if inspect.isawaitable(answer) else answer) is not False
         except Exception:  # noqa: BLE001 (whatever a plugin raises harms nothing but itself)
             logger.exception("the plugin's %s has failed", hook)
