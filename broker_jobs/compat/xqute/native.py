@@ -156,8 +156,11 @@ class Local(Scheduler):
             return
         code, text = (0 if status is JobStatus.FINISHED else None), ""
         if status is JobStatus.FAILED:
-            [task] = await self._natives[now.job].tasks([now.number])
-            code, text = _failure(task.outcome, now.reason, self.timeout)
+            try:
+                outcome = (await self._natives[now.job].tasks([now.number]))[0].outcome
+            except BrokerJobsError:  # nobody can say how it failed, and it has ended all the same
+                outcome = None
+            code, text = _failure(outcome, now.reason, self.timeout)
         if status is not JobStatus.RUNNING:
             del self._jobs[now.job, now.number]
         await self._report(job, status, code, text)
