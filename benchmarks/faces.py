@@ -14,6 +14,7 @@ import time
 
 from rich.console import Console
 
+from benchmarks import faces_xqute
 from broker_jobs import LocalCluster
 from broker_jobs.compat.pinexq import Job, ProcessingStep
 from tests.support import served_pinexq
@@ -58,6 +59,7 @@ def main() -> None:
         f"{platform.machine()}, {os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, Python {platform.python_version()}; {where}"
     )
     console.print(f"pinexQ: {arguments.jobs:,} jobs by create_and_configure_rapidly, run and fetched: {seconds:.2f} s")
+    faces_xqute.rows(lambda what, took, original: console.print(f"{what}, embedded: {took:.2f} s (xqute itself: {original:g} s)"))
 
 
 if __name__ == "__main__":

@@ -1,0 +1,221 @@
+"""The producer: jobs are fed to it, and it keeps as many of them under way as `forks` says."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import signal
+from collections import deque
+from typing import TYPE_CHECKING, Any, Final
+
+from broker_jobs.compat.xqute import plugin
+from broker_jobs.compat.xqute.job import ENDED, KILLED, SUBMISSION_FAILED, Job, JobErrorStrategy, JobStatus, logger
+from broker_jobs.compat.xqute.native import SCHEDULERS
+from broker_jobs.errors import ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+    from broker_jobs.compat.xqute.scheduler import Scheduler
+
+_OLD: Final = {
+    "job_metadir": "workdir",
+    "job_error_strategy": "error_strategy",
+    "job_num_retries": "num_retries",
+    "scheduler_forks": "forks",
+}
+_POLLING: Final = 1.0
+_ENDING: Final = {JobStatus.FINISHED: "succeeded", JobStatus.FAILED: "failed", JobStatus.KILLED: "killed"}
+
+
+class Xqute:
+    """A producer of jobs, made in an event loop.
+
+    Args:
+        scheduler: ``"local"``, ``"sge"``, or a subclass of `Scheduler`
+        plugins: instead of those that are registered
+        scheduler_opts: as `options`
+        options: `workdir` (default ``./.xqute``), `error_strategy` (``"ignore"``; ``"retry"``; ``"halt"``: the first failure ends all),
+            `num_retries` (3), `forks` (1: how many jobs are submitted or running at once), also by the names `job_metadir`,
+            `job_error_strategy`, `job_num_retries` and `scheduler_forks`; and what the scheduler takes
+
+    Raises:
+        RuntimeError: no event loop is running
+        ValidationError: an option is wrong
+    """
+
+    def __init__(
+        self,
+        scheduler: str | type[Scheduler] = "local",
+        *,
+        plugins: Iterable[object] | None = None,
+        scheduler_opts: Mapping[str, Any] | None = None,
+        **options: Any,
+    ) -> None:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            raise RuntimeError("an Xqute must be made in an event loop: in a coroutine that asyncio.run() runs") from None
+        given = {"workdir": "./.xqute", **{_OLD.get(name, name): value for name, value in {**(scheduler_opts or {}), **options}.items()}}
+        made = SCHEDULERS.get(scheduler) if isinstance(scheduler, str) else scheduler
+        if made is None:
+            raise ValidationError(f"there is no scheduler {scheduler!r}: there are {', '.join(SCHEDULERS)}, and subclasses of Scheduler")
+        if not isinstance(given.get("forks", 1), int) or given.get("forks", 1) < 1:
+            raise ValidationError(f"forks must be a positive integer, not {given['forks']!r}")
+        if given.get("error_strategy", "ignore") not in set(JobErrorStrategy):
+            raise ValidationError(f"the error strategy is one of {', '.join(JobErrorStrategy)}, not {given['error_strategy']!r}")
+        self.scheduler = made(**given)
+        self.plugins = list(plugin.plugin.registered if plugins is None else plugins)
+        self.jobs: list[Job] = []
+        self._waiting: deque[Job] = deque()
+        self._active: set[Job] = set()
+        self._wake = asyncio.Event()
+        self._run: asyncio.Task[None] | None = None
+        self._stopping: asyncio.Task[None] | None = None
+        self._feeding = self._over = False
+
+    async def feed(self, cmd: str | Sequence[object] | Job, envs: Mapping[str, str] | None = None) -> None:
+        """Add a job: a list is a program with its arguments, a text a line for bash."""
+        of = self.scheduler
+        retry = of.error_strategy is JobErrorStrategy.RETRY
+        job = cmd if isinstance(cmd, Job) else of.job_class(len(self.jobs), cmd, of.workdir, retry, of.num_retries)
+        job.envs |= envs or {}
+        await self._tell("on_job_init", job=job)
+        self.jobs.append(job)
+        job.now = JobStatus.QUEUED
+        await self._tell("on_job_queued", job=job)
+        self._waiting.append(job)
+        self._wake.set()
+
+    push = put = feed
+
+    def is_feeding(self) -> bool:
+        """Whether jobs can still be added to a run."""
+        return self._feeding
+
+    async def stop_feeding(self) -> None:
+        """Let the run end with the jobs that it has, and wait for that."""
+        if not self._feeding or self._run is None:
+            logger.error("stop_feeding() called but keep_feeding mode was not started")
+            return
+        self._feeding = False
+        self._wake.set()
+        await self._run
+
+    async def run_until_complete(self, keep_feeding: bool = False) -> None:  # noqa: FBT001, FBT002 (xqute's signature)
+        """Run all jobs, and wait for their ends; or, with `keep_feeding`, run them while more are added, and return at once."""
+        self._feeding = keep_feeding
+        if self._run is None or self._run.done():
+            self._over, self._stopping = False, None
+            self._run = asyncio.create_task(self._drive())
+        if not keep_feeding:
+            await self._run
+
+    def cancel(self, sig: signal.Signals | None = None) -> None:
+        """End the run: what runs is killed, and nothing more is submitted, unless a plugin says no."""
+        if self._stopping is None or self._stopping.done():
+            self._stopping = asyncio.create_task(self._shut_down(sig))
+
+    def __del__(self) -> None:
+        if getattr(self, "_feeding", False):
+            logger.warning("an Xqute is dropped that is still feeding: stop_feeding() was not called")
+
+    async def _drive(self) -> None:
+        """Keep as many jobs under way as there are forks, until all have ended."""
+        loop = asyncio.get_running_loop()
+        async with contextlib.AsyncExitStack() as at_end:
+            with contextlib.suppress(ValueError, RuntimeError):  # not the main thread
+                for sig in (signal.SIGTERM, signal.SIGINT):
+                    loop.add_signal_handler(sig, self.cancel, sig)
+                    at_end.callback(loop.remove_signal_handler, sig)
+            await self.scheduler.open(self._report)
+            at_end.push_async_callback(self.scheduler.close)
+            await self._tell("on_init")
+            at_end.callback(asyncio.create_task(self._poll()).cancel)
+            while self._active or ((self._waiting or self._feeding) and not self._over):
+                self._wake.clear()
+                room = 0 if self._over else self.scheduler.forks - len(self._active)
+                batch = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+                if batch:
+                    async with self.scheduler.busy:
+                        await self._submit(batch)
+                else:
+                    await self._wake.wait()
+            self._feeding = False
+            await self._tell("on_complete")
+
+    async def _submit(self, batch: Sequence[Job]) -> None:
+        """Submit jobs, but those that run already, and those that a plugin will not have."""
+        fresh: list[Job] = []
+        self._active.update(batch)
+        for job in batch:
+            if job.jid_file.exists() and await self.scheduler.job_is_running(job):
+                logger.warning("/Job-%s Skip submitting, already submitted or running", job.index)
+                job.now = JobStatus.SUBMITTED
+                await self.scheduler.adopt(job)
+            elif await self._tell("on_job_submitting", job=job):
+                job.clean()
+                job.mark(JobStatus.SUBMITTED)  # now, since later its own script may have written something
+                fresh.append(job)
+            else:
+                job.mark(JobStatus.KILLED, KILLED)
+                self._active.discard(job)
+        refused = await self.scheduler.submit_jobs(fresh)
+        for job in fresh:
+            if job in refused:
+                await self._report(job, JobStatus.FAILED, SUBMISSION_FAILED, f"Failed to submit job: {refused[job]}")
+            else:
+                await self._tell("on_job_submitted", job=job)
+
+    async def _report(self, job: Job, status: JobStatus, rc: int | None, message: str) -> None:
+        """A job runs, or has ended."""
+        if not job.started and status is not JobStatus.KILLED:
+            job.started = True
+            if status is JobStatus.RUNNING and job.now is not JobStatus.KILLING:
+                job.mark(status)
+            await self._tell("on_job_started", job=job)
+        if status not in ENDED:
+            return
+        job.mark(status, KILLED if rc is None else rc)
+        if message:
+            with job.stderr_file.open("a", errors="surrogateescape") as file:
+                file.write(message)
+        if status is JobStatus.FAILED and job.error_retry and job.trial_count < job.num_retries and not self._over:
+            job.trial_count += 1
+            job.now = JobStatus.RETRYING
+            self._waiting.append(job)
+        else:
+            await self._tell(f"on_job_{_ENDING[status]}", job=job)
+            if status is JobStatus.FAILED and self.scheduler.error_strategy is JobErrorStrategy.HALT:
+                logger.error("/Job-%s failed, and halts the others", job.index)
+                self.cancel()
+        self._active.discard(job)
+        self._wake.set()
+
+    async def _shut_down(self, sig: signal.Signals | None) -> None:
+        if sig is not None:
+            logger.warning("Got signal %s, trying a graceful shutdown", sig.name)
+        if not await self._tell("on_shutdown", consumer=self, sig=sig):
+            return
+        self._over = True
+        async with self.scheduler.busy:
+            doomed = sorted(self._active, key=lambda job: job.index)
+            for job in tuple(doomed):
+                before = job.now
+                job.mark(JobStatus.KILLING)
+                if not await self._tell("on_job_killing", job=job):
+                    job.mark(before)
+                    doomed.remove(job)
+            await self.scheduler.kill_jobs(doomed)
+        self._wake.set()
+
+    async def _poll(self) -> None:
+        counter = 0
+        while True:
+            await asyncio.sleep(_POLLING)
+            counter += 1
+            for job in tuple(self._active):
+                await self._tell("on_job_polling", job=job, counter=counter)
+
+    async def _tell(self, hook: str, **given: object) -> bool:
+        return await plugin.tell(self.plugins, hook, scheduler=self.scheduler, xqute=self, **given)

@@ -1,0 +1,80 @@
+"""Plugins: functions with the names of hooks, marked by `impl` and registered; of the arguments they take those that they name."""
+
+from __future__ import annotations
+
+import inspect
+import warnings
+from typing import TYPE_CHECKING, ClassVar, Final, Self, TypeVar
+
+from broker_jobs.compat.xqute.job import logger
+from broker_jobs.errors import ValidationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+_Function = TypeVar("_Function", bound="Callable[..., object]")
+
+_MARK: Final = "broker_jobs_xqute_hook"
+_MOMENTS: Final = ("init", "queued", "submitting", "submitted", "started", "killing", "killed", "failed", "succeeded")
+_HOOKS: Final[dict[str, tuple[str, ...]]] = {
+    "on_init": ("scheduler", "xqute"),
+    "on_shutdown": ("scheduler", "consumer", "xqute", "sig"),
+    **{f"on_job_{moment}": ("scheduler", "job") for moment in _MOMENTS},
+    "on_job_polling": ("scheduler", "job", "counter"),
+    "on_complete": ("scheduler", "xqute"),
+}
+"""The hooks, and what each may take. False from *shutdown*, *submitting* and *killing* means no."""
+
+
+class SyncImplOnAsyncSpecWarning(Warning):
+    """A hook that should be a coroutine function is a plain one; it is called all the same."""
+
+
+class Simplug:
+    """The plugins of a project: the same object wherever it is made under this name."""
+
+    _known: ClassVar[dict[str, Simplug]] = {}
+    registered: list[object]
+
+    def __new__(cls, project: str) -> Self:  # noqa: D102 (of the data model)
+        found = cls._known.get(project)
+        if not isinstance(found, cls):
+            found = cls._known[project] = super().__new__(cls)
+            found.registered = []
+        return found
+
+    def impl(self, function: _Function) -> _Function:
+        """Mark a function as an implementation of the hook of its name; `ValidationError` where there is none that takes its arguments."""
+        name, wants = function.__name__, set(inspect.signature(function).parameters) - {"self"}
+        if not wants <= set(_HOOKS.get(name, ())) or name not in _HOOKS:
+            raise ValidationError(f"{name}({', '.join(sorted(wants))}) is no hook; there are {_HOOKS}")
+        today = name in {"on_init", "on_shutdown"} and "scheduler" not in wants  # plain functions in today's xqute
+        if not today and not inspect.iscoroutinefunction(function):
+            warnings.warn(f"{name} should be a coroutine function", SyncImplOnAsyncSpecWarning, stacklevel=2)
+        setattr(function, _MARK, wants)
+        return function
+
+    def register(self, *plugins: object) -> None:
+        """Let every `Xqute` that is made from now on call the hooks of these modules, classes or objects."""
+        self.registered += [plugin for plugin in plugins if plugin not in self.registered]
+
+    def unregister(self, *plugins: object) -> None:
+        """The opposite."""
+        self.registered = [plugin for plugin in self.registered if plugin not in plugins]
+
+
+plugin: Final = Simplug("xqute")
+
+
+async def tell(plugins: list[object], hook: str, **given: object) -> bool:
+    """Call a hook; whether nobody has said no. An exception is logged, and is no veto."""
+    agreed = True
+    for function in (getattr(each, hook, None) for each in plugins):
+        if function is None or not hasattr(function, _MARK):
+            continue
+        try:
+            answer = function(**{name: given[name] for name in getattr(function, _MARK)})
+            agreed &= (await answer if inspect.isawaitable(answer) else answer) is not False
+        except Exception:  # noqa: BLE001 (whatever a plugin raises harms nothing but itself)
+            logger.exception("the plugin's %s has failed", hook)
+    return agreed
