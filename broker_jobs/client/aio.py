@@ -220,6 +220,13 @@ class AsyncClient:
 
         return AsyncStepRun(await asyncio.to_thread((await self._sync()).step, name, version))
 
+    async def step_run(self, job: AsyncSubmittedJob | str) -> AsyncStepRun:
+        """The call of a step that a job is, as `Client.step_run`."""
+        from broker_jobs.client.aiosteps import AsyncStepRun
+
+        wanted = job if isinstance(job, str) else job.submitted
+        return AsyncStepRun(await asyncio.to_thread((await self._sync()).step_run, wanted))
+
     async def find_step(self, name: str, version: str = "*") -> KnownStep:
         """One step, with its schemas, as `Client.find_step`."""
         return await asyncio.to_thread((await self._sync()).find_step, name, version)
@@ -343,6 +350,10 @@ class AsyncSubmittedJob:
     async def explain(self, task: TaskRef) -> Explanation:
         """Why a task has not started, as `SubmittedJob.explain`."""
         return await self._ask(lambda core, job: inquiry.explain(core, job, task))
+
+    async def wait_for_start(self, timeout: float | None = None) -> None:
+        """Wait until one of its tasks has started, as `SubmittedJob.wait_for_start`."""
+        await self._ask(lambda core, job: inquiry.started(core, job, timeout))
 
     async def wait(self, timeout: float | None = None) -> None:
         """Wait for its end. `TimeoutError` after `timeout` seconds."""

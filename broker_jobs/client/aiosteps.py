@@ -45,11 +45,9 @@ class AsyncStepRun:
         self.run.configure(**parameters)
         return self
 
-    def inputs(self, **slots: AsyncWorkData | Sequence[AsyncWorkData]) -> Self:
+    def inputs(self, **slots: AsyncWorkData | Sequence[AsyncWorkData] | None) -> Self:
         """Put data into input slots, as `StepRun.inputs`."""
-        self.run.inputs(
-            **{name: held.data if isinstance(held, AsyncWorkData) else [one.data for one in held] for name, held in slots.items()}
-        )
+        self.run.inputs(**{name: _plain(held) for name, held in slots.items()})
         return self
 
     def tags(self, tags: Iterable[str]) -> Self:
@@ -116,3 +114,9 @@ class AsyncStepRun:
 
 def _awaited(made: object) -> object:
     return AsyncWorkData(made) if isinstance(made, WorkData) else made
+
+
+def _plain(held: AsyncWorkData | Sequence[AsyncWorkData] | None) -> WorkData | list[WorkData] | None:
+    if isinstance(held, AsyncWorkData):
+        return held.data
+    return None if held is None else [one.data for one in held]

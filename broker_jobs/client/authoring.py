@@ -449,12 +449,12 @@ def _program(argv: Iterable[Argument], stdin: object, task_dir: object) -> tuple
 
 
 def slots_of(
-    step: StepSpec, inputs: Mapping[str, WorkData | Sequence[WorkData]], *, partly: bool = False
+    step: StepSpec, inputs: Mapping[str, WorkData | Sequence[WorkData] | None], *, partly: bool = False
 ) -> tuple[tuple[str, tuple[DataRef, ...]], ...]:
     """What goes into the slots of a step.
 
     Args:
-        partly: slots that are not named are filled later
+        partly: slots that are not named, or None, are filled later
 
     Raises:
         ValidationError: it does not fit; the text says where
@@ -466,11 +466,11 @@ def slots_of(
         raise ValidationError(f"{step} has no input slot {unknown[0]!r}; {there}")
     held: list[tuple[str, tuple[DataRef, ...]]] = []
     for name, slot in known.items():
-        if partly and name not in inputs:
+        given = inputs.get(name)
+        if partly and given is None:
             continue
-        given = inputs.get(name, ())
-        several = tuple(given) if isinstance(given, Sequence) else (given,)
-        if name in inputs and isinstance(given, Sequence) is not slot.collection:
+        several = () if given is None else tuple(given) if isinstance(given, Sequence) else (given,)
+        if given is not None and isinstance(given, Sequence) is not slot.collection:
             raise ValidationError(
                 f"the slot {name!r} of {step} takes {'a list of data' if slot.collection else 'one piece of data, not a list'}"
             )

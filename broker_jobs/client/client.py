@@ -441,6 +441,19 @@ class Client:
         known = self.runtime.run(lambda core: known_step(core, name, version))
         return StepRun(self, known.spec)
 
+    def step_run(self, job: SubmittedJob | str) -> StepRun:
+        """The call of a step that a job of this or another process is: with its step, parameters and data, to be followed.
+
+        Args:
+            job: one of a single task, or its id, as for `job`
+
+        Raises:
+            ValidationError: it is no call of a step
+            JobNotFound, AmbiguousId: there is none, or several
+            StepNotFound: the registry does not know its step
+        """
+        return StepRun.started(self, self.job(job) if isinstance(job, str) else job)
+
     def find_step(self, name: str, version: str = "*") -> KnownStep:
         """One step, with its schemas.
 

@@ -187,7 +187,7 @@ class WorkData:
             return Lineage(data, info.job, info.task, info.step)
         inside = above | {info.data.id}
         inputs = tuple((slot, self._lineage(infos[one], infos, works, inside)) for slot, one in _taken(work) if one in infos)
-        return Lineage(data, info.job, info.task, info.step, _parameters(work), inputs)
+        return Lineage(data, info.job, info.task, info.step, parameters_of(work), inputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -311,7 +311,8 @@ def _taken(info: WorkInfo) -> list[tuple[str, str]]:
             return []
 
 
-def _parameters(info: WorkInfo) -> dict[str, Plain] | None:
+def parameters_of(info: WorkInfo) -> dict[str, Plain] | None:
+    """What a step was given, or the arguments of a program; None for what is neither."""
     match info.work:
         case StepCall(parameters=parameters):
             given: Any = loaded(parameters)

@@ -99,6 +99,17 @@ async def ended(core: Core, job: Followed, timeout: float | None) -> None:
     await within(timeout, core.ended(job), f"job {short(job.id)} has not ended")
 
 
+async def started(core: Core, job: Followed, timeout: float | None) -> None:
+    """Wait until a task of a job has started, or the job has ended."""
+
+    async def wait() -> None:
+        async for changes in core.changes(job):
+            if changes.info.state in {*JOB_ENDED, JobState.running}:
+                return
+
+    await within(timeout, wait(), f"no task of job {short(job.id)} has started")
+
+
 async def idle(core: Core, job: Followed, timeout: float | None) -> bool:
     """Wait until every task that was submitted so far has ended; whether all succeeded."""
 

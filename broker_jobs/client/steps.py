@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, Self
 
 from broker_jobs.client.authoring import Job, slots_of
 from broker_jobs.client.calls import user
-from broker_jobs.client.data import PartialData, WorkData
+from broker_jobs.client.data import PartialData, WorkData, parameters_of
 from broker_jobs.core.data import plain_part
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.data.files import Files
 from broker_jobs.errors import ValidationError
-from broker_jobs.wire.messages import DataInfo, GetOutput, TaskOutput
+from broker_jobs.ids import short
+from broker_jobs.wire.messages import DataInfo, GetOutput, GetWork, StepCall, TaskOutput, WorkInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -54,7 +55,7 @@ _ENDED = frozenset({StepState.succeeded, StepState.failed, StepState.canceled, S
 
 
 class StepRun:
-    """One call of a step; made by `Client.step`.
+    """One call of a step; made by `Client.step`, and by `Client.step_run` of one that was started.
 
     What configures it returns it, so that calls can be chained. Before `start` it is known to this process alone; after, it is a job
     of one task, which any process finds by its id.
@@ -62,6 +63,7 @@ class StepRun:
     Attributes:
         spec: the step
         parameters: plain data, as far as they are configured
+        slots: the data in its input slots; of a collection, a list
     """
 
     def __init__(self, client: Client, spec: StepSpec) -> None:
@@ -73,8 +75,26 @@ class StepRun:
         self._checker = checker(spec)
         self._name = spec.name
         self._tags: tuple[str, ...] = ()
-        self._slots: dict[str, WorkData | Sequence[WorkData]] = {}
+        self.slots: dict[str, WorkData | Sequence[WorkData]] = {}
         self._job: SubmittedJob | None = None
+
+    @classmethod
+    def started(cls, client: Client, job: SubmittedJob) -> Self:
+        """The call that a job is, as `Client.step_run`."""
+        info = job.info()
+        work = client.runtime.run(lambda core: core.ask(GetWork(job.id, 0), WorkInfo)) if info.total == 1 else None
+        if work is None or not isinstance(work.work, StepCall):
+            raise ValidationError(f"job {short(job.id)} {info.name!r} is no call of a step")
+        call = work.work
+        run = cls(client, client.find_step(call.name, str(call.version)).spec)
+        run.parameters = parameters_of(work) or {}
+        if call.slots:
+            taken = {data.id: data for data in client.datasets(used_by=job, limit=None)}
+            several = {slot.name for slot in run.spec.inputs if slot.collection}
+            held = {name: [taken[data.id] for data in each] for name, each in call.slots}
+            run.slots = {name: each if name in several else each[0] for name, each in held.items()}
+        run._name, run._tags, run._job = info.name, info.tags, job
+        return run
 
     # --- before it starts ---
 
@@ -91,15 +111,18 @@ class StepRun:
         self.parameters = self._checker.check({**self.parameters, **parameters}, later=self._checker.names)
         return self
 
-    def inputs(self, **slots: WorkData | Sequence[WorkData]) -> Self:
+    def inputs(self, **slots: WorkData | Sequence[WorkData] | None) -> Self:
         """Put data into input slots; of a collection, a list, whose order is kept. Those that are not named keep what is in them.
+
+        None empties a slot.
 
         Raises:
             ValidationError: there is no such slot, or this does not go into it; the text says why. Then nothing is changed
         """
         self._not_started("given data")
-        slots_of(self.spec, {**self._slots, **slots}, partly=True)
-        self._slots.update(slots)
+        wanted = {**self.slots, **slots}
+        slots_of(self.spec, wanted, partly=True)
+        self.slots = {name: data for name, data in wanted.items() if data is not None}
         return self
 
     def tags(self, tags: Iterable[str]) -> Self:
@@ -133,7 +156,7 @@ class StepRun:
         runs: list[StepRun] = []
         for number, row in enumerate(rows):
             run = StepRun(self._client, self.spec)
-            run._name, run._tags, run._slots = self._name, self._tags, self._slots
+            run._name, run._tags, run.slots = self._name, self._tags, self.slots
             try:
                 run.parameters = self._checker.check({**self.parameters, **row})
             except ValidationError as error:
@@ -162,7 +185,7 @@ class StepRun:
         """Where it is; asks the ledger, unless it is known here."""
         if self._job is None:
             slots = {slot.name for slot in self.spec.inputs if slot.least}
-            complete = self._checker.required <= self.parameters.keys() and slots <= self._slots.keys()
+            complete = self._checker.required <= self.parameters.keys() and slots <= self.slots.keys()
             return StepState.ready if complete else StepState.created
         ending = self._job.view.ending(0)
         return StepState((ending.state if ending is not None else self.info().state).value)
@@ -255,7 +278,7 @@ class StepRun:
     def _written(self, parameters: Mapping[str, Plain]) -> Job:
         self._not_started("started again")
         job = Job(self._name, tags=self._tags, lane=self._client.defaults.lane)
-        job.step(self.spec, parameters, inputs=self._slots, **self._client.defaults.step_options())
+        job.step(self.spec, parameters, inputs=self.slots, **self._client.defaults.step_options())
         return job
 
     def _not_started(self, what: str) -> None:

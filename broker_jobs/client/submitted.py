@@ -120,6 +120,10 @@ class SubmittedJob:
         """
         return self._ask(lambda core, job: inquiry.explain(core, job, task))
 
+    def wait_for_start(self, timeout: float | None = None) -> None:
+        """Wait until one of its tasks has started, or it has ended before. `TimeoutError` after `timeout` seconds."""
+        self._ask(lambda core, job: inquiry.started(core, job, timeout))
+
     def wait(self, timeout: float | None = None) -> bool:
         """Wait for its end; whether it succeeded. `TimeoutError` after `timeout` seconds."""
         return self.client.wait_for_jobs([self], timeout=timeout, raise_on_error=False, progress=False)

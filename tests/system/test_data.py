@@ -102,6 +102,7 @@ def test_slots_are_filled_checked_and_read_afterwards(client: Client) -> None:
         (f"part{number}.txt", str(number + 1).encode(), "text/plain") for number in range(3)
     ]
     assert (made["nothing"].size, made["nothing"].name) == (0, "nothing"), "what nobody wrote is there, and empty"
+    assert client.step("split").inputs(text=mesh).inputs(text=None).state is StepState.created, "None empties a slot"
 
     spec = client.find_step("split").spec
     assert [(slot.name, slot.title, slot.media_type, slot.collection) for slot in spec.inputs] == [("text", "The text", "text/*", False)]
@@ -137,6 +138,12 @@ def test_collections_keep_their_order_and_optional_slots_may_be_empty(client: Cl
     plain = job.step(spec, {"x": 1.5}, inputs={"mesh": mesh, "more": others})
     noted = job.step(spec, {"x": 2}, inputs={"mesh": mesh, "note": others[0]})
     submitted = client.submit(job)
+    call = client.step("count", "1.2.0").configure(x=2).inputs(mesh=mesh, more=others, note=None).start().wait(PATIENCE)
+    again = client.step_run(call.id)
+    held = again.slots["more"]
+    assert isinstance(held, list)
+    assert ([each.id for each in held], again.slots.keys()) == ([each.id for each in others], {"mesh", "more"})
+    assert again.outputs().keys() == call.outputs().keys()
     assert submitted.result(plain, timeout=PATIENCE) == {"lines": 3, "noted": 0}
     assert submitted.result(noted, timeout=PATIENCE) == {"lines": 3, "noted": 1}
     assert submitted.wait(PATIENCE)

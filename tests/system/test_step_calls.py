@@ -96,6 +96,35 @@ def test_a_failure_says_what_happened(client: Client, what: str, cause: str, mes
         assert isinstance(caught.value.__cause__, ArithmeticError)
 
 
+def test_a_started_call_is_had_again_by_its_job(client: Client, cluster: LocalCluster, tmp_path: Path) -> None:
+    run = (
+        client.step("until_told")
+        .configure(started=str(tmp_path / "started"), go=str(tmp_path / "go"))
+        .tags(["again"])
+        .named("mine")
+        .start()
+    )
+    run.job.wait_for_start(PATIENCE)
+    with pytest.raises(TimeoutError, match="has not ended within"):
+        run.wait(0.01)
+    again = cluster.client().step_run(run.id)
+    assert (again.spec, again.parameters, again.state, again.id) == (run.spec, run.parameters, StepState.running, run.id)
+    with pytest.raises(ValidationError, match="was started already, and cannot be configured"):
+        again.configure(go="elsewhere")
+    (tmp_path / "go").touch()
+    assert again.wait(PATIENCE).result() == "done"
+    again.job.wait_for_start(PATIENCE)
+    assert client.step_run(run.job).result() == "done"
+    several, program = Job("several"), Job("program")
+    for _ in range(2):
+        several.step(run.spec, run.parameters)
+    program.program(["true"])
+    for other in (client.submit(several), client.submit(program)):
+        assert other.wait(PATIENCE)
+        with pytest.raises(ValidationError, match="is no call of a step"):
+            client.step_run(other)
+
+
 def test_progress_is_told_and_a_cancel_ends_the_wait(client: Client, tmp_path: Path) -> None:
     run = client.step("until_told").configure(started=str(tmp_path / "started"), go=str(tmp_path / "go")).start()
     until(lambda: run.progress == (0.25, "a quarter"), "its progress is told")
@@ -177,6 +206,9 @@ def test_the_asynchronous_client_calls_steps_too(cluster: LocalCluster) -> None:
             assert [(await each.result())["y"] for each in many] == [2.0, 4.0]
             assert [event async for event in run.events()]
             assert await run.sub_jobs() == []
+            await run.job.wait_for_start(PATIENCE)
+            for job in (run.job, run.id):
+                assert (await (await client.step_run(job)).result()) == {"y": 4.0, "parts": 0}
             failed = await (await client.step("fail")).configure(what="raise").start()
             with pytest.raises(TaskFailed):
                 await failed.result()
