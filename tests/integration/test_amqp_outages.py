@@ -394,13 +394,20 @@ def test_the_token_is_renewed_and_never_missing(rabbitmq: RabbitMQ) -> None:
                     await asyncio.sleep(0.02)
             finally:
                 await worker.close()
-            assert (await inbox.next()).body == b"token"
-            await put(other, [Outgoing(NAMES.tasks, NAMES.ledger_key(0), b"a round trip")])
-            after = await inbox.next()
-            if after.body == b"token":
-                # The end came in the middle of a renewal, when there were two.
-                after = await inbox.next()
-            assert after.body == b"a round trip", "one token, one notice"
+            assert 1 <= await notices(other, inbox) <= 2, "the end may come in the middle of a renewal, when there are two"
+            worker = await AmqpBroker.open(Address.parse(url), name="w1", timeout=PATIENCE, token_renewal=PATIENCE)
+            await worker.hold_token(lease, token)
+            await worker.close()
+            assert await notices(other, inbox) == 1, "one token, one notice"
+
+    async def notices(other: AmqpBroker, inbox: Inbox) -> int:
+        """Tokens that come back, once one has."""
+        assert (await inbox.next()).body == b"token"
+        await put(other, [Outgoing(NAMES.tasks, NAMES.ledger_key(0), b"a round trip")])
+        found = 1
+        while (await inbox.next()).body == b"token":
+            found += 1
+        return found
 
     run(story())
 
