@@ -66,6 +66,15 @@ def test_a_rest_goes_where_the_least_is_left() -> None:
     assert indices(third) == {"cpus": (1,)}
 
 
+def test_a_need_of_any_kind_and_a_need_of_one_kind_never_share_a_thing() -> None:
+    both = ask(**{"gpus/nvidia": 1}, gpus=1)
+    assert not Pool(has(**{"gpus/nvidia": 1})).could_ever_fit(both)
+    # Not even where there are enough of that kind: a grant names each resource once.
+    assert not Pool(has(**{"gpus/nvidia": 2})).could_ever_fit(both)
+    allocation = Pool(has(**{"gpus/nvidia": 1, "gpus/amd": 1})).try_allocate(both)
+    assert indices(allocation) == {"gpus/nvidia": (0,), "gpus/amd": (0,)}
+
+
 def test_all_or_nothing() -> None:
     pool = Pool(has(2, memory=100, fpga=1))
     assert pool.try_allocate(ask(1, memory=101)) is None
