@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
+from contextlib import suppress
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
 from broker_jobs.cli import show
-from broker_jobs.cli.options import JobsArgument, NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes, out
+from broker_jobs.cli.options import JobsArgument, NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, err, exit_codes, out
 from broker_jobs.core.states import ENDED, JOB_ENDED, JobState
-from broker_jobs.errors import ValidationError
+from broker_jobs.errors import InUse, ValidationError
 from broker_jobs.ids import short
 
 if TYPE_CHECKING:
@@ -145,13 +146,20 @@ def forget(
     name: NameOption = None,
     dry_run: DryRunOption = False,
 ) -> None:
-    """Drop ended jobs from the ledger, with their values and their output. What has not ended is refused, or left alone by filters."""
+    """Drop ended jobs from the ledger, with their values and their output.
+
+    What has not ended, or has made data or jobs that are still there, is refused, or left alone by filters.
+    """
     with exit_codes(), connect(url, namespace) as client:
         among = tuple(JOB_ENDED)
         found = _chosen(client, jobs, everything=everything, state=state, tag=tag, name=name, among=among, older_than=older_than)
         if _only_shown(found, output, dry_run=dry_run):
             return
-        client.forget(found)
+        kept: dict[str, InUse] = {}
+        if jobs:
+            client.forget(found)
+        else:
+            found, kept = _forgotten(client, found)
         if output is OutputFormat.json:
             show.write_json([job.id for job in found])
         elif output is OutputFormat.table:
@@ -160,6 +168,24 @@ def forget(
                     out.print(f"{short(job.id)}: forgotten")
             else:
                 out.print(f"{len(found)} jobs: forgotten")
+        for why in list(kept.values())[:FEW]:
+            err.print(f"left: {why}", soft_wrap=True)
+        if len(kept) > FEW:
+            err.print(f"left: {len(kept) - FEW} more")
+
+
+def _forgotten(client: Client, found: Sequence[SubmittedJob]) -> tuple[list[SubmittedJob], dict[str, InUse]]:
+    """What could be dropped of these jobs, which come newest first, and by job why the others stay."""
+    with suppress(InUse):
+        client.forget(found)
+        return list(found), {}
+    kept: dict[str, InUse] = {}
+    for job in found:
+        try:
+            client.forget(job)
+        except InUse as error:
+            kept[job.id] = error
+    return [job for job in found if job.id not in kept], kept
 
 
 def _chosen(

@@ -274,6 +274,27 @@ def test_rules_of_deletion_and_the_log_that_stays(client: Client) -> None:
     until(lambda: not Path(mesh.info.data.store, "data", "jobs", first.id).exists(), "and those that the job has made")
 
 
+def test_what_is_in_use_is_left_out_when_many_jobs_are_forgotten(client: Client, cluster: LocalCluster) -> None:
+    first = client.step("split").tags(["swept"]).inputs(text=client.add_data(b"1\n", name="mesh.csv")).start().wait(PATIENCE)
+    parent = client.step("divide").configure(parts=2).tags(["swept"]).start().wait(PATIENCE)
+    alone = client.step("simulate", "*").configure(x=1.0).tags(["swept"]).start().wait(PATIENCE)
+    env = {**os.environ, "BROKER_JOBS_CONFIG": str(cluster.folder / "broker-jobs.toml")}
+
+    def forget(*more: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "broker_jobs", "job", "forget", *more]
+        return subprocess.run(command, env=env, cwd=cluster.folder, capture_output=True, text=True, timeout=60, check=False)
+
+    named = forget(first.id, alone.id)
+    assert named.returncode == 2, "who names a job wants it gone, or hears that nothing went"
+    swept = forget("--tag", "swept")
+    assert swept.returncode == 0, swept.stderr
+    assert swept.stdout == f"{alone.id[-8:]}: forgotten\n"
+    assert sorted(line.split(":")[0] for line in swept.stderr.splitlines()) == ["left", "left"]
+    for part in ("has made 2 pieces of data", f"were submitted inside job {parent.id[-8:]}"):
+        assert part in swept.stderr
+    assert {job.id for job in client.jobs(tags=["swept"])} == {first.id, parent.id}
+
+
 def test_a_job_with_jobs_inside_is_deleted_bottom_up(client: Client) -> None:
     run = client.step("divide").configure(parts=2).start()
     assert run.result(timeout=PATIENCE) == [0.0, 2.0]
