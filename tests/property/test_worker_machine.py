@@ -48,7 +48,8 @@ class WorkerStory(RuleBasedStateMachine):
         super().__init__()
         # Everything that takes long is within reach of one step.
         self.world = World(
-            Timing(taken_after=0.55, hello_again=0.5, alone_after=1.0, heartbeat=0.5, grace=0.55, warm_up=0.5, stop_within=5.0)
+            Timing(taken_after=0.55, hello_again=0.5, alone_after=1.0, heartbeat=0.5, grace=0.55, warm_up=0.5, stop_within=5.0),
+            longest_line=3,
         )
         self.next_task = 0
 
@@ -63,12 +64,22 @@ class WorkerStory(RuleBasedStateMachine):
 
     # --- work comes ---
 
-    @rule(job=st.sampled_from(JOBS), needs=needs, lane=lanes, count=st.integers(1, 4), isolated=st.booleans(), redelivered=st.booleans())
-    def submit(self, job: str, needs: Request, lane: Lane, count: int, isolated: bool, redelivered: bool) -> None:
+    @rule(
+        job=st.sampled_from(JOBS),
+        needs=needs,
+        lane=lanes,
+        count=st.integers(1, 7),
+        isolated=st.booleans(),
+        redelivered=st.booleans(),
+        functions=st.sampled_from(["", "f", "f", "ffg"]),
+    )
+    def submit(self, job: str, needs: Request, lane: Lane, count: int, isolated: bool, redelivered: bool, functions: str) -> None:
         count = 1 if isolated else count
         numbers = range(self.next_task, self.next_task + count)
         self.next_task += count
-        self.world.put(make_chunk(*numbers, job=job, needs=needs, lane=lane, isolated=isolated), redelivered=redelivered)
+        self.world.put(
+            make_chunk(*numbers, job=job, needs=needs, lane=lane, isolated=isolated, functions=functions), redelivered=redelivered
+        )
         self.deliver_all()
 
     @rule()
@@ -92,10 +103,16 @@ class WorkerStory(RuleBasedStateMachine):
     # --- tasks end ---
 
     @precondition(lambda self: self.world.executions)
-    @rule(pick=index, outcome=st.sampled_from(OUTCOMES))
-    def end(self, pick: int, outcome: Outcome) -> None:
-        names = list(self.world.executions)
-        self.world.end(names[pick % len(names)], outcome)
+    @rule(pick=index, outcome=st.sampled_from(OUTCOMES), took=st.sampled_from([0, 0, 5, 100]))
+    def end(self, pick: int, outcome: Outcome, took: int) -> None:
+        names = self.world.endable()
+        self.world.end(names[pick % len(names)], outcome, took)
+
+    @precondition(lambda self: self.world.recalls and self.world.exit is None)
+    @rule(begun=st.integers(0, 2))
+    def give_back(self, begun: int) -> None:
+        """What of a line has not begun is free again."""
+        self.world.give_back(begun)
 
     @precondition(lambda self: self.world.stopping & self.world.executions.keys())
     @rule(pick=index)

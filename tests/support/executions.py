@@ -15,7 +15,7 @@ from broker_jobs.host import host_identity
 from broker_jobs.wire import payload
 from broker_jobs.wire.messages import Call, Origin, Program
 from broker_jobs_worker.executors.local import LocalExecutor
-from broker_jobs_worker.executors.port import Execution, ExecutionEnded, ExecutionProgressed
+from broker_jobs_worker.executors.port import Execution, ExecutionEnded, ExecutionProgressed, ExecutionsRecalled
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -85,6 +85,7 @@ class Bench:
         self.executor = LocalExecutor(self._report, spool=spool, **options)
         self.ended: dict[str, ExecutionEnded] = {}
         self.progress: list[ExecutionProgressed] = []
+        self.recalled: list[tuple[str, ...]] = []
         self._changed = asyncio.Event()
 
     def _report(self, news: ExecutionNews) -> None:
@@ -94,6 +95,9 @@ class Bench:
                 self.ended[news.execution] = news
             case ExecutionProgressed():
                 self.progress.append(news)
+            case ExecutionsRecalled(executions):
+                assert not self.ended.keys() & set(executions), "what has ended is not recalled"
+                self.recalled.append(executions)
         self._changed.set()
 
     async def until(self, condition: Callable[[], object], *, deadline: float = DEADLINE) -> None:

@@ -16,10 +16,14 @@ from broker_jobs.core.request import Need, Request, Variant
 from broker_jobs.core.resource_class import class_name, class_of
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane, TaskOptions
+from broker_jobs.core.value import Encoding, Inline
+from broker_jobs.wire.codec import pack
 from broker_jobs.wire.messages import (
+    Call,
     Chunk,
     DrainAsked,
     Ended,
+    Function,
     Goodbye,
     Heartbeat,
     Hello,
@@ -40,8 +44,8 @@ from broker_jobs.wire.messages import (
     TeamAsked,
     Welcome,
 )
-from broker_jobs_worker.executors.port import ExecutionEnded
-from broker_jobs_worker.machine.commands import Command, Exit, Publish, Say, Settle, Start, Stop, Subscribe, Unsubscribe
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionsRecalled
+from broker_jobs_worker.machine.commands import Command, Exit, Publish, Recall, Say, Settle, Start, Stop, Subscribe, Unsubscribe
 from broker_jobs_worker.machine.events import (
     ChunkArrived,
     Connected,
@@ -59,6 +63,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from broker_jobs.core.outcome import Outcome
+    from broker_jobs.wire.messages import Work
     from broker_jobs_worker.machine.events import Event
 
 ONE_CPU = Request((("cpus", UNIT),))
@@ -74,12 +79,24 @@ JOB = "0" * 31 + "1"
 START_MS = 1_700_000_000_000
 
 
+FUNCTIONS = {name * 64: Function(name, "tests", b"code") for name in "fg"}
+NO_ARGUMENTS = Inline(Encoding.msgpack, pack([[], {}]))
+
+
 def make_chunk(
-    *numbers: int, job: str = JOB, needs: Request = ONE_CPU, lane: Lane = Lane.normal, isolated: bool = False, attempt: int = 1
+    *numbers: int,
+    job: str = JOB,
+    needs: Request = ONE_CPU,
+    lane: Lane = Lane.normal,
+    isolated: bool = False,
+    attempt: int = 1,
+    functions: str = "",
 ) -> Chunk:
-    """A chunk of programs."""
-    tasks = tuple(Task(number, Program((b"true",)), attempt=attempt) for number in numbers)
-    return Chunk(job, "0", class_name(needs), lane, "client", tasks, (TaskOptions(resources=needs, lane=lane),), ORIGIN, isolated=isolated)
+    """A chunk of programs, or of calls of these functions in turn (``f``, ``g``)."""
+    works: list[Work] = [Call(name * 64, NO_ARGUMENTS) for name in functions] or [Program((b"true",))]
+    tasks = tuple(Task(number, works[place % len(works)], attempt=attempt) for place, number in enumerate(numbers))
+    options = (TaskOptions(resources=needs, lane=lane),)
+    return Chunk(job, "0", class_name(needs), lane, "client", tasks, options, ORIGIN, FUNCTIONS, isolated=isolated)
 
 
 def resource_class(needs: Request) -> ResourceClass:
@@ -109,6 +126,7 @@ class World:
     """Everything around one worker."""
 
     timing: Timing = field(default_factory=Timing)
+    longest_line: int = 1
     total: Resources = TOTAL
     lifetime: Lifetime = ENDLESS
 
@@ -129,6 +147,8 @@ class World:
         self.executions: dict[str, Start] = {}
         self.started: set[AttemptKey] = set()
         self.stopping: set[str] = set()
+        self.lines: dict[str, list[str]] = {}
+        self.recalls: list[str] = []
         self.revoked: list[Revocation] = []
         self.exit: Exit | None = None
         self.busy_at = self.now
@@ -142,7 +162,7 @@ class World:
     def live(self, lifetime: Lifetime) -> None:
         """Begin with a worker that ends by itself like this."""
         self.lifetime = lifetime
-        self.machine = WorkerMachine(self.me, self.timing, lifetime)
+        self.machine = WorkerMachine(self.me, self.timing, lifetime, longest_line=self.longest_line)
 
     # --- events ---
 
@@ -259,10 +279,29 @@ class World:
         for number in list(self.published):
             self.confirm(number)
 
-    def end(self, execution: str, outcome: Outcome) -> tuple[Command, ...]:
+    def end(self, execution: str, outcome: Outcome, took: int = 5) -> tuple[Command, ...]:
         """An execution is over."""
         del self.executions[execution]
-        return self.tell(ExecutionEnded(execution, outcome, START_MS, START_MS + 5, Output(), Output()))
+        self.line_of(execution).remove(execution)
+        return self.tell(ExecutionEnded(execution, outcome, START_MS, START_MS + took, Output(), Output()))
+
+    def endable(self) -> list[str]:
+        """Executions that run, and do not only follow others."""
+        return [name for name in self.executions if self.line_of(name)[0] == name]
+
+    def line_of(self, execution: str) -> list[str]:
+        """What is left of its line, itself included."""
+        return self.lines.setdefault(execution, [execution])
+
+    def give_back(self, begun: int) -> tuple[Command, ...]:
+        """Answer the oldest recall: so many of its line have begun, of those that have not ended; what is to be stopped has not gone on."""
+        line = self.line_of(self.recalls.pop(0))
+        recalled = [name for name in line[begun:] if name not in self.stopping]
+        for name in recalled:
+            line.remove(name)
+            execution = self.executions.pop(name).execution
+            self.started.discard(AttemptKey(execution.job, execution.task, execution.attempt))
+        return self.tell(ExecutionsRecalled(tuple(recalled)))
 
     def execution_of(self, number: int) -> str:
         """The execution of a task that runs."""
@@ -282,6 +321,17 @@ class World:
     def _perform(self, command: Command) -> None:
         assert self.exit is None, "nothing follows the exit"
         match command:
+            case Start(execution, resource_class, waited, then) if then:
+                assert 1 + len(then) <= self.longest_line
+                line: list[str] = []
+                for each in (execution, *then):
+                    assert isinstance(each.work, Call)
+                    assert isinstance(execution.work, Call)
+                    assert each.work.function == execution.work.function, "a line is of one function"
+                    line.append(each.execution)
+                    self._perform(Start(each, resource_class, waited))
+                    self.lines[each.execution] = line
+                self._check_resources()
             case Start(execution):
                 key = AttemptKey(execution.job, execution.task, execution.attempt)
                 assert key not in self.started, "a worker never runs an attempt twice"
@@ -305,7 +355,11 @@ class World:
                 else:
                     assert seat is None or seat.state is SeatState.joining, "a worker in a team starts nothing else"
                 self.executions[execution.execution] = command
-                self._check_resources()
+                if execution.work.tag != Call.tag:
+                    self._check_resources()
+            case Recall(execution):
+                assert execution in self.executions, "what has ended has no line"
+                self.recalls.append(execution)
             case Stop(execution):
                 assert execution in self.executions, "only what runs can be stopped"
                 assert execution not in self.stopping, "once is enough"
@@ -372,7 +426,7 @@ class World:
 
     def _check_resources(self) -> None:
         held: dict[str, int] = {}
-        for start in self.executions.values():
+        for start in (self.executions[name] for name in self.endable()):
             for name, amount in start.execution.options.resources.amounts:
                 held[name] = held.get(name, 0) + amount
         total = dict(self.total.amounts)

@@ -33,7 +33,7 @@ from broker_jobs_worker.executors.batch.finding import batch_executor
 from broker_jobs_worker.executors.local import LocalExecutor
 from broker_jobs_worker.executors.spool import clear_leftovers
 from broker_jobs_worker.intake import read_chunk, read_control
-from broker_jobs_worker.machine.commands import Exit, Publish, Say, Settle, Start, Stop, Subscribe, Unsubscribe
+from broker_jobs_worker.machine.commands import Exit, Publish, Recall, Say, Settle, Start, Stop, Subscribe, Unsubscribe
 from broker_jobs_worker.machine.events import (
     ChunkArrived,
     Connected,
@@ -147,7 +147,7 @@ class WorkerDaemon:
         lifetime = Lifetime(config.idle_timeout, None if limit is None else now + limit, config.on_broker_lost)
         # What goes on without this process is taken at once: its message would be given to others when it is gone.
         timing = replace(config.timing, taken_after=0.0) if self._executor.away else config.timing
-        self._machine = WorkerMachine(me, timing, lifetime)
+        self._machine = WorkerMachine(me, timing, lifetime, longest_line=self._executor.longest_line)
         left = () if legacy is None else legacy.executions
         self._resumed = [execution.execution for execution in left if self._machine.resume(execution)]
         self._topology = Topology(config.namespace)
@@ -325,8 +325,10 @@ class WorkerDaemon:
 
     def _perform(self, command: Command) -> None:
         match command:
-            case Start(execution):
-                self._executor.start(execution)
+            case Start(execution, then=then):
+                self._executor.start(execution, then)
+            case Recall(execution):
+                self._executor.recall(execution)
             case Stop(execution, reason, within):
                 self._executor.stop(execution, reason, within)
             case Publish(number, key, message):

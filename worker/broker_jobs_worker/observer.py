@@ -39,8 +39,9 @@ class Observer:
                 self._metrics.connected.set(0)
         for command in commands:
             match command:
-                case Start(_, resource_class, waited):
-                    self._metrics.wait.labels(resource_class).observe(waited)
+                case Start(_, resource_class, waited, then):
+                    for _ in range(1 + len(then)):
+                        self._metrics.wait.labels(resource_class).observe(waited)
                 # A reply that goes out again has a number that was counted.
                 case Publish(number, _, Reply() as reply) if number > self._counted:
                     self._counted = number

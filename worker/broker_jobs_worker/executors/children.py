@@ -226,6 +226,7 @@ class Children:
             child.ended = True
             child.stream.close()
             child.capture.close()
+            child.tickets.close()
             if child.pid is not None:
                 self._by_pid.pop(child.pid, None)
         server.children.clear()
@@ -263,7 +264,7 @@ class Children:
         child.stream = Stream(self._loop, ours, lambda data: self._on_message(child, data), lambda: self._on_end(child))
         server.children.add(child)
         server.forking.append(child)
-        server.packets.send(b"fork", (theirs.detach(),))
+        server.packets.send(b"fork", (theirs.detach(), child.tickets.lend()))
 
     # --- what they say ---------------------------------------------------------------------------------------------
 
@@ -371,6 +372,7 @@ class Children:
         if child.given:
             self._listener.on_ended(child, child.status)
         child.capture.close()
+        child.tickets.close()
         if not child.ready:
             server.bad_starts += 1
             if server.bad_starts >= MOST_BAD_STARTS and not server.dead:

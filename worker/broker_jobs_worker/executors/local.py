@@ -13,6 +13,7 @@ import logging
 import os
 import shutil
 import time
+from collections import deque
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, assert_never
 
@@ -24,8 +25,9 @@ from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.children import Children
 from broker_jobs_worker.executors.environments import Environments, UnavailableError
 from broker_jobs_worker.executors.knowledge import unknown_functions, unknown_values
+from broker_jobs_worker.executors.line import Line
 from broker_jobs_worker.executors.memory import Memory
-from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, ExecutionsRecalled
 from broker_jobs_worker.executors.prints import Prints
 from broker_jobs_worker.executors.recycling import KEEP
 from broker_jobs_worker.executors.running import Running, remains
@@ -61,6 +63,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
+LONGEST_LINE: Final = 100
+"""So many executions follow one another in a child at most."""
 GRACE: Final = 2.0
 """Seconds between asking a task to end and killing it."""
 _CLOSING_PATIENCE: Final = 10.0
@@ -103,6 +107,9 @@ class LocalExecutor:
         self._grace = grace
         self._root = root
         self._running: dict[str, Running] = {}
+        self._lined_up: dict[str, Line] = {}
+        # A child that is to end after so many tasks, or when it has grown, is looked at after each.
+        self.longest_line = LONGEST_LINE if recycling == KEEP else 1
         self._idle = asyncio.Event()
         self._beside: set[asyncio.Task[None]] = set()
         self._children: Children
@@ -136,9 +143,16 @@ class LocalExecutor:
             self._let_go()
             raise
 
-    def start(self, execution: Execution) -> None:
-        """Run it; `ExecutionEnded` follows, never before this returns."""
-        running = self._running[execution.execution] = Running(execution, _now_ms(), f"{self._folders}/{file_name(execution.execution)}")
+    def start(self, execution: Execution, then: Sequence[Execution] = ()) -> None:
+        """Run it, and then those; `ExecutionEnded` follows for each, never before this returns."""
+        self._begin(execution, Line(deque(then)) if then else None)
+
+    def _begin(self, execution: Execution, line: Line | None) -> None:
+        running = Running(execution, _now_ms(), f"{self._folders}/{file_name(execution.execution)}", line=line)
+        self._running[execution.execution] = running
+        if line is not None:
+            line.running = running
+            self._lined_up.update(dict.fromkeys((follower.execution for follower in line.waiting), line))
         self._idle.clear()
         self._prints.watch()
         reason = _incomplete(execution, self._steps)
@@ -150,12 +164,41 @@ class LocalExecutor:
     def stop(self, execution: str, reason: str, within: float | None = None) -> None:
         """End it, its grace being `within` seconds at most; one that is unknown has ended before."""
         running = self._running.get(execution)
+        line = self._lined_up.get(execution) if running is None else running.line
+        if line is not None:
+            self._take_back(line)
+            running = self._running.get(execution)
         if running is not None:
             grace = self._grace_of(running)
             self._condemn(running, Stopped(reason), grace=grace if within is None else min(grace, within))
+        elif (line := self._lined_up.pop(execution, None)) is not None:
+            [follower] = [each for each in line.waiting if each.execution == execution]
+            line.waiting.remove(follower)
+            self._drop(follower, reason)
+
+    def recall(self, execution: str) -> None:
+        """Forget what has not begun of its line, and say what that was."""
+        running = self._running.get(execution)
+        line = self._lined_up.get(execution) if running is None else running.line
+        if line is not None:
+            self._take_back(line)
+        if line is None or line.running is None:
+            # Its end is on the way, and what followed it goes on by itself.
+            self._report(ExecutionsRecalled(()))
+            return
+        recalled = tuple(follower.execution for follower in line.waiting)
+        line.waiting.clear()
+        for each in recalled:
+            del self._lined_up[each]
+        self._report(ExecutionsRecalled(recalled))
 
     async def close(self) -> None:
         """Kill what runs, and end every process."""
+        for line in {id(line): line for line in self._lined_up.values()}.values():
+            self._take_back(line)
+        for execution, line in list(self._lined_up.items()):
+            del self._lined_up[execution]
+            self._drop(line.waiting.popleft(), "the worker stops")
         for running in list(self._running.values()):
             self._condemn(running, Stopped("the worker stops"), grace=0)
         try:
@@ -228,6 +271,9 @@ class LocalExecutor:
         running.started_ms = _now_ms()
         spool = child.capture.begin()
         self._memory.begin(running, child)
+        if running.line is not None and not running.line.apart:
+            running.line.given, running.line.begun = len(running.line.waiting), 0
+            child.tickets.give(running.line.given)
         function, setup, forget = unknown_functions(child, execution)
         values, forget_values = unknown_values(child, execution)
         child.send(
@@ -252,6 +298,7 @@ class LocalExecutor:
                 spool=spool,
                 groups=None if running.group is None else (running.group.entry, running.group.exit),
                 hosts=execution.hosts,
+                then=running.line.orders() if running.line is not None else (),
             )
         )
         self._start_clock(running)
@@ -341,6 +388,9 @@ class LocalExecutor:
     def on_ended(self, child: Child, status: int | None) -> None:
         """End what ran in a child that is gone."""
         running = self._of(child)
+        if running is not None and running.line is not None:
+            self._take_back(running.line)
+            running = self._of(child)
         if running is None:
             return
         self._memory.is_over(running)
@@ -353,6 +403,8 @@ class LocalExecutor:
     def _start_over(self, running: Running, child: Child) -> None:
         """Run it in a fresh child, since this one has old modules."""
         running.forget_timers()
+        if running.line is not None:
+            self._take_back(running.line)
         running.child = None
         self._children.give_up(child)
         if running.verdict is not None:
@@ -366,6 +418,11 @@ class LocalExecutor:
 
     def _condemn(self, running: Running, verdict: Verdict, *, grace: float | None = None) -> None:
         """Decide its end, if that is not decided yet; a grace of 0 kills at once."""
+        if running.line is not None:
+            # Signals may only reach a child that begins nothing more.
+            self._take_back(running.line)
+            if self._running.get(running.execution.execution) is not running:
+                return
         if running.answer is not None:
             return
         if running.verdict is None:
@@ -408,10 +465,13 @@ class LocalExecutor:
         running.forget_timers()
         stdout, stderr = Output(), Output()
         child = running.child
-        if child is not None:
+        goes_on = child is not None and self._goes_on(running, child)
+        if child is not None and not goes_on:
             stdout, stderr = self._output(running, child)
             self._memory.end(running, child)
             self._children.release(child, spent=running.answer is not None and running.answer.spent)
+        if not goes_on:
+            self._end_line(running)
         limit = execution.options.output_limit
         if limit is not None and isinstance(outcome, Succeeded) and stdout.size + stderr.size > limit:
             outcome = condemned(OutputUp(limit, stdout.size + stderr.size), None)
@@ -425,6 +485,68 @@ class LocalExecutor:
             self._spawn(self._remove(leftovers, ended))
         else:
             self._report(ended)
+
+    # --- lines ------------------------------------------------------------------------------------------------------
+
+    def _goes_on(self, running: Running, child: Child) -> bool:
+        """Take note that a child has begun the next of its line, if it has."""
+        line, answer = running.line, running.answer
+        if line is None or answer is None or not answer.more or running.verdict is not None or not line.goes_on:
+            return False
+        follower = line.waiting.popleft()
+        del self._lined_up[follower.execution]
+        line.begun += 1
+        line.running = self._running[follower.execution] = Running(follower, _now_ms(), running.folder, child=child, line=line)
+        child.ticket = follower.execution
+        return True
+
+    def _take_back(self, line: Line) -> None:
+        """Let the child begin nothing more of a line; afterwards at most one of it has begun, and the rest waits."""
+        running = line.running
+        child = None if running is None else running.child
+        if running is None or child is None or line.given == 0:
+            return
+        line.given -= child.tickets.take_back()
+        if line.begun == line.given + 1:
+            # It was thought to have begun: the child has said that it would, and found no ticket.
+            self._unbegin(line, running, child)
+            return
+        # What a child says of a task it says before it takes the ticket of the next one.
+        child.stream.read()
+        if line.begun != line.given:
+            _log.warning("tickets of child %s were taken by somebody else, and it is killed", child.pid)
+            line.given = line.begun
+            self._children.kill(child)
+
+    def _unbegin(self, line: Line, running: Running, child: Child) -> None:
+        """What runs has not begun after all."""
+        line.begun -= 1
+        line.running, line.given = None, 0
+        line.waiting.appendleft(running.execution)
+        del self._running[running.execution.execution]
+        self._lined_up[running.execution.execution] = line
+        self._children.release(child)
+        self._loop.call_soon(self._go_on, line)
+
+    def _end_line(self, running: Running) -> None:
+        """What has ended was the last that its child does of a line by itself: the rest goes on."""
+        line = running.line
+        if line is not None and line.running is running:
+            line.running, line.given, line.begun = None, 0, 0
+            line.apart = True
+            self._loop.call_soon(self._go_on, line)
+
+    def _go_on(self, line: Line) -> None:
+        """Begin the next of a line."""
+        if line.running is None and line.waiting:
+            follower = line.waiting.popleft()
+            del self._lined_up[follower.execution]
+            self._begin(follower, line)
+
+    def _drop(self, execution: Execution, reason: str) -> None:
+        """End what has not begun."""
+        now = _now_ms()
+        self._report(ExecutionEnded(execution.execution, condemned(Stopped(reason), None), now, now, Output(), Output()))
 
     async def _remove(self, leftovers: Remains, ended: ExecutionEnded) -> None:
         """Report an end when what is not to be kept has been removed."""

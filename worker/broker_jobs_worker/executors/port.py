@@ -73,7 +73,14 @@ class ExecutionProgressed:
     text: str
 
 
-ExecutionNews = ExecutionEnded | ExecutionProgressed
+@dataclass(frozen=True, slots=True)
+class ExecutionsRecalled:
+    """These had not begun, and are forgotten here; the others of their line have begun."""
+
+    executions: tuple[str, ...]
+
+
+ExecutionNews = ExecutionEnded | ExecutionProgressed | ExecutionsRecalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,9 +102,11 @@ class Executor(Protocol):
 
     Attributes:
         away: seconds for which what runs goes on without this process, so that the next one may go on with it
+        longest_line: how many executions it takes at once, to run them one after the other; 1: each for itself
     """
 
     away: float
+    longest_line: int
 
     def legacy(self) -> Legacy | None:
         """What there is to go on with; asked once, before it is opened."""
@@ -109,8 +118,15 @@ class Executor(Protocol):
             resumed: executions of the legacy that go on as if they were started here; others are ended
         """
 
-    def start(self, execution: Execution) -> None:
-        """Run it. There is exactly one `ExecutionEnded` for each start, whatever happens."""
+    def start(self, execution: Execution, then: Sequence[Execution] = ()) -> None:
+        """Run it. There is exactly one `ExecutionEnded` for each execution that was not recalled, whatever happens.
+
+        Args:
+            then: calls of the same function with the same options, which follow one after the other with the same resources: a *line*
+        """
+
+    def recall(self, execution: str) -> None:
+        """Forget what of the line of this execution has not begun; `ExecutionsRecalled` says what that was, also where it is nothing."""
 
     def stop(self, execution: str, reason: str, within: float | None = None) -> None:
         """End it: SIGTERM (an exception in a function), after the grace SIGKILL, to the whole tree.

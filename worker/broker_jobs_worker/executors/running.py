@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs_worker.executors.groups import Group
+    from broker_jobs_worker.executors.line import Line
     from broker_jobs_worker.executors.port import Execution
     from broker_jobs_worker.executors.server import Child
     from broker_jobs_worker.executors.verdicts import Verdict
@@ -39,6 +40,7 @@ class Running:
         answer: what the child said at the end; its tree may still have to go
         printed: bytes of its output in the spool, at the last look
         looking: the next look at its group
+        line: what follows it
     """
 
     execution: Execution
@@ -54,6 +56,7 @@ class Running:
     progress_at: float = float("-inf")
     timers: list[asyncio.TimerHandle] = field(default_factory=list)
     looking: asyncio.TimerHandle | None = None
+    line: Line | None = None
 
     def forget_timers(self) -> None:
         """Let nothing more happen by itself."""

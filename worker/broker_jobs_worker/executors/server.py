@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from broker_jobs_worker.executors.tickets import Tickets
 from broker_jobs_worker.runners.protocol import ToChild
 
 if TYPE_CHECKING:
@@ -93,6 +94,7 @@ class Child:
     server: Server
     capture: Capture
     stream: Stream = field(init=False)
+    tickets: Tickets = field(default_factory=Tickets)
     pid: int | None = None
     ready: bool = False
     given: bool = False

@@ -37,15 +37,24 @@ class Unsubscribe:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """Run it; answered by one `ExecutionEnded`.
+    """Run it; answered by one `ExecutionEnded` for each execution, unless that is recalled.
 
     Attributes:
         resource_class: and how many seconds it waited here for resources, for the numbers
+        then: what runs after it with the same resources, one after the other
     """
 
     execution: Execution
     resource_class: str
     waited: float
+    then: tuple[Execution, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Take back what of the line of this execution has not begun; answered by one `ExecutionsRecalled`."""
+
+    execution: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,4 +110,4 @@ class Exit:
     in_order: bool
 
 
-Command = Subscribe | Unsubscribe | Start | Stop | Publish | Say | Settle | Exit
+Command = Subscribe | Unsubscribe | Start | Recall | Stop | Publish | Say | Settle | Exit

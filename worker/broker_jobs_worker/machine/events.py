@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from broker_jobs.wire.messages import ClassOpened, DrainAsked, HelloAsked, Revoked, TeamAsked, Welcome
-from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, ExecutionsRecalled
 
 if TYPE_CHECKING:
     from broker_jobs.broker.port import Delivery
@@ -100,5 +100,6 @@ Event = (
     | StopRequested
     | ExecutionEnded
     | ExecutionProgressed
+    | ExecutionsRecalled
     | Control
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from broker_jobs.core.spec import Isolation, Keep
 from broker_jobs.wire.messages import Call
 from broker_jobs_worker.executors.port import Execution
 from broker_jobs_worker.machine.allotment import allotment
@@ -11,6 +12,33 @@ from broker_jobs_worker.machine.allotment import allotment
 if TYPE_CHECKING:
     from broker_jobs.core.resources import Allocation, Resources
     from broker_jobs.wire.messages import Chunk, Task
+
+
+def may_lead(chunk: Chunk, task: Task) -> bool:
+    """Whether others may follow this task in its process without being asked for: a call without limits or files."""
+    options = chunk.options[task.options]
+    watched = (options.time_limit, options.memory_limit, options.output_limit, options.stdout, options.stderr, options.pin)
+    return (
+        isinstance(task.work, Call)
+        and not chunk.isolated
+        and not options.resources.nodes
+        and options.isolation is Isolation.warm
+        and options.keep_stdout is options.keep_stderr is Keep.always
+        and all(one is None for one in watched)
+    )
+
+
+def may_follow(leader: Task, task: Task) -> bool:
+    """Whether a task differs from the one that leads the line in its arguments alone."""
+    one, other = leader.work, task.work
+    return (
+        isinstance(one, Call)
+        and isinstance(other, Call)
+        and leader.options == task.options
+        and one.function == other.function
+        and one.setup == other.setup
+        and one.inputs == other.inputs
+    )
 
 
 def make_execution(

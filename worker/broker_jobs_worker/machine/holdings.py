@@ -6,22 +6,24 @@ Everything is kept twice, by attempt and by what one looks for; `check` sees tha
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.resources import Pool
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import Held
+from broker_jobs_worker.machine.execution import may_follow, may_lead
 from broker_jobs_worker.machine.state import LANES, Announced, Attempt, AttemptKey, Closing, Due, Running, Taking, Waiting, below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator
 
     from broker_jobs.broker.port import Delivery
     from broker_jobs.core.request import Request
     from broker_jobs.core.resources import Allocation, Resources
     from broker_jobs.core.spec import Lane
     from broker_jobs.wire.messages import Ended, Returned, Task
-    from broker_jobs_worker.machine.state import Bundle, Group, Source
+    from broker_jobs_worker.machine.state import Bundle, Group, Line, Source
 
 
 class Holdings:
@@ -58,6 +60,16 @@ class Holdings:
         yield from self.running.values()
         yield from self.announced.values()
 
+    def held(self, source: Source) -> int:
+        """How many allocations tasks of a queue hold whose message is held, too."""
+        return len(
+            {
+                attempt.state.allocation.number
+                for attempt in self.busy()
+                if attempt.source == source and attempt.deliveries and isinstance(attempt.state, Running | Announced)
+            }
+        )
+
     def waiting(self) -> Iterator[Bundle]:
         """Chunks with tasks that wait, in the order in which they start."""
         for lane in LANES:
@@ -71,11 +83,11 @@ class Holdings:
     def without(self, lanes: Collection[Lane]) -> Pool:
         """The pool as if nothing of these lanes held any of it."""
         return self.pool.without(
-            [
-                attempt.state.allocation
+            {
+                attempt.state.allocation.number: attempt.state.allocation
                 for attempt in self.busy()
                 if attempt.source.lane in lanes and isinstance(attempt.state, Running | Announced)
-            ]
+            }.values()
         )
 
     # --- the way of an attempt ---
@@ -99,12 +111,15 @@ class Holdings:
         if not isinstance(attempt.state, Closing):
             due.unfinished.add(attempt.key)
 
-    def grant(self, closed: Callable[[Source, Request], bool], lifetime: float) -> tuple[Attempt, Bundle, Task, Allocation] | None:
-        """The next task that may start, with its resources: by lane and age; nothing overtakes what does not fit.
+    def grant(
+        self, closed: Callable[[Source, Request], bool], lifetime: float, most: Callable[[Bundle], int]
+    ) -> tuple[Bundle, list[tuple[Attempt, Task]], Allocation] | None:
+        """The next task that may start, with its resources, and what may follow it: by lane and age; nothing overtakes what does not fit.
 
         Args:
             closed: whether resources are kept for something else than what is in this queue
             lifetime: milliseconds that the worker has left
+            most: how many of a chunk may share the resources of one, one after the other
         """
         for lane in LANES:
             bundles = self.bundles[lane]
@@ -114,10 +129,36 @@ class Holdings:
                     allocation = None if closed(bundle.source, bundle.request) else self.pool.try_allocate(bundle.request, lifetime)
                     if allocation is None:
                         return None
-                    key = next(iter(bundle.waiting))
-                    return self.attempts[key], bundle, bundle.waiting.pop(key), allocation
+                    return bundle, self._first(bundle, most(bundle)), allocation
                 bundles.popleft()
         return None
+
+    def _first(self, bundle: Bundle, most: int) -> list[tuple[Attempt, Task]]:
+        """Take the first of a chunk, and of the next ones those that may follow it."""
+        keys = list(islice(bundle.waiting, most))
+        leader = bundle.waiting[keys[0]]
+        if most > 1 and not may_lead(bundle.chunk, leader):
+            del keys[1:]
+        taken = []
+        for key in keys:
+            if key is not keys[0] and not may_follow(leader, bundle.waiting[key]):
+                break
+            taken.append((self.attempts[key], bundle.waiting.pop(key)))
+        return taken
+
+    def put_back(self, line: Line, executions: Iterable[str]) -> list[Attempt]:
+        """These of a line have not begun, and wait again before everything else of their chunk; which attempts they are."""
+        bundle, returned = line.bundle, {}
+        for execution in executions:
+            attempt, task = line.left[execution]
+            self._let_go(attempt)
+            attempt.state = Waiting(bundle)
+            returned[attempt.key] = task
+        bundle.waiting = {**returned, **bundle.waiting}
+        waiting = self.bundles[bundle.source.lane]
+        if bundle not in waiting:
+            waiting.appendleft(bundle)
+        return [self.attempts[key] for key in returned]
 
     def announce(self, attempt: Attempt, state: Announced) -> None:
         """It starts when its notice is confirmed."""
@@ -185,9 +226,12 @@ class Holdings:
             case Announced(allocation=allocation, notice=notice):
                 del self.announced[notice]
                 self.pool.release(allocation)
-            case Running(execution, allocation):
+            case Running(execution, allocation, line=line):
                 del self.running[execution]
-                self.pool.release(allocation)
+                if line is not None:
+                    del line.left[execution]
+                if line is None or not line.left:
+                    self.pool.release(allocation)
             case Closing():
                 raise IllegalTransition(f"a second last word about {attempt.key}")
             case _:
@@ -199,8 +243,14 @@ class Holdings:
         """What must always be true; `AssertionError` where it is not."""
         self.pool.check()
         states = {key: attempt.state for key, attempt in self.attempts.items()}
-        held = [id(state.allocation) for state in states.values() if isinstance(state, Announced | Running)]
+        held = {id(state.allocation): state for state in states.values() if isinstance(state, Announced | Running)}
         assert sorted(held) == sorted(map(id, self.pool.held)), "what runs or is about to holds an allocation, and nothing else does"
+        for state in states.values():
+            if isinstance(state, Running) and state.line is not None:
+                assert self.attempts[state.line.left[state.execution][0].key].state is state, "a line knows what is left of it"
+                sharing = [other for other in states.values() if isinstance(other, Running) and other.allocation is state.allocation]
+                assert all(other.line is state.line for other in sharing), "only a line shares an allocation"
+                assert len(sharing) == len(state.line.left), "and nothing else is left of it"
         running = {state.execution: self.attempts[key] for key, state in states.items() if isinstance(state, Running)}
         assert running == self.running, "the index of executions is right"
         announced = {state.notice: self.attempts[key] for key, state in states.items() if isinstance(state, Announced)}

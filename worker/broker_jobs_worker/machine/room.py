@@ -48,7 +48,7 @@ class Rooms:
         """The room of a queue."""
         if self._seating.closes(source, needs):
             return Room(0, closed=True)
-        busy = sum(attempt.source == source and bool(attempt.deliveries) for attempt in self._have.busy())
+        busy = self._have.held(source)
         if self._reservations.closes(source):
             return Room(busy, closed=True)
         free = self._have.pool.how_many(needs)

@@ -97,6 +97,7 @@ class Timing:
         publish_again: a reply that was refused goes out again
         stop_within: a stop does not wait longer than this
         kill_within: what runs when the worker stops has this long between being asked to end and being killed, at most
+        line_patience: when none of a line has ended for so long, those that have not begun are taken back
     """
 
     flush: float = 0.1
@@ -112,6 +113,7 @@ class Timing:
     publish_again: float = 0.5
     stop_within: float = 10.0
     kill_within: float = 5.0
+    line_patience: float = 0.1
 
 
 DEFAULT_TIMING: Final = Timing()
@@ -207,13 +209,31 @@ class Taking(Enum):
     confirmed = "confirmed"
 
 
+@dataclass(slots=True, eq=False)
+class Line:
+    """Attempts that run one after the other in one process, with the resources of one.
+
+    Attributes:
+        left: those that have not ended, by execution, in their order
+        moved: when it began, or the last of them ended
+        asked: when it was asked for those that have not begun
+    """
+
+    bundle: Bundle
+    moved: float
+    left: dict[str, tuple[Attempt, Task]] = field(default_factory=dict)
+    asked: float = float("-inf")
+
+
 @dataclass(slots=True)
 class Running:
-    """It runs.
+    """It runs, or is the next but few in the line of one that does.
 
     Attributes:
         announced: the ledger was told, or is being told
         ending: why we stop it, if we do
+        line: in which it runs, and which shares its allocation
+        function: hash of what is called; empty for others
     """
 
     execution: str
@@ -222,6 +242,13 @@ class Running:
     announced: bool
     taking: Taking = Taking.not_yet
     ending: Ending | None = None
+    line: Line | None = None
+    function: str = ""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it is known that this is what runs: nothing else is left of its line."""
+        return self.line is None or len(self.line.left) == 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -27,6 +27,7 @@ from broker_jobs.core.resource_class import rounded
 from broker_jobs.core.resources import Resources
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import (
+    Call,
     ClassOpened,
     DrainAsked,
     Ended,
@@ -45,8 +46,8 @@ from broker_jobs.wire.messages import (
     TeamAsked,
     Welcome,
 )
-from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed
-from broker_jobs_worker.machine.commands import Exit, Say, Settle, Start, Stop
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, ExecutionsRecalled
+from broker_jobs_worker.machine.commands import Exit, Recall, Say, Settle, Start, Stop
 from broker_jobs_worker.machine.credit import CreditBook
 from broker_jobs_worker.machine.events import (
     ChunkArrived,
@@ -62,6 +63,7 @@ from broker_jobs_worker.machine.events import (
 from broker_jobs_worker.machine.execution import make_execution
 from broker_jobs_worker.machine.holdings import Holdings
 from broker_jobs_worker.machine.memory import KeyMemory, RevocationMemory
+from broker_jobs_worker.machine.pace import Pace
 from broker_jobs_worker.machine.replies import ReplyBook
 from broker_jobs_worker.machine.reservation import Reservations
 from broker_jobs_worker.machine.room import Rooms
@@ -76,6 +78,7 @@ from broker_jobs_worker.machine.state import (
     Closing,
     Ending,
     Group,
+    Line,
     OnBrokerLost,
     Running,
     Source,
@@ -84,11 +87,12 @@ from broker_jobs_worker.machine.state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Iterable, Iterator, Sequence
 
     from broker_jobs.broker.port import Delivery
     from broker_jobs.core.request import Request
-    from broker_jobs.wire.messages import Chunk, ReplyItem, Revocation, Seat, Team
+    from broker_jobs.core.resources import Allocation
+    from broker_jobs.wire.messages import Chunk, ReplyItem, Revocation, Seat, Task, Team
     from broker_jobs_worker.executors.port import Execution
     from broker_jobs_worker.machine.commands import Command
     from broker_jobs_worker.machine.events import Control, Event
@@ -105,12 +109,13 @@ class WorkerMachine:
         me: who it is, and what it may give to tasks
         timing: how patient it is
         lifetime: when it ends by itself
+        longest_line: how many executions may be handed over at once, to run one after the other
 
     Attributes:
         leaving: why it takes nothing more
     """
 
-    def __init__(self, me: Identity, timing: Timing = DEFAULT_TIMING, lifetime: Lifetime = ENDLESS) -> None:
+    def __init__(self, me: Identity, timing: Timing = DEFAULT_TIMING, lifetime: Lifetime = ENDLESS, *, longest_line: int = 1) -> None:
         self.me = me
         self.timing = timing
         self.lifetime = lifetime
@@ -120,6 +125,8 @@ class WorkerMachine:
         self.leaving = ""
         self.exited = False
         self._have = Holdings(me.total)
+        self._pace = Pace()
+        self._longest_line = longest_line
         self._credit = CreditBook(timing)
         self._reservations = Reservations(timing)
         self._seating = Seating(me.worker)
@@ -205,6 +212,8 @@ class WorkerMachine:
                 self._ended(event, now)
             case ExecutionProgressed():
                 self._progressed(event, now)
+            case ExecutionsRecalled(executions):
+                yield from self._recalled(executions, now)
             case PublishConfirmed(number):
                 yield from self._confirmed(number, now)
             case PublishFailed(number):
@@ -342,6 +351,7 @@ class WorkerMachine:
 
     def _tick(self, now: float) -> Iterator[Command]:
         timing = self.timing
+        yield from self._recall(now)
         self._announce_and_take(now)
         self._lose_patience(now)
         yield from self._replies.repeat(now)
@@ -374,7 +384,7 @@ class WorkerMachine:
         """Tell the ledger what has been running for a while."""
         for attempt in self._have.running.values():
             match attempt.state:
-                case Running(execution, since=since) as run:
+                case Running(execution, since=since) as run if run.alone:
                     task, number = attempt.key.task, attempt.key.attempt
                     if not run.announced and now - since >= self.timing.flush:
                         run.announced = True
@@ -382,6 +392,17 @@ class WorkerMachine:
                     if run.taking is Taking.not_yet and now - since >= self.timing.taken_after:
                         run.taking = Taking.said
                         self._say(attempt, Taken(task, number, execution), now, urgent=True)
+
+    def _recall(self, now: float) -> Iterator[Command]:
+        """Take back what waits behind a slow one: it may run elsewhere."""
+        lines = {
+            id(line): line for attempt in self._have.running.values() if isinstance(attempt.state, Running) and (line := attempt.state.line)
+        }
+        for line in lines.values():
+            # Of the last one it is asked once, too: a child that has lost its ticket would never begin it.
+            if now - max(line.moved, line.asked) >= self.timing.line_patience and (len(line.left) > 1 or line.asked < line.moved):
+                line.asked = now
+                yield Recall(next(iter(line.left)))
 
     def _lose_patience(self, now: float) -> None:
         """Give back what has waited for too long."""
@@ -456,11 +477,14 @@ class WorkerMachine:
 
     def _start(self, now: float) -> Iterator[Command]:
         """Start what fits; what is isolated is announced first."""
-        while granted := self._have.grant(self._is_closed, self._lifetime_ms(now)):
-            attempt, bundle, task, allocation = granted
-            self._executions += 1
-            name = f"{self._names}-{self._executions}"
-            execution = make_execution(name, bundle.chunk, task, allocation, self.me.total, hosts=self._seating.hosts)
+        while granted := self._have.grant(self._is_closed, self._lifetime_ms(now), self._line_of):
+            bundle, together, allocation = granted
+            attempt = together[0][0]
+            executions = [self._execution(bundle.chunk, task, allocation) for _, task in together]
+            if len(together) > 1:
+                yield self._run_line(bundle, together, executions, allocation, now)
+                continue
+            execution = executions[0]
             if bundle.request.nodes:
                 self._seating.started()
                 yield from self._beat(now)
@@ -473,9 +497,35 @@ class WorkerMachine:
             else:
                 yield self._run(attempt, ready, now)
 
+    def _execution(self, chunk: Chunk, task: Task, allocation: Allocation) -> Execution:
+        self._executions += 1
+        name = f"{self._names}-{self._executions}"
+        return make_execution(name, chunk, task, allocation, self.me.total, hosts=self._seating.hosts)
+
+    def _line_of(self, bundle: Bundle) -> int:
+        """How many of a chunk may be handed over at once: quick ones, and not more than the share of those that could start now."""
+        leader = next(iter(bundle.waiting.values())).work
+        fitting = min(self._longest_line, self._pace.fitting(leader.function)) if isinstance(leader, Call) else 1
+        if fitting == 1:
+            return 1
+        slots = 1 + self._have.pool.how_many(bundle.request)
+        return min(fitting, -(-len(bundle.waiting) // slots))
+
+    def _run_line(
+        self, bundle: Bundle, together: list[tuple[Attempt, Task]], executions: list[Execution], allocation: Allocation, now: float
+    ) -> Start:
+        self._reservations.started(bundle.source)
+        line, function = Line(bundle, now), _function(executions[0])
+        for (attempt, task), execution in zip(together, executions, strict=True):
+            line.left[execution.execution] = (attempt, task)
+            self._have.run(attempt, Running(execution.execution, allocation, now, announced=False, line=line, function=function))
+        return Start(executions[0], bundle.source.resource_class, now - bundle.since, tuple(executions[1:]))
+
     def _run(self, attempt: Attempt, ready: Announced, now: float) -> Start:
         self._reservations.started(attempt.source)
-        self._have.run(attempt, Running(ready.execution.execution, ready.allocation, now, announced=bool(ready.notice)))
+        execution = ready.execution
+        running = Running(execution.execution, ready.allocation, now, announced=bool(ready.notice), function=_function(execution))
+        self._have.run(attempt, running)
         return Start(ready.execution, attempt.source.resource_class, now - ready.since)
 
     def _is_closed(self, source: Source, request: Request) -> bool:
@@ -494,6 +544,10 @@ class WorkerMachine:
         if attempt is None or not isinstance(attempt.state, Running):
             raise IllegalTransition(f"execution {news.execution} ended, and it was not running")
         self._warm = True
+        if attempt.state.function:
+            self._pace.ended(attempt.state.function, news.ended_ms - news.started_ms)
+        if attempt.state.line is not None:
+            attempt.state.line.moved = now
         task, number = attempt.key.task, attempt.key.attempt
         match news.outcome, attempt.state.ending:
             case Canceled(), Ending.stopping:
@@ -504,6 +558,26 @@ class WorkerMachine:
             case _:
                 word = Ended(task, number, news.execution, news.outcome, news.started_ms, news.ended_ms, news.stdout, news.stderr)
         self._close(attempt, word, now)
+
+    def _recalled(self, executions: Sequence[str], now: float) -> Iterator[Command]:
+        """These have not begun: they wait again, unless something has been decided about them meanwhile."""
+        if not executions:
+            return
+        first = self._have.running.get(executions[0])
+        if first is None or not isinstance(first.state, Running) or (line := first.state.line) is None:
+            raise IllegalTransition(f"execution {executions[0]} was recalled, and it is in no line")
+        for attempt in self._have.put_back(line, executions):
+            if not attempt.deliveries:
+                # They died with their connection, so the broker gives it to somebody.
+                self._have.drop(attempt)
+            elif self._revoked.of(attempt.key) is not None:
+                self._have.drop(attempt)
+                yield from self._discharge(attempt)
+            elif self.draining or self._seating.closes(attempt.source, line.bundle.request):
+                self._return(attempt, Return.unstarted, now)
+        for attempt, _ in line.left.values():
+            if isinstance(attempt.state, Running):
+                attempt.state.since = line.moved
 
     def _progressed(self, news: ExecutionProgressed, now: float) -> None:
         attempt = self._have.running.get(news.execution)
@@ -672,3 +746,7 @@ class WorkerMachine:
             assert not any(self._have.bundles.values()), "a worker that leaves starts nothing more"
             assert not self._have.announced, "the same"
             assert not self.subscribed, "and takes nothing more"
+
+
+def _function(execution: Execution) -> str:
+    return execution.work.function if isinstance(execution.work, Call) else ""

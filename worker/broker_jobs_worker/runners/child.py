@@ -60,13 +60,17 @@ BROKEN: Final = 70
 """Exit code of a child that met a bug of ours (EX_SOFTWARE)."""
 
 
-def main(link: socket.socket) -> NoReturn:
-    """Serve until the parent closes the stream."""
+def main(link: socket.socket, tickets: int) -> NoReturn:
+    """Serve until the parent closes the stream.
+
+    Args:
+        tickets: descriptor of the pipe that says how many may follow the first of a line
+    """
     os.setsid()
     become_subreaper()
     # What crashes in C says where it was, to the standard error of its task.
     faulthandler.enable(2)
-    child = Child(link)
+    child = Child(link, tickets)
     child.send(Ready())
     while (data := receive(link)) is not None:
         match decode_part(ToChild, data).order:
@@ -83,8 +87,9 @@ def main(link: socket.socket) -> NoReturn:
 class Child:
     """What a child keeps from one task to the next."""
 
-    def __init__(self, link: socket.socket) -> None:
+    def __init__(self, link: socket.socket, tickets: int) -> None:
         self._link = link
+        self._tickets = tickets
         self._pid = os.getpid()
         self._streams = Streams()
         interrupt = function.Interrupt()
@@ -105,7 +110,7 @@ class Child:
             self._link.sendall(data)
 
     def serve(self, run: Run) -> bool:
-        """Run one task and answer; False when this child is of no more use."""
+        """Run a task, answer, and go on with what follows it; False when this child is of no more use."""
         if not isinstance(run.work, Program) and run.job != self._job:
             if self._job and self._sources.changed():
                 self.send(Stale())
@@ -115,9 +120,26 @@ class Child:
         if isinstance(run.work, Call):
             self._means.functions.learn(run, run.work)
         self._means.inputs.learn(run)
-        self._progress_at = float("-inf")
         if run.spool is not None:
             self._streams.use_spool(*run.spool)
+        following = iter(run.then)
+        task: Run | None = run
+        while task is not None:
+            follower = next(following, None)
+            more = self._answer(task, followed=follower is not None)
+            task = run.followed_by(follower) if follower is not None and more and self._has_ticket() else None
+        return True
+
+    def _has_ticket(self) -> bool:
+        """Whether the next task is still this child's."""
+        try:
+            return bool(os.read(self._tickets, 1))
+        except BlockingIOError:
+            return False
+
+    def _answer(self, run: Run, *, followed: bool) -> bool:
+        """Run one task and say what came of it; whether the next one would find everything as this one has found it."""
+        self._progress_at = float("-inf")
         if run.groups is None:
             ending = self._perform(run)
         else:
@@ -125,10 +147,12 @@ class Child:
             move(entry)
             ending = self._perform(run)
             move(way_out)
-        leave_folder(run)
+        empty = leave_folder(run)
         stdout, stderr = self._streams.close()
-        self.send(Done(ending.outcome, _alone(), stdout, stderr, spent=not self._usable, explained=ending.explained))
-        return True
+        clean = _alone()
+        more = followed and clean and empty and self._usable and not self._streams.printed()
+        self.send(Done(ending.outcome, clean, stdout, stderr, spent=not self._usable, explained=ending.explained, more=more))
+        return more
 
     def tidy(self) -> None:
         """Reap what was killed, and say whether that was all."""

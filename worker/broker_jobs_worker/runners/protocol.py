@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from broker_jobs.core.outcome import Outcome
@@ -18,7 +18,7 @@ from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.value import Value
 from broker_jobs.errors import DecodeError
 from broker_jobs.wire.codec import decode_part, encode_part
-from broker_jobs.wire.messages import Function, Output, Work
+from broker_jobs.wire.messages import Call, Function, Output, Work
 
 if TYPE_CHECKING:
     import socket
@@ -198,8 +198,20 @@ class FromServer:
 
 
 @dataclass(frozen=True, slots=True)
+class Next:
+    """A call that follows another one in the same child: what differs. It begins with a ticket, else not at all."""
+
+    tag: ClassVar[str] = "next"
+    execution: str
+    task: int
+    attempt: int
+    name: str
+    args: Value
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
-    """Run one attempt.
+    """Run one attempt, and then those that follow it.
 
     Attributes:
         folder: to run in where the options name none and the submitter's does not exist
@@ -237,6 +249,20 @@ class Run:
     spool: tuple[str, str] | None = None
     groups: tuple[str, str] | None = None
     hosts: tuple[str, ...] = ()
+    then: tuple[Next, ...] = ()
+
+    def followed_by(self, follower: Next) -> Run:
+        """The order to run a follower; the child knows functions and values by now."""
+        if not isinstance(self.work, Call):
+            raise DecodeError(f"nothing follows a {self.work.tag}")
+        return replace(
+            self,
+            execution=follower.execution,
+            task=follower.task,
+            attempt=follower.attempt,
+            name=follower.name,
+            work=replace(self.work, args=follower.args),
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -294,6 +320,7 @@ class Done:
         stdout: where it went to a file of the user
         spent: the runner can take no further task: the last one changed it for good
         explained: the message of the failure is the program's own
+        more: it has printed nothing, and the child begins what follows if there is a ticket for it
     """
 
     tag: ClassVar[str] = "done"
@@ -303,6 +330,7 @@ class Done:
     stderr: Output | None = None
     spent: bool = False
     explained: bool = False
+    more: bool = False
 
 
 @dataclass(frozen=True, slots=True)

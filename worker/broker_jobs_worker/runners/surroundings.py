@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import os
 import resource
@@ -77,12 +76,16 @@ def enter_folder(run: Run) -> str:
     return run.folder
 
 
-def leave_folder(run: Run) -> None:
-    """Go where no folder is kept busy, and remove the task's own if it had one and nothing lies in it."""
+def leave_folder(run: Run) -> bool:
+    """Go where no folder is kept busy, and remove the task's own if it had one and nothing lies in it; whether there is none now."""
     os.chdir("/")
-    if os.path.isdir(run.folder):  # noqa: PTH112
-        with contextlib.suppress(OSError):
-            os.rmdir(run.folder)  # noqa: PTH106
+    try:
+        os.rmdir(run.folder)  # noqa: PTH106
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
 
 
 def move(group: str) -> None:
@@ -168,6 +171,10 @@ class Streams:
         self._own.clear()
         stdout, stderr = (None if path is None else written(path) for path in self.paths)
         return stdout, stderr
+
+    def printed(self) -> bool:
+        """Whether something lies in the files of the spool."""
+        return any(os.fstat(fd).st_size for fd in self._spool)
 
     @property
     def spool(self) -> tuple[int, int]:

@@ -24,7 +24,7 @@ from broker_jobs_worker.executors.batch.port import BatchJob, JobRefused, JobSta
 from broker_jobs_worker.executors.batch.record import Record
 from broker_jobs_worker.executors.batch.running import DEFAULT_PACE, Pace, Running, unfit
 from broker_jobs_worker.executors.batch.script import Place, script
-from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, Legacy
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, ExecutionsRecalled, Legacy
 from broker_jobs_worker.executors.spool import file_name
 from broker_jobs_worker.executors.verdicts import OutputUp, TimeUp, condemned
 from broker_jobs_worker.runners.program import exited
@@ -133,7 +133,13 @@ class BatchExecutor:
                 self._take_up(folder, record, silent=True)
         self._spawn(self._watch())
 
-    def start(self, execution: Execution) -> None:
+    longest_line = 1
+
+    def recall(self, execution: str) -> None:  # noqa: ARG002 (nothing ever follows anything)
+        """Nothing waits behind it."""
+        self._report(ExecutionsRecalled(()))
+
+    def start(self, execution: Execution, then: Sequence[Execution] = ()) -> None:  # noqa: ARG002 (the same)
         """Run it; `ExecutionEnded` follows, never before this returns."""
         work = execution.work
         program = work if isinstance(work, Program) else Program(())

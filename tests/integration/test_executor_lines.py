@@ -1,0 +1,237 @@
+"""Lines: calls that follow one another in a child without being asked for, and can be had back at any moment."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_jobs.core.outcome import Canceled, Crashed, Failed, Succeeded
+from broker_jobs.wire import payload
+from tests.support.executions import appears, bench, call
+
+if TYPE_CHECKING:
+    from broker_jobs_worker.executors.port import Execution, ExecutionEnded
+
+
+def mark(folder: str, number: int) -> tuple[int, int]:
+    """Say that it has run, and in which process."""
+    with Path(folder, "ran").open("a") as file:
+        file.write(f"{number}\n")
+    return number, os.getpid()
+
+
+def hold(folder: str, number: int) -> int:
+    """The first of all waits until it is let go."""
+    mark(folder, number)
+    if number == 0:
+        Path(folder, "begun").write_text("yes")
+        while not Path(folder, "go").exists():
+            time.sleep(0.005)
+    return number
+
+
+def odd_one(folder: str, number: int, what: str) -> int:
+    """The third is different."""
+    mark(folder, number)
+    if number == 2:
+        match what:
+            case "raises":
+                raise ValueError("the third")
+            case "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "prints":
+                print("the third")
+            case "leaves a process":
+                subprocess.Popen(["sleep", "1000"])
+            case "leaves a file":
+                Path("left").write_text("x")
+            case "gives up a right":
+                os.setresgid(65534, 65534, 65534)
+                os.setresuid(65534, 65534, 65534)
+            case "exits":
+                raise SystemExit(3)
+            case "takes the tickets":
+                for place in Path("/proc/self/fd").iterdir():
+                    with contextlib.suppress(OSError):
+                        if place.is_fifo():
+                            os.read(int(place.name), 2)
+    return number
+
+
+def line(function: object, folder: Path, count: int, *more: object) -> list[Execution]:
+    return [call(function, str(folder), number, *more) for number in range(count)]  # type: ignore[arg-type]
+
+
+def ran(folder: Path) -> list[int]:
+    path = folder / "ran"
+    return [int(text) for text in path.read_text().split()] if path.exists() else []
+
+
+def value(ended: ExecutionEnded) -> object:
+    assert isinstance(ended.outcome, Succeeded), ended.outcome
+    return payload.load(ended.outcome.value)  # type: ignore[arg-type]
+
+
+def test_a_line_runs_in_its_order_in_one_process(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            first, second = line(mark, tmp_path, 50), line(mark, tmp_path, 50)
+            executor.executor.start(first[0], first[1:])
+            values = [value(ended) for ended in await executor.finish(*first)]
+            executor.executor.start(second[0], second[1:])
+            values += [value(ended) for ended in await executor.finish(*second)]
+            assert [number for number, _ in values] == [*range(50), *range(50)]  # type: ignore[misc]
+            assert len({pid for _, pid in values}) == 1  # type: ignore[misc]
+            assert ran(tmp_path) == [*range(50), *range(50)]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    "what", ["raises", "dies", "prints", "leaves a process", "leaves a file", "gives up a right", "exits", "takes the tickets"]
+)
+def test_what_one_does_is_its_own_affair(tmp_path: Path, what: str) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = line(odd_one, tmp_path, 6, what)
+            executor.executor.start(tasks[0], tasks[1:])
+            if what == "takes the tickets":
+                # Nobody could tell without asking: the daemon does, when nothing has ended for a while.
+                await executor.finish(*tasks[:3])
+                executor.executor.recall(tasks[4].execution)
+                for task in tasks:
+                    if task.execution in executor.recalled[0]:
+                        executor.executor.start(task)
+            ends = await executor.finish(*tasks)
+            others = [ended for number, ended in enumerate(ends) if number != 2]
+            assert [type(ended.outcome) for ended in others[:2]] == [Succeeded, Succeeded]
+            lost = 1 if what == "takes the tickets" else 0
+            assert [type(ended.outcome) for ended in others[2:]].count(Succeeded) >= 3 - lost
+            assert ran(tmp_path) in ([0, 1, 2, 3, 4, 5], [0, 1, 2, 4, 5]), "nothing ran twice"
+            odd = ends[2]
+            match what:
+                case "raises":
+                    assert isinstance(odd.outcome, Failed)
+                    assert "the third" in odd.outcome.message
+                case "dies":
+                    assert isinstance(odd.outcome, Crashed)
+                case "prints":
+                    assert odd.stdout.tail == b"the third\n"
+                    assert not any(ended.stdout.tail for ended in others)
+                case "exits":
+                    assert isinstance(odd.outcome, Failed)
+                    assert odd.outcome.exit_code == 3
+                case _:
+                    assert value(odd) == 2
+
+    asyncio.run(main())
+
+
+def test_what_has_not_begun_can_be_had_back(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = line(hold, tmp_path, 10)
+            executor.executor.start(tasks[0], tasks[1:])
+            await appears(tmp_path / "begun")
+            executor.executor.recall(tasks[5].execution)
+            assert executor.recalled == [tuple(task.execution for task in tasks[1:])]
+            # They may run elsewhere, while the first goes on.
+            executor.executor.start(tasks[1], tasks[2:])
+            await executor.finish(*tasks[1:])
+            assert tasks[0].execution not in executor.ended
+            (tmp_path / "go").write_text("x")
+            assert [value(ended) for ended in await executor.finish(*tasks)] == list(range(10))
+            assert ran(tmp_path) == list(range(10))
+            executor.executor.recall(tasks[0].execution)
+            assert executor.recalled[1:] == [()], "an answer comes also where there is nothing"
+
+    asyncio.run(main())
+
+
+def test_one_that_has_not_begun_is_stopped_and_the_others_run(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = line(hold, tmp_path, 5)
+            executor.executor.start(tasks[0], tasks[1:])
+            await appears(tmp_path / "begun")
+            executor.executor.stop(tasks[3].execution, "enough")
+            [stopped] = await executor.finish(tasks[3])
+            assert stopped.outcome == Canceled("enough")
+            (tmp_path / "go").write_text("x")
+            await executor.finish(*tasks)
+            assert ran(tmp_path) == [0, 1, 2, 4]
+
+    asyncio.run(main())
+
+
+def test_the_one_that_runs_is_stopped_and_the_others_run(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = line(hold, tmp_path, 5)
+            executor.executor.start(tasks[0], tasks[1:])
+            await appears(tmp_path / "begun")
+            executor.executor.stop(tasks[0].execution, "enough")
+            ends = await executor.finish(*tasks)
+            assert ends[0].outcome == Canceled("enough")
+            assert [value(ended) for ended in ends[1:]] == [1, 2, 3, 4]
+
+    asyncio.run(main())
+
+
+def test_all_of_a_line_end_with_the_executor(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = line(hold, tmp_path, 5)
+            executor.executor.start(tasks[0], tasks[1:])
+            await appears(tmp_path / "begun")
+        assert {type(executor.ended[task.execution].outcome) for task in tasks} == {Canceled}
+        assert ran(tmp_path) == [0]
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_whatever_happens_to_lines_each_task_ends_once_and_runs_once(tmp_path: Path, seed: int) -> None:
+    async def main() -> None:
+        chance = random.Random(seed)
+        async with bench(tmp_path / "spool") as executor:
+            tasks = line(odd_one, tmp_path, 200, chance.choice(["prints", "raises", "dies", "leaves a process"]))
+            again: list[Execution] = []
+
+            def start(some: list[Execution]) -> None:
+                while some:
+                    count = chance.randint(1, 12)
+                    executor.executor.start(some[0], some[1:count])
+                    some = some[count:]
+
+            by_name = {task.execution: task for task in tasks}
+            start(tasks)
+            while len(executor.ended) < len(tasks):
+                before = len(executor.recalled)
+                match chance.randrange(3):
+                    case 0:
+                        executor.executor.recall(chance.choice(tasks).execution)
+                    case 1:
+                        executor.executor.stop(chance.choice(tasks).execution, "enough")
+                    case _:
+                        await asyncio.sleep(chance.random() / 500)
+                again = [by_name[name] for names in executor.recalled[before:] for name in names]
+                start(again)
+            names = ran(tmp_path)
+            assert len(names) == len(set(names)), "nothing ran twice"
+            for number, task in enumerate(tasks):
+                ended = executor.ended[task.execution]
+                if isinstance(ended.outcome, Succeeded):
+                    assert value(ended) == number
+                    assert number in names
+
+    asyncio.run(main())

@@ -1,0 +1,80 @@
+"""Seeded bugs in lines of calls."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_MACHINE: Final = "worker/broker_jobs_worker/machine"
+_TESTS: Final = "tests/unit/test_worker_lines.py"
+
+MUTANTS: Final = (
+    # (what is broken, file, text, text of the mutant, tests that must find it)
+    (
+        "lines: begin one although nothing is known",
+        f"{_MACHINE}/pace.py",
+        "return 1 if known is None",
+        "return 50 if known is None",
+        _TESTS,
+    ),
+    (
+        "lines: forget a slow one among quick ones",
+        f"{_MACHINE}/pace.py",
+        "if milliseconds > LINE_MS else",
+        "if milliseconds < 0 else",
+        _TESTS,
+    ),
+    ("lines: remember every function", f"{_MACHINE}/pace.py", "if len(self._averages) >= MEMORY:", "if False:", _TESTS),
+    (
+        "lines: take all of a chunk",
+        f"{_MACHINE}/worker.py",
+        "return min(fitting, -(-len(bundle.waiting) // slots))",
+        "return fitting",
+        _TESTS,
+    ),
+    (
+        "lines: hand over more than the executor takes",
+        f"{_MACHINE}/worker.py",
+        "min(self._longest_line, self._pace.fitting(leader.function))",
+        "self._pace.fitting(leader.function)",
+        _TESTS,
+    ),
+    ("lines: let others follow what has a limit", f"{_MACHINE}/execution.py", "and all(one is None for one in watched)", "", _TESTS),
+    ("lines: let others follow what runs fresh", f"{_MACHINE}/execution.py", "and options.isolation is Isolation.warm", "", _TESTS),
+    ("lines: mix functions", f"{_MACHINE}/execution.py", "and one.function == other.function", "", _TESTS),
+    ("lines: mix options", f"{_MACHINE}/execution.py", "and leader.options == task.options", "", _TESTS),
+    ("lines: mix setups", f"{_MACHINE}/execution.py", "and one.setup == other.setup", "", _TESTS),
+    ("lines: mix values", f"{_MACHINE}/execution.py", "and one.inputs == other.inputs", "", _TESTS),
+    ("lines: give the resources back with the first", f"{_MACHINE}/holdings.py", "if line is None or not line.left:", "if True:", _TESTS),
+    ("lines: keep the resources", f"{_MACHINE}/holdings.py", "if line is None or not line.left:", "if line is None:", _TESTS),
+    (
+        "lines: put what comes back behind the rest",
+        f"{_MACHINE}/holdings.py",
+        "bundle.waiting = {**returned, **bundle.waiting}",
+        "bundle.waiting = {**bundle.waiting, **returned}",
+        "tests/unit/test_worker_lines.py tests/property/test_worker_machine.py",
+    ),
+    ("lines: lose what comes back", f"{_MACHINE}/holdings.py", "            waiting.appendleft(bundle)\n", "            pass\n", _TESTS),
+    ("lines: never ask for what waits", f"{_MACHINE}/worker.py", "        yield from self._recall(now)\n", "", _TESTS),
+    (
+        "lines: never ask for the last one",
+        f"{_MACHINE}/worker.py",
+        " and (len(line.left) > 1 or line.asked < line.moved)",
+        " and len(line.left) > 1",
+        _TESTS,
+    ),
+    ("lines: say that one has started which may wait", f"{_MACHINE}/worker.py", "as run if run.alone:", "as run:", _TESTS),
+    (
+        "lines: run what was canceled meanwhile",
+        f"{_MACHINE}/worker.py",
+        "            elif self._revoked.of(attempt.key) is not None:\n                self._have.drop(attempt)\n",
+        "            elif False:\n                self._have.drop(attempt)\n",
+        _TESTS,
+    ),
+    (
+        "lines: run what has lost its message",
+        f"{_MACHINE}/worker.py",
+        "            if not attempt.deliveries:\n                # They died",
+        "            if False:\n                # They died",
+        _TESTS,
+    ),
+)

@@ -1,0 +1,35 @@
+"""How long calls of a function take, so that quick ones are handed over many at a time, and slow ones each for itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+LINE_MS: Final = 20
+"""A line should take about so many milliseconds: it holds back a cancel, a drain, and what the end of one waits for."""
+MEMORY: Final = 1000
+"""So many functions are remembered, the latest ones."""
+_WEIGHT: Final = 0.25
+"""Of the latest task, in the average."""
+_LEAST_MS: Final = 0.1
+
+
+class Pace:
+    """Running averages, by the hash of the function."""
+
+    def __init__(self) -> None:
+        self._averages: dict[str, float] = {}
+
+    def ended(self, function: str, milliseconds: float) -> None:
+        """One call took so long."""
+        known = self._averages.get(function)
+        if known is None:
+            if len(self._averages) >= MEMORY:
+                del self._averages[next(iter(self._averages))]
+            known = milliseconds
+        # One that is slower than expected counts at once: others may wait behind the next.
+        self._averages[function] = max(milliseconds, known) if milliseconds > LINE_MS else known + _WEIGHT * (milliseconds - known)
+
+    def fitting(self, function: str) -> int:
+        """How many of them make a line; 1 as long as nothing is known."""
+        known = self._averages.get(function)
+        return 1 if known is None else max(1, int(LINE_MS / max(known, _LEAST_MS)))
