@@ -70,7 +70,7 @@ def join(first: InputData, more: list[InputData], out: OutputData, copies: Outpu
 def divide(parts: int, poison: bool = False) -> list[int]:
     """Start sub-jobs in the manner of pinexQ, and wait for them."""
     with Client() as client:
-        own = Job.from_url(client, f"broker-jobs:job/{current.job}")
+        own = Job.from_url(client, current.job or "")
         jobs = [
             own.create_sub_job(f"part {part}").select_processing("my_function", version="1.0.0").configure_parameters(x=part).start()
             for part in range(parts)

@@ -9,7 +9,7 @@ import pytest
 
 from broker_jobs import AsyncClient, Client, Job, LocalCluster, ResourceRequest, Retry, StepState, TaskCanceled, TaskFailed, ValidationError
 from broker_jobs.core.states import TaskState
-from broker_jobs.errors import AmbiguousStep, StepNotFound
+from broker_jobs.errors import AmbiguousStep, StepNotFound, WrongStatus
 from broker_jobs.wire.signing import new_key
 from tests.support import served
 from tests.support.daemons import Daemons, until
@@ -55,13 +55,13 @@ def test_it_is_created_then_ready_and_each_change_is_checked(client: Client) -> 
     with pytest.raises(ValidationError, match="x: -1 is less than the minimum of 0"):
         run.configure(x=-1)
     assert run.parameters == {"n": 3, "x": 1}
-    with pytest.raises(ValidationError, match="was not started: call start"):
+    with pytest.raises(WrongStatus, match="was not started: call start"):
         run.result()
     assert run.start().result(timeout=PATIENCE) == {"y": 3.0, "parts": 0}
     for again in (run.start, lambda: run.configure(x=2), lambda: run.tags(["a"])):
-        with pytest.raises(ValidationError, match="was started already"):
+        with pytest.raises(WrongStatus, match="was started already"):
             again()
-    with pytest.raises(ValidationError, match="x: it is missing"):
+    with pytest.raises(WrongStatus, match="x: it is missing"):
         client.step("simulate", "1.2.0").start()
 
 
@@ -109,7 +109,7 @@ def test_a_started_call_is_had_again_by_its_job(client: Client, cluster: LocalCl
         run.wait(0.01)
     again = cluster.client().step_run(run.id)
     assert (again.spec, again.parameters, again.state, again.id) == (run.spec, run.parameters, StepState.running, run.id)
-    with pytest.raises(ValidationError, match="was started already, and cannot be configured"):
+    with pytest.raises(WrongStatus, match="was started already, and cannot be configured"):
         again.configure(go="elsewhere")
     (tmp_path / "go").touch()
     assert again.wait(PATIENCE).result() == "done"
