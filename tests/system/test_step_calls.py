@@ -9,7 +9,7 @@ import pytest
 
 from broker_jobs import AsyncClient, Client, Job, LocalCluster, ResourceRequest, Retry, StepState, TaskCanceled, TaskFailed, ValidationError
 from broker_jobs.core.states import TaskState
-from broker_jobs.errors import AmbiguousStep, StepNotFound, WrongStatus
+from broker_jobs.errors import AmbiguousStep, FailedJobsError, StepNotFound, WrongStatus
 from broker_jobs.wire.signing import new_key
 from tests.support import served
 from tests.support.daemons import Daemons, until
@@ -188,12 +188,25 @@ def test_a_step_starts_jobs_below_its_own(client: Client) -> None:
     assert run.result(timeout=PATIENCE) == [0.0, 2.0, 4.0]
     assert [(job.name, job.info().parent, job.info().tags) for job in run.sub_jobs()] == [("simulate", run.id, ("part",))] * 3
     assert client.jobs(parent=run.job, state="failed") == []
+    assert run.job.wait_for_sub_jobs(PATIENCE)
     poisoned = client.step("divide").configure(parts=0, poison=True).start().wait(PATIENCE)
     assert poisoned.error is not None
     assert "ArithmeticError: no such number" in poisoned.error.message
     assert [job.state for job in poisoned.sub_jobs()] == ["failed"]
+    assert not poisoned.job.wait_for_sub_jobs(PATIENCE, raise_on_error=False)
+    with pytest.raises(FailedJobsError, match=r"'fail' failed: .*\n.*ArithmeticError: no such number"):
+        poisoned.job.wait_for_sub_jobs(PATIENCE)
     assert run.info().state is TaskState.succeeded
     assert client.job(run.id).info().parent is None
+
+
+def test_jobs_inside_are_waited_for_after_the_job_itself(client: Client, tmp_path: Path) -> None:
+    run = client.step("leave").configure(started=str(tmp_path / "started"), go=str(tmp_path / "go")).start().wait(PATIENCE)
+    with pytest.raises(TimeoutError, match=r"the jobs inside job \w+ have not ended within 0\.05 s"):
+        run.job.wait_for_sub_jobs(0.05)
+    (tmp_path / "go").touch()
+    assert run.job.wait_for_sub_jobs(PATIENCE)
+    assert client.job(run.result()).info().state == "succeeded"
 
 
 def test_the_asynchronous_client_calls_steps_too(cluster: LocalCluster) -> None:
@@ -206,6 +219,7 @@ def test_the_asynchronous_client_calls_steps_too(cluster: LocalCluster) -> None:
             assert [(await each.result())["y"] for each in many] == [2.0, 4.0]
             assert [event async for event in run.events()]
             assert await run.sub_jobs() == []
+            assert await run.job.wait_for_sub_jobs(PATIENCE)
             await run.job.wait_for_start(PATIENCE)
             for job in (run.job, run.id):
                 assert (await (await client.step_run(job)).result()) == {"y": 4.0, "parts": 0}
