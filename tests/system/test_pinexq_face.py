@@ -250,6 +250,19 @@ def test_slots_are_checked_by_number_and_media_type_and_keep_their_order(client:
     assert (made.native.job, made.native.info.step) == (job.self_link(), ProcessingStep.from_name(client, "join").self_link())
 
 
+def test_output_is_there_while_the_step_writes_it(client: Client, tmp_path: Path) -> None:
+    job = called(client, "trickle", go=str(tmp_path / "go")).start()
+
+    def written() -> list[bytes]:
+        return [data.download() for data in job.get_output_data_slots()[0].assigned_workdatas]
+
+    until(lambda: written() == [b"so far"], "the first part")
+    assert job.get_state() is JobStates.processing
+    (tmp_path / "go").touch()
+    job.wait_for_completion(PATIENCE)
+    assert written() == [b"so far, and the rest"]
+
+
 def test_rules_of_deletion(client: Client) -> None:
     given = text(client, "given")
     job = joined(client, given).start().wait_for_completion(PATIENCE)

@@ -230,9 +230,10 @@ class Job(Translating):
         """What it has made, by slot; while it runs, what was written so far."""
         run, slots = self._call(), []
         made = run.outputs() if self._native else {}
-        for name in (slot.name for slot in run.spec.outputs):
-            several = data if isinstance(data := made.get(name, []), list) else [data]
-            slots.append(OutputDataSlot(name, [WorkData(self.client, each) for each in several]))
+        for slot in run.spec.outputs:
+            data = made.get(slot.name, [])
+            several = data if isinstance(data, list) else [data]
+            slots.append(OutputDataSlot(slot.name, [WorkData(self.client, each) for each in several]))
         return slots
 
     def delete(self) -> Self:

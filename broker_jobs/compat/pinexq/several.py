@@ -35,7 +35,7 @@ class JobGroup(Translating):
         return self
 
     def wait_all(self, job_timeout_s: float | None = None, total_timeout_s: float | None = None) -> Self:
-        """Wait until all have ended, however they end; `PollingTimeout` names those that have not, of which pinexQ's says nothing."""
+        """Wait until all have ended, however they end: so long for each, and for all; `PollingTimeout` names those that are late."""
         each = None if job_timeout_s is None else job_timeout_s * len(self._jobs)
         timeout = min((seconds for seconds in (each, total_timeout_s) if seconds is not None), default=None)
         self.client.wait_for_jobs([job.native for job in self._jobs], timeout=timeout, raise_on_error=False, progress=False)
