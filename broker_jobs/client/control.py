@@ -138,8 +138,12 @@ async def ended_inside(core: Core, job: Followed, timeout: float | None) -> None
     """Wait until the jobs that were submitted inside a task of this one have ended."""
 
     async def wait() -> None:
-        while left := [info.job for info in await find(core, ListJobs(parent=job.id), None) if info.state not in JOB_ENDED]:
-            await asyncio.gather(*(core.ended(core.follow(one)) for one in left))
+        while True:
+            going = [core.follow(info.job) for info in await find(core, ListJobs(parent=job.id), None) if info.state not in JOB_ENDED]
+            left = [one for one in going if not one.view.ended]  # the ledger may be behind what workers have told
+            if not left:
+                return
+            await asyncio.gather(*map(core.ended, left))
 
     await within(timeout, wait(), f"the jobs inside job {short(job.id)} have not ended")
 
