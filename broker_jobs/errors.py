@@ -31,7 +31,7 @@
     │   └── AmbiguousId                  a short id that fits several jobs, or a short name several workers
     ├── JobActive                        the job still runs, so it cannot be forgotten
     ├── InUse                            something depends on the job or the data, so it cannot be deleted
-    ├── WrongStatus                      a job of the manager cannot do that in its present status
+    ├── WrongStatus                      a job of the manager, or a call of a step, cannot do that in its present state
     ├── ManagerStoreError                the database of the job manager cannot be used
     ├── WorkspaceError                   a workspace cannot be made or removed
     ├── ClientClosed                     the client was closed
@@ -254,7 +254,7 @@ class InUse(BrokerJobsError):
 
 
 class WrongStatus(BrokerJobsError):
-    """A job of the manager cannot do that in its present status."""
+    """A job of the manager, or a call of a step, cannot do that in its present state."""
 
 
 class ManagerStoreError(BrokerJobsError):

@@ -411,6 +411,7 @@ def _fits(info: JobInfo, wanted: ListJobs) -> bool:
         and (not wanted.states or info.state in wanted.states)
         and (wanted.ended_before_ms is None or (info.ended_ms or 0) < wanted.ended_before_ms)
         and set(wanted.tags) <= set(info.tags)
+        and wanted.choice.takes(info.tags, info.submitted_ms)
         and (wanted.parent is None or info.parent == wanted.parent)
         and (wanted.name is None or fnmatch.fnmatchcase(info.name, wanted.name))
     )

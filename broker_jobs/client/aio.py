@@ -21,6 +21,7 @@ from broker_jobs.wire.messages import CloseJob, JobInfo
 if TYPE_CHECKING:
     import os
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
+    from datetime import datetime
     from types import ModuleType
     from typing import BinaryIO
 
@@ -163,11 +164,36 @@ class AsyncClient:
     ) -> bool:
         """Wait until jobs have ended; whether all succeeded. `FailedJobsError` and the others as for `Client.wait_for_jobs`."""
         waited = [jobs] if isinstance(jobs, AsyncSubmittedJob) else list(jobs)
-        await asyncio.gather(*(job.wait(timeout) for job in waited))
+
+        async def in_time(job: AsyncSubmittedJob) -> bool:
+            try:
+                await job.wait(timeout)
+            except TimeoutError:
+                return False
+            return True
+
+        there = await asyncio.gather(*map(in_time, waited))
+        if late := [job.submitted.view for job, ended in zip(waited, there, strict=True) if not ended]:
+            raise inquiry.too_late(late, len(waited), timeout)
         client = await self._sync()
         return await asyncio.to_thread(
             client.wait_for_jobs, [job.submitted for job in waited], raise_on_error=raise_on_error, progress=False
         )
+
+    async def wait_for_any(self, jobs: Iterable[AsyncSubmittedJob], *, timeout: float | None = None) -> list[AsyncSubmittedJob]:
+        """Wait until one job has ended, however it ends; those that have. As `Client.wait_for_any`."""
+        waited = list(jobs)
+        ends = [asyncio.ensure_future(job.wait()) for job in waited]
+        try:
+            found = (await asyncio.wait(ends, timeout=timeout, return_when=asyncio.FIRST_COMPLETED))[0] if ends else ()
+        finally:
+            for end in ends:
+                end.cancel()
+        if waited and not found:
+            raise TimeoutError(f"none of {len(waited)} jobs has ended within {timeout:g} s")
+        for end in found:
+            end.result()
+        return [job for job in waited if job.submitted.view.ended]
 
     async def job(self, text: str | int) -> AsyncSubmittedJob:
         """A job of this or another process: ``"last"``, a whole id, or the end of one."""
@@ -181,12 +207,17 @@ class AsyncClient:
         name: str | None = None,
         older_than: Duration | None = None,
         parent: AsyncSubmittedJob | str | None = None,
+        tags_any: Iterable[str] = (),
+        without_tags: Iterable[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int | None = 20,
     ) -> list[AsyncSubmittedJob]:
         """Jobs, the newest first, as `Client.jobs`."""
         client = await self._sync()
         inside = parent.id if isinstance(parent, AsyncSubmittedJob) else parent
-        found = await asyncio.to_thread(client.jobs, state=state, tags=tags, name=name, older_than=older_than, parent=inside, limit=limit)
+        choice = partial(client.jobs, tags_any=tags_any, without_tags=without_tags, since=since, until=until)
+        found = await asyncio.to_thread(choice, state=state, tags=tags, name=name, older_than=older_than, parent=inside, limit=limit)
         return [AsyncSubmittedJob(job) for job in found]
 
     async def cancel(self, wanted: AsyncSubmittedJob | Job | Task | Iterable[AsyncSubmittedJob], reason: str = "") -> CancelResult:
@@ -262,6 +293,10 @@ class AsyncClient:
         used_by: str | None = None,
         used: bool | None = None,
         step: str | None = None,
+        tags_any: Iterable[str] = (),
+        without_tags: Iterable[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int | None = 100,
     ) -> list[AsyncWorkData]:
         """Data, the newest first, as `Client.datasets`; jobs by their whole ids."""
@@ -269,7 +304,8 @@ class AsyncClient:
 
         client = await self._sync()
         find = partial(client.datasets, name=name, tags=tuple(tags), job=job, used_by=used_by, used=used, step=step, limit=limit)
-        return [AsyncWorkData(data) for data in await asyncio.to_thread(find)]
+        choice = partial(find, tags_any=tags_any, without_tags=without_tags, since=since, until=until)
+        return [AsyncWorkData(data) for data in await asyncio.to_thread(choice)]
 
     async def log(self, subject: str | None = None, *, limit: int | None = 100) -> list[LogEntry]:
         """What has happened to jobs and data, as `Client.log`; the subject by its whole id."""
@@ -354,6 +390,11 @@ class AsyncSubmittedJob:
     async def wait_for_start(self, timeout: float | None = None) -> None:
         """Wait until one of its tasks has started, as `SubmittedJob.wait_for_start`."""
         await self._ask(lambda core, job: inquiry.started(core, job, timeout))
+
+    async def wait_for_sub_jobs(self, timeout: float | None = None, *, raise_on_error: bool = True) -> bool:
+        """Wait until the jobs inside it have ended; whether all succeeded. As `SubmittedJob.wait_for_sub_jobs`."""
+        await self._ask(lambda core, job: control.ended_inside(core, job, timeout))
+        return await asyncio.to_thread(self.submitted.wait_for_sub_jobs, raise_on_error=raise_on_error)
 
     async def wait(self, timeout: float | None = None) -> None:
         """Wait for its end. `TimeoutError` after `timeout` seconds."""

@@ -50,6 +50,7 @@ from broker_jobs.wire.messages import (
 if TYPE_CHECKING:
     import os
     from collections.abc import Callable, Coroutine, Iterable, Sequence
+    from datetime import datetime
     from types import ModuleType
     from typing import BinaryIO
 
@@ -304,13 +305,39 @@ class Client:
             for end in ends:
                 end.cancel()
             raise
+        late: list[SubmittedJob] = []
         for job, end in zip(waited, ends, strict=True):
-            job.client.runtime.wait(end)
+            try:
+                job.client.runtime.wait(end)
+            except TimeoutError:
+                late.append(job)
+        if late:
+            raise inquiry.too_late([job.view for job in late], len(waited), timeout)
         failed = [job for job in waited if job.view.state is not JobState.succeeded]
         if failed and raise_on_error:
             stories = [job.client.runtime.wait(job.start(inquiry.story)) for job in failed]
             raise FailedJobsError("\n".join(stories), jobs=failed)
         return not failed
+
+    def wait_for_any(self, jobs: Iterable[SubmittedJob], *, timeout: float | None = None) -> list[SubmittedJob]:
+        """Wait until one job has ended, however it ends; those that have, in the order given. Of no jobs, none at once.
+
+        Raises:
+            TimeoutError: none has ended after `timeout` seconds
+            CoordinatorUnavailable: one needs a coordinator, and none answers
+        """
+        waited = list(jobs)
+        ends = {job.start(partial(_ended, timeout=None)): job for job in waited}
+        try:
+            found = concurrent.futures.wait(ends, timeout, concurrent.futures.FIRST_COMPLETED).done
+        finally:
+            for end in ends:
+                end.cancel()
+        if waited and not found:
+            raise TimeoutError(f"none of {len(waited)} jobs has ended within {timeout:g} s")
+        for end in found:
+            ends[end].client.runtime.wait(end)
+        return [job for job in waited if job.view.ended]
 
     def job(self, text: str | int) -> SubmittedJob:
         """A job of this or another process.
@@ -334,6 +361,10 @@ class Client:
         name: str | None = None,
         older_than: Duration | None = None,
         parent: SubmittedJob | str | None = None,
+        tags_any: Iterable[str] = (),
+        without_tags: Iterable[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int | None = 20,
     ) -> list[SubmittedJob]:
         """Jobs, the newest first. What is chosen so can be handed to `cancel`, `pause`, `resume` and `forget`.
@@ -344,12 +375,17 @@ class Client:
             name: only those whose name fits this pattern, such as ``"train*"``
             older_than: only those that ended so long ago
             parent: only those that were submitted inside a task of this job (its whole id)
+            tags_any: only those with one of these, at least
+            without_tags: only those with none of these
+            since: only those that were submitted then or later; without a zone it is local time
+            until: only those that were submitted before
             limit: at most so many; None is all
 
         Raises:
             ValidationError: a filter makes no sense
         """
-        question = control.filtered(state, tags, name, older_than, _job_id(parent))
+        choice = control.chosen(tags_any, without_tags, since, until)
+        question = control.filtered(state, tags, name, older_than, _job_id(parent), choice=choice)
         infos = self.runtime.run(lambda core: control.find(core, question, limit))
         submitted = [self._submitted(info.job) for info in infos]
         for job, info in zip(submitted, infos, strict=True):
@@ -516,6 +552,10 @@ class Client:
         used_by: SubmittedJob | str | None = None,
         used: bool | None = None,
         step: str | None = None,
+        tags_any: Iterable[str] = (),
+        without_tags: Iterable[str] = (),
+        since: datetime | None = None,
+        until: datetime | None = None,
         limit: int | None = 100,
     ) -> list[WorkData]:
         """Data, the newest first.
@@ -527,9 +567,12 @@ class Client:
             used_by: only what this job takes
             used: only what some job takes (True), or what none does (False)
             step: only what was made by a step that fits this pattern, such as ``"simulate 1.*"``
+            tags_any, without_tags: only what has one of these at least, or none of these
+            since, until: only what was made then or later, or before; without a zone it is local time
             limit: at most so much; None is all
         """
-        question = ListData(name, tuple(tags), _job_id(job), _job_id(used_by), used, step)
+        choice = control.chosen(tags_any, without_tags, since, until)
+        question = ListData(name, tuple(tags), _job_id(job), _job_id(used_by), used, step, choice=choice)
         return [WorkData(self, info) for info in self.runtime.run(lambda core: work_data.select(core, question, limit))]
 
     def log(self, subject: SubmittedJob | WorkData | str | None = None, *, limit: int | None = 100) -> list[LogEntry]:

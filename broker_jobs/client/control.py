@@ -5,15 +5,17 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import time
+from datetime import datetime
 from typing import TYPE_CHECKING, Final, TypeVar
 
-from broker_jobs.client.inquiry import number_of
+from broker_jobs.client.inquiry import number_of, within
 from broker_jobs.client.watching import KILLING, unless_vetoed
+from broker_jobs.core.choice import Choice
 from broker_jobs.core.quantities import milliseconds
 from broker_jobs.core.selection import task_refs
-from broker_jobs.core.states import JobState
+from broker_jobs.core.states import JOB_ENDED, JobState
 from broker_jobs.errors import JobActive, ValidationError
-from broker_jobs.ids import new_job_id
+from broker_jobs.ids import new_job_id, short
 from broker_jobs.wire.messages import (
     CancelResult,
     CancelTasks,
@@ -132,12 +134,40 @@ def total(kind: Callable[..., _Result], results: Iterable[_Result]) -> _Result:
     return kind(**sums)
 
 
+async def ended_inside(core: Core, job: Followed, timeout: float | None) -> None:
+    """Wait until the jobs that were submitted inside a task of this one have ended."""
+
+    async def wait() -> None:
+        while True:
+            going = [core.follow(info.job) for info in await find(core, ListJobs(parent=job.id), None) if info.state not in JOB_ENDED]
+            left = [one for one in going if not one.view.ended]  # the ledger may be behind what workers have told
+            if not left:
+                return
+            await asyncio.gather(*map(core.ended, left))
+
+    await within(timeout, wait(), f"the jobs inside job {short(job.id)} have not ended")
+
+
+def chosen(tags_any: Iterable[str], without_tags: Iterable[str], since: datetime | None, until: datetime | None) -> Choice:
+    """More filters of lists; `ValidationError` where one makes no sense."""
+    for what, tags in (("tags_any", tags_any), ("without_tags", without_tags)):
+        if isinstance(tags, str):
+            raise ValidationError(f"{what} must be a list of texts, not {tags!r}")
+    for what, moment in (("since", since), ("until", until)):
+        if not isinstance(moment, datetime | None):
+            raise ValidationError(f"{what} must be a datetime, not {moment!r}")
+    since_ms, until_ms = (None if moment is None else round(moment.timestamp() * 1000) for moment in (since, until))
+    return Choice(tuple(tags_any), tuple(without_tags), since_ms, until_ms)
+
+
 def filtered(
     state: JobState | str | Iterable[JobState | str] | None,
     tags: Iterable[str],
     name: str | None,
     older_than: Duration | None,
     parent: str | None,
+    *,
+    choice: Choice,
 ) -> ListJobs:
     """The question for jobs that fit; `ValidationError` where a filter makes no sense."""
     if isinstance(tags, str):
@@ -149,7 +179,7 @@ def filtered(
         raise ValidationError(f"state must be one of {', '.join(JobState)}, not {state!r}") from None
     before = None if older_than is None else time.time_ns() // 1_000_000 - milliseconds(older_than, "older_than")
     only = wanted[0] if len(wanted) == 1 else None
-    return ListJobs(only, tuple(tags), name, states=() if only else wanted, ended_before_ms=before, parent=parent)
+    return ListJobs(only, tuple(tags), name, states=() if only else wanted, ended_before_ms=before, parent=parent, choice=choice)
 
 
 async def find(core: Core, question: ListJobs, limit: int | None) -> list[JobInfo]:

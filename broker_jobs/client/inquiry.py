@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.client.core import Core
     from broker_jobs.client.followed import Followed
-    from broker_jobs.client.jobview import Ending
+    from broker_jobs.client.jobview import Ending, JobView
     from broker_jobs.client.output import Whole
     from broker_jobs.client.results import TaskError
     from broker_jobs.wire.messages import TaskInfo
@@ -97,6 +97,13 @@ async def endings(core: Core, job: Followed, timeout: float | None) -> list[Endi
 async def ended(core: Core, job: Followed, timeout: float | None) -> None:
     """Wait for the end of a job."""
     await within(timeout, core.ended(job), f"job {short(job.id)} has not ended")
+
+
+def too_late(late: Sequence[JobView], total: int, timeout: float | None) -> TimeoutError:
+    """Why a wait for jobs was given up."""
+    names = [f"{short(view.job)} {view.name!r} ({view.state.value})" for view in late[:MOST_SHOWN]]
+    named = ", ".join([*names, "…"] if len(late) > MOST_SHOWN else names)
+    return TimeoutError(f"{len(late)} of {total} jobs {'has' if len(late) == 1 else 'have'} not ended within {timeout or 0:g} s: {named}")
 
 
 async def started(core: Core, job: Followed, timeout: float | None) -> None:

@@ -40,6 +40,9 @@ class TaskError:
     attempt: int
     worker: str
 
+    def __str__(self) -> str:
+        return f"{self.message}\n\n{self.traceback}".rstrip()
+
 
 def value_of(ending: Ending, job: str) -> object:
     """The value of a task that succeeded; of a program its exit code, 0.

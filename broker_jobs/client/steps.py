@@ -11,7 +11,7 @@ from broker_jobs.client.data import PartialData, WorkData, parameters_of
 from broker_jobs.core.data import plain_part
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.data.files import Files
-from broker_jobs.errors import ValidationError
+from broker_jobs.errors import ValidationError, WrongStatus
 from broker_jobs.ids import short
 from broker_jobs.wire.messages import DataInfo, GetOutput, GetWork, StepCall, TaskOutput, WorkInfo
 
@@ -141,9 +141,12 @@ class StepRun:
         """Submit it; returns when it cannot be lost any more. With the options of its client (`Client.options`).
 
         Raises:
-            ValidationError: a parameter is missing, or it was started before
+            WrongStatus: a parameter is missing, or the data of a slot; or it was started before
             SigningKeyMissing, BrokerBlocked, BrokerUnavailable, SubmitUnknown: as `Client.submit`
         """
+        self._not_started("started again")
+        if missing := self._missing():
+            raise WrongStatus(f"this call of {self.spec} cannot be started: {'; '.join(f'{name}: it is missing' for name in missing)}")
         self._job = self._client.submit(self._written(self.parameters))
         return self
 
@@ -170,9 +173,9 @@ class StepRun:
 
     @property
     def job(self) -> SubmittedJob:
-        """The job that it is since it was started; `ValidationError` before."""
+        """The job that it is since it was started; `WrongStatus` before."""
         if self._job is None:
-            raise ValidationError(f"this call of {self.spec} was not started: call start() first")
+            raise WrongStatus(f"this call of {self.spec} was not started: call start() first")
         return self._job
 
     @property
@@ -184,9 +187,7 @@ class StepRun:
     def state(self) -> StepState:
         """Where it is; asks the ledger, unless it is known here."""
         if self._job is None:
-            slots = {slot.name for slot in self.spec.inputs if slot.least}
-            complete = self._checker.required <= self.parameters.keys() and slots <= self.slots.keys()
-            return StepState.ready if complete else StepState.created
+            return StepState.created if self._missing() else StepState.ready
         ending = self._job.view.ending(0)
         return StepState((ending.state if ending is not None else self.info().state).value)
 
@@ -276,14 +277,18 @@ class StepRun:
     # --- inside ---
 
     def _written(self, parameters: Mapping[str, Plain]) -> Job:
-        self._not_started("started again")
         job = Job(self._name, tags=self._tags, lane=self._client.defaults.lane)
         job.step(self.spec, parameters, inputs=self.slots, **self._client.defaults.step_options())
         return job
 
+    def _missing(self) -> list[str]:
+        """Parameters and slots that it cannot do without, and has not."""
+        slots = {slot.name for slot in self.spec.inputs if slot.least}
+        return sorted((self._checker.required - self.parameters.keys()) | (slots - self.slots.keys()))
+
     def _not_started(self, what: str) -> None:
         if self._job is not None:
-            raise ValidationError(f"this call of {self.spec} was started already, and cannot be {what}: make another with client.step(…)")
+            raise WrongStatus(f"this call of {self.spec} was started already, and cannot be {what}: make another with client.step(…)")
 
 
 def _order(key: str) -> tuple[str, int]:

@@ -236,6 +236,16 @@ class SubmittedJob:
         """Jobs that were submitted inside a task of this one, the newest first; from the ledger."""
         return self.client.jobs(parent=self, limit=None)
 
+    def wait_for_sub_jobs(self, timeout: float | None = None, *, raise_on_error: bool = True) -> bool:
+        """Wait until the jobs inside it have ended (`sub_jobs`), those that come meanwhile too; whether all succeeded.
+
+        Raises:
+            FailedJobsError: some did not succeed; the text has their first failures
+            TimeoutError: they have not ended after `timeout` seconds
+        """
+        self._ask(lambda core, job: control.ended_inside(core, job, timeout))
+        return self.client.wait_for_jobs(self.sub_jobs(), raise_on_error=raise_on_error, progress=False)
+
     def forget(self) -> None:
         """Drop the job from the ledger, with its values and output.
 

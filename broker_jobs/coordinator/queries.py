@@ -146,6 +146,7 @@ def job_list(look: Lookups, question: ListJobs) -> JobList:
         before = question.ended_before_ms
         return (
             wanted <= set(facts.tags)
+            and question.choice.takes(facts.tags, facts.submitted_ms)
             and (pattern is None or fnmatch.fnmatchcase(facts.name, pattern))
             and (not question.states or facts.state in question.states)
             and (before is None or (facts.ended_ms is not None and facts.ended_ms < before))

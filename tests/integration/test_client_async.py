@@ -77,7 +77,8 @@ def test_a_job(cluster: LocalCluster) -> None:
         found = await client.job(submitted.id)
         assert (await found.info()).name == "asynchronous"
         assert [task.name for task in await found.tasks()] == ["add", "add", "echo"]
-        assert [one.id for one in await client.jobs(name="asynchronous")] == [submitted.id]
+        assert [one.id for one in await client.jobs(name="asynchronous", tags_any=["x"])] == []
+        assert [one.id for one in await client.jobs(name="asynchronous", without_tags=["x"])] == [submitted.id]
         await client.forget(found)
         assert (await client.cluster()).workers
 
@@ -94,6 +95,15 @@ def test_failures_and_cancellation(cluster: LocalCluster, tmp_path: Path) -> Non
             await submitted.result(bad, timeout=PATIENCE)
         with pytest.raises(TimeoutError):
             await submitted.result(waits, timeout=0.1)
+        with pytest.raises(TimeoutError, match=r"1 of 1 jobs has not ended within 0\.1 s"):
+            await client.wait_for_jobs(submitted, timeout=0.1)
+        with pytest.raises(TimeoutError, match=r"none of 1 jobs has ended within 0\.1 s"):
+            await client.wait_for_any([submitted], timeout=0.1)
+        quick = Job()
+        quick.function(add, args=(1, 2))
+        done = await client.submit(quick)
+        assert await client.wait_for_any([submitted, done], timeout=PATIENCE) == [done]
+        assert await client.wait_for_any([]) == []
         await client.cancel(submitted, "enough")
         with pytest.raises(TaskCanceled, match="enough"):
             await submitted.result(waits, timeout=PATIENCE)

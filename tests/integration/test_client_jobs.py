@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import threading
 import time
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -28,7 +29,7 @@ from broker_jobs.errors import (
 from broker_jobs.ids import short
 
 if TYPE_CHECKING:
-    from broker_jobs import LocalCluster
+    from broker_jobs import LocalCluster, SubmittedJob
 
 PATIENCE = 30.0
 
@@ -268,6 +269,46 @@ def test_waiting_ends_in_time(client: Client, tmp_path: Path) -> None:
     with pytest.raises(TimeoutError, match=r"task 0 'waits' of job .* within 0\.2 s"):
         submitted.result(task, timeout=0.2)
     submitted.cancel()
+
+
+def test_the_first_of_several_jobs_is_waited_for_and_who_is_late_is_named(client: Client, tmp_path: Path) -> None:
+    def submitted(name: str, *, fails: bool = False) -> SubmittedJob:
+        job = Job(name)
+        job.function(fail if fails else wait_for, args=(str(tmp_path / name),))
+        return client.submit(job)
+
+    slow, slower = submitted("slow"), submitted("slower")
+    with pytest.raises(TimeoutError, match=r"none of 2 jobs has ended within 0\.05 s"):
+        client.wait_for_any([slow, slower], timeout=0.05)
+    bad = submitted("bad", fails=True)
+    assert client.wait_for_any([slow, slower, bad], timeout=PATIENCE) == [bad]
+    with pytest.raises(TimeoutError, match=rf"2 of 3 jobs have not ended within 0\.05 s: {short(slow.id)} 'slow' \(\w+\), \w+ 'slower' "):
+        client.wait_for_jobs([slow, bad, slower], timeout=0.05)
+    (tmp_path / "slow").touch()
+    assert client.wait_for_any([slow, slower], timeout=PATIENCE) == [slow]
+    assert client.wait_for_any([]) == []
+    slower.cancel()
+    assert client.wait_for_any([slower], timeout=PATIENCE) == [slower]
+
+
+def test_jobs_are_chosen_by_tags_and_by_when_they_were_submitted(client: Client) -> None:
+    def found(**filters: Any) -> list[str]:
+        return [job.name for job in client.jobs(tags=["chosen"], **filters)]
+
+    for name, tags in (("a", ["x"]), ("b", ["x", "keep"]), ("c", ["y"])):
+        job = Job(name, tags=["chosen", *tags])
+        job.function(add, args=(1,))
+        assert client.submit(job).wait(PATIENCE)
+    assert (found(tags_any=["x", "z"]), found(without_tags=["keep", "y"]), found(tags_any=["x"], without_tags=["keep"])) == (
+        ["b", "a"],
+        ["a"],
+        ["a"],
+    )
+    now = datetime.now(UTC) + timedelta(seconds=1)
+    assert (found(since=now), found(until=now), found(since=now - timedelta(hours=1), until=now)) == ([], ["c", "b", "a"], ["c", "b", "a"])
+    for wrong in ({"tags_any": "x"}, {"without_tags": "x"}, {"since": "today"}, {"until": 7}):
+        with pytest.raises(ValidationError, match=next(iter(wrong))):
+            found(**wrong)
 
 
 def test_a_progress_bar_shows_what_happens(client: Client, capsys: pytest.CaptureFixture[str]) -> None:

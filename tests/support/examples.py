@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from broker_jobs.core.choice import Choice
 from broker_jobs.core.data import DataRef
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
@@ -114,7 +115,7 @@ QUESTIONS: Final[dict[str, m.Question]] = {
     "explain": m.ExplainTask(JOB, 1),
     "add-data": m.AddData(m.DataInfo(DATA, ("a",), "me", 5)),
     "find-data": m.FindData("cafe"),
-    "list-data": m.ListData("*.csv", ("a",), JOB, JOB, used=True, step="simulate*", limit=5, skip=3),
+    "list-data": m.ListData("*.csv", ("a",), JOB, JOB, used=True, step="simulate*", limit=5, skip=3, choice=Choice(("b",), ("c",), 1, 2)),
     "tag-data": m.TagData(DATA.id, ("b",)),
     "delete-data": m.DeleteData(DATA.id),
     "list-uses": m.ListUses(DATA.id),

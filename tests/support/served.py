@@ -64,6 +64,13 @@ def total(values: list[float], offset: dict[str, float]) -> float:
 
 
 @step(version="1.0.0")
+def leave(started: str, go: str) -> str:
+    """Start a job below this one that goes on when this one has ended."""
+    with Client() as client:
+        return client.step("until_told").configure(started=started, go=go).start().id
+
+
+@step(version="1.0.0")
 def divide(parts: int, poison: bool = False) -> list[float]:
     """Have the parts simulated by jobs below this one."""
     with Client() as client:

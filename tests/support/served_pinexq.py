@@ -67,10 +67,21 @@ def join(first: InputData, more: list[InputData], out: OutputData, copies: Outpu
 
 
 @step(version="1.0.0")
+def trickle(out: OutputData, go: str) -> None:
+    """Write a little, and the rest when a file is there."""
+    with out.open() as file:
+        file.write(b"so far")
+        file.flush()
+        while not Path(go).exists():
+            current.progress(0.5)
+        file.write(b", and the rest")
+
+
+@step(version="1.0.0")
 def divide(parts: int, poison: bool = False) -> list[int]:
     """Start sub-jobs in the manner of pinexQ, and wait for them."""
     with Client() as client:
-        own = Job.from_url(client, f"broker-jobs:job/{current.job}")
+        own = Job.from_url(client, current.job or "")
         jobs = [
             own.create_sub_job(f"part {part}").select_processing("my_function", version="1.0.0").configure_parameters(x=part).start()
             for part in range(parts)

@@ -9,7 +9,7 @@ import pytest
 
 from broker_jobs import AsyncClient, Client, Job, LocalCluster, ResourceRequest, Retry, StepState, TaskCanceled, TaskFailed, ValidationError
 from broker_jobs.core.states import TaskState
-from broker_jobs.errors import AmbiguousStep, StepNotFound
+from broker_jobs.errors import AmbiguousStep, FailedJobsError, StepNotFound, WrongStatus
 from broker_jobs.wire.signing import new_key
 from tests.support import served
 from tests.support.daemons import Daemons, until
@@ -55,13 +55,13 @@ def test_it_is_created_then_ready_and_each_change_is_checked(client: Client) -> 
     with pytest.raises(ValidationError, match="x: -1 is less than the minimum of 0"):
         run.configure(x=-1)
     assert run.parameters == {"n": 3, "x": 1}
-    with pytest.raises(ValidationError, match="was not started: call start"):
+    with pytest.raises(WrongStatus, match="was not started: call start"):
         run.result()
     assert run.start().result(timeout=PATIENCE) == {"y": 3.0, "parts": 0}
     for again in (run.start, lambda: run.configure(x=2), lambda: run.tags(["a"])):
-        with pytest.raises(ValidationError, match="was started already"):
+        with pytest.raises(WrongStatus, match="was started already"):
             again()
-    with pytest.raises(ValidationError, match="x: it is missing"):
+    with pytest.raises(WrongStatus, match="x: it is missing"):
         client.step("simulate", "1.2.0").start()
 
 
@@ -109,7 +109,7 @@ def test_a_started_call_is_had_again_by_its_job(client: Client, cluster: LocalCl
         run.wait(0.01)
     again = cluster.client().step_run(run.id)
     assert (again.spec, again.parameters, again.state, again.id) == (run.spec, run.parameters, StepState.running, run.id)
-    with pytest.raises(ValidationError, match="was started already, and cannot be configured"):
+    with pytest.raises(WrongStatus, match="was started already, and cannot be configured"):
         again.configure(go="elsewhere")
     (tmp_path / "go").touch()
     assert again.wait(PATIENCE).result() == "done"
@@ -188,12 +188,25 @@ def test_a_step_starts_jobs_below_its_own(client: Client) -> None:
     assert run.result(timeout=PATIENCE) == [0.0, 2.0, 4.0]
     assert [(job.name, job.info().parent, job.info().tags) for job in run.sub_jobs()] == [("simulate", run.id, ("part",))] * 3
     assert client.jobs(parent=run.job, state="failed") == []
+    assert run.job.wait_for_sub_jobs(PATIENCE)
     poisoned = client.step("divide").configure(parts=0, poison=True).start().wait(PATIENCE)
     assert poisoned.error is not None
     assert "ArithmeticError: no such number" in poisoned.error.message
     assert [job.state for job in poisoned.sub_jobs()] == ["failed"]
+    assert not poisoned.job.wait_for_sub_jobs(PATIENCE, raise_on_error=False)
+    with pytest.raises(FailedJobsError, match=r"'fail' failed: .*\n.*ArithmeticError: no such number"):
+        poisoned.job.wait_for_sub_jobs(PATIENCE)
     assert run.info().state is TaskState.succeeded
     assert client.job(run.id).info().parent is None
+
+
+def test_jobs_inside_are_waited_for_after_the_job_itself(client: Client, tmp_path: Path) -> None:
+    run = client.step("leave").configure(started=str(tmp_path / "started"), go=str(tmp_path / "go")).start().wait(PATIENCE)
+    with pytest.raises(TimeoutError, match=r"the jobs inside job \w+ have not ended within 0\.05 s"):
+        run.job.wait_for_sub_jobs(0.05)
+    (tmp_path / "go").touch()
+    assert run.job.wait_for_sub_jobs(PATIENCE)
+    assert client.job(run.result()).info().state == "succeeded"
 
 
 def test_the_asynchronous_client_calls_steps_too(cluster: LocalCluster) -> None:
@@ -206,6 +219,7 @@ def test_the_asynchronous_client_calls_steps_too(cluster: LocalCluster) -> None:
             assert [(await each.result())["y"] for each in many] == [2.0, 4.0]
             assert [event async for event in run.events()]
             assert await run.sub_jobs() == []
+            assert await run.job.wait_for_sub_jobs(PATIENCE)
             await run.job.wait_for_start(PATIENCE)
             for job in (run.job, run.id):
                 assert (await (await client.step_run(job)).result()) == {"y": 4.0, "parts": 0}

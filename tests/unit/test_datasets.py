@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from broker_jobs.core.choice import Choice
 from broker_jobs.core.data import Artifact, DataRef
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.spec import TaskOptions
@@ -174,6 +175,22 @@ def test_what_failed_or_came_late_has_made_nothing(world: Listening) -> None:
     world.reply(chunk.job, m.Ended(0, 1, world.execution(), late, world.now_ms, world.now_ms))
     world.settle_inbox()
     assert listed(world, m.ListData()) == []
+
+
+def test_data_is_chosen_by_tags_and_by_when_it_was_added(world: Listening) -> None:
+    add(world, "a001", "x")
+    world.now += 10
+    later = world.now_ms
+    add(world, "a002", "x", "keep")
+    add(world, "a003")
+    for choice, expected in (
+        (Choice(some=("x", "z")), ["a001", "a002"]),
+        (Choice(none=("keep",)), ["a001", "a003"]),
+        (Choice(some=("x",), none=("keep",)), ["a001"]),
+        (Choice(since_ms=later), ["a002", "a003"]),
+        (Choice(until_ms=later), ["a001"]),
+    ):
+        assert sorted(listed(world, m.ListData(choice=choice))) == expected
 
 
 def test_a_job_is_kept_as_long_as_the_jobs_inside_it(world: Listening) -> None:

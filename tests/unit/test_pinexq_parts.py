@@ -1,14 +1,14 @@
-"""The parts of pinexQ's face that need nobody: tags, links, states, and jobs that are not started."""
+"""The parts of pinexQ's face that need nobody: tags, states, and errors."""
 
 from __future__ import annotations
 
 import pytest
 
 from broker_jobs import StepState
-from broker_jobs.compat.pinexq import JobStates, tag_dict_to_list, tag_list_to_dict, tag_list_update
+from broker_jobs.compat.pinexq import JobStates, tag_list_update
+from broker_jobs.compat.pinexq.data import normalised
 from broker_jobs.compat.pinexq.exceptions import PollingException, PollingTimeout, UnknownStep
-from broker_jobs.compat.pinexq.states import ENDED, STATES
-from broker_jobs.compat.pinexq.tags import link, linked, normalised
+from broker_jobs.compat.pinexq.job import ENDED, STATES
 from broker_jobs.errors import BrokerJobsError, ValidationError
 
 
@@ -44,17 +44,7 @@ def test_a_timestamp_has_a_zone(tag: str, told: str) -> None:
 
 def test_tags_are_merged_by_key() -> None:
     assert tag_list_update(["a=1", "b"], ["a=2", "c"]) == ["a=2", "b", "c"]
-    assert tag_list_to_dict(["a=1=2", "b"]) == {"a": "1=2", "b": None}
-    assert tag_dict_to_list({"a": "1", "b": None}) == ["a=1", "b"]
-
-
-def test_links_say_what_they_are_of() -> None:
-    assert link("step", "simulate", "1.2.0") == "broker-jobs:step/simulate/1.2.0"
-    assert linked("step", "broker-jobs:step/simulate/1.2.0") == ["simulate", "1.2.0"]
-    with pytest.raises(ValidationError, match="is no link to a job"):
-        linked("job", "broker-jobs:step/simulate/1.2.0")
-    with pytest.raises(ValidationError, match="is no link to a job"):
-        linked("job", None)  # type: ignore[arg-type]
+    assert tag_list_update(["a=1=2"], ["b", "a"]) == ["a", "b"]
 
 
 def test_every_state_has_its_counterpart() -> None:

@@ -3,28 +3,20 @@
 from __future__ import annotations
 
 from contextlib import contextmanager
+from types import FunctionType
 from typing import TYPE_CHECKING
 
-from broker_jobs import BrokerJobsError, ValidationError
-from broker_jobs.errors import BrokerBlocked, BrokerUnavailable, CoordinatorUnavailable, InUse, JobActive, LookupFailed
+from broker_jobs import BrokerJobsError, ValidationError, errors
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class PinexqError(BrokerJobsError):
-    """What this face raises."""
-
-
-class ClientException(PinexqError):
-    """Something cannot be done."""
-
-
-class NotAvailableException(ClientException):
+class NotAvailableException(BrokerJobsError):
     """This is not allowed now."""
 
 
-class ApiException(PinexqError):
+class ApiException(BrokerJobsError):
     """What was asked for is wrong, or not there."""
 
 
@@ -32,11 +24,7 @@ class UnknownStep(ApiException, NameError):
     """There is no such step, or several; the text lists what there is."""
 
 
-class TemporarilyNotAvailableException(ApiException):
-    """Nobody answers now."""
-
-
-class PollingException(PinexqError):
+class PollingException(BrokerJobsError):
     """What was waited for does not come."""
 
 
@@ -49,11 +37,26 @@ def translated() -> Iterator[None]:
     """Raise errors of broker-jobs as pinexQ's."""
     try:
         yield
-    except PinexqError:
+    except PollingTimeout:
         raise
-    except (InUse, JobActive) as error:
+    except TimeoutError as error:
+        raise PollingTimeout(f"Timeout waiting for Job state: {error}") from error
+    except errors.FailedJobsError as error:
+        raise PollingException(str(error)) from error
+    except (errors.StepNotFound, errors.AmbiguousStep) as error:
+        raise UnknownStep(str(error)) from error
+    except (errors.InUse, errors.JobActive, errors.WrongStatus) as error:
         raise NotAvailableException(str(error)) from error
-    except (BrokerBlocked, BrokerUnavailable, CoordinatorUnavailable) as error:
-        raise TemporarilyNotAvailableException(str(error)) from error
-    except (ValidationError, LookupFailed) as error:
+    except (ValidationError, errors.LookupFailed) as error:
         raise ApiException(str(error)) from error
+
+
+class Translating:
+    """Lets the public methods of its subclasses raise pinexQ's errors."""
+
+    def __init_subclass__(cls) -> None:
+        for name, member in list(vars(cls).items()):
+            if isinstance(member, FunctionType) and not name.startswith("_"):
+                setattr(cls, name, translated()(member))
+            elif isinstance(member, classmethod):
+                setattr(cls, name, classmethod(translated()(member.__func__)))

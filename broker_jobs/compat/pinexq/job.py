@@ -1,101 +1,93 @@
-"""A job: one call of a step, configured, started and followed as in pinexQ."""
+"""A job and its states, and the step that it calls, as pinexQ names them."""
 
 from __future__ import annotations
 
 import json
-import time
 import warnings
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Self
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, Self
 
-import broker_jobs
-from broker_jobs import StepRun, SubmittedJob, ValidationError, current
-from broker_jobs.compat.pinexq.exceptions import ApiException, NotAvailableException, PollingException, PollingTimeout, translated
-from broker_jobs.compat.pinexq.states import ENDED, STATES, JobStates, current_state, known_state
-from broker_jobs.compat.pinexq.step import ProcessingStep, find
-from broker_jobs.compat.pinexq.tags import HIDDEN, labels, link, linked
-from broker_jobs.compat.pinexq.workdata import WorkData
+from broker_jobs import StepRun, StepState, current
+from broker_jobs.compat.pinexq.data import WorkData, labels
+from broker_jobs.compat.pinexq.exceptions import ApiException, NotAvailableException, PollingException, Translating
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Sequence
 
-    from broker_jobs import Client
-    from broker_jobs.compat.pinexq.step import ProcessingView
-
-_ORDER: Final = (JobStates.created, JobStates.ready_for_processing, JobStates.pending, JobStates.processing)
+    from broker_jobs import Client, SubmittedJob
 
 
-@dataclass(frozen=True, slots=True)
-class InputDataSlotParameterFlexible:
-    """The data of one slot."""
+class JobStates(StrEnum):
+    """Where a job is; never `undefined` or `data_missing`, since data that a job takes cannot be deleted."""
 
-    index: int
-    data: Sequence[WorkData | str]
+    undefined = "Undefined"
+    created = "Created"
+    ready_for_processing = "ReadyForProcessing"
+    pending = "Pending"
+    processing = "Processing"
+    completed = "Completed"
+    error = "Error"
+    canceled = "Canceled"
+    data_missing = "DataMissing"
+
+
+_OURS: Final = {
+    JobStates.created: ("created",),
+    JobStates.ready_for_processing: ("ready",),
+    JobStates.pending: ("waiting", "queued", "paused"),
+    JobStates.processing: ("running", "retrying", "canceling"),
+    JobStates.completed: ("succeeded",),
+    JobStates.error: ("failed",),
+    JobStates.canceled: ("canceled", "aborted"),
+}
+STATES: Final = {StepState(ours): theirs for theirs, several in _OURS.items() for ours in several}
+HIDDEN: Final = "pinexq-hidden"  # the tag of jobs that queries leave out
+ENDED: Final = frozenset({JobStates.completed, JobStates.error, JobStates.canceled, JobStates.data_missing})
+
+
+class ProcessingStep(Translating):
+    """One version of a step, as workers have announced it; `spec` has its title, tags, schemas and slots."""
+
+    def __init__(self, call: StepRun) -> None:
+        self.spec = call.spec
+        self.version = str(call.spec.version)
 
     @classmethod
-    def create(
-        cls, *, index: int, work_data_urls: Sequence[str] | None = None, work_data_instances: Sequence[WorkData] | None = None
-    ) -> Self:
-        """Of links, or of data."""
-        return cls(index, _one_of(work_data_urls=work_data_urls, work_data_instances=work_data_instances))
+    def from_name(cls, client: Client, step_name: str, version: str = "*") -> Self:
+        """The version, or the latest of a range (``*``, ``^1.2``) that is neither deprecated nor a pre-release."""
+        return cls(client.step(step_name, version))
+
+    def self_link(self) -> str:
+        """The text that finds it again: name and version."""
+        return str(self.spec)
 
 
-@dataclass(frozen=True, slots=True)
-class DataSlot:
-    """A slot of a job for data, with what is in it; while the job runs, what was written so far, with `read` alone."""
+class OutputDataSlot(NamedTuple):
+    """A slot of a job, with what it has made; while the job runs, with what was written so far, which can only be downloaded."""
 
     name: str
-    title: str
-    description: str
-    media_type: str
-    workdatas: list[Any]
-
-    @property
-    def is_configured(self) -> bool:
-        """Whether something is in it."""
-        return bool(self.workdatas)
-
-    @property
-    def selected_workdatas(self) -> list[Any]:
-        """What it takes."""
-        return self.workdatas
-
-    assigned_workdatas = selected_workdatas
+    assigned_workdatas: list[WorkData]
 
 
-class Job:
-    """A call of a step; what configures it returns it, so that calls can be chained.
+class Job(Translating):
+    """A call of a step, which only this process knows before `start`; one that is made inside a step is a sub-job of the step's own."""
 
-    Before `start` it lives in the process that has made it. A job that is made inside a step is a sub-job of the step's own.
-    """
-
-    def __init__(self, client: Client) -> None:
+    def __init__(self, client: Client, native: SubmittedJob | None = None) -> None:
         self.client = client
-        self.name: str | None = None
+        self.name = None if native is None else native.name or native.info().name
         self._tags: list[str] = []
-        self._call: StepRun | None = None
-        self._slots: dict[str, list[broker_jobs.WorkData]] = {}
-        self._native: SubmittedJob | None = None
+        self._run: StepRun | None = None
+        self._native = native
 
-    # --- made and found ---
+    @classmethod
+    def from_url(cls, client: Client, job_url: str) -> Self:
+        """The started job that a link names; inside a step, ``Job.from_url(client, current.job)`` is its own."""
+        return cls(client, client.job(job_url))
 
     def create(self, name: str) -> Self:
         """Give it a name; nothing is sent before `start`."""
         self.name = name
         return self
-
-    @classmethod
-    def over(cls, client: Client, native: SubmittedJob) -> Self:
-        """The face of a job that was submitted."""
-        job = cls(client).create(native.name or native.info().name)
-        job._native = native  # noqa: SLF001 (of its own class)
-        return job
-
-    @classmethod
-    @translated()
-    def from_url(cls, client: Client, job_url: str) -> Self:
-        """The started job that a link names; inside a step, ``Job.from_url(client, "broker-jobs:job/" + current.job)`` is its own."""
-        return cls.over(client, client.job(*linked("job", job_url)))
 
     def create_sub_job(self, name: str) -> Job:
         """Make a job below this one; `NotAvailableException` anywhere but inside the step that this job runs."""
@@ -103,33 +95,21 @@ class Job:
             raise NotAvailableException("sub-jobs are made inside the step whose job is their parent")
         return Job(self.client).create(name)
 
-    @translated()
     def create_and_configure_rapidly(
         self,
         *,
         name: str,
-        parent_job_url: str | None = None,
-        parent_job_instance: Job | None = None,
         tags: list[str] | None = None,
         processing_step_url: str | None = None,
         processing_step_instance: ProcessingStep | None = None,
         start: bool = True,
         parameters: str | None = None,
-        input_data_slots: Sequence[InputDataSlotParameterFlexible] = (),
     ) -> Self:
         """All of it at once; `parameters` is a JSON text. With an instance of the step nothing is asked before the job is sent."""
-        if parent_job_url is not None or parent_job_instance is not None:
-            parent = _one_of(parent_job_url=parent_job_url, parent_job_instance=parent_job_instance)
-            (Job.from_url(self.client, parent) if isinstance(parent, str) else parent).create_sub_job(name)
         self.create(name).select_processing(processing_step_link=processing_step_url, processing_step_instance=processing_step_instance)
         self.set_tags(tags or []).configure_parameters(**json.loads(parameters or "{}"))
-        for slot in input_data_slots:
-            self._assign(slot.index, slot.data)
         return self.start() if start else self
 
-    # --- before it starts ---
-
-    @translated()
     def select_processing(
         self,
         function_name: str | None = None,
@@ -139,92 +119,54 @@ class Job:
         processing_step_link: str | None = None,
         processing_step_instance: ProcessingStep | None = None,
     ) -> Self:
-        """Choose the step, by exactly one of name, link and instance; parameters and data that were given before are dropped.
-
-        Of several versions one must be named, by `function_version` or `version`, as pinexQ's document says; its client takes any.
-
-        Raises:
-            ValueError: not exactly one was given
-            UnknownStep: there is none, or several versions fit (a `NameError`); the text lists what there is
-        """
+        """Choose the step, by exactly one of name, link and instance; what was given before is dropped. Of several versions name one."""
         self._unstarted()
         _one_of(function_name=function_name, processing_step_link=processing_step_link, processing_step_instance=processing_step_instance)
         if function_version is not None and version is not None:
             raise ValueError("give function_version or version, which are the same")
         if processing_step_instance is not None:
-            if not isinstance(processing_step_instance, ProcessingStep):
-                raise TypeError(f"processing_step_instance must be a ProcessingStep, not {processing_step_instance!r:.100}")
-            spec = processing_step_instance.call.spec
-        elif processing_step_link is not None:
-            spec = ProcessingStep.from_url(self.client, processing_step_link).call.spec
+            self._run = StepRun(self.client, processing_step_instance.spec)
         else:
-            spec = find(self.client, str(function_name), function_version or version).spec
-        self._call, self._slots = StepRun(self.client, spec), {}
+            name, _, linked = (function_name or processing_step_link or "").partition(" ")
+            self._run = self.client.step(name, linked or function_version or version)
         return self
 
-    @translated()
     def configure_parameters(self, **parameters: Any) -> Self:
         """Set parameters; what does not fit is refused at once, with its place."""
-        self._configurable().configure(**parameters)
+        self._call().configure(**parameters)
         return self
 
-    @translated()
     def set_tags(self, tags: list[str]) -> Self:
         """Set its tags, in place of those that it had."""
         self._unstarted()
-        self._tags = [*labels(tags), *([HIDDEN] if HIDDEN in self._tags else [])]
+        self._tags = list(dict.fromkeys([*labels(tags), *(tag for tag in self._tags if tag == HIDDEN)]))
         return self
 
     def hide(self) -> Self:
         """Keep it out of queries that do not ask for what is hidden."""
-        self._unstarted()
-        self._tags = [*self.tags, HIDDEN]
-        return self
+        return self.set_tags([*self.tags, HIDDEN])
 
-    @translated()
     def assign_input_dataslot(self, index: int, *, work_data_link: str | None = None, work_data_instance: WorkData | None = None) -> Self:
         """Put data into a slot."""
-        return self._assign(index, [_one_of(work_data_link=work_data_link, work_data_instance=work_data_instance)])
+        return self._put(index, [_one_of(work_data_link=work_data_link, work_data_instance=work_data_instance)])
 
-    @translated()
     def assign_collection_input_dataslot(
         self, index: int, *, work_data_links: Sequence[str] | None = None, work_data_instances: Sequence[WorkData] | None = None
     ) -> Self:
         """Put a collection into a slot; its order is kept."""
-        return self._assign(index, _one_of(work_data_links=work_data_links, work_data_instances=work_data_instances))
+        return self._put(index, _one_of(work_data_links=work_data_links, work_data_instances=work_data_instances))
 
-    @translated()
-    def clear_input_dataslot(self, index: int) -> Self:
-        """Empty a slot; where it is empty, nothing (pinexQ returns None then, which ends a chain)."""
-        call = self._configurable()
-        self._slots.pop(self._slot(index), None)
-        self._call = StepRun(self.client, call.spec).configure(**call.parameters).inputs(**self._inputs(self._slots))
-        return self
-
-    @translated()
     def start(self) -> Self:
         """Submit it; `NotAvailableException` where something of it is missing, or it was started."""
-        call = self._configurable()
-        try:
-            self._native = call.named(str(self.name)).tags(self._tags).start().job
-        except ValidationError as error:
-            raise NotAvailableException(f"job {self.name!r} cannot be started: {error}") from error
+        self._native = self._call().named(self.get_name()).tags(self._tags).start().job
         return self
-
-    # --- afterwards ---
 
     @property
     def native(self) -> SubmittedJob:
         """The job as broker-jobs has it; `NotAvailableException` before it was started."""
         if self._native is None:
-            self._there()
-            raise NotAvailableException(f"job {self.name!r} was not started: call start()")
+            raise NotAvailableException(f"job {self.get_name()!r} was not started: call start()")
         return self._native
-
-    @property
-    def job_hco(self) -> Self:
-        """Itself: what pinexQ's has as fields are properties here."""
-        return self
 
     @property
     def tags(self) -> list[str]:
@@ -232,44 +174,25 @@ class Job:
         return [tag for tag in (self._tags if self._native is None else self._native.info().tags) if tag != HIDDEN]
 
     def self_link(self) -> str:
-        """The text that finds it again, from any process."""
-        return link("job", self.native.id)
-
-    @translated()
-    def refresh(self) -> Self:
-        """Ask the ledger whether it is there."""
-        self.native.info()
-        return self
-
-    @translated()
-    def get_state(self) -> JobStates:
-        """Where it is; asks the ledger, unless it is known here."""
-        if self._native is not None:
-            return current_state(self._native)
-        self._there()
-        return STATES[self._call.state] if self._call else JobStates.created
-
-    state = property(get_state)
+        """The text that finds it again, from any process: its id."""
+        return self.native.id
 
     def get_name(self) -> str:
         """What it is called."""
-        self._there()
-        return str(self.name)
+        if self.name is None:
+            raise NotAvailableException("there is no job: create(name) makes it, and delete() ends it")
+        return self.name
 
-    @translated()
-    def get_worker_id(self) -> str | None:
-        """The worker that runs it, or has run it."""
-        return self.native.tasks([0])[0].worker or None
+    def get_state(self) -> JobStates:
+        """Where it is; asks the ledger, unless it is known here."""
+        self.get_name()
+        if self._native is None:
+            return STATES[self._run.state] if self._run else JobStates.created
+        return STATES[StepState(self._native.state)]
 
-    @translated()
-    def get_processing_info(self) -> ProcessingView:
-        """What it does."""
-        return self._step().view()
-
-    @translated()
     def get_result(self) -> Any:
         """What the step has returned; None before it has completed."""
-        return self.native.result(0) if self._native and self.get_state() is JobStates.completed else None
+        return self.native.result(0) if self.get_state() is JobStates.completed else None
 
     @property
     def result(self) -> str | None:
@@ -279,98 +202,46 @@ class Job:
     @property
     def error_description(self) -> str | None:
         """Why it did not complete: type and text of the exception, and the traceback, which pinexQ's worker does not tell."""
-        match self.get_state():
-            case JobStates.error:
-                error = self.native.errors()[0]
-                return f"{error.message}\n\n{error.traceback}".rstrip()
-            case JobStates.canceled:
-                return self.native.info().reason
-            case _:
-                return None
+        state = self.get_state()
+        if state is JobStates.error:
+            return str(self.native.errors()[0])
+        return self.native.info().reason if state is JobStates.canceled else None
 
-    @translated()
-    def wait_for_state(self, state: JobStates, timeout_s: float | None = None, polling_interval_s: float = 1.0) -> Self:
-        """Wait until it is in a state, or past it; ends are pushed, and `polling_interval_s` is for `processing` alone.
-
-        Raises:
-            PollingException: it has failed, or was canceled; in pinexQ the wait for a canceled one has no end
-            PollingTimeout: it has not come there in time (a `TimeoutError`)
-        """
-        state, deadline = JobStates(state), time.monotonic() + (float("inf") if timeout_s is None else timeout_s)
-        if state in ENDED and not self.native.view.ended:
-            try:
-                self.native.wait(timeout_s)
-            except TimeoutError:
-                raise self._late() from None
-        while (now := self.get_state()) in (_ORDER[: _ORDER.index(state)] if state in _ORDER else ()):
-            self.native  # noqa: B018 (nobody starts what was not started while this waits)
-            if (left := deadline - time.monotonic()) <= 0:
-                raise self._late()
-            time.sleep(min(polling_interval_s, left))
-        if now in ENDED and now is not state and (state in ENDED or now is not JobStates.completed):
-            raise PollingException(f"Job {self.name!r} failed: it is {now}. Error: {self.error_description}")
+    def wait_for_state(self, state: JobStates, timeout_s: float | None = None, polling_interval_s: float = 1.0) -> Self:  # noqa: ARG002 (nothing polls)
+        """Wait until it is in a state, or past it; `PollingException` where it ends otherwise, `PollingTimeout` where it takes too long."""
+        if self.get_state() != state:
+            wait = self.native.wait if state in ENDED else self.native.wait_for_start
+            wait(timeout_s)
+            now = self.get_state()
+            if now in ENDED - {state} and (state in ENDED or now is not JobStates.completed):
+                raise PollingException(f"Job {self.name!r} failed: it is {now}. Error: {self.error_description}")
         return self
-
-    def wait_for_state_sse(self, state: JobStates, timeout_s: float | None = None, fallback_polling_interval_s: float = 1.0) -> Self:
-        """As `wait_for_state`."""
-        return self.wait_for_state(state, timeout_s, fallback_polling_interval_s)
 
     def wait_for_completion(self, timeout_s: float | None = None) -> Self:
         """Wait until it has completed; as `wait_for_state`."""
         return self.wait_for_state(JobStates.completed, timeout_s)
 
-    @translated()
-    def get_sub_jobs(self) -> list[Job]:
-        """Jobs that its step has started, the newest first; not there in pinexQ."""
-        return [Job.over(self.client, native) for native in self.native.sub_jobs()]
-
-    @translated()
-    def sub_jobs_in_state(self, state: JobStates) -> int:
-        """How many of them are in a state."""
-        return sum(known_state(native) == state for native in self.native.sub_jobs())
-
-    @translated()
     def wait_for_sub_jobs_complete(self, timeout_s: float = 60.0) -> Self:
-        """Wait until all of them have ended, in this time altogether (in pinexQ it counts twice).
-
-        Raises:
-            PollingException: one has not completed
-            PollingTimeout: one has not ended in time
-        """
-        deadline = time.monotonic() + timeout_s
-        while left := [native for native in self.native.sub_jobs() if not native.view.ended]:
-            try:
-                self.client.wait_for_jobs(left, timeout=max(deadline - time.monotonic(), 0), raise_on_error=False, progress=False)
-            except TimeoutError:
-                raise PollingTimeout(f"Timeout waiting for {len(left)} sub-jobs of {self.name!r}") from None
-        failed = [f"{native.name} is {known_state(native)}" for native in self.native.sub_jobs() if native.view.state != "succeeded"]
-        if failed:
-            raise PollingException(f"sub-jobs of {self.name!r} have not completed: {', '.join(failed)}")
+        """Wait until all of them have ended, in this time altogether; `PollingException` where one has not completed."""
+        self.native.wait_for_sub_jobs(timeout_s)
         return self
 
-    @translated()
-    def get_input_data_slots(self) -> list[DataSlot]:
-        """Its slots for data; of a job of another process without the data in them, which `WorkDataQuery` finds."""
-        return self._filled(self._step().call.spec.inputs, self._slots)
+    def get_output_data_slots(self) -> list[OutputDataSlot]:
+        """What it has made, by slot; while it runs, what was written so far."""
+        run, slots = self._call(), []
+        made = run.outputs() if self._native else {}
+        for slot in run.spec.outputs:
+            data = made.get(slot.name, [])
+            several = data if isinstance(data, list) else [data]
+            slots.append(OutputDataSlot(slot.name, [WorkData(self.client, each) for each in several]))
+        return slots
 
-    @translated()
-    def get_output_data_slots(self) -> list[DataSlot]:
-        """What it has made; while it runs, what was written so far."""
-        found: dict[str, Any] = {}
-        if self._native and self._call:
-            found = self._call.outputs()
-        elif self._native:
-            for data in reversed(self.client.datasets(job=self._native, limit=None)):
-                found.setdefault(data.info.slot, []).append(data)
-        return self._filled(self._step().call.spec.outputs, found)
-
-    @translated()
     def delete(self) -> Self:
         """Drop it for good; `NotAvailableException` while it runs, or where it has data that it has made, or sub-jobs."""
-        self._there()
+        self.get_name()
         if self._native is not None:
             self._native.forget()
-        self._end()
+        self.name = self._native = self._run = None
         return self
 
     def delete_with_associated(
@@ -380,78 +251,36 @@ class Job:
         if self._native is None:
             self.delete()
             return
-        outputs, inputs, sub_jobs = delete_output_workdata, delete_input_workdata, delete_subjobs_with_data
-        with translated():
-            kept = self._native.delete_with_associated(
-                delete_output_data=outputs, delete_input_data=inputs, delete_subjobs_with_data=sub_jobs
-            ).kept
-        for part in kept:
-            warnings.warn(str(part), stacklevel=2)
-        if self._native.id not in {part.id for part in kept}:
-            self._end()
-
-    # --- inside ---
-
-    def _there(self) -> None:
-        if self.name is None:
-            raise NotAvailableException("there is no job: create(name) makes it, and delete() ends it")
+        deletion = self._native.delete_with_associated(
+            delete_output_data=delete_output_workdata,
+            delete_input_data=delete_input_workdata,
+            delete_subjobs_with_data=delete_subjobs_with_data,
+        )
+        for part in deletion.kept:
+            warnings.warn(str(part), stacklevel=3)
+        if self._native.id not in {part.id for part in deletion.kept}:
+            self.name = self._native = self._run = None
 
     def _unstarted(self) -> None:
-        self._there()
         if self._native is not None:
             raise NotAvailableException(f"job {self.name!r} was started already, and cannot be configured")
 
-    def _configurable(self) -> StepRun:
-        self._unstarted()
-        if self._call is None:
-            raise NotAvailableException(f"job {self.name!r} has no step: call select_processing()")
-        return self._call
+    def _call(self) -> StepRun:
+        """Its call of a step; of a job that another process has started, as the ledger has it."""
+        if self._run is None and self._native is not None:
+            self._run = self.client.step_run(self._native)
+        if self._run is None:
+            raise NotAvailableException(f"job {self.get_name()!r} has no step: call select_processing()")
+        return self._run
 
-    def _filled(self, slots: Sequence[Any], found: Mapping[str, Any]) -> list[DataSlot]:
-        made = []
-        for spec in slots:
-            data = found.get(spec.name, [])
-            faces = [WorkData.of(self.client, each) if isinstance(each, broker_jobs.WorkData) else each for each in _several(data)]
-            made.append(DataSlot(spec.name, spec.title, spec.description, spec.media_type, faces))
-        return made
-
-    def _slot(self, index: int) -> str:
-        slots = self._configurable().spec.inputs
-        if not 0 <= index < len(slots):
-            raise ApiException(f"there is no slot {index}: the step has {len(slots)}")
-        return slots[index].name
-
-    def _assign(self, index: int, data: Sequence[WorkData | str]) -> Self:
-        call = self._configurable()
-        given = [WorkData.from_url(self.client, each) if isinstance(each, str) else each for each in data]
-        slots = {**self._slots, self._slot(index): [each.native for each in given]}
-        call.inputs(**self._inputs(slots))
-        self._slots = slots
+    def _put(self, index: int, given: Sequence[WorkData | str]) -> Self:
+        run = self._call()
+        if not 0 <= index < len(run.spec.inputs):
+            raise ApiException(f"there is no slot {index}: the step has {len(run.spec.inputs)}")
+        slot = run.spec.inputs[index]
+        data = [self.client.data(each) if isinstance(each, str) else each.native for each in given]
+        run.inputs(**{slot.name: data if slot.collection or len(data) != 1 else data[0]})
         return self
-
-    def _inputs(self, slots: Mapping[str, list[broker_jobs.WorkData]]) -> dict[str, Any]:
-        several = {spec.name for spec in self._configurable().spec.inputs if spec.collection}
-        return {name: data if name in several or len(data) != 1 else data[0] for name, data in slots.items()}
-
-    def _step(self) -> ProcessingStep:
-        """Its step: of a job of another process, as its task asks for it."""
-        if self._call is not None:
-            return ProcessingStep(self.client, self._call)
-        options = self.native.tasks([0])[0].options
-        for feature in [one for variant in (options.resources.alternatives if options else ()) for one in variant.features]:
-            if feature.startswith("step "):
-                return ProcessingStep(self.client, find(self.client, *feature.split()[1:]))
-        raise NotAvailableException(f"job {self.name!r} is no call of a step")
-
-    def _late(self) -> PollingTimeout:
-        return PollingTimeout(f"Timeout waiting for Job state. Current state: {self.get_state()} (job {self.name!r})")
-
-    def _end(self) -> None:
-        self.name, self._native, self._call = None, None, None
-
-
-def _several(data: Any) -> Sequence[Any]:
-    return data if isinstance(data, list) else [data]
 
 
 def _one_of(**given: Any) -> Any:

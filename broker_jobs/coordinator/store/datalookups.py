@@ -85,7 +85,8 @@ class DataLookups:
             rows = self._select_data.all(self._cursor, made_by=wanted.made_by, used_by=wanted.used_by, limit=_SCAN, offset=offset)
             for *row, taken in rows:
                 one = _data(tuple(row))
-                fits = wanted.used in {None, bool(taken)} and tags <= set(json.loads(one.tags))
+                labels = set(json.loads(one.tags))
+                fits = wanted.used in {None, bool(taken)} and tags <= labels and wanted.choice.takes(labels, one.created_ms)
                 fits = fits and (wanted.name is None or fnmatch.fnmatchcase(one.name, wanted.name))
                 if fits and (wanted.step is None or fnmatch.fnmatchcase(one.step, wanted.step)):
                     found.append(one)

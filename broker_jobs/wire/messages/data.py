@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import ClassVar
 
+from broker_jobs.core.choice import Choice
 from broker_jobs.core.data import DataRef, check_tags
 from broker_jobs.wire.messages.tasks import Work
 
@@ -64,6 +65,7 @@ class ListData:
         used_by: only what this job takes
         used: only what some job takes, or what none does
         skip: so many are left out, for the next part of a long list
+        choice: more about tags, and when it was made
     """
 
     tag: ClassVar[str] = "list data"
@@ -75,6 +77,7 @@ class ListData:
     step: str | None = None
     limit: int = 100
     skip: int = 0
+    choice: Choice = Choice()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from broker_jobs.core.choice import Choice
 from broker_jobs.core.states import JobState
 from broker_jobs.wire.messages.data import AddData, DeleteData, FindData, GetWork, ListData, ListLog, ListUses, TagData
 from broker_jobs.wire.messages.tasks import JobHeader
@@ -27,6 +28,7 @@ class ListJobs:
         ended_before_ms: only those that had ended then
         skip: so many of them are left out, for the next part of a long list
         parent: only those that were submitted inside a task of this job
+        choice: more about tags, and when they were submitted
     """
 
     tag: ClassVar[str] = "list jobs"
@@ -39,6 +41,7 @@ class ListJobs:
     ended_before_ms: int | None = None
     skip: int = 0
     parent: str | None = None
+    choice: Choice = Choice()
 
 
 @dataclass(frozen=True, slots=True)
