@@ -8,21 +8,9 @@ docs/faces.md lists what differs.
 from __future__ import annotations
 
 from broker_jobs.compat.xqute.core import Xqute
-from broker_jobs.compat.xqute.job import Job, JobErrorStrategy, JobStatus, logger
-from broker_jobs.compat.xqute.plugin import Simplug, SyncImplOnAsyncSpecWarning, plugin
-from broker_jobs.compat.xqute.scheduler import Scheduler
+from broker_jobs.compat.xqute.plugin import Simplug, plugin
+from broker_jobs.compat.xqute.scheduler import Job, JobErrorStrategy, JobStatus, Scheduler
 
 simplug = plugin
 
-__all__ = [
-    "Job",
-    "JobErrorStrategy",
-    "JobStatus",
-    "Scheduler",
-    "Simplug",
-    "SyncImplOnAsyncSpecWarning",
-    "Xqute",
-    "logger",
-    "plugin",
-    "simplug",
-]
+__all__ = ["Job", "JobErrorStrategy", "JobStatus", "Scheduler", "Simplug", "Xqute", "plugin", "simplug"]

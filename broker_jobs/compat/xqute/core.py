@@ -4,59 +4,44 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import signal
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
 from broker_jobs.compat.xqute import plugin
-from broker_jobs.compat.xqute.job import ENDED, KILLED, SUBMISSION_FAILED, Job, JobErrorStrategy, JobStatus, logger
 from broker_jobs.compat.xqute.native import SCHEDULERS
+from broker_jobs.compat.xqute.scheduler import KILLED, SUBMISSION_FAILED, Job, JobErrorStrategy, JobStatus, logger
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Coroutine, Iterable, Mapping, Sequence
 
     from broker_jobs.compat.xqute.scheduler import Scheduler
 
-_OLD: Final = {
-    "job_metadir": "workdir",
-    "job_error_strategy": "error_strategy",
-    "job_num_retries": "num_retries",
-    "scheduler_forks": "forks",
-}
+_OLD = {"job_metadir": "workdir", "job_error_strategy": "error_strategy", "job_num_retries": "num_retries", "scheduler_forks": "forks"}
 _POLLING: Final = 1.0
 _ENDING: Final = {JobStatus.FINISHED: "succeeded", JobStatus.FAILED: "failed", JobStatus.KILLED: "killed"}
 
 
 class Xqute:
-    """A producer of jobs, made in an event loop.
+    """A producer of jobs, made in an event loop; `RuntimeError` elsewhere, `ValidationError` where an option is wrong.
 
     Args:
         scheduler: ``"local"``, ``"sge"``, or a subclass of `Scheduler`
         plugins: instead of those that are registered
-        scheduler_opts: as `options`
         options: `workdir` (default ``./.xqute``), `error_strategy` (``"ignore"``; ``"retry"``; ``"halt"``: the first failure ends all),
             `num_retries` (3), `forks` (1: how many jobs are submitted or running at once), also by the names `job_metadir`,
-            `job_error_strategy`, `job_num_retries` and `scheduler_forks`; and what the scheduler takes
-
-    Raises:
-        RuntimeError: no event loop is running
-        ValidationError: an option is wrong
+            `job_error_strategy`, `job_num_retries` and `scheduler_forks`; and what the scheduler takes, also as `scheduler_opts`
     """
 
-    def __init__(
-        self,
-        scheduler: str | type[Scheduler] = "local",
-        *,
-        plugins: Iterable[object] | None = None,
-        scheduler_opts: Mapping[str, Any] | None = None,
-        **options: Any,
-    ) -> None:
+    def __init__(self, scheduler: str | type[Scheduler] = "local", *, plugins: Iterable[object] | None = None, **options: Any) -> None:
         try:
             asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError("an Xqute must be made in an event loop: in a coroutine that asyncio.run() runs") from None
-        given = {"workdir": "./.xqute", **{_OLD.get(name, name): value for name, value in {**(scheduler_opts or {}), **options}.items()}}
+        options = {**(options.pop("scheduler_opts", None) or {}), **options}
+        given = {"workdir": "./.xqute", **{_OLD.get(name, name): value for name, value in options.items()}}
         made = SCHEDULERS.get(scheduler) if isinstance(scheduler, str) else scheduler
         if made is None:
             raise ValidationError(f"there is no scheduler {scheduler!r}: there are {', '.join(SCHEDULERS)}, and subclasses of Scheduler")
@@ -70,6 +55,7 @@ class Xqute:
         self._waiting: deque[Job] = deque()
         self._active: set[Job] = set()
         self._wake = asyncio.Event()
+        self._group = asyncio.TaskGroup()
         self._run: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._feeding = self._over = False
@@ -104,45 +90,58 @@ class Xqute:
 
     async def run_until_complete(self, keep_feeding: bool = False) -> None:  # noqa: FBT001, FBT002 (xqute's signature)
         """Run all jobs, and wait for their ends; or, with `keep_feeding`, run them while more are added, and return at once."""
+        failed = self._feeding and self._run is not None and self._run.done()  # which is not told yet
         self._feeding = keep_feeding
-        if self._run is None or self._run.done():
-            self._over, self._stopping = False, None
+        if self._run is None or (self._run.done() and not failed):
+            self._over, self._stopping, self._active = False, None, set()
             self._run = asyncio.create_task(self._drive())
         if not keep_feeding:
             await self._run
 
     def cancel(self, sig: signal.Signals | None = None) -> None:
         """End the run: what runs is killed, and nothing more is submitted, unless a plugin says no."""
-        if self._stopping is None or self._stopping.done():
-            self._stopping = asyncio.create_task(self._shut_down(sig))
+        running = self._run is not None and not self._run.done()
+        if running and (self._stopping is None or self._stopping.done()):
+            self._stopping = self._group.create_task(self._shut_down(sig))
 
     def __del__(self) -> None:
         if getattr(self, "_feeding", False):
             logger.warning("an Xqute is dropped that is still feeding: stop_feeding() was not called")
 
     async def _drive(self) -> None:
-        """Keep as many jobs under way as there are forks, until all have ended."""
+        """Keep as many jobs under way as there are forks, until all have ended; an exception in what runs beside ends it, too."""
         loop = asyncio.get_running_loop()
-        async with contextlib.AsyncExitStack() as at_end:
-            with contextlib.suppress(ValueError, RuntimeError):  # not the main thread
-                for sig in (signal.SIGTERM, signal.SIGINT):
-                    loop.add_signal_handler(sig, self.cancel, sig)
-                    at_end.callback(loop.remove_signal_handler, sig)
-            await self.scheduler.open(self._report)
-            at_end.push_async_callback(self.scheduler.close)
-            await self._tell("on_init")
-            at_end.callback(asyncio.create_task(self._poll()).cancel)
-            while self._active or ((self._waiting or self._feeding) and not self._over):
-                self._wake.clear()
-                room = 0 if self._over else self.scheduler.forks - len(self._active)
-                batch = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
-                if batch:
-                    async with self.scheduler.busy:
-                        await self._submit(batch)
-                else:
-                    await self._wake.wait()
-            self._feeding = False
-            await self._tell("on_complete")
+        try:
+            async with asyncio.TaskGroup() as self._group, contextlib.AsyncExitStack() as at_end:
+
+                def spawn(beside: Coroutine[Any, Any, None]) -> None:
+                    at_end.push_async_callback(_cancel, self._group.create_task(beside))
+
+                with contextlib.suppress(ValueError, RuntimeError):  # not the main thread
+                    for sig in (signal.SIGTERM, signal.SIGINT):
+                        loop.add_signal_handler(sig, self.cancel, sig)
+                        at_end.callback(loop.remove_signal_handler, sig)
+                at_end.push_async_callback(self.scheduler.close)
+                await self.scheduler.open(self._report, spawn)
+                await self._tell("on_init")
+                spawn(self._poll())
+                await self._work_off()
+        except BaseExceptionGroup as several:
+            raise several.exceptions[0] from None
+
+    async def _work_off(self) -> None:
+        """Submit as many jobs as there is room for, until all have ended."""
+        while self._active or ((self._waiting or self._feeding) and not self._over):
+            self._wake.clear()
+            room = 0 if self._over else self.scheduler.forks - len(self._active)
+            batch = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
+            if batch:
+                async with self.scheduler.busy:
+                    await self._submit(batch)
+            else:
+                await self._wake.wait()
+        self._feeding = False
+        await self._tell("on_complete")
 
     async def _submit(self, batch: Sequence[Job]) -> None:
         """Submit jobs, but those that run already, and those that a plugin will not have."""
@@ -167,16 +166,16 @@ class Xqute:
             else:
                 await self._tell("on_job_submitted", job=job)
 
-    async def _report(self, job: Job, status: JobStatus, rc: int | None, message: str) -> None:
+    async def _report(self, job: Job, status: JobStatus, rc: int, message: str) -> None:
         """A job runs, or has ended."""
         if not job.started and status is not JobStatus.KILLED:
             job.started = True
             if status is JobStatus.RUNNING and job.now is not JobStatus.KILLING:
                 job.mark(status)
             await self._tell("on_job_started", job=job)
-        if status not in ENDED:
+        if status not in _ENDING:
             return
-        job.mark(status, KILLED if rc is None else rc)
+        job.mark(status, rc)
         if message:
             with job.stderr_file.open("a", errors="surrogateescape") as file:
                 file.write(message)
@@ -195,27 +194,34 @@ class Xqute:
     async def _shut_down(self, sig: signal.Signals | None) -> None:
         if sig is not None:
             logger.warning("Got signal %s, trying a graceful shutdown", sig.name)
-        if not await self._tell("on_shutdown", consumer=self, sig=sig):
-            return
-        self._over = True
-        async with self.scheduler.busy:
-            doomed = sorted(self._active, key=lambda job: job.index)
-            for job in tuple(doomed):
-                before = job.now
-                job.mark(JobStatus.KILLING)
-                if not await self._tell("on_job_killing", job=job):
-                    job.mark(before)
-                    doomed.remove(job)
-            await self.scheduler.kill_jobs(doomed)
-        self._wake.set()
+        if await self._tell("on_shutdown", consumer=self, sig=sig):
+            self._over = True
+            async with self.scheduler.busy:
+                await asyncio.gather(*map(self._kill, sorted(self._active, key=lambda job: job.index)))
+            self._wake.set()
+
+    async def _kill(self, job: Job) -> None:
+        """Kill a job, unless a plugin says no."""
+        before = job.now
+        job.mark(JobStatus.KILLING)
+        try:
+            if await self._tell("on_job_killing", job=job):
+                await self.scheduler.kill_job(job)
+                return
+        except Exception:  # noqa: BLE001 (of the user's scheduler: the job goes on, and its end is waited for)
+            logger.exception("/Job-%s cannot be killed", job.index)
+        job.mark(before)
 
     async def _poll(self) -> None:
-        counter = 0
-        while True:
+        for counter in itertools.count(1):
             await asyncio.sleep(_POLLING)
-            counter += 1
             for job in tuple(self._active):
                 await self._tell("on_job_polling", job=job, counter=counter)
 
     async def _tell(self, hook: str, **given: object) -> bool:
         return await plugin.tell(self.plugins, hook, scheduler=self.scheduler, xqute=self, **given)
+
+
+async def _cancel(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    await asyncio.wait([task])

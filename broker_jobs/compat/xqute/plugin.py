@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import warnings
-from typing import TYPE_CHECKING, ClassVar, Final, Self, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
-from broker_jobs.compat.xqute.job import logger
+from broker_jobs.compat.xqute.scheduler import logger
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -26,22 +27,13 @@ _HOOKS: Final[dict[str, tuple[str, ...]]] = {
 """The hooks, and what each may take. False from *shutdown*, *submitting* and *killing* means no."""
 
 
-class SyncImplOnAsyncSpecWarning(Warning):
-    """A hook that should be a coroutine function is a plain one; it is called all the same."""
-
-
+@functools.cache
 class Simplug:
     """The plugins of a project: the same object wherever it is made under this name."""
 
-    _known: ClassVar[dict[str, Simplug]] = {}
-    registered: list[object]
-
-    def __new__(cls, project: str) -> Self:  # noqa: D102 (of the data model)
-        found = cls._known.get(project)
-        if not isinstance(found, cls):
-            found = cls._known[project] = super().__new__(cls)
-            found.registered = []
-        return found
+    def __init__(self, project: str) -> None:
+        self.project = project
+        self.registered: list[object] = []
 
     def impl(self, function: _Function) -> _Function:
         """Mark a function as an implementation of the hook of its name; `ValidationError` where there is none that takes its arguments."""
@@ -50,7 +42,7 @@ class Simplug:
             raise ValidationError(f"{name}({', '.join(sorted(wants))}) is no hook; there are {_HOOKS}")
         today = name in {"on_init", "on_shutdown"} and "scheduler" not in wants  # plain functions in today's xqute
         if not today and not inspect.iscoroutinefunction(function):
-            warnings.warn(f"{name} should be a coroutine function", SyncImplOnAsyncSpecWarning, stacklevel=2)
+            warnings.warn(f"{name} should be a coroutine function", stacklevel=2)
         setattr(function, _MARK, wants)
         return function
 

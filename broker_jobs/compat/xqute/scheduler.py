@@ -1,25 +1,37 @@
-"""Where jobs run: what all schedulers have, and how one of the user's own is driven."""
+"""Jobs with their folders, and where they run: what all schedulers have, and how one of the user's own is driven."""
 
 from __future__ import annotations
 
 import asyncio
 import inspect
+import logging
 import shlex
+import shutil
 import traceback
 from abc import ABC, abstractmethod
+from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
-from broker_jobs.compat.xqute.job import LOST, Job, JobErrorStrategy, JobStatus, logger
-
 if TYPE_CHECKING:
-    import os
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
-    Report = Callable[[Job, JobStatus, int | None, str], Awaitable[None]]
+    Report = Callable[["Job", "JobStatus", int, str], Awaitable[None]]
     """Told of a job that runs or has ended: its status, its return code, and what is to be said in ``job.stderr``."""
+    Spawn = Callable[[Coroutine[Any, Any, None]], None]
+    """Lets something run beside, until the end of the run; if it fails, the run does."""
 
-PAUSE: Final = 0.1
+logger: Final = logging.getLogger("XQUTE")
+
+SUBMISSION_FAILED, LOST, KILLED, TIMED_OUT = -2, -3, -9, 124
+"""Return codes of jobs that could not be submitted, left none, were killed, or ran longer than `timeout`."""
+
+JobStatus = IntEnum("JobStatus", "INIT RETRYING QUEUED SUBMITTED RUNNING KILLING FINISHED FAILED KILLED", start=0)
+"""Where a job is; the numbers stand in ``job.status``. KILLED is ours: xqute calls what it has killed finished."""
+JobErrorStrategy = StrEnum("JobErrorStrategy", "IGNORE RETRY HALT")
+"""What a failed job means for itself and the others."""
+
+_PAUSE: Final = 0.1
 _MISSED: Final = 5
 
 _SCRIPT: Final = """#!{shell}
@@ -38,6 +50,83 @@ cd {cwd} || exit
 """
 
 
+class Job:
+    """A command, and its folder ``metadir/index`` with ``job.stdout``, ``job.stderr``, ``job.status``, ``job.rc`` and ``job.jid``.
+
+    A list is a program with its arguments, each of which arrives as it is; in xqute ``$(…)`` inside one runs. A text is a line for bash.
+    """
+
+    CMD_WRAPPER_SHELL: ClassVar[str] = "/bin/bash"
+
+    def __init__(
+        self, index: int, cmd: str | Sequence[object], metadir: str | Path = "./.xqute", error_retry: object = None, num_retries: int = 3
+    ) -> None:
+        self.index, self.error_retry, self.num_retries = index, bool(error_retry), num_retries
+        self.cmd = ("bash", "-c", cmd) if isinstance(cmd, str) else tuple(map(str, cmd))
+        self.metadir = Path(metadir).absolute() / str(index)
+        self.metadir.mkdir(parents=True, exist_ok=True)
+        places = {"XQUTE_METADIR": str(self.metadir.parent), "XQUTE_JOB_METADIR": str(self.metadir)}
+        self.envs = {"XQUTE_JOB_INDEX": str(index), **places}
+        self.stdout_file, self.stderr_file = self.metadir / "job.stdout", self.metadir / "job.stderr"
+        self.status_file, self.rc_file = self.metadir / "job.status", self.metadir / "job.rc"
+        self.jid_file = self.lock_file = self.metadir / "job.jid"
+        self.retry_dir = self.metadir / "job.retry"
+        self.wrapped_cmd: list[str] | None = None
+        self.trial_count, self.started, self.now = 0, False, JobStatus.INIT
+
+    @property
+    def strcmd(self) -> str:
+        """The command as a line that a shell takes apart into the same arguments."""
+        return shlex.join(self.cmd)
+
+    async def get_status(self) -> JobStatus:
+        """Where it is."""
+        return self.now
+
+    async def get_rc(self) -> int:
+        """Its return code; −1 as long as there is none."""
+        return _number(self.rc_file, -1)
+
+    status, rc = property(get_status), property(get_rc)
+
+    async def get_jid(self) -> str | None:
+        """Its id in the scheduler's system; None as long as there is none."""
+        return self.jid_file.read_text().strip() if self.jid_file.exists() else None
+
+    def mark(self, status: JobStatus, rc: int | None = None) -> None:
+        """Note where it is, and at its end its return code."""
+        self.now = status
+        self.status_file.write_text(str(int(status)))
+        if rc is not None:
+            self.rc_file.write_text(str(rc))
+            self.jid_file.unlink(missing_ok=True)
+
+    def clean(self) -> None:
+        """Move what a trial has left to ``job.retry``; remove what earlier runs have left."""
+        place = self.retry_dir / str(self.trial_count)
+        if self.trial_count:
+            place.mkdir(parents=True, exist_ok=True)
+        else:
+            shutil.rmtree(self.retry_dir, ignore_errors=True)
+        for file in (self.stdout_file, self.stderr_file, self.status_file, self.rc_file, self.jid_file):
+            if self.trial_count and file.exists():
+                file.replace(place / file.name)
+            file.unlink(missing_ok=True)
+        self.started = False
+
+    async def wrap_cmd(self, scheduler: Scheduler) -> None:
+        """Write the script that a scheduler of one's own submits; it keeps ``job.status`` and ``job.rc``, and clears the lock file."""
+        files = {name: shlex.quote(str(self.metadir / f"job.{name}")) for name in ("stdout", "stderr", "status", "rc", "jid")}
+        exports = "\n".join(f"export {name}={shlex.quote(str(value))}" for name, value in self.envs.items())
+        limit = f"timeout -k 2 {scheduler.timeout} " if scheduler.timeout else ""
+        place = shlex.quote(str(scheduler.cwd or Path.cwd()))
+        script = _SCRIPT.format(shell=self.CMD_WRAPPER_SHELL, cwd=place, exports=exports, cmd=limit + self.strcmd, **files)
+        path = self.metadir / f"job.wrapped.{scheduler.name}"
+        path.write_text(script, errors="surrogateescape")
+        path.chmod(0o700)
+        self.wrapped_cmd = [self.CMD_WRAPPER_SHELL, str(path)]
+
+
 class Scheduler(ABC):
     """The base of schedulers: `submit_job`, `kill_job` and `job_is_running` are a subclass's own, everything else is done here.
 
@@ -54,23 +143,14 @@ class Scheduler(ABC):
         if isinstance(said, type):
             cls.job_class = said
 
-    def __init__(  # noqa: PLR0917 (xqute's signature)
-        self,
-        workdir: str | os.PathLike[str],
-        forks: int = 1,
-        error_strategy: str = "ignore",
-        num_retries: int = 3,
-        cwd: str | os.PathLike[str] | None = None,
-        timeout: int = 0,
-        **kwargs: Any,
-    ) -> None:
+    def __init__(self, workdir: str | Path, forks: int = 1, error_strategy: str = "ignore", num_retries: int = 3, **config: Any) -> None:
         self.workdir, self.forks, self.num_retries = Path(workdir).absolute(), forks, num_retries
         self.error_strategy = JobErrorStrategy(error_strategy)
-        self.cwd, self.timeout, self.config = cwd, timeout, kwargs
+        self.cwd, self.timeout, self.config = config.pop("cwd", None), config.pop("timeout", 0), config
         self.busy = asyncio.Lock()
         self._report: Report
+        self._spawn: Spawn
         self._misses: dict[Job, int] = {}
-        self._watching: asyncio.Task[None] | None = None
 
     @abstractmethod
     async def submit_job(self, job: Job) -> object:
@@ -84,23 +164,13 @@ class Scheduler(ABC):
     async def job_is_running(self, job: Job) -> bool:
         """Whether a job is submitted or running; its id is in ``job.lock_file``."""
 
-    def wrapped_job_script(self, job: Job) -> Path:
-        """Write the script of a job, which keeps its files; where it is."""
-        names = ("rc", "status", "stdout", "stderr", "jid")
-        files = {name: shlex.quote(str(job.metadir / f"job.{name}")) for name in names}
-        exports = "\n".join(f"export {name}={shlex.quote(str(value))}" for name, value in job.envs.items())
-        limit = f"timeout -k 2 {self.timeout} " if self.timeout else ""
-        place = shlex.quote(str(self.cwd or Path.cwd()))
-        script = _SCRIPT.format(shell=job.CMD_WRAPPER_SHELL, cwd=place, exports=exports, cmd=limit + job.strcmd, **files)
-        path = job.wrapped_script(self)
-        path.write_text(script, errors="surrogateescape")
-        path.chmod(0o700)
-        return path
+    async def open(self, report: Report, spawn: Spawn) -> None:
+        """Begin a run; `report` is told of every change of a job, one at a time, by whoever holds `busy`."""
+        self._report, self._spawn, self._misses = report, spawn, {}
+        spawn(self._watch())
 
-    async def open(self, report: Report) -> None:
-        """Begin; `report` is told of every change of a job, one at a time, by whoever holds `busy`."""
-        self._report = report
-        self._watching = asyncio.create_task(self._watch())
+    async def close(self) -> None:  # noqa: B027 (most have nothing to end)
+        """End a run; nothing that was spawned is there any more."""
 
     async def submit_jobs(self, jobs: Sequence[Job]) -> dict[Job, str]:
         """Submit jobs; those that could not be, and why."""
@@ -118,45 +188,32 @@ class Scheduler(ABC):
         """Watch a job that was submitted."""
         self._misses[job] = 0
 
-    async def kill_jobs(self, jobs: Sequence[Job]) -> None:
-        """Kill jobs; `report` is told of each that is gone."""
-        for job in jobs:
-            try:
-                await self.kill_job(job)
-            except Exception:  # noqa: BLE001 (of the user's scheduler: the job goes on, and its end is waited for)
-                logger.exception("%r cannot be killed", job)
-                continue
-            if self._misses.pop(job, None) is not None:
-                await self._report(job, JobStatus.KILLED, None, "")
-
-    async def close(self) -> None:
-        """End."""
-        if self._watching is not None:
-            self._watching.cancel()
-
     async def _watch(self) -> None:
         while True:
-            await asyncio.sleep(PAUSE)
+            await asyncio.sleep(_PAUSE)
             for job in list(self._misses):
                 async with self.busy:
-                    if job in self._misses:
-                        await self._look(job)
+                    await self._look(job)
 
     async def _look(self, job: Job) -> None:
         """See what the script of a job says, and whether it is there at all; its return code stands before its status, and stays."""
-        status, rc = job.told()
-        self._misses[job] += rc < 0 and not await self._running(job)
+        status, rc = JobStatus(_number(job.status_file, job.now)), _number(job.rc_file, -1)
+        self._misses[job] += rc < 0 and not await self.job_is_running(job)
         if rc >= 0 or self._misses[job] >= _MISSED:
             del self._misses[job]
-            code = 0 if rc < 0 and status is JobStatus.FINISHED else rc
-            lost = "the job is not running any more, and has left no return code\n" if code < 0 else ""
-            await self._report(job, JobStatus.FAILED if code else JobStatus.FINISHED, LOST if code < 0 else code, lost)
+            if job.now is JobStatus.KILLING:
+                await self._report(job, JobStatus.KILLED, KILLED, "")
+            elif rc < 0:
+                await self._report(job, JobStatus.FAILED, LOST, "the job is not running any more, and has left no return code\n")
+            else:
+                await self._report(job, JobStatus.FAILED if rc else JobStatus.FINISHED, rc, "")
         elif status is JobStatus.RUNNING:
-            await self._report(job, status, None, "")
+            await self._report(job, status, 0, "")
 
-    async def _running(self, job: Job) -> bool:
-        try:
-            return bool(await self.job_is_running(job))
-        except Exception:  # noqa: BLE001 (of the user's scheduler: it is asked again)
-            logger.exception("%r: whether it is running is not known", job)
-            return True
+
+def _number(file: Path, default: int) -> int:
+    """The number in a file that may be missing, or just being written."""
+    try:
+        return int(file.read_text())
+    except (FileNotFoundError, ValueError):
+        return default

@@ -77,7 +77,7 @@ class SchedulerSilent(Exception):
 
 
 class Scheduler(Protocol):
-    """A batch system; made with the options of the worker, which it may refuse (`JobRefused`, or `Unusable` where they are not the trouble).
+    """A batch system; made with the options of the worker, which it may refuse (`JobRefused`); `Unusable` where that is not the trouble.
 
     Each method may raise `SchedulerSilent`; nothing is known then, and no job is given up for it.
     """
