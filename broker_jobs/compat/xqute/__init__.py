@@ -5,10 +5,8 @@ are still fed (its feeding stalls), a job that was killed is KILLED (there FINIS
 docs/faces.md lists what differs.
 """
 
-from __future__ import annotations
-
 from broker_jobs.compat.xqute.core import Xqute
-from broker_jobs.compat.xqute.plugin import Simplug, plugin
+from broker_jobs.compat.xqute.plugins import Simplug, plugin
 from broker_jobs.compat.xqute.scheduler import Job, JobErrorStrategy, JobStatus, Scheduler
 
 simplug = plugin

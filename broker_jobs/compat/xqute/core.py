@@ -9,7 +9,7 @@ import signal
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final
 
-from broker_jobs.compat.xqute import plugin
+from broker_jobs.compat.xqute import plugins as hooks
 from broker_jobs.compat.xqute.native import SCHEDULERS
 from broker_jobs.compat.xqute.scheduler import KILLED, SUBMISSION_FAILED, Job, JobErrorStrategy, JobStatus, logger
 from broker_jobs.errors import ValidationError
@@ -40,22 +40,22 @@ class Xqute:
             asyncio.get_running_loop()
         except RuntimeError:
             raise RuntimeError("an Xqute must be made in an event loop: in a coroutine that asyncio.run() runs") from None
-        options = {**(options.pop("scheduler_opts", None) or {}), **options}
-        given = {"workdir": "./.xqute", **{_OLD.get(name, name): value for name, value in options.items()}}
+        options = {"workdir": "./.xqute", "forks": 1, **(options.pop("scheduler_opts", None) or {}), **options}
+        options |= {_OLD[name]: options.pop(name) for name in _OLD if name in options}
         made = SCHEDULERS.get(scheduler) if isinstance(scheduler, str) else scheduler
         if made is None:
             raise ValidationError(f"there is no scheduler {scheduler!r}: there are {', '.join(SCHEDULERS)}, and subclasses of Scheduler")
-        if not isinstance(given.get("forks", 1), int) or given.get("forks", 1) < 1:
-            raise ValidationError(f"forks must be a positive integer, not {given['forks']!r}")
-        if given.get("error_strategy", "ignore") not in set(JobErrorStrategy):
-            raise ValidationError(f"the error strategy is one of {', '.join(JobErrorStrategy)}, not {given['error_strategy']!r}")
-        self.scheduler = made(**given)
-        self.plugins = list(plugin.plugin.registered if plugins is None else plugins)
+        if not isinstance(options["forks"], int) or options["forks"] < 1:
+            raise ValidationError(f"forks must be a positive integer, not {options['forks']!r}")
+        if options.get("error_strategy", "ignore") not in set(JobErrorStrategy):
+            raise ValidationError(f"the error strategy is one of {', '.join(JobErrorStrategy)}, not {options['error_strategy']!r}")
+        self.scheduler = made(**options)
+        self.plugins = list(hooks.plugin.registered if plugins is None else plugins)
         self.jobs: list[Job] = []
+        self.busy = asyncio.Lock()
         self._waiting: deque[Job] = deque()
         self._active: set[Job] = set()
         self._wake = asyncio.Event()
-        self._group = asyncio.TaskGroup()
         self._run: asyncio.Task[None] | None = None
         self._stopping: asyncio.Task[None] | None = None
         self._feeding = self._over = False
@@ -81,18 +81,16 @@ class Xqute:
 
     async def stop_feeding(self) -> None:
         """Let the run end with the jobs that it has, and wait for that."""
-        if not self._feeding or self._run is None:
+        if not self._feeding:
             logger.error("stop_feeding() called but keep_feeding mode was not started")
             return
-        self._feeding = False
         self._wake.set()
-        await self._run
+        await self.run_until_complete()
 
     async def run_until_complete(self, keep_feeding: bool = False) -> None:  # noqa: FBT001, FBT002 (xqute's signature)
         """Run all jobs, and wait for their ends; or, with `keep_feeding`, run them while more are added, and return at once."""
-        failed = self._feeding and self._run is not None and self._run.done()  # which is not told yet
-        self._feeding = keep_feeding
-        if self._run is None or (self._run.done() and not failed):
+        feeding, self._feeding = self._feeding, keep_feeding
+        if self._run is None or (self._run.done() and not feeding):  # one that has failed while it was fed is yet to be told
             self._over, self._stopping, self._active = False, None, set()
             self._run = asyncio.create_task(self._drive())
         if not keep_feeding:
@@ -102,46 +100,48 @@ class Xqute:
         """End the run: what runs is killed, and nothing more is submitted, unless a plugin says no."""
         running = self._run is not None and not self._run.done()
         if running and (self._stopping is None or self._stopping.done()):
-            self._stopping = self._group.create_task(self._shut_down(sig))
+            self._stopping = self.spawn(self._shut_down(sig))
 
     def __del__(self) -> None:
         if getattr(self, "_feeding", False):
             logger.warning("an Xqute is dropped that is still feeding: stop_feeding() was not called")
 
+    def spawn(self, beside: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Let something run beside, until the end of the run at the latest; if it fails, the run does."""
+        task = self._group.create_task(beside)
+        self._beside.push_async_callback(_canceled, task)
+        return task
+
     async def _drive(self) -> None:
-        """Keep as many jobs under way as there are forks, until all have ended; an exception in what runs beside ends it, too."""
+        """A run; it ends with the first exception in anything of it."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.TaskGroup() as self._group, contextlib.AsyncExitStack() as at_end:
-
-                def spawn(beside: Coroutine[Any, Any, None]) -> None:
-                    at_end.push_async_callback(_cancel, self._group.create_task(beside))
-
+            async with asyncio.TaskGroup() as self._group, contextlib.AsyncExitStack() as self._beside:
                 with contextlib.suppress(ValueError, RuntimeError):  # not the main thread
                     for sig in (signal.SIGTERM, signal.SIGINT):
                         loop.add_signal_handler(sig, self.cancel, sig)
-                        at_end.callback(loop.remove_signal_handler, sig)
-                at_end.push_async_callback(self.scheduler.close)
-                await self.scheduler.open(self._report, spawn)
+                        self._beside.callback(loop.remove_signal_handler, sig)
+                self._beside.push_async_callback(self.scheduler.close)
+                await self.scheduler.open(self)
                 await self._tell("on_init")
-                spawn(self._poll())
-                await self._work_off()
+                self.spawn(self._poll())
+                await self._work()
+                await self._tell("on_complete")
         except BaseExceptionGroup as several:
             raise several.exceptions[0] from None
 
-    async def _work_off(self) -> None:
-        """Submit as many jobs as there is room for, until all have ended."""
+    async def _work(self) -> None:
+        """Keep as many jobs under way as there are forks, until all have ended."""
         while self._active or ((self._waiting or self._feeding) and not self._over):
             self._wake.clear()
             room = 0 if self._over else self.scheduler.forks - len(self._active)
             batch = [self._waiting.popleft() for _ in range(min(room, len(self._waiting)))]
             if batch:
-                async with self.scheduler.busy:
+                async with self.busy:
                     await self._submit(batch)
             else:
                 await self._wake.wait()
         self._feeding = False
-        await self._tell("on_complete")
 
     async def _submit(self, batch: Sequence[Job]) -> None:
         """Submit jobs, but those that run already, and those that a plugin will not have."""
@@ -161,24 +161,24 @@ class Xqute:
                 self._active.discard(job)
         refused = await self.scheduler.submit_jobs(fresh)
         for job in fresh:
-            if job in refused:
-                await self._report(job, JobStatus.FAILED, SUBMISSION_FAILED, f"Failed to submit job: {refused[job]}")
+            if (error := refused.get(job)) is not None:
+                await self.report(job, JobStatus.FAILED, SUBMISSION_FAILED, f"Failed to submit job: {type(error).__name__}: {error}")
             else:
                 await self._tell("on_job_submitted", job=job)
 
-    async def _report(self, job: Job, status: JobStatus, rc: int, message: str) -> None:
-        """A job runs, or has ended."""
+    async def report(self, job: Job, status: JobStatus, rc: int = 0, message: str = "") -> None:
+        """A job runs, or has ended, and this is to be added to its ``job.stderr``; one at a time, by whoever holds `busy`."""
         if not job.started and status is not JobStatus.KILLED:
             job.started = True
             if status is JobStatus.RUNNING and job.now is not JobStatus.KILLING:
                 job.mark(status)
             await self._tell("on_job_started", job=job)
-        if status not in _ENDING:
+        if status is JobStatus.RUNNING:
             return
         job.mark(status, rc)
         if message:
             with job.stderr_file.open("a", errors="surrogateescape") as file:
-                file.write(message)
+                file.write(f"{message}\n")
         if status is JobStatus.FAILED and job.error_retry and job.trial_count < job.num_retries and not self._over:
             job.trial_count += 1
             job.now = JobStatus.RETRYING
@@ -196,7 +196,7 @@ class Xqute:
             logger.warning("Got signal %s, trying a graceful shutdown", sig.name)
         if await self._tell("on_shutdown", consumer=self, sig=sig):
             self._over = True
-            async with self.scheduler.busy:
+            async with self.busy:
                 await asyncio.gather(*map(self._kill, sorted(self._active, key=lambda job: job.index)))
             self._wake.set()
 
@@ -219,9 +219,9 @@ class Xqute:
                 await self._tell("on_job_polling", job=job, counter=counter)
 
     async def _tell(self, hook: str, **given: object) -> bool:
-        return await plugin.tell(self.plugins, hook, scheduler=self.scheduler, xqute=self, **given)
+        return await hooks.tell(self.plugins, hook, scheduler=self.scheduler, xqute=self, **given)
 
 
-async def _cancel(task: asyncio.Task[None]) -> None:
+async def _canceled(task: asyncio.Task[None]) -> None:
     task.cancel()
     await asyncio.wait([task])

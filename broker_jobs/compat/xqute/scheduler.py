@@ -7,19 +7,15 @@ import inspect
 import logging
 import shlex
 import shutil
-import traceback
 from abc import ABC, abstractmethod
 from enum import IntEnum, StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Coroutine, Sequence
+    from collections.abc import Sequence
 
-    Report = Callable[["Job", "JobStatus", int, str], Awaitable[None]]
-    """Told of a job that runs or has ended: its status, its return code, and what is to be said in ``job.stderr``."""
-    Spawn = Callable[[Coroutine[Any, Any, None]], None]
-    """Lets something run beside, until the end of the run; if it fails, the run does."""
+    from broker_jobs.compat.xqute.core import Xqute
 
 logger: Final = logging.getLogger("XQUTE")
 
@@ -63,21 +59,16 @@ class Job:
     ) -> None:
         self.index, self.error_retry, self.num_retries = index, bool(error_retry), num_retries
         self.cmd = ("bash", "-c", cmd) if isinstance(cmd, str) else tuple(map(str, cmd))
+        self.strcmd = shlex.join(self.cmd)
         self.metadir = Path(metadir).absolute() / str(index)
         self.metadir.mkdir(parents=True, exist_ok=True)
         places = {"XQUTE_METADIR": str(self.metadir.parent), "XQUTE_JOB_METADIR": str(self.metadir)}
         self.envs = {"XQUTE_JOB_INDEX": str(index), **places}
-        self.stdout_file, self.stderr_file = self.metadir / "job.stdout", self.metadir / "job.stderr"
-        self.status_file, self.rc_file = self.metadir / "job.status", self.metadir / "job.rc"
-        self.jid_file = self.lock_file = self.metadir / "job.jid"
-        self.retry_dir = self.metadir / "job.retry"
+        files = [self.metadir / f"job.{name}" for name in ("stdout", "stderr", "status", "rc", "jid")]
+        self.stdout_file, self.stderr_file, self.status_file, self.rc_file, self.jid_file = self.files = files
+        self.lock_file, self.retry_dir = self.jid_file, self.metadir / "job.retry"
         self.wrapped_cmd: list[str] | None = None
         self.trial_count, self.started, self.now = 0, False, JobStatus.INIT
-
-    @property
-    def strcmd(self) -> str:
-        """The command as a line that a shell takes apart into the same arguments."""
-        return shlex.join(self.cmd)
 
     async def get_status(self) -> JobStatus:
         """Where it is."""
@@ -87,11 +78,11 @@ class Job:
         """Its return code; −1 as long as there is none."""
         return _number(self.rc_file, -1)
 
-    status, rc = property(get_status), property(get_rc)
-
     async def get_jid(self) -> str | None:
         """Its id in the scheduler's system; None as long as there is none."""
         return self.jid_file.read_text().strip() if self.jid_file.exists() else None
+
+    status, rc = property(get_status), property(get_rc)
 
     def mark(self, status: JobStatus, rc: int | None = None) -> None:
         """Note where it is, and at its end its return code."""
@@ -108,7 +99,7 @@ class Job:
             place.mkdir(parents=True, exist_ok=True)
         else:
             shutil.rmtree(self.retry_dir, ignore_errors=True)
-        for file in (self.stdout_file, self.stderr_file, self.status_file, self.rc_file, self.jid_file):
+        for file in self.files:
             if self.trial_count and file.exists():
                 file.replace(place / file.name)
             file.unlink(missing_ok=True)
@@ -116,12 +107,12 @@ class Job:
 
     async def wrap_cmd(self, scheduler: Scheduler) -> None:
         """Write the script that a scheduler of one's own submits; it keeps ``job.status`` and ``job.rc``, and clears the lock file."""
-        files = {name: shlex.quote(str(self.metadir / f"job.{name}")) for name in ("stdout", "stderr", "status", "rc", "jid")}
+        names = {file.suffix[1:]: shlex.quote(str(file)) for file in self.files}
         exports = "\n".join(f"export {name}={shlex.quote(str(value))}" for name, value in self.envs.items())
-        limit = f"timeout -k 2 {scheduler.timeout} " if scheduler.timeout else ""
+        line = f"timeout -k 2 {scheduler.timeout} {self.strcmd}" if scheduler.timeout else self.strcmd
         place = shlex.quote(str(scheduler.cwd or Path.cwd()))
-        script = _SCRIPT.format(shell=self.CMD_WRAPPER_SHELL, cwd=place, exports=exports, cmd=limit + self.strcmd, **files)
         path = self.metadir / f"job.wrapped.{scheduler.name}"
+        script = _SCRIPT.format(shell=self.CMD_WRAPPER_SHELL, cwd=place, exports=exports, cmd=line, **names)
         path.write_text(script, errors="surrogateescape")
         path.chmod(0o700)
         self.wrapped_cmd = [self.CMD_WRAPPER_SHELL, str(path)]
@@ -147,9 +138,6 @@ class Scheduler(ABC):
         self.workdir, self.forks, self.num_retries = Path(workdir).absolute(), forks, num_retries
         self.error_strategy = JobErrorStrategy(error_strategy)
         self.cwd, self.timeout, self.config = config.pop("cwd", None), config.pop("timeout", 0), config
-        self.busy = asyncio.Lock()
-        self._report: Report
-        self._spawn: Spawn
         self._misses: dict[Job, int] = {}
 
     @abstractmethod
@@ -164,51 +152,52 @@ class Scheduler(ABC):
     async def job_is_running(self, job: Job) -> bool:
         """Whether a job is submitted or running; its id is in ``job.lock_file``."""
 
-    async def open(self, report: Report, spawn: Spawn) -> None:
-        """Begin a run; `report` is told of every change of a job, one at a time, by whoever holds `busy`."""
-        self._report, self._spawn, self._misses = report, spawn, {}
-        spawn(self._watch())
+    async def open(self, run: Xqute) -> None:
+        """Begin a run, which is told of every change of a job."""
+        self._misses = {}
+        run.spawn(self._watch(run))
 
     async def close(self) -> None:  # noqa: B027 (most have nothing to end)
         """End a run; nothing that was spawned is there any more."""
 
-    async def submit_jobs(self, jobs: Sequence[Job]) -> dict[Job, str]:
+    async def submit_jobs(self, jobs: Sequence[Job]) -> dict[Job, Exception]:
         """Submit jobs; those that could not be, and why."""
-        refused: dict[Job, str] = {}
+        refused: dict[Job, Exception] = {}
         for job in jobs:
             try:
                 await job.wrap_cmd(self)
                 job.jid_file.write_text(str(await self.submit_job(job)))
                 await self.adopt(job)
-            except Exception:  # noqa: BLE001 (of the user's scheduler: the job has failed)
-                refused[job] = traceback.format_exc()
+            except Exception as error:  # noqa: BLE001 (of the user's scheduler: the job has failed)
+                refused[job] = error
         return refused
 
     async def adopt(self, job: Job) -> None:
         """Watch a job that was submitted."""
         self._misses[job] = 0
 
-    async def _watch(self) -> None:
+    async def _watch(self, run: Xqute) -> None:
         while True:
             await asyncio.sleep(_PAUSE)
             for job in list(self._misses):
-                async with self.busy:
-                    await self._look(job)
+                async with run.busy:
+                    await self._look(job, run)
 
-    async def _look(self, job: Job) -> None:
+    async def _look(self, job: Job, run: Xqute) -> None:
         """See what the script of a job says, and whether it is there at all; its return code stands before its status, and stays."""
         status, rc = JobStatus(_number(job.status_file, job.now)), _number(job.rc_file, -1)
         self._misses[job] += rc < 0 and not await self.job_is_running(job)
-        if rc >= 0 or self._misses[job] >= _MISSED:
-            del self._misses[job]
-            if job.now is JobStatus.KILLING:
-                await self._report(job, JobStatus.KILLED, KILLED, "")
-            elif rc < 0:
-                await self._report(job, JobStatus.FAILED, LOST, "the job is not running any more, and has left no return code\n")
-            else:
-                await self._report(job, JobStatus.FAILED if rc else JobStatus.FINISHED, rc, "")
-        elif status is JobStatus.RUNNING:
-            await self._report(job, status, 0, "")
+        if rc < 0 and self._misses[job] < _MISSED:
+            if status is JobStatus.RUNNING:
+                await run.report(job, status)
+            return
+        del self._misses[job]
+        if job.now is JobStatus.KILLING:
+            await run.report(job, JobStatus.KILLED, KILLED)
+        elif rc < 0 and status is not JobStatus.FINISHED:
+            await run.report(job, JobStatus.FAILED, LOST, "the job is not running any more, and has left no return code")
+        else:
+            await run.report(job, JobStatus.FAILED if rc > 0 else JobStatus.FINISHED, max(rc, 0))
 
 
 def _number(file: Path, default: int) -> int:

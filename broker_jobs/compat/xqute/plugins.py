@@ -16,15 +16,9 @@ if TYPE_CHECKING:
 _Function = TypeVar("_Function", bound="Callable[..., object]")
 
 _MARK: Final = "broker_jobs_xqute_hook"
-_MOMENTS: Final = ("init", "queued", "submitting", "submitted", "started", "killing", "killed", "failed", "succeeded")
-_HOOKS: Final[dict[str, tuple[str, ...]]] = {
-    "on_init": ("scheduler", "xqute"),
-    "on_shutdown": ("scheduler", "consumer", "xqute", "sig"),
-    **{f"on_job_{moment}": ("scheduler", "job") for moment in _MOMENTS},
-    "on_job_polling": ("scheduler", "job", "counter"),
-    "on_complete": ("scheduler", "xqute"),
-}
-"""The hooks, and what each may take. False from *shutdown*, *submitting* and *killing* means no."""
+_MOMENTS: Final = ("init", "queued", "submitting", "submitted", "started", "polling", "killing", "killed", "failed", "succeeded")
+_HOOKS: Final = ("on_init", *(f"on_job_{moment}" for moment in _MOMENTS), "on_shutdown", "on_complete")
+"""False from *submitting*, *killing* and *shutdown* means no."""
 
 
 @functools.cache
@@ -36,10 +30,10 @@ class Simplug:
         self.registered: list[object] = []
 
     def impl(self, function: _Function) -> _Function:
-        """Mark a function as an implementation of the hook of its name; `ValidationError` where there is none that takes its arguments."""
+        """Mark a function as an implementation of the hook of its name; `ValidationError` where there is none."""
         name, wants = function.__name__, set(inspect.signature(function).parameters) - {"self"}
-        if not wants <= set(_HOOKS.get(name, ())) or name not in _HOOKS:
-            raise ValidationError(f"{name}({', '.join(sorted(wants))}) is no hook; there are {_HOOKS}")
+        if name not in _HOOKS:
+            raise ValidationError(f"{name} is no hook; there are {', '.join(_HOOKS)}")
         today = name in {"on_init", "on_shutdown"} and "scheduler" not in wants  # plain functions in today's xqute
         if not today and not inspect.iscoroutinefunction(function):
             warnings.warn(f"{name} should be a coroutine function", stacklevel=2)
@@ -62,11 +56,10 @@ async def tell(plugins: list[object], hook: str, **given: object) -> bool:
     """Call a hook; whether nobody has said no. An exception is logged, and is no veto."""
     agreed = True
     for function in (getattr(each, hook, None) for each in plugins):
-        if function is None or not hasattr(function, _MARK):
-            continue
-        try:
-            answer = function(**{name: given[name] for name in getattr(function, _MARK)})
-            agreed &= (await answer if inspect.isawaitable(answer) else answer) is not False
-        except Exception:  # noqa: BLE001 (whatever a plugin raises harms nothing but itself)
-            logger.exception("the plugin's %s has failed", hook)
+        if hasattr(function, _MARK):
+            try:
+                answer = function(**{name: given[name] for name in getattr(function, _MARK)})
+                agreed &= (await answer if inspect.isawaitable(answer) else answer) is not False
+            except Exception:  # noqa: BLE001 (whatever a plugin raises harms nothing but itself)
+                logger.exception("the plugin's %s has failed", hook)
     return agreed
