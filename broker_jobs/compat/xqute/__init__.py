@@ -1,12 +1,9 @@
 """The interface of xqute: a program moves by importing from here instead of from ``xqute``. Names of its first version work as well.
 
-Where xqute has a fault, this is right: arguments of a list arrive as they are (xqute runs ``$(…)`` in them), forks are honoured while jobs
-are still fed (its feeding stalls), a job that was killed is KILLED (there FINISHED), what ignores SIGTERM is killed with all its children.
-docs/faces.md lists what differs.
+docs/faces.md lists what differs, and where xqute has a fault and this has not.
 """
 
-from broker_jobs.compat.xqute.core import Xqute
-from broker_jobs.compat.xqute.plugins import Simplug, plugin
+from broker_jobs.compat.xqute.core import Simplug, Xqute, plugin
 from broker_jobs.compat.xqute.scheduler import Job, JobErrorStrategy, JobStatus, Scheduler
 
 simplug = plugin

@@ -1,27 +1,69 @@
-"""The producer: jobs are fed to it, and it keeps as many of them under way as `forks` says."""
+"""The producer: jobs are fed to it, and it keeps as many of them under way as `forks` says, and tells plugins of them.
+
+Plugins have functions with the names of hooks, marked by `impl`; of the arguments they take those that they name.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
+import inspect
 import itertools
 import signal
+import warnings
 from collections import deque
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from broker_jobs.compat.xqute import plugins as hooks
 from broker_jobs.compat.xqute.native import SCHEDULERS
 from broker_jobs.compat.xqute.scheduler import KILLED, SUBMISSION_FAILED, Job, JobErrorStrategy, JobStatus, logger
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
-    from collections.abc import Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from broker_jobs.compat.xqute.scheduler import Scheduler
+
+_Function = TypeVar("_Function", bound="Callable[..., object]")
+_MARK: Final = "broker_jobs_xqute_hook"
+_MOMENTS: Final = ("init", "queued", "submitting", "submitted", "started", "polling", "killing", "killed", "failed", "succeeded")
+_HOOKS: Final = ("on_init", *(f"on_job_{moment}" for moment in _MOMENTS), "on_shutdown", "on_complete")
+"""False from *submitting*, *killing* and *shutdown* means no."""
 
 _OLD = {"job_metadir": "workdir", "job_error_strategy": "error_strategy", "job_num_retries": "num_retries", "scheduler_forks": "forks"}
 _POLLING: Final = 1.0
 _ENDING: Final = {JobStatus.FINISHED: "succeeded", JobStatus.FAILED: "failed", JobStatus.KILLED: "killed"}
+
+
+@functools.cache
+class Simplug:
+    """The plugins of a project: the same object wherever it is made under this name."""
+
+    def __init__(self, project: str) -> None:
+        self.project = project
+        self.registered: list[object] = []
+
+    def impl(self, function: _Function) -> _Function:
+        """Mark a function as an implementation of the hook of its name; `ValidationError` where there is none."""
+        name, wants = function.__name__, set(inspect.signature(function).parameters) - {"self"}
+        if name not in _HOOKS:
+            raise ValidationError(f"{name} is no hook; there are {', '.join(_HOOKS)}")
+        today = name in {"on_init", "on_shutdown"} and "scheduler" not in wants  # plain functions in today's xqute
+        if not today and not inspect.iscoroutinefunction(function):
+            warnings.warn(f"{name} should be a coroutine function", stacklevel=2)
+        setattr(function, _MARK, wants)
+        return function
+
+    def register(self, *plugins: object) -> None:
+        """Let every `Xqute` that is made from now on call the hooks of these modules, classes or objects."""
+        self.registered += [plugin for plugin in plugins if plugin not in self.registered]
+
+    def unregister(self, *plugins: object) -> None:
+        """The opposite."""
+        self.registered = [plugin for plugin in self.registered if plugin not in plugins]
+
+
+plugin: Final = Simplug("xqute")
 
 
 class Xqute:
@@ -30,9 +72,9 @@ class Xqute:
     Args:
         scheduler: ``"local"``, ``"sge"``, or a subclass of `Scheduler`
         plugins: instead of those that are registered
-        options: `workdir` (default ``./.xqute``), `error_strategy` (``"ignore"``; ``"retry"``; ``"halt"``: the first failure ends all),
-            `num_retries` (3), `forks` (1: how many jobs are submitted or running at once), also by the names `job_metadir`,
-            `job_error_strategy`, `job_num_retries` and `scheduler_forks`; and what the scheduler takes, also as `scheduler_opts`
+        options: `workdir` (``./.xqute``), `error_strategy` (``"ignore"``; ``"retry"``; ``"halt"``: the first failure ends all),
+            `num_retries` (3), `forks` (1: how many jobs are submitted or running at once), also by their names of old; and what the
+            scheduler takes, also as `scheduler_opts`
     """
 
     def __init__(self, scheduler: str | type[Scheduler] = "local", *, plugins: Iterable[object] | None = None, **options: Any) -> None:
@@ -50,7 +92,7 @@ class Xqute:
         if options.get("error_strategy", "ignore") not in set(JobErrorStrategy):
             raise ValidationError(f"the error strategy is one of {', '.join(JobErrorStrategy)}, not {options['error_strategy']!r}")
         self.scheduler = made(**options)
-        self.plugins = list(hooks.plugin.registered if plugins is None else plugins)
+        self.plugins = list(plugin.registered if plugins is None else plugins)
         self.jobs: list[Job] = []
         self.busy = asyncio.Lock()
         self._waiting: deque[Job] = deque()
@@ -62,9 +104,8 @@ class Xqute:
 
     async def feed(self, cmd: str | Sequence[object] | Job, envs: Mapping[str, str] | None = None) -> None:
         """Add a job: a list is a program with its arguments, a text a line for bash."""
-        of = self.scheduler
-        retry = of.error_strategy is JobErrorStrategy.RETRY
-        job = cmd if isinstance(cmd, Job) else of.job_class(len(self.jobs), cmd, of.workdir, retry, of.num_retries)
+        of, again = self.scheduler, self.scheduler.error_strategy is JobErrorStrategy.RETRY
+        job = cmd if isinstance(cmd, Job) else of.job_class(len(self.jobs), cmd, of.workdir, again, of.num_retries)
         job.envs |= envs or {}
         await self._tell("on_job_init", job=job)
         self.jobs.append(job)
@@ -109,19 +150,19 @@ class Xqute:
     def spawn(self, beside: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Let something run beside, until the end of the run at the latest; if it fails, the run does."""
         task = self._group.create_task(beside)
-        self._beside.push_async_callback(_canceled, task)
+        self.at_end.push_async_callback(asyncio.wait, [task])
+        self.at_end.callback(task.cancel)
         return task
 
     async def _drive(self) -> None:
         """A run; it ends with the first exception in anything of it."""
         loop = asyncio.get_running_loop()
         try:
-            async with asyncio.TaskGroup() as self._group, contextlib.AsyncExitStack() as self._beside:
+            async with asyncio.TaskGroup() as self._group, contextlib.AsyncExitStack() as self.at_end:
                 with contextlib.suppress(ValueError, RuntimeError):  # not the main thread
                     for sig in (signal.SIGTERM, signal.SIGINT):
                         loop.add_signal_handler(sig, self.cancel, sig)
-                        self._beside.callback(loop.remove_signal_handler, sig)
-                self._beside.push_async_callback(self.scheduler.close)
+                        self.at_end.callback(loop.remove_signal_handler, sig)
                 await self.scheduler.open(self)
                 await self._tell("on_init")
                 self.spawn(self._poll())
@@ -219,9 +260,12 @@ class Xqute:
                 await self._tell("on_job_polling", job=job, counter=counter)
 
     async def _tell(self, hook: str, **given: object) -> bool:
-        return await hooks.tell(self.plugins, hook, scheduler=self.scheduler, xqute=self, **given)
-
-
-async def _canceled(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    await asyncio.wait([task])
+        """Call a hook of each plugin; whether nobody has said no. An exception is logged, and is no veto."""
+        agreed, given = True, {"scheduler": self.scheduler, "xqute": self, **given}
+        for function in [getattr(each, hook) for each in self.plugins if hasattr(getattr(each, hook, None), _MARK)]:
+            try:
+                answer = function(**{name: given[name] for name in getattr(function, _MARK)})
+                agreed &= (await answer if inspect.isawaitable(answer) else answer) is not False
+            except Exception:  # noqa: BLE001 (whatever a plugin raises harms nothing but itself)
+                logger.exception("the plugin's %s has failed", hook)
+        return agreed

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 import broker_jobs
 from broker_jobs import TaskChanged, TaskState
 from broker_jobs.compat.xqute.scheduler import KILLED, LOST, SUBMISSION_FAILED, TIMED_OUT, Job, JobStatus, Scheduler
-from broker_jobs.errors import BrokerError, BrokerJobsError, CoordinatorUnavailable, JobNotFound, TaskFailed, ValidationError
+from broker_jobs.errors import BrokerError, CoordinatorUnavailable, JobNotFound, TaskFailed, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,20 +21,11 @@ if TYPE_CHECKING:
 _SHARE: Final = broker_jobs.ResourceRequest(cpus=0.0001)
 """Next to nothing: `forks` says how many run at once, whatever processors there are."""
 
-_STATUS: Final = {
-    TaskState.running: JobStatus.RUNNING,
-    TaskState.succeeded: JobStatus.FINISHED,
-    TaskState.failed: JobStatus.FAILED,
-    TaskState.canceled: JobStatus.KILLED,
-    TaskState.aborted: JobStatus.KILLED,
-}
+_ENDED: Final = {TaskState.succeeded, TaskState.failed, TaskState.canceled, TaskState.aborted}
 
 
 class Local(Scheduler):
-    """Jobs are tasks on the workers of the broker: by default this user's own node, which is started where none runs.
-
-    Those of a run are tasks of one open job, so that many are submitted at once, and one stream has the news of all.
-    """
+    """Jobs of a run are tasks of one open job: many are submitted at once, and one stream has the news of all."""
 
     name = "local"
 
@@ -48,17 +39,11 @@ class Local(Scheduler):
         return {"resources": _SHARE}
 
     async def open(self, run: Xqute) -> None:
-        """Begin a run; the client connects when it is needed."""
-        self._run, self._client = run, broker_jobs.AsyncClient()
+        """Begin a run: by default on this user's own node, which is started where none runs."""
+        self._run, self._client = run, await run.at_end.enter_async_context(broker_jobs.AsyncClient())
         self._own: AsyncSubmittedJob | None = None
         self._natives: dict[str, AsyncSubmittedJob] = {}
         self._jobs: dict[tuple[str, int], Job] = {}
-
-    async def close(self) -> None:
-        """End a run, and the connection."""
-        if self._own is not None:
-            await self._own.close()
-        await self._client.close()
 
     async def submit_jobs(self, jobs: Sequence[Job]) -> dict[Job, Exception]:
         """Submit them all at once; those that could not be, and why."""
@@ -73,7 +58,7 @@ class Local(Scheduler):
         if not tasks:
             return refused
         try:
-            own = self._own = self._own or self._follow(await self._client.open(f"xqute {self.workdir}"))
+            own = self._own = self._own or await self._open()
             await self._client.submit(spec, to=own)
         except (BrokerError, CoordinatorUnavailable) as error:
             return refused | dict.fromkeys(tasks, error)
@@ -83,25 +68,28 @@ class Local(Scheduler):
             self._jobs[own.id, number] = job
         return refused
 
+    async def _open(self) -> AsyncSubmittedJob:
+        own = await self._client.open(f"xqute {self.workdir}")
+        self._run.at_end.push_async_callback(own.close)
+        return self._follow(own)
+
     async def submit_job(self, job: Job) -> object:
         """Submit one; its id."""
         for error in (await self.submit_jobs([job])).values():
             raise error
         return await job.get_jid()
 
-    async def adopt(self, job: Job) -> None:
-        """Follow a job that an earlier process has submitted."""
-        native, number = await self._place(job)
-        self._jobs[native.id, number] = job
-
     async def job_is_running(self, job: Job) -> bool:
-        """Whether it has not ended."""
+        """Whether it has not ended; then it is followed from now on."""
         try:
             native, number = await self._place(job)
             [task] = await native.tasks([number])
         except (JobNotFound, ValueError):
             return False
-        return _STATUS.get(task.state, JobStatus.RUNNING) is JobStatus.RUNNING
+        running = task.state not in _ENDED
+        if running:
+            self._jobs[native.id, number] = job
+        return running
 
     async def kill_job(self, job: Job) -> None:
         """Cancel it: it is asked to end, then killed with all its children; that it is gone is heard of later."""
@@ -122,34 +110,25 @@ class Local(Scheduler):
 
     async def _hear(self, native: AsyncSubmittedJob) -> None:
         async for event in native.events():
-            if isinstance(event, TaskChanged) and event.state in _STATUS:
+            if isinstance(event, TaskChanged):
                 async with self._run.busy:
-                    await self._heard(native, event, _STATUS[event.state])
+                    if event.state in _ENDED and (job := self._jobs.pop((event.job, event.task), None)):
+                        await self._run.report(job, *await self._ending(native, event))
+                    elif event.state is TaskState.running and (job := self._jobs.get((event.job, event.task))):
+                        await self._run.report(job, JobStatus.RUNNING)
 
-    async def _heard(self, native: AsyncSubmittedJob, event: TaskChanged, status: JobStatus) -> None:
-        place = native.id, event.task
-        job = self._jobs.get(place) if status is JobStatus.RUNNING else self._jobs.pop(place, None)
-        if job is None:
-            return
-        if status is JobStatus.FAILED:
-            await self._run.report(job, status, *await self._failure(native, event))
-        else:
-            await self._run.report(job, status, KILLED if status is JobStatus.KILLED else 0)
-
-    async def _failure(self, native: AsyncSubmittedJob, event: TaskChanged) -> tuple[int, str]:
-        """The return code of a task that failed, and what ``job.stderr`` does not say."""
-        failed = TaskFailed(cause="unknown")
+    async def _ending(self, native: AsyncSubmittedJob, event: TaskChanged) -> tuple[JobStatus, int, str]:
+        """How a task has ended: status, return code, and what ``job.stderr`` does not say."""
         try:
-            await native.result(event.task)
-        except TaskFailed as known:
-            failed = known
-        except BrokerJobsError:  # nobody can say how it has failed
-            return LOST, event.reason
-        if failed.cause == "time limit":
-            return TIMED_OUT, f"timed out after {self.timeout:g} seconds"
-        if failed.exit_status is not None:
-            return failed.exit_status, ""
-        return SUBMISSION_FAILED if failed.cause in {"error", "rejected"} else LOST, event.reason
+            if event.state is TaskState.failed:
+                await native.result(event.task)
+        except TaskFailed as failed:
+            if failed.cause == "time limit":
+                return JobStatus.FAILED, TIMED_OUT, f"timed out after {self.timeout:g} seconds"
+            if failed.exit_status is not None:
+                return JobStatus.FAILED, failed.exit_status, ""
+            return JobStatus.FAILED, SUBMISSION_FAILED if failed.cause in {"error", "rejected"} else LOST, event.reason
+        return (JobStatus.FINISHED, 0, "") if event.state is TaskState.succeeded else (JobStatus.KILLED, KILLED, "")
 
 
 class Sge(Local):
@@ -159,7 +138,6 @@ class Sge(Local):
     """
 
     name = "sge"
-    _worker: broker_jobs.LocalWorker | None = None
 
     def _task_options(self) -> dict[str, Any]:
         self._commands = {name: self.config.pop(name) for name in ("qsub", "qstat", "qdel", "qacct") if name in self.config}
@@ -172,13 +150,8 @@ class Sge(Local):
         active = [worker for worker in (await self._client.cluster()).workers if worker.state == "active"]
         if not any(one.worker == name or ("executor sge" in one.resources.features and not self._commands) for one in active):
             make = partial(broker_jobs.LocalWorker, cpus=self.forks, name=name, idle_timeout="1d")
-            self._worker = await asyncio.to_thread(make, executor=self.name, executor_options=self._commands)
-
-    async def close(self) -> None:
-        """End a run, and the worker."""
-        if self._worker is not None:
-            await asyncio.to_thread(self._worker.close)
-        await super().close()
+            worker = await asyncio.to_thread(make, executor=self.name, executor_options=self._commands)
+            run.at_end.push_async_callback(asyncio.to_thread, worker.close)
 
 
 SCHEDULERS: Final[dict[str, type[Scheduler]]] = {"local": Local, "sge": Sge}

@@ -31,18 +31,10 @@ _PAUSE: Final = 0.1
 _MISSED: Final = 5
 
 _SCRIPT: Final = """#!{shell}
-cleanup() {{
-  rc=$?
-  echo $rc > {rc}
-  [ $rc -eq 0 ] && echo 6 > {status} || echo 7 > {status}
-  rm -f {jid}
-}}
-echo 4 > {status}
-trap cleanup EXIT
-exec > {stdout} 2> {stderr}
-cd {cwd} || exit
-{exports}
-{cmd}
+cd {folder} || exit
+echo 4 > job.status
+trap 'rc=$?; echo $rc > job.rc; echo $((rc ? 7 : 6)) > job.status; rm -f job.jid' EXIT
+(cd {cwd} && exec {words}) > job.stdout 2> job.stderr
 """
 
 
@@ -59,11 +51,9 @@ class Job:
     ) -> None:
         self.index, self.error_retry, self.num_retries = index, bool(error_retry), num_retries
         self.cmd = ("bash", "-c", cmd) if isinstance(cmd, str) else tuple(map(str, cmd))
-        self.strcmd = shlex.join(self.cmd)
         self.metadir = Path(metadir).absolute() / str(index)
         self.metadir.mkdir(parents=True, exist_ok=True)
-        places = {"XQUTE_METADIR": str(self.metadir.parent), "XQUTE_JOB_METADIR": str(self.metadir)}
-        self.envs = {"XQUTE_JOB_INDEX": str(index), **places}
+        self.envs = {"XQUTE_JOB_INDEX": str(index), "XQUTE_METADIR": str(self.metadir.parent), "XQUTE_JOB_METADIR": str(self.metadir)}
         files = [self.metadir / f"job.{name}" for name in ("stdout", "stderr", "status", "rc", "jid")]
         self.stdout_file, self.stderr_file, self.status_file, self.rc_file, self.jid_file = self.files = files
         self.lock_file, self.retry_dir = self.jid_file, self.metadir / "job.retry"
@@ -107,12 +97,11 @@ class Job:
 
     async def wrap_cmd(self, scheduler: Scheduler) -> None:
         """Write the script that a scheduler of one's own submits; it keeps ``job.status`` and ``job.rc``, and clears the lock file."""
-        names = {file.suffix[1:]: shlex.quote(str(file)) for file in self.files}
-        exports = "\n".join(f"export {name}={shlex.quote(str(value))}" for name, value in self.envs.items())
-        line = f"timeout -k 2 {scheduler.timeout} {self.strcmd}" if scheduler.timeout else self.strcmd
-        place = shlex.quote(str(scheduler.cwd or Path.cwd()))
+        limit = ("timeout", "-k", "2", str(scheduler.timeout)) if scheduler.timeout else ()
+        words = shlex.join(["env", *(f"{name}={value}" for name, value in self.envs.items()), *limit, *self.cmd])
+        folder, cwd = (shlex.quote(str(place)) for place in (self.metadir, scheduler.cwd or Path.cwd()))
         path = self.metadir / f"job.wrapped.{scheduler.name}"
-        script = _SCRIPT.format(shell=self.CMD_WRAPPER_SHELL, cwd=place, exports=exports, cmd=line, **names)
+        script = _SCRIPT.format(shell=self.CMD_WRAPPER_SHELL, folder=folder, cwd=cwd, words=words)
         path.write_text(script, errors="surrogateescape")
         path.chmod(0o700)
         self.wrapped_cmd = [self.CMD_WRAPPER_SHELL, str(path)]
@@ -153,12 +142,9 @@ class Scheduler(ABC):
         """Whether a job is submitted or running; its id is in ``job.lock_file``."""
 
     async def open(self, run: Xqute) -> None:
-        """Begin a run, which is told of every change of a job."""
+        """Begin a run, which is told of every change of a job; it says what is to be done at its end."""
         self._misses = {}
         run.spawn(self._watch(run))
-
-    async def close(self) -> None:  # noqa: B027 (most have nothing to end)
-        """End a run; nothing that was spawned is there any more."""
 
     async def submit_jobs(self, jobs: Sequence[Job]) -> dict[Job, Exception]:
         """Submit jobs; those that could not be, and why."""
@@ -177,27 +163,24 @@ class Scheduler(ABC):
         self._misses[job] = 0
 
     async def _watch(self, run: Xqute) -> None:
+        """See what the scripts of jobs say, and whether they are there at all; a return code stands before its status, and stays."""
         while True:
             await asyncio.sleep(_PAUSE)
             for job in list(self._misses):
                 async with run.busy:
-                    await self._look(job, run)
-
-    async def _look(self, job: Job, run: Xqute) -> None:
-        """See what the script of a job says, and whether it is there at all; its return code stands before its status, and stays."""
-        status, rc = JobStatus(_number(job.status_file, job.now)), _number(job.rc_file, -1)
-        self._misses[job] += rc < 0 and not await self.job_is_running(job)
-        if rc < 0 and self._misses[job] < _MISSED:
-            if status is JobStatus.RUNNING:
-                await run.report(job, status)
-            return
-        del self._misses[job]
-        if job.now is JobStatus.KILLING:
-            await run.report(job, JobStatus.KILLED, KILLED)
-        elif rc < 0 and status is not JobStatus.FINISHED:
-            await run.report(job, JobStatus.FAILED, LOST, "the job is not running any more, and has left no return code")
-        else:
-            await run.report(job, JobStatus.FAILED if rc > 0 else JobStatus.FINISHED, max(rc, 0))
+                    status, rc = JobStatus(_number(job.status_file, job.now)), _number(job.rc_file, -1)
+                    self._misses[job] += rc < 0 and not await self.job_is_running(job)
+                    lost = self._misses[job] >= _MISSED
+                    if rc >= 0 or lost:
+                        del self._misses[job]
+                    if job.now is JobStatus.KILLING and (rc >= 0 or lost):
+                        await run.report(job, JobStatus.KILLED, KILLED)
+                    elif rc >= 0 or (lost and status is JobStatus.FINISHED):
+                        await run.report(job, JobStatus.FAILED if rc > 0 else JobStatus.FINISHED, max(rc, 0))
+                    elif lost:
+                        await run.report(job, JobStatus.FAILED, LOST, "the job is not running any more, and has left no return code")
+                    elif status is JobStatus.RUNNING:
+                        await run.report(job, status)
 
 
 def _number(file: Path, default: int) -> int:
