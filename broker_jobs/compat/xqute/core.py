@@ -1,7 +1,4 @@
-"""The producer: jobs are fed to it, and it keeps as many of them under way as `forks` says, and tells plugins of them.
-
-Plugins have functions with the names of hooks, marked by `impl`; of the arguments they take those that they name.
-"""
+"""The producer: jobs are fed to it, it keeps as many of them under way as `forks` says, and tells plugins of them."""
 
 from __future__ import annotations
 
@@ -15,8 +12,7 @@ import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from broker_jobs.compat.xqute.native import SCHEDULERS
-from broker_jobs.compat.xqute.scheduler import KILLED, SUBMISSION_FAILED, Job, JobErrorStrategy, JobStatus, logger
+from broker_jobs.compat.xqute.scheduler import KILLED, SCHEDULERS, SUBMISSION_FAILED, Job, JobErrorStrategy, JobStatus, logger
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
@@ -37,14 +33,14 @@ _ENDING: Final = {JobStatus.FINISHED: "succeeded", JobStatus.FAILED: "failed", J
 
 @functools.cache
 class Simplug:
-    """The plugins of a project: the same object wherever it is made under this name."""
+    """The plugins of a project, which have functions that are marked by `impl`; the same object wherever it is made under this name."""
 
     def __init__(self, project: str) -> None:
         self.project = project
         self.registered: list[object] = []
 
     def impl(self, function: _Function) -> _Function:
-        """Mark a function as an implementation of the hook of its name; `ValidationError` where there is none."""
+        """Mark a function as a hook; it takes those arguments that it names. `ValidationError` where no hook has its name."""
         name, wants = function.__name__, set(inspect.signature(function).parameters) - {"self"}
         if name not in _HOOKS:
             raise ValidationError(f"{name} is no hook; there are {', '.join(_HOOKS)}")
@@ -92,6 +88,7 @@ class Xqute:
         if options.get("error_strategy", "ignore") not in set(JobErrorStrategy):
             raise ValidationError(f"the error strategy is one of {', '.join(JobErrorStrategy)}, not {options['error_strategy']!r}")
         self.scheduler = made(**options)
+        self.scheduler.run = self
         self.plugins = list(plugin.registered if plugins is None else plugins)
         self.jobs: list[Job] = []
         self.busy = asyncio.Lock()
@@ -99,8 +96,7 @@ class Xqute:
         self._active: set[Job] = set()
         self._wake = asyncio.Event()
         self._run: asyncio.Task[None] | None = None
-        self._stopping: asyncio.Task[None] | None = None
-        self._feeding = self._over = False
+        self._feeding = self._stopping = self._over = False
 
     async def feed(self, cmd: str | Sequence[object] | Job, envs: Mapping[str, str] | None = None) -> None:
         """Add a job: a list is a program with its arguments, a text a line for bash."""
@@ -132,27 +128,27 @@ class Xqute:
         """Run all jobs, and wait for their ends; or, with `keep_feeding`, run them while more are added, and return at once."""
         feeding, self._feeding = self._feeding, keep_feeding
         if self._run is None or (self._run.done() and not feeding):  # one that has failed while it was fed is yet to be told
-            self._over, self._stopping, self._active = False, None, set()
+            self._stopping = self._over = False
+            self._active = set()
             self._run = asyncio.create_task(self._drive())
         if not keep_feeding:
             await self._run
 
     def cancel(self, sig: signal.Signals | None = None) -> None:
         """End the run: what runs is killed, and nothing more is submitted, unless a plugin says no."""
-        running = self._run is not None and not self._run.done()
-        if running and (self._stopping is None or self._stopping.done()):
-            self._stopping = self.spawn(self._shut_down(sig))
+        if self._run is not None and not self._run.done() and not self._stopping:
+            self._stopping = True
+            self.spawn(self._shut_down(sig))
 
     def __del__(self) -> None:
         if getattr(self, "_feeding", False):
             logger.warning("an Xqute is dropped that is still feeding: stop_feeding() was not called")
 
-    def spawn(self, beside: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+    def spawn(self, beside: Coroutine[Any, Any, None]) -> None:
         """Let something run beside, until the end of the run at the latest; if it fails, the run does."""
         task = self._group.create_task(beside)
         self.at_end.push_async_callback(asyncio.wait, [task])
         self.at_end.callback(task.cancel)
-        return task
 
     async def _drive(self) -> None:
         """A run; it ends with the first exception in anything of it."""
@@ -163,7 +159,7 @@ class Xqute:
                     for sig in (signal.SIGTERM, signal.SIGINT):
                         loop.add_signal_handler(sig, self.cancel, sig)
                         self.at_end.callback(loop.remove_signal_handler, sig)
-                await self.scheduler.open(self)
+                await self.scheduler.open()
                 await self._tell("on_init")
                 self.spawn(self._poll())
                 await self._work()
@@ -200,12 +196,14 @@ class Xqute:
             else:
                 job.mark(JobStatus.KILLED, KILLED)
                 self._active.discard(job)
-        refused = await self.scheduler.submit_jobs(fresh)
+        await self.scheduler.submit_jobs(fresh)
         for job in fresh:
-            if (error := refused.get(job)) is not None:
-                await self.report(job, JobStatus.FAILED, SUBMISSION_FAILED, f"Failed to submit job: {type(error).__name__}: {error}")
-            else:
+            if job.now is JobStatus.SUBMITTED:
                 await self._tell("on_job_submitted", job=job)
+
+    async def refuse(self, job: Job, error: Exception) -> None:
+        """A job could not be submitted."""
+        await self.report(job, JobStatus.FAILED, SUBMISSION_FAILED, f"Failed to submit job: {type(error).__name__}: {error}")
 
     async def report(self, job: Job, status: JobStatus, rc: int = 0, message: str = "") -> None:
         """A job runs, or has ended, and this is to be added to its ``job.stderr``; one at a time, by whoever holds `busy`."""
@@ -240,6 +238,7 @@ class Xqute:
             async with self.busy:
                 await asyncio.gather(*map(self._kill, sorted(self._active, key=lambda job: job.index)))
             self._wake.set()
+        self._stopping = False
 
     async def _kill(self, job: Job) -> None:
         """Kill a job, unless a plugin says no."""

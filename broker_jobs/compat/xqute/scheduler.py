@@ -3,18 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import inspect
 import logging
 import shlex
 import shutil
 from abc import ABC, abstractmethod
 from enum import IntEnum, StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
+
+import broker_jobs
+from broker_jobs import ResourceRequest, TaskChanged, TaskState
+from broker_jobs.errors import BrokerError, CoordinatorUnavailable, JobNotFound, TaskFailed, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from broker_jobs import AsyncSubmittedJob
     from broker_jobs.compat.xqute.core import Xqute
 
 logger: Final = logging.getLogger("XQUTE")
@@ -27,6 +34,9 @@ JobStatus = IntEnum("JobStatus", "INIT RETRYING QUEUED SUBMITTED RUNNING KILLING
 JobErrorStrategy = StrEnum("JobErrorStrategy", "IGNORE RETRY HALT")
 """What a failed job means for itself and the others."""
 
+_SHARE: Final = ResourceRequest(cpus=0.0001)
+"""What a job asks for, next to nothing: `forks` says how many run at once, whatever processors there are."""
+_ENDED: Final = {TaskState.succeeded, TaskState.failed, TaskState.canceled, TaskState.aborted}
 _PAUSE: Final = 0.1
 _MISSED: Final = 5
 
@@ -115,6 +125,7 @@ class Scheduler(ABC):
     """
 
     name: ClassVar[str]
+    run: Xqute
     job_class: ClassVar[type[Job]] = Job
 
     def __init_subclass__(cls, **more: Any) -> None:
@@ -141,46 +152,44 @@ class Scheduler(ABC):
     async def job_is_running(self, job: Job) -> bool:
         """Whether a job is submitted or running; its id is in ``job.lock_file``."""
 
-    async def open(self, run: Xqute) -> None:
-        """Begin a run, which is told of every change of a job; it says what is to be done at its end."""
+    async def open(self) -> None:
+        """Begin a run, which is told of every change of a job."""
         self._misses = {}
-        run.spawn(self._watch(run))
+        self.run.spawn(self._watch())
 
-    async def submit_jobs(self, jobs: Sequence[Job]) -> dict[Job, Exception]:
-        """Submit jobs; those that could not be, and why."""
-        refused: dict[Job, Exception] = {}
+    async def submit_jobs(self, jobs: Sequence[Job]) -> None:
+        """Submit jobs; the run is told of those that cannot be."""
         for job in jobs:
             try:
                 await job.wrap_cmd(self)
                 job.jid_file.write_text(str(await self.submit_job(job)))
                 await self.adopt(job)
             except Exception as error:  # noqa: BLE001 (of the user's scheduler: the job has failed)
-                refused[job] = error
-        return refused
+                await self.run.refuse(job, error)
 
     async def adopt(self, job: Job) -> None:
         """Watch a job that was submitted."""
         self._misses[job] = 0
 
-    async def _watch(self, run: Xqute) -> None:
+    async def _watch(self) -> None:
         """See what the scripts of jobs say, and whether they are there at all; a return code stands before its status, and stays."""
         while True:
             await asyncio.sleep(_PAUSE)
             for job in list(self._misses):
-                async with run.busy:
+                async with self.run.busy:
                     status, rc = JobStatus(_number(job.status_file, job.now)), _number(job.rc_file, -1)
                     self._misses[job] += rc < 0 and not await self.job_is_running(job)
                     lost = self._misses[job] >= _MISSED
                     if rc >= 0 or lost:
                         del self._misses[job]
                     if job.now is JobStatus.KILLING and (rc >= 0 or lost):
-                        await run.report(job, JobStatus.KILLED, KILLED)
+                        await self.run.report(job, JobStatus.KILLED, KILLED)
                     elif rc >= 0 or (lost and status is JobStatus.FINISHED):
-                        await run.report(job, JobStatus.FAILED if rc > 0 else JobStatus.FINISHED, max(rc, 0))
+                        await self.run.report(job, JobStatus.FAILED if rc > 0 else JobStatus.FINISHED, max(rc, 0))
                     elif lost:
-                        await run.report(job, JobStatus.FAILED, LOST, "the job is not running any more, and has left no return code")
+                        await self.run.report(job, JobStatus.FAILED, LOST, "the job is not running any more, and has left no return code")
                     elif status is JobStatus.RUNNING:
-                        await run.report(job, status)
+                        await self.run.report(job, status)
 
 
 def _number(file: Path, default: int) -> int:
@@ -189,3 +198,135 @@ def _number(file: Path, default: int) -> int:
         return int(file.read_text())
     except (FileNotFoundError, ValueError):
         return default
+
+
+class Local(Scheduler):
+    """Jobs of a run are tasks of one open job: many are submitted at once, and one stream has the news of all."""
+
+    name = "local"
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._options = self._task_options()
+
+    def _task_options(self) -> dict[str, Any]:
+        if self.config:
+            raise ValidationError(f"the scheduler {self.name!r} has no options {', '.join(map(repr, self.config))}")
+        return {"resources": _SHARE}
+
+    async def open(self) -> None:
+        """Begin a run: by default on this user's own node, which is started where none runs."""
+        self._client = await self.run.at_end.enter_async_context(broker_jobs.AsyncClient())
+        self._own: AsyncSubmittedJob | None = None
+        self._natives: dict[str, AsyncSubmittedJob] = {}
+        self._jobs: dict[tuple[str, int], Job] = {}
+
+    async def submit_jobs(self, jobs: Sequence[Job]) -> None:
+        """Submit them all at once."""
+        spec, tasks = broker_jobs.Job(), dict[Job, broker_jobs.Task]()
+        for job in jobs:
+            common = {"env": job.envs, "cwd": self.cwd, "time_limit": self.timeout or None, **self._options}
+            try:
+                tasks[job] = spec.program(job.cmd, stdout=job.stdout_file, stderr=job.stderr_file, **common)
+            except ValidationError as error:
+                await self.run.refuse(job, error)
+        if not tasks:
+            return
+        try:
+            own = self._own = self._own or await self._open()
+            await self._client.submit(spec, to=own)
+        except (BrokerError, CoordinatorUnavailable) as error:
+            for job in tasks:
+                await self.run.refuse(job, error)
+            return
+        for job, task in tasks.items():
+            number = spec.submissions[own.id] + task.number
+            job.jid_file.write_text(f"{own.id}:{number}")
+            self._jobs[own.id, number] = job
+
+    async def _open(self) -> AsyncSubmittedJob:
+        own = await self._client.open(f"xqute {self.workdir}")
+        self.run.at_end.push_async_callback(own.close)
+        return self._follow(own)
+
+    async def submit_job(self, job: Job) -> object:
+        """Submit one; its id."""
+        await self.submit_jobs([job])
+        return await job.get_jid()
+
+    async def job_is_running(self, job: Job) -> bool:
+        """Whether it has not ended; then it is followed from now on."""
+        try:
+            native, number = await self._place(job)
+            [task] = await native.tasks([number])
+        except (JobNotFound, ValueError):
+            return False
+        running = task.state not in _ENDED
+        if running:
+            self._jobs[native.id, number] = job
+        return running
+
+    async def kill_job(self, job: Job) -> None:
+        """Cancel it: it is asked to end, then killed with all its children; that it is gone is heard of later."""
+        native, number = await self._place(job)
+        await native.cancel("killed", tasks=[number])
+
+    async def _place(self, job: Job) -> tuple[AsyncSubmittedJob, int]:
+        """The task of a job; `ValueError` or `JobNotFound` where its id is none of ours."""
+        id_, _, digits = (await job.get_jid() or "").partition(":")
+        number = int(digits)
+        return self._natives.get(id_) or self._follow(await self._client.job(id_)), number
+
+    def _follow(self, native: AsyncSubmittedJob) -> AsyncSubmittedJob:
+        """Hear of all tasks of a job from now on."""
+        self._natives[native.id] = native
+        self.run.spawn(self._hear(native))
+        return native
+
+    async def _hear(self, native: AsyncSubmittedJob) -> None:
+        async for event in native.events():
+            if isinstance(event, TaskChanged):
+                async with self.run.busy:
+                    if event.state in _ENDED and (job := self._jobs.pop((event.job, event.task), None)):
+                        await self.run.report(job, *await self._ending(native, event))
+                    elif event.state is TaskState.running and (job := self._jobs.get((event.job, event.task))):
+                        await self.run.report(job, JobStatus.RUNNING)
+
+    async def _ending(self, native: AsyncSubmittedJob, event: TaskChanged) -> tuple[JobStatus, int, str]:
+        """How a task has ended: status, return code, and what ``job.stderr`` does not say."""
+        try:
+            if event.state is TaskState.failed:
+                await native.result(event.task)
+        except TaskFailed as failed:
+            if failed.cause == "time limit":
+                return JobStatus.FAILED, TIMED_OUT, f"timed out after {self.timeout:g} seconds"
+            if failed.exit_status is not None:
+                return JobStatus.FAILED, failed.exit_status, ""
+            return JobStatus.FAILED, SUBMISSION_FAILED if failed.cause in {"error", "rejected"} else LOST, event.reason
+        return (JobStatus.FINISHED, 0, "") if event.state is TaskState.succeeded else (JobStatus.KILLED, KILLED, "")
+
+
+class Sge(Local):
+    """Grid Engine, by a worker that is there as long as the run, unless another one for it is there and no commands are named.
+
+    `qsub`, `qstat`, `qdel` and `qacct` are paths; every other option, ``sge_`` before it or not, is one of qsub.
+    """
+
+    name = "sge"
+
+    def _task_options(self) -> dict[str, Any]:
+        self._commands = {name: self.config.pop(name) for name in ("qsub", "qstat", "qdel", "qacct") if name in self.config}
+        return {"executor": self.name, "executor_options": {name.removeprefix("sge_"): value for name, value in self.config.items()}}
+
+    async def open(self) -> None:
+        """Begin a run, with a worker; its name is that of the folder, so that it finds jobs again that were left."""
+        await super().open()
+        name = f"xqute-{hashlib.sha256(str(self.workdir).encode()).hexdigest()[:12]}"
+        active = [worker for worker in (await self._client.cluster()).workers if worker.state == "active"]
+        if not any(one.worker == name or ("executor sge" in one.resources.features and not self._commands) for one in active):
+            make = partial(broker_jobs.LocalWorker, cpus=self.forks, name=name, idle_timeout="1d")
+            worker = await asyncio.to_thread(make, executor=self.name, executor_options=self._commands)
+            self.run.at_end.push_async_callback(asyncio.to_thread, worker.close)
+
+
+SCHEDULERS: Final[dict[str, type[Scheduler]]] = {"local": Local, "sge": Sge}
