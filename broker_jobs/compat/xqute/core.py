@@ -12,13 +12,11 @@ import warnings
 from collections import deque
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from broker_jobs.compat.xqute.scheduler import KILLED, SCHEDULERS, SUBMISSION_FAILED, Job, JobErrorStrategy, JobStatus, logger
+from broker_jobs.compat.xqute.scheduler import KILLED, SCHEDULERS, SUBMISSION_FAILED, Job, JobErrorStrategy, JobStatus, Scheduler, logger
 from broker_jobs.errors import ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
-
-    from broker_jobs.compat.xqute.scheduler import Scheduler
 
 _Function = TypeVar("_Function", bound="Callable[..., object]")
 _MARK: Final = "broker_jobs_xqute_hook"
@@ -118,18 +116,17 @@ class Xqute:
 
     async def stop_feeding(self) -> None:
         """Let the run end with the jobs that it has, and wait for that."""
-        if not self._feeding:
+        if self._feeding:
+            self._wake.set()
+            await self.run_until_complete()
+        else:
             logger.error("stop_feeding() called but keep_feeding mode was not started")
-            return
-        self._wake.set()
-        await self.run_until_complete()
 
     async def run_until_complete(self, keep_feeding: bool = False) -> None:  # noqa: FBT001, FBT002 (xqute's signature)
         """Run all jobs, and wait for their ends; or, with `keep_feeding`, run them while more are added, and return at once."""
         feeding, self._feeding = self._feeding, keep_feeding
         if self._run is None or (self._run.done() and not feeding):  # one that has failed while it was fed is yet to be told
-            self._stopping = self._over = False
-            self._active = set()
+            self._stopping, self._over, self._active = False, False, set()
             self._run = asyncio.create_task(self._drive())
         if not keep_feeding:
             await self._run

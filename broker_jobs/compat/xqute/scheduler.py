@@ -10,7 +10,6 @@ import shlex
 import shutil
 from abc import ABC, abstractmethod
 from enum import IntEnum, StrEnum
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 
@@ -21,7 +20,6 @@ from broker_jobs.errors import BrokerError, CoordinatorUnavailable, JobNotFound,
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from broker_jobs import AsyncSubmittedJob
     from broker_jobs.compat.xqute.core import Xqute
 
 logger: Final = logging.getLogger("XQUTE")
@@ -34,8 +32,6 @@ JobStatus = IntEnum("JobStatus", "INIT RETRYING QUEUED SUBMITTED RUNNING KILLING
 JobErrorStrategy = StrEnum("JobErrorStrategy", "IGNORE RETRY HALT")
 """What a failed job means for itself and the others."""
 
-_SHARE: Final = ResourceRequest(cpus=0.0001)
-"""What a job asks for, next to nothing: `forks` says how many run at once, whatever processors there are."""
 _ENDED: Final = {TaskState.succeeded, TaskState.failed, TaskState.canceled, TaskState.aborted}
 _PAUSE: Final = 0.1
 _MISSED: Final = 5
@@ -95,12 +91,11 @@ class Job:
     def clean(self) -> None:
         """Move what a trial has left to ``job.retry``; remove what earlier runs have left."""
         place = self.retry_dir / str(self.trial_count)
-        if self.trial_count:
-            place.mkdir(parents=True, exist_ok=True)
-        else:
+        if not self.trial_count:
             shutil.rmtree(self.retry_dir, ignore_errors=True)
         for file in self.files:
             if self.trial_count and file.exists():
+                place.mkdir(parents=True, exist_ok=True)
                 file.replace(place / file.name)
             file.unlink(missing_ok=True)
         self.started = False
@@ -212,13 +207,13 @@ class Local(Scheduler):
     def _task_options(self) -> dict[str, Any]:
         if self.config:
             raise ValidationError(f"the scheduler {self.name!r} has no options {', '.join(map(repr, self.config))}")
-        return {"resources": _SHARE}
+        return {"resources": ResourceRequest(cpus=0.0001)}  # `forks` says how many run at once, whatever processors there are
 
     async def open(self) -> None:
         """Begin a run: by default on this user's own node, which is started where none runs."""
         self._client = await self.run.at_end.enter_async_context(broker_jobs.AsyncClient())
-        self._own: AsyncSubmittedJob | None = None
-        self._natives: dict[str, AsyncSubmittedJob] = {}
+        self._own: broker_jobs.AsyncSubmittedJob | None = None
+        self._natives: dict[str, broker_jobs.AsyncSubmittedJob] = {}
         self._jobs: dict[tuple[str, int], Job] = {}
 
     async def submit_jobs(self, jobs: Sequence[Job]) -> None:
@@ -233,8 +228,10 @@ class Local(Scheduler):
         if not tasks:
             return
         try:
-            own = self._own = self._own or await self._open()
-            await self._client.submit(spec, to=own)
+            if self._own is None:
+                self._own = self._follow(await self._client.open(f"xqute {self.workdir}"))
+                self.run.at_end.push_async_callback(self._own.close)
+            own = await self._client.submit(spec, to=self._own)
         except (BrokerError, CoordinatorUnavailable) as error:
             for job in tasks:
                 await self.run.refuse(job, error)
@@ -243,11 +240,6 @@ class Local(Scheduler):
             number = spec.submissions[own.id] + task.number
             job.jid_file.write_text(f"{own.id}:{number}")
             self._jobs[own.id, number] = job
-
-    async def _open(self) -> AsyncSubmittedJob:
-        own = await self._client.open(f"xqute {self.workdir}")
-        self.run.at_end.push_async_callback(own.close)
-        return self._follow(own)
 
     async def submit_job(self, job: Job) -> object:
         """Submit one; its id."""
@@ -261,29 +253,29 @@ class Local(Scheduler):
             [task] = await native.tasks([number])
         except (JobNotFound, ValueError):
             return False
-        running = task.state not in _ENDED
-        if running:
-            self._jobs[native.id, number] = job
-        return running
+        if task.state in _ENDED:
+            return False
+        self._jobs[native.id, number] = job
+        return True
 
     async def kill_job(self, job: Job) -> None:
         """Cancel it: it is asked to end, then killed with all its children; that it is gone is heard of later."""
         native, number = await self._place(job)
         await native.cancel("killed", tasks=[number])
 
-    async def _place(self, job: Job) -> tuple[AsyncSubmittedJob, int]:
+    async def _place(self, job: Job) -> tuple[broker_jobs.AsyncSubmittedJob, int]:
         """The task of a job; `ValueError` or `JobNotFound` where its id is none of ours."""
         id_, _, digits = (await job.get_jid() or "").partition(":")
         number = int(digits)
         return self._natives.get(id_) or self._follow(await self._client.job(id_)), number
 
-    def _follow(self, native: AsyncSubmittedJob) -> AsyncSubmittedJob:
+    def _follow(self, native: broker_jobs.AsyncSubmittedJob) -> broker_jobs.AsyncSubmittedJob:
         """Hear of all tasks of a job from now on."""
         self._natives[native.id] = native
         self.run.spawn(self._hear(native))
         return native
 
-    async def _hear(self, native: AsyncSubmittedJob) -> None:
+    async def _hear(self, native: broker_jobs.AsyncSubmittedJob) -> None:
         async for event in native.events():
             if isinstance(event, TaskChanged):
                 async with self.run.busy:
@@ -292,7 +284,7 @@ class Local(Scheduler):
                     elif event.state is TaskState.running and (job := self._jobs.get((event.job, event.task))):
                         await self.run.report(job, JobStatus.RUNNING)
 
-    async def _ending(self, native: AsyncSubmittedJob, event: TaskChanged) -> tuple[JobStatus, int, str]:
+    async def _ending(self, native: broker_jobs.AsyncSubmittedJob, event: TaskChanged) -> tuple[JobStatus, int, str]:
         """How a task has ended: status, return code, and what ``job.stderr`` does not say."""
         try:
             if event.state is TaskState.failed:
@@ -324,8 +316,8 @@ class Sge(Local):
         name = f"xqute-{hashlib.sha256(str(self.workdir).encode()).hexdigest()[:12]}"
         active = [worker for worker in (await self._client.cluster()).workers if worker.state == "active"]
         if not any(one.worker == name or ("executor sge" in one.resources.features and not self._commands) for one in active):
-            make = partial(broker_jobs.LocalWorker, cpus=self.forks, name=name, idle_timeout="1d")
-            worker = await asyncio.to_thread(make, executor=self.name, executor_options=self._commands)
+            of: dict[str, Any] = {"executor": self.name, "executor_options": self._commands, "idle_timeout": "1d"}
+            worker = await asyncio.to_thread(lambda: broker_jobs.LocalWorker(cpus=self.forks, name=name, **of))
             self.run.at_end.push_async_callback(asyncio.to_thread, worker.close)
 
 
