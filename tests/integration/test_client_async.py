@@ -46,18 +46,6 @@ def _play(cluster: LocalCluster, story: Callable[[AsyncClient], Coroutine[None, 
     asyncio.run(run())
 
 
-def test_a_wait_for_events_can_be_canceled(cluster: LocalCluster) -> None:
-    async def story(client: AsyncClient) -> None:
-        job = await client.open()
-        with pytest.raises(TimeoutError):
-            async with asyncio.timeout(0.2):
-                async for _ in job.events():
-                    pass
-        await job.close()
-
-    _play(cluster, story)
-
-
 def test_many_calls_at_once(cluster: LocalCluster) -> None:
     async def story(client: AsyncClient) -> None:
         assert await asyncio.gather(*(client.call(add, number, right=1) for number in range(100))) == list(range(1, 101))
