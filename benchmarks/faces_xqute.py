@@ -44,4 +44,4 @@ def rows(report: Callable[[str, float, float], object], repetitions: int = 3) ->
 
 
 if __name__ == "__main__":
-    rows(lambda what, took, original: print(f"{what}, embedded: {took:.2f} s (xqute itself: {original:g} s)"))  # noqa: T201 (for people)
+    rows(lambda what, took, original: print(f"{what}, embedded: {took:.2f} s (xqute itself: {original:g} s)"))

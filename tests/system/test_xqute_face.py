@@ -21,7 +21,7 @@ from tests.support.daemons import until
 from tests.support.xqute import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from tests.support.batches import FakeBatch
     from tests.support.gridengine import GridEngine
@@ -457,7 +457,8 @@ def test_an_exception_in_the_news_ends_the_run(folder: Path) -> None:
         ran("until [ -d .xqute/0/job.status ]; do sleep 0.05; done", plugins=[Told(then=no_room)])
 
 
-def test_an_exception_while_feeding_is_raised_by_the_next_wait(folder: Path) -> None:
+@pytest.mark.parametrize("wait", [Xqute.run_until_complete, Xqute.stop_feeding])
+def test_an_exception_while_feeding_is_raised_by_the_next_wait(wait: Callable[[Xqute], Coroutine[Any, Any, None]], folder: Path) -> None:
     async def story() -> None:
         xqute = Xqute(Blind)
         await xqute.run_until_complete(keep_feeding=True)
@@ -466,8 +467,7 @@ def test_an_exception_while_feeding_is_raised_by_the_next_wait(folder: Path) -> 
             while len(asyncio.all_tasks()) > 1:
                 await asyncio.sleep(0.05)
         with pytest.raises(OSError, match="nobody answers"):
-            await (xqute.run_until_complete() if after else xqute.stop_feeding())
+            await wait(xqute)
         await xqute.run_until_complete()
 
-    for after in (True, False):
-        asyncio.run(story())
+    asyncio.run(story())

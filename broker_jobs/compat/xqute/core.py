@@ -25,7 +25,7 @@ _HOOKS: Final = ("on_init", *(f"on_job_{moment}" for moment in _MOMENTS), "on_sh
 """False from *submitting*, *killing* and *shutdown* means no."""
 
 _OLD = {"job_metadir": "workdir", "job_error_strategy": "error_strategy", "job_num_retries": "num_retries", "scheduler_forks": "forks"}
-_POLLING: Final = 1.0
+_POLLING, _TOGETHER = 1.0, 0.02
 _ENDING: Final = {JobStatus.FINISHED: "succeeded", JobStatus.FAILED: "failed", JobStatus.KILLED: "killed"}
 
 
@@ -67,8 +67,7 @@ class Xqute:
         scheduler: ``"local"``, ``"sge"``, or a subclass of `Scheduler`
         plugins: instead of those that are registered
         options: `workdir` (``./.xqute``), `error_strategy` (``"ignore"``; ``"retry"``; ``"halt"``: the first failure ends all),
-            `num_retries` (3), `forks` (1: how many jobs are submitted or running at once), also by their names of old; and what the
-            scheduler takes, also as `scheduler_opts`
+            `num_retries` (3), `forks` (1: how many are submitted or running at once); what the scheduler takes, also as `scheduler_opts`
     """
 
     def __init__(self, scheduler: str | type[Scheduler] = "local", *, plugins: Iterable[object] | None = None, **options: Any) -> None:
@@ -175,6 +174,7 @@ class Xqute:
                     await self._submit(batch)
             else:
                 await self._wake.wait()
+                await asyncio.sleep(_TOGETHER if self._active else 0)  # what ends at about the same time makes room for one submission
         self._feeding = False
 
     async def _submit(self, batch: Sequence[Job]) -> None:

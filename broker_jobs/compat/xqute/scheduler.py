@@ -33,8 +33,7 @@ JobErrorStrategy = StrEnum("JobErrorStrategy", "IGNORE RETRY HALT")
 """What a failed job means for itself and the others."""
 
 _ENDED: Final = {TaskState.succeeded, TaskState.failed, TaskState.canceled, TaskState.aborted}
-_PAUSE: Final = 0.1
-_MISSED: Final = 5
+_PAUSE, _MISSED = 0.1, 5
 
 _SCRIPT: Final = """#!{shell}
 cd {folder} || exit
