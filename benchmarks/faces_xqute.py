@@ -41,3 +41,7 @@ def rows(report: Callable[[str, float, float], object], repetitions: int = 3) ->
         finally:
             subprocess.run([sys.executable, "-P", "-m", "broker_jobs", "down"], check=True, stdout=subprocess.DEVNULL)
         report(f"xqute: {PROGRAMS} programs, forks={FORKS}", min(taken), XQUTE)
+
+
+if __name__ == "__main__":
+    rows(lambda what, took, original: print(f"{what}, embedded: {took:.2f} s (xqute itself: {original:g} s)"))

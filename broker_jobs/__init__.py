@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.results import TaskError
     from broker_jobs.client.steps import StepRun, StepState
     from broker_jobs.client.submitted import SubmittedJob
+    from broker_jobs.client.worker import LocalWorker
     from broker_jobs.core.request import ResourceRequest
     from broker_jobs.core.spec import Retry
     from broker_jobs.core.states import JobState, TaskState
@@ -54,6 +55,7 @@ __all__ = [
     "JobChanged",
     "JobState",
     "LocalCluster",
+    "LocalWorker",
     "OutputCollection",
     "OutputData",
     "ResourceRequest",
@@ -94,6 +96,7 @@ _MODULES: Final = {
     "client.inquiry": ("JobChanged", "TaskChanged"),
     "client.results": ("TaskError",),
     "client.submitted": ("SubmittedJob",),
+    "client.worker": ("LocalWorker",),
     "core.request": ("ResourceRequest",),
     "core.spec": ("Retry",),
     "core.states": ("JobState", "TaskState"),

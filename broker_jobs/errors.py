@@ -297,11 +297,15 @@ class TaskFailed(TaskUnsuccessful):
     Attributes:
         cause: why, one of the values of `broker_jobs.core.outcome.Cause`
         remote_traceback: the traceback in the worker, or an empty text
+        exit_status: as a shell has it: the exit code, or 128 and the number of the signal that ended the program; None where neither did
     """
 
-    def __init__(self, message: str | None = None, *, cause: str = "error", remote_traceback: str = "") -> None:
+    def __init__(
+        self, message: str | None = None, *, cause: str = "error", remote_traceback: str = "", exit_status: int | None = None
+    ) -> None:
         super().__init__(message)
         self.cause = cause
+        self.exit_status = exit_status
         self.remote_traceback = remote_traceback
 
     def __str__(self) -> str:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.placeholders import TaskOutput
     from broker_jobs.client.results import TaskError
     from broker_jobs.client.submitted import SubmittedJob
+    from broker_jobs.client.worker import LocalWorker
 
 __all__ = [
     "AsyncClient",
@@ -23,6 +24,7 @@ __all__ = [
     "Job",
     "JobChanged",
     "LocalCluster",
+    "LocalWorker",
     "StepRun",
     "StepState",
     "SubmittedJob",
@@ -41,6 +43,7 @@ _HOME: Final = {
     "Job": "authoring",
     "JobChanged": "inquiry",
     "LocalCluster": "cluster",
+    "LocalWorker": "worker",
     "StepRun": "steps",
     "StepState": "steps",
     "SubmittedJob": "submitted",

@@ -468,8 +468,9 @@ class AsyncSubmittedJob:
 
     async def events(self) -> AsyncIterator[Event]:
         """What happens to the job and its tasks, as it happens."""
-        async for event in self._iterate(inquiry.events):
-            yield event
+        async for events in self._iterate(inquiry.events):
+            for event in events:
+                yield event
 
     def __repr__(self) -> str:
         return f"<AsyncSubmittedJob {short(self.id)} {self.name!r} {self.submitted.view.state.value}>"

@@ -189,20 +189,24 @@ async def story(core: Core, job: Followed) -> str:
     return summary(job.view, found.values())
 
 
-async def events(core: Core, job: Followed) -> AsyncIterator[Event]:
-    """What happens to a job and its tasks, from its beginning to its end."""
+async def events(core: Core, job: Followed) -> AsyncIterator[list[Event]]:
+    """What happens to a job and its tasks, from its beginning to its end; what is heard at once comes at once."""
     state: JobState | None = None
     async for changes in core.changes(job):
-        info = changes.info
+        info, found = changes.info, list[Event]()
         if info.state not in JOB_ENDED and info.state is not state:
             state = info.state
-            yield JobChanged(info.job, state, info.counts)
-        for task in changes.tasks:
-            yield TaskChanged(
+            found.append(JobChanged(info.job, state, info.counts))
+        found += [
+            TaskChanged(
                 info.job, task.number, task.name, task.state, task.attempt, task.reason, task.worker, task.progress, task.progress_text
             )
+            for task in changes.tasks
+        ]
         if info.state in JOB_ENDED and not changes.more:
-            yield JobChanged(info.job, info.state, info.counts)
+            found.append(JobChanged(info.job, info.state, info.counts))
+        if found:
+            yield found
 
 
 async def number_of(core: Core, job: Followed, task: TaskRef) -> int:

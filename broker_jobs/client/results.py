@@ -32,6 +32,7 @@ class TaskError:
         traceback: the remote traceback, or empty
         attempt: which attempt it was, from 1
         worker: where it ran
+        exit_status: as a shell has it: the exit code, or 128 and the number of the signal that ended the program; None where neither did
     """
 
     cause: Cause
@@ -39,6 +40,7 @@ class TaskError:
     traceback: str
     attempt: int
     worker: str
+    exit_status: int | None = None
 
     def __str__(self) -> str:
         return f"{self.message}\n\n{self.traceback}".rstrip()
@@ -75,6 +77,7 @@ def failure(ending: Ending, failed: Failed, job: str) -> TaskFailed:
         f"{title(ending)} of job {short(job)} failed ({failed.cause.value}): {failed.message}",
         cause=failed.cause.value,
         remote_traceback=failed.traceback,
+        exit_status=exit_status(failed),
     )
     error.__cause__ = own_exception(failed)
     return error
@@ -93,7 +96,12 @@ def own_exception(failed: Failed) -> Exception | None:
 
 def task_error(ending: Ending, failed: Failed) -> TaskError:
     """A failure as data."""
-    return TaskError(failed.cause, failed.message, failed.traceback, ending.attempt, ending.worker)
+    return TaskError(failed.cause, failed.message, failed.traceback, ending.attempt, ending.worker, exit_status(failed))
+
+
+def exit_status(failed: Failed) -> int | None:
+    """What a shell would have in ``$?``."""
+    return failed.exit_code if failed.signal is None else 128 + failed.signal
 
 
 def title(ending: Ending) -> str:

@@ -185,6 +185,7 @@ class Steps(Generic[_Result]):
     def __init__(self, runtime: Runtime, iterator: AsyncIterator[_Result]) -> None:
         self._runtime = runtime
         self._iterator = iterator
+        self._turn = asyncio.Lock()  # a step that nobody waits for any more is canceled, which takes a moment
 
     def next(self) -> Future[tuple[_Result, ...]]:
         """The next item, alone in a tuple; an empty one at the end."""
@@ -195,13 +196,15 @@ class Steps(Generic[_Result]):
         return self._runtime.start(self._end)
 
     async def _next(self, _core: Core) -> tuple[_Result, ...]:
-        async for item in self._iterator:
-            return (item,)
-        return ()
+        async with self._turn:
+            async for item in self._iterator:
+                return (item,)
+            return ()
 
     async def _end(self, _core: Core) -> None:
-        if isinstance(self._iterator, AsyncGenerator):
-            await self._iterator.aclose()
+        async with self._turn:
+            if isinstance(self._iterator, AsyncGenerator):
+                await self._iterator.aclose()
 
 
 async def _end(core: Core, *, keep_calls: bool) -> set[str]:

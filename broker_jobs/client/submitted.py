@@ -230,7 +230,8 @@ class SubmittedJob:
 
     def events(self) -> Iterator[Event]:
         """What happens to the job and its tasks, as it happens, from its beginning to its end: `JobChanged` and `TaskChanged`."""
-        return self.client.runtime.iterate(lambda core: inquiry.events(core, self.joined(core)))
+        for events in self.client.runtime.iterate(lambda core: inquiry.events(core, self.joined(core))):
+            yield from events
 
     def sub_jobs(self) -> list[SubmittedJob]:
         """Jobs that were submitted inside a task of this one, the newest first; from the ledger."""

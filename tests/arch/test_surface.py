@@ -23,6 +23,7 @@ NAMES = {
     "JobChanged",
     "JobState",
     "LocalCluster",
+    "LocalWorker",
     "OutputCollection",
     "OutputData",
     "ResourceRequest",

@@ -104,6 +104,7 @@ def test_a_failure_is_told_with_its_remote_traceback(client: Client) -> None:
     after = job.function(add, args=(1,), deps=[bad])
     tidy = job.function(add, args=(5,), after=[bad])
     wrong = job.program(["sh", "-c", "exit 3"])
+    killed = job.program(["sh", "-c", "kill -TERM $$"])
     missing = job.program(["a-program-that-is-not-there"])
     submitted = client.submit(job)
     with pytest.raises(FailedJobsError) as caught:
@@ -123,7 +124,11 @@ def test_a_failure_is_told_with_its_remote_traceback(client: Client) -> None:
     assert submitted.result(tidy) == 5
     assert submitted.results() == {tidy.number: 5}
     errors = submitted.errors()
-    assert errors.keys() == {bad.number, wrong.number, missing.number}
+    assert errors.keys() == {bad.number, wrong.number, killed.number, missing.number}
+    assert [errors[task.number].exit_status for task in (bad, wrong, killed, missing)] == [None, 3, 128 + 15, None]
+    with pytest.raises(TaskFailed) as failed:
+        submitted.result(killed)
+    assert failed.value.exit_status == 128 + 15
     assert errors[wrong.number].cause == "exit code"
     assert "a-program-that-is-not-there" in errors[missing.number].message
     assert errors[bad.number].attempt == 1

@@ -208,6 +208,20 @@ def test_an_executor_that_cannot_be_is_refused_at_the_start(tmp_path: Path) -> N
     assert "the executor sge does not take these options: the option t of qsub is set by broker-jobs" in done.stderr
 
 
+@pytest.mark.parametrize(("executor", "command"), [("sge", "qsub"), ("htcondor", "condor_q")])
+def test_an_executor_whose_commands_are_not_there_is_refused_at_the_start(
+    executor: str, command: str, tmp_path: Path, fake: FakeBatch
+) -> None:
+    paths = {**(fake.sge if executor == "sge" else fake.htcondor), command: ("/no/such/command",)}
+    options = [f"--executor-option={name}={path}" for name, (path,) in paths.items()]
+    env = {"BROKER_JOBS_URL": f"sqlite:///{tmp_path / 'queue.db'}", "BROKER_JOBS_SIGNING_KEY": new_key()}
+    with Daemons(tmp_path, env) as daemons:
+        done = daemons.run("worker", "start", "--cpus", "1", "--executor", executor, *options)
+    assert done.returncode == 2
+    words = f"the executor {executor} cannot be used here: not found: /no/such/command (--executor-option {command}=PATH)"
+    assert [line for line in done.stderr.splitlines() if "not found" in line] == [f"broker-jobs-worker: {words}"]
+
+
 def test_the_batch_system_of_the_page_works(site: Site, tmp_path: Path) -> None:
     """The example of the page, installed as a package would be."""
     page = (Path(__file__).parents[2] / "docs" / "executors.md").read_text(encoding="utf-8")

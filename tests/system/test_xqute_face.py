@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from broker_jobs.compat.xqute import Job, JobErrorStrategy, JobStatus, Scheduler, Simplug, SyncImplOnAsyncSpecWarning, Xqute, plugin
+from broker_jobs.compat.xqute import Job, JobErrorStrategy, JobStatus, Scheduler, Simplug, Xqute, plugin
 from broker_jobs.errors import ValidationError
 from tests.support.daemons import until
 from tests.support.xqute import place
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Coroutine, Iterator
 
     from tests.support.batches import FakeBatch
     from tests.support.gridengine import GridEngine
@@ -283,7 +283,7 @@ def test_hooks_that_are_plain_functions_are_warned_of_and_called(folder: Path, c
     heard: list[object] = []
 
     class Plain:
-        with pytest.warns(SyncImplOnAsyncSpecWarning, match="on_complete should be a coroutine function"):
+        with pytest.warns(UserWarning, match="on_complete should be a coroutine function"):
 
             @plugin.impl
             def on_complete(self, scheduler: Scheduler) -> None:
@@ -428,3 +428,46 @@ def test_a_scheduler_of_ones_own_kills(folder: Path) -> None:
     [job] = ran(["sleep", 1000], scheduler=Mine, plugins=[told])
     assert job.now is JobStatus.KILLED
     assert told.of(0)[-2:] == ["killing", "killed"]
+
+
+class Blind(Mine):
+    """It runs nothing, and cannot say what runs."""
+
+    async def submit_job(self, job: Job) -> int:
+        return job.index
+
+    async def job_is_running(self, job: Job) -> bool:
+        raise OSError("nobody answers")
+
+
+# --- what fails beside a run ---
+
+
+def test_an_exception_of_ones_own_scheduler_ends_the_run(folder: Path) -> None:
+    with pytest.raises(OSError, match="nobody answers"):
+        ran(["sleep", 5], ["sleep", 5], scheduler=Blind, forks=2)
+
+
+def test_an_exception_in_the_news_ends_the_run(folder: Path) -> None:
+    def no_room() -> None:
+        (folder / ".xqute" / "0" / "job.status").unlink()
+        (folder / ".xqute" / "0" / "job.status").mkdir()
+
+    with pytest.raises(IsADirectoryError):
+        ran("until [ -d .xqute/0/job.status ]; do sleep 0.05; done", plugins=[Told(then=no_room)])
+
+
+@pytest.mark.parametrize("wait", [Xqute.run_until_complete, Xqute.stop_feeding])
+def test_an_exception_while_feeding_is_raised_by_the_next_wait(wait: Callable[[Xqute], Coroutine[Any, Any, None]], folder: Path) -> None:
+    async def story() -> None:
+        xqute = Xqute(Blind)
+        await xqute.run_until_complete(keep_feeding=True)
+        await xqute.feed(["sleep", 5])
+        async with asyncio.timeout(30):
+            while len(asyncio.all_tasks()) > 1:
+                await asyncio.sleep(0.05)
+        with pytest.raises(OSError, match="nobody answers"):
+            await wait(xqute)
+        await xqute.run_until_complete()
+
+    asyncio.run(story())

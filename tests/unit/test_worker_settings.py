@@ -63,6 +63,8 @@ def test_settings_of_an_executor_that_exclude_each_other(tmp_path: Path, setting
         ("pbs", {}, "there is no executor 'pbs'; there are htcondor, local, sge"),
         ("sge", {"t": ("1-3",)}, "the executor sge does not take these options: the option t of qsub is set by broker-jobs"),
         ("htcondor", {"queue": ("3",)}, "queue of a submit description is set by broker-jobs"),
+        ("sge", {"qsub": ("/no/qsub",)}, r"the executor sge cannot be used here: not found: /no/qsub \(--executor-option qsub=PATH\)"),
+        ("htcondor", {"condor_rm": ("/no/rm",)}, r"not found: .*/no/rm \(--executor-option condor_rm=PATH\)"),
     ],
 )
 def test_an_executor_that_cannot_be_is_refused(name: str, options: dict[str, tuple[str, ...]], words: str) -> None:

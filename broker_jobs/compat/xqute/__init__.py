@@ -1,28 +1,8 @@
-"""The interface of xqute: a program moves by importing from here instead of from ``xqute``. Names of its first version work as well.
+"""The interface of xqute: a program moves by importing from here instead of from ``xqute``; docs/faces.md lists what differs."""
 
-Where xqute has a fault, this is right: arguments of a list arrive as they are (xqute runs ``$(…)`` in them), forks are honoured while jobs
-are still fed (its feeding stalls), a job that was killed is KILLED (there FINISHED), what ignores SIGTERM is killed with all its children.
-docs/faces.md lists what differs.
-"""
-
-from __future__ import annotations
-
-from broker_jobs.compat.xqute.core import Xqute
-from broker_jobs.compat.xqute.job import Job, JobErrorStrategy, JobStatus, logger
-from broker_jobs.compat.xqute.plugin import Simplug, SyncImplOnAsyncSpecWarning, plugin
-from broker_jobs.compat.xqute.scheduler import Scheduler
+from broker_jobs.compat.xqute.core import Simplug, Xqute, plugin
+from broker_jobs.compat.xqute.scheduler import Job, JobErrorStrategy, JobStatus, Scheduler
 
 simplug = plugin
 
-__all__ = [
-    "Job",
-    "JobErrorStrategy",
-    "JobStatus",
-    "Scheduler",
-    "Simplug",
-    "SyncImplOnAsyncSpecWarning",
-    "Xqute",
-    "logger",
-    "plugin",
-    "simplug",
-]
+__all__ = ["Job", "JobErrorStrategy", "JobStatus", "Scheduler", "Simplug", "Xqute", "plugin", "simplug"]

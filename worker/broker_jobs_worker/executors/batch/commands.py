@@ -5,14 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import shutil
 import signal
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs_worker.executors.batch.port import SchedulerSilent
+from broker_jobs_worker.executors.batch.port import SchedulerSilent, Unusable
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 PATIENCE: Final = 60.0
 """Seconds that a command has."""
@@ -36,6 +37,19 @@ class Answer:
         """What it says to people, in one line."""
         text = " ".join(f"{self.stderr}\n{self.stdout}".split())
         return text[:_MOST_WORDS] or f"exit code {self.code}, without a word"
+
+
+def located(commands: Sequence[str], options: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
+    """What is to be run for each of these commands: the path that the option of its name says, or its name.
+
+    Raises:
+        Unusable: one is not there, or cannot be run by this user
+    """
+    paths = {name: (options.get(name) or (name,))[0] for name in commands}
+    missing = [f"{path} (--executor-option {name}=PATH)" for name, path in paths.items() if shutil.which(path) is None]
+    if missing:
+        raise Unusable(f"not found: {', '.join(missing)}")
+    return paths
 
 
 async def ask(argv: Sequence[str], patience: float = PATIENCE) -> Answer:

@@ -9,7 +9,7 @@ from broker_jobs.errors import ValidationError
 from broker_jobs.host import host_identity
 from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.batch.executor import BatchExecutor
-from broker_jobs_worker.executors.batch.port import GROUP, JobRefused
+from broker_jobs_worker.executors.batch.port import GROUP, JobRefused, Unusable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -23,7 +23,7 @@ def scheduler_named(name: str, options: Mapping[str, tuple[str, ...]]) -> Schedu
     """The batch system of this name.
 
     Raises:
-        ValidationError: there is none, it cannot be loaded, or it does not take the options
+        ValidationError: there is none, it cannot be loaded or used on this host, or it does not take the options
     """
     known = entry_points(group=GROUP)
     found = {point.name: point for point in known}.get(name)
@@ -34,6 +34,8 @@ def scheduler_named(name: str, options: Mapping[str, tuple[str, ...]]) -> Schedu
         made: Scheduler = found.load()(options)
     except JobRefused as refusal:
         raise ValidationError(f"the executor {name} does not take these options: {refusal}") from None
+    except Unusable as trouble:
+        raise ValidationError(f"the executor {name} cannot be used here: {trouble}") from None
     except Exception as error:
         raise ValidationError(f"the executor {name} ({found.value}) cannot be used: {type(error).__name__}: {error}") from error
     return made

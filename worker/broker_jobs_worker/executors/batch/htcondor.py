@@ -8,7 +8,7 @@ import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from broker_jobs_worker.executors.batch.commands import PATIENCE, ask
+from broker_jobs_worker.executors.batch.commands import PATIENCE, ask, located
 from broker_jobs_worker.executors.batch.port import Ended, JobRefused, JobState, Running, SchedulerSilent, Stuck, Waiting
 
 if TYPE_CHECKING:
@@ -42,12 +42,13 @@ class HTCondor:
 
     Raises:
         JobRefused: an option for each job cannot be one
+        Unusable: one of the commands is not there
     """
 
     def __init__(self, options: Mapping[str, tuple[str, ...]], patience: float = PATIENCE) -> None:
-        self._commands = {name: (options.get(name) or (name,))[0] for name in COMMANDS}
-        self._patience = patience
         lines(options)
+        self._commands = located(COMMANDS, options)
+        self._patience = patience
 
     async def submit(self, job: BatchJob) -> str:
         """Hand over a job, by a submit description in its folder."""

@@ -68,12 +68,16 @@ class JobRefused(Exception):
     """The batch system does not take a job, and will not; the text is its reason."""
 
 
+class Unusable(Exception):
+    """The batch system cannot be used from this host, and a worker over it does not start; the text says what is missing."""
+
+
 class SchedulerSilent(Exception):
     """The batch system does not answer, or not in a way that can be understood; the text says how. It is asked again later."""
 
 
 class Scheduler(Protocol):
-    """A batch system; made with the options of the worker, which it may refuse (`JobRefused`).
+    """A batch system; made with the options of the worker, which it may refuse (`JobRefused`); `Unusable` where that is not the trouble.
 
     Each method may raise `SchedulerSilent`; nothing is known then, and no job is given up for it.
     """

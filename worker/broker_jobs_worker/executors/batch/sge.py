@@ -9,7 +9,7 @@ import shlex
 from typing import TYPE_CHECKING, Final
 from xml.etree import ElementTree as ET
 
-from broker_jobs_worker.executors.batch.commands import PATIENCE, ask
+from broker_jobs_worker.executors.batch.commands import PATIENCE, ask, located
 from broker_jobs_worker.executors.batch.port import JobRefused, JobState, Running, SchedulerSilent, Stuck, Waiting
 
 if TYPE_CHECKING:
@@ -39,12 +39,13 @@ class Sge:
 
     Raises:
         JobRefused: an option for each job cannot be one
+        Unusable: one of the commands is not there
     """
 
     def __init__(self, options: Mapping[str, tuple[str, ...]], patience: float = PATIENCE) -> None:
-        self._commands = {name: (options.get(name) or (name,))[0] for name in COMMANDS}
-        self._patience = patience
         directives(options)
+        self._commands = located(COMMANDS, options)
+        self._patience = patience
 
     async def submit(self, job: BatchJob) -> str:
         """Hand over a job."""
