@@ -44,8 +44,8 @@ from broker_jobs_worker.runners.surroundings import (
     Surroundings,
     UnwritableError,
     enter_folder,
-    leave_folder,
     move,
+    remove_folder,
     signature,
     source_files,
 )
@@ -100,6 +100,7 @@ class Child:
         self._usable = True
         self._sources = Sources()
         self._job = ""
+        self._folder = ""
         self._sending = threading.Lock()
         self._progress_at = float("-inf")
 
@@ -147,10 +148,14 @@ class Child:
             move(entry)
             ending = self._perform(run)
             move(way_out)
-        empty = leave_folder(run)
         stdout, stderr = self._streams.close()
         clean = _alone()
-        more = followed and clean and empty and self._usable and not self._streams.printed()
+        # What a task has changed for others, it has changed for the next of its line.
+        more = followed and clean and self._usable and not self._streams.printed()
+        if self._folder != run.options.home:
+            more &= remove_folder(run)
+        if not more:
+            os.chdir("/")  # where no folder is kept busy
         self.send(Done(ending.outcome, clean, stdout, stderr, spent=not self._usable, explained=ending.explained, more=more))
         return more
 
@@ -160,10 +165,11 @@ class Child:
         self.send(Tidied(_alone()))
 
     def _perform(self, run: Run) -> Ending:
+        self._folder = ""
         try:
             if run.hosts:
                 nodes.write(run)
-            folder = enter_folder(run)
+            folder = self._folder = enter_folder(run)
         except OSError as error:
             return Ending(Failed(Cause.error, f"the task cannot run in {error.filename or run.options.cwd}: {error.strerror}"))
         try:

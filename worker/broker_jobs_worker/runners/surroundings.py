@@ -76,9 +76,8 @@ def enter_folder(run: Run) -> str:
     return run.folder
 
 
-def leave_folder(run: Run) -> bool:
-    """Go where no folder is kept busy, and remove the task's own if it had one and nothing lies in it; whether there is none now."""
-    os.chdir("/")
+def remove_folder(run: Run) -> bool:
+    """Remove the task's own folder, if nothing lies in it; whether there is none now."""
     try:
         os.rmdir(run.folder)  # noqa: PTH106
     except FileNotFoundError:
