@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack
 from broker_jobs.client import control, inquiry
 from broker_jobs.client.authoring import Job, Task
 from broker_jobs.client.client import Client
-from broker_jobs.client.mapping import Rows
+from broker_jobs.client.mapping import News, Rows
 from broker_jobs.client.placeholders import EarlierTask
 from broker_jobs.client.results import value_of
 from broker_jobs.core.outcome import Succeeded
@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     from broker_jobs.client.submitted import SubmittedJob
     from broker_jobs.core.quantities import Duration
     from broker_jobs.core.states import JobState
-    from broker_jobs.errors import BrokerJobsError
     from broker_jobs.wire.messages import (
         CancelResult,
         Cluster,
@@ -128,12 +127,13 @@ class AsyncClient:
         """Call a function for each row of the iterables: the values, in order. The first failure ends it."""
         client = await self._sync()
         caller, loop = client.caller(), asyncio.get_running_loop()
-        news: asyncio.Queue[tuple[int, Ending] | BrokerJobsError] = asyncio.Queue()
+        news: asyncio.Queue[News] = asyncio.Queue()
         rows = Rows(caller, fn, iterables, lambda item: loop.call_soon_threadsafe(news.put_nowait, item))
         try:
             async with asyncio.timeout(client.defaults.timeout):
                 while True:
-                    rows.send_ahead(await _open_classes(caller))
+                    if rows.wanting:
+                        rows.send_ahead(await _open_classes(caller))
                     if rows.done:
                         return
                     while not rows.ready:
@@ -527,12 +527,12 @@ class _Connection:
                 await asyncio.to_thread(self._client.close)
 
 
-def _setter(done: concurrent.futures.Future[Ending]) -> Callable[[Ending], None]:
-    """Sets the result, unless nobody waits for it any more."""
+def _setter(done: concurrent.futures.Future[Ending]) -> Callable[[Sequence[Ending]], None]:
+    """Sets the result to the ending of the only call, unless nobody waits for it any more."""
 
-    def set_result(ending: Ending) -> None:
+    def set_result(endings: Sequence[Ending]) -> None:
         if not done.cancelled():
-            done.set_result(ending)
+            done.set_result(endings[0])
 
     return set_result
 

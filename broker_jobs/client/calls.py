@@ -7,8 +7,9 @@ import os
 import platform
 import sys
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cache, cached_property
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 from broker_jobs.client.chunking import Chunker, cut
@@ -84,7 +85,7 @@ class Caller:
 
     def encode(self, encoder: Encoder, fn: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> Encoded:
         """One call; `UnpicklableError` or `ValueTooLarge` where it cannot be sent."""
-        return encoder.call(0, self.callee(encoder, fn), args, kwargs, self.options)
+        return encoder.call(0, self.callee(encoder, fn), args, dict(kwargs), encoder.place(self.options))
 
     def callee(self, encoder: Encoder, fn: Callable[..., object]) -> Callee:
         """A function as it travels, with the setup of these calls."""
@@ -113,7 +114,7 @@ class Caller:
         job: str,
         calls: Sequence[Encoded],
         is_open: OpenClasses,
-        deliver: Callable[[Ending], object],
+        deliver: Callable[[Sequence[Ending]], object],
         fail: Callable[[BrokerJobsError], object],
         *,
         most: int = 1,
@@ -123,11 +124,19 @@ class Caller:
         callee = calls[0].callee
         header = header_of(link.client, callee.function.name if callee else "call", ephemeral=True)
         chunker = Chunker(job, header, is_open, most=most, store=self.store)
-        numbered = (replace(call, task=replace(call.task, number=number)) for number, call in enumerate(calls))
-        chunks = list(cut(chunker, numbered))
-        rows = tuple(Row(number, 1, call.task.name, None, program=False, retry=self.options.retry) for number, call in enumerate(calls))
-        layout = Layout(rows, len(calls), flat=all(chunk.direct for chunk in chunks))
+        chunks = list(cut(chunker, (call.numbered(number) for number, call in enumerate(calls))))
+        layout = Layout(self._rows(calls), len(calls), flat=all(chunk.direct for chunk in chunks))
         return Batch(job, layout, [link.seal(chunk) for chunk in chunks], deliver, fail, self.timeout)
+
+    def _rows(self, calls: Sequence[Encoded]) -> tuple[Row, ...]:
+        """Calls of one name after the other make a row."""
+        rows: list[Row] = []
+        first = 0
+        for name, same in groupby(calls, lambda call: call.task.name):
+            count = sum(1 for _ in same)
+            rows.append(Row(first, count, name, None, program=False, retry=self.options.retry))
+            first += count
+        return tuple(rows)
 
     def launch(self, batch: Batch) -> None:
         """Send it."""

@@ -16,14 +16,14 @@ from broker_jobs.wire.messages import Chunk, Function, JobHeader, Seal, Task
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from broker_jobs.client.encoding import Encoded
+    from broker_jobs.client.encoding import Callee, Encoded, Placement
     from broker_jobs.core.value import Value
 
 WINDOW: Final = 32
 """Chunks of a job that may stand in a class queue."""
 
 MOST_READY: Final = 100
-"""Tasks of a chunk for a class queue; fewer where the job is small, so that several workers get some."""
+"""Tasks of a chunk for a class queue, where nobody knows how long they take; fewer of a small job, so that several workers get some."""
 
 MOST_WAITING: Final = 1000
 """Tasks of a chunk for the ledger, which cuts it anew."""
@@ -37,7 +37,13 @@ OpenClasses = frozenset[tuple[str, Lane]]
 
 @dataclass(slots=True)
 class _Group:
-    """The chunk that is being filled."""
+    """The chunk that is being filled.
+
+    Attributes:
+        callee: of the call before, most often that of the next, too
+        placement: of the task before
+        index: of its options
+    """
 
     resource_class: str
     lane: Lane
@@ -45,6 +51,9 @@ class _Group:
     direct: bool
     most: int
     size: int = 0
+    callee: Callee | None = None
+    placement: Placement | None = None
+    index: int = 0
     tasks: list[Task] = field(default_factory=list)
     options: dict[TaskOptions, int] = field(default_factory=dict)
     functions: dict[str, Function] = field(default_factory=dict)
@@ -53,17 +62,23 @@ class _Group:
     def growth(self, encoded: Encoded) -> int:
         """Bytes that the chunk would grow by."""
         size = encoded.size
-        if encoded.callee:
+        if encoded.callee and encoded.callee is not self.callee:
             size += sum(len(function.data) for digest, function in encoded.callee.functions if digest not in self.functions)
-        return size + sum(value.size for key, value in encoded.values if key not in self.values and isinstance(value, Inline))
+        if encoded.values:
+            size += sum(value.size for key, value in encoded.values if key not in self.values and isinstance(value, Inline))
+        return size
 
-    def add(self, encoded: Encoded) -> None:
-        self.size += self.growth(encoded)
-        index = self.options.setdefault(encoded.placement.options, len(self.options))
-        self.tasks.append(replace(encoded.task, options=index) if index else encoded.task)
-        if encoded.callee:
+    def add(self, encoded: Encoded, growth: int) -> None:
+        self.size += growth
+        if encoded.placement is not self.placement:
+            self.placement = encoded.placement
+            self.index = self.options.setdefault(encoded.placement.options, len(self.options))
+        self.tasks.append(replace(encoded.task, options=self.index) if self.index else encoded.task)
+        if encoded.callee and encoded.callee is not self.callee:
+            self.callee = encoded.callee
             self.functions.update(encoded.callee.functions)
-        self.values.update(encoded.values)
+        if encoded.values:
+            self.values.update(encoded.values)
 
 
 class Chunker:
@@ -97,35 +112,43 @@ class Chunker:
         self._store = store
         self._whole = whole
         self._group: _Group | None = None
+        self._placement: Placement | None = None
+        self._at_once = False
         self._tasks = self._chunks = self._direct = 0
 
     def add(self, encoded: Encoded) -> Chunk | None:
         """Take a task; the chunk before it, where that is full now."""
         placement, task = encoded.placement, encoded.task
-        options = placement.options
-        eligible = (
-            not (task.deps or task.after or task.outside or options.crash_limit == NEVER_START_TWICE)
-            and not (options.resources.lasting or options.resources.nodes)
-            and (
-                placement.resource_class,
-                options.lane,
-            )
-            in self._open
-        )
+        if placement is not self._placement:
+            self._placement, self._at_once = placement, self._may_start_at_once(placement)
+        eligible = self._at_once and not (task.deps or task.after or task.outside)
         group, full = self._group, None
+        growth = group.growth(encoded) if group else 0
         if (
             group is None
-            or (group.resource_class, group.lane, group.eligible) != (placement.resource_class, options.lane, eligible)
+            or group.eligible is not eligible
+            or (
+                placement is not group.placement
+                and (group.resource_class, group.lane) != (placement.resource_class, placement.options.lane)
+            )
             or len(group.tasks) >= group.most
-            or group.size + group.growth(encoded) > CHUNK_LIMIT
+            or group.size + growth > CHUNK_LIMIT
         ):
             full = self._finish(None) if group else None
             direct = eligible and self._direct < WINDOW
             self._direct += direct
-            group = self._group = _Group(placement.resource_class, options.lane, eligible, direct, self._most if direct else MOST_WAITING)
-        group.add(encoded)
+            most = self._most if direct else MOST_WAITING
+            group = self._group = _Group(placement.resource_class, placement.options.lane, eligible, direct, most)
+            growth = group.growth(encoded)
+        group.add(encoded, growth)
         self._tasks += 1
         return full
+
+    def _may_start_at_once(self, placement: Placement) -> bool:
+        """Whether tasks of this placement, where they wait for nothing, may go to their class queue."""
+        options = placement.options
+        lasting = options.crash_limit == NEVER_START_TWICE or options.resources.lasting or options.resources.nodes
+        return not lasting and (placement.resource_class, options.lane) in self._open
 
     def close(self) -> Chunk | None:
         """The last chunk, which seals the job; None where there was no task."""
@@ -156,9 +179,9 @@ class Chunker:
         )
 
 
-def share(tasks: int) -> int:
+def share(tasks: int, most: int = MOST_READY) -> int:
     """How many tasks make a chunk for a class queue, of so many in all: several workers shall get some."""
-    return min(max(tasks // SHARE, 1), MOST_READY)
+    return min(max(tasks // SHARE, 1), most)
 
 
 def cut(chunker: Chunker, tasks: Iterable[Encoded]) -> Iterator[Chunk]:

@@ -168,7 +168,7 @@ class Client:
         done: concurrent.futures.Future[Ending] = concurrent.futures.Future()
         job = new_job_id()
         encoded = caller.encode(caller.encoder(job), fn, args, kwargs)
-        caller.launch(caller.batch(job, [encoded], caller.open_classes(), done.set_result, done.set_exception))
+        caller.launch(caller.batch(job, [encoded], caller.open_classes(), lambda endings: done.set_result(endings[0]), done.set_exception))
         try:
             ending = done.result(self.defaults.timeout)
         except TimeoutError:

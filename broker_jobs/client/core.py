@@ -269,7 +269,7 @@ class Core:
 
     def launch(self, batch: Batch) -> None:
         """Send calls; their endings are delivered as they come."""
-        followed = Followed(JobView(batch.job, batch.layout), grace=_GRACE_CALLED)
+        followed = Followed(JobView(batch.job, batch.layout, budget=0), grace=_GRACE_CALLED)  # each ending is delivered when it is known
         self._followed[batch.job] = followed
         self._batches[batch.job] = batch, followed
         self._spawn(self._send(batch))
@@ -334,7 +334,7 @@ class Core:
         """Endings have become known, or the job's state."""
         batch, _ = self._batches.get(followed.id, (None, None))
         if batch:
-            self._deliver(batch, followed, endings)
+            self._deliver(batch, endings)
         elif followed.view.ended:
             self.unfinished.discard(followed.id)
         followed.notify(endings)
@@ -395,12 +395,11 @@ class Core:
             self._give_up(batch, error)
         batch.sent.set()
 
-    def _deliver(self, batch: Batch, followed: Followed, endings: Iterable[Ending]) -> None:
-        for ending in endings:
-            followed.view.drop(ending.number)
-            if ending.number in batch.open:
-                batch.open.remove(ending.number)
-                batch.deliver(ending)
+    def _deliver(self, batch: Batch, endings: Iterable[Ending]) -> None:
+        fresh = [ending for ending in endings if ending.number in batch.open]
+        if fresh:
+            batch.open.difference_update([ending.number for ending in fresh])
+            batch.deliver(fresh)
         if not batch.open:
             del self._batches[batch.job]
             if batch.minder:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
-from typing import TYPE_CHECKING, assert_never, cast
+from typing import TYPE_CHECKING, NamedTuple, assert_never, cast
 
 from broker_jobs.client.entries import ArrayWork, CallWork, MapWork, StepWork
 from broker_jobs.client.placeholders import ArrayOutput, JobValue, Placeholder, TaskOutput
@@ -21,7 +21,7 @@ from broker_jobs.wire.inputs import outside_key
 from broker_jobs.wire.messages import Call, Fill, Function, Outside, Program, StepCall, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from types import ModuleType
 
     from broker_jobs.client import authoring
@@ -71,8 +71,7 @@ class Callee:
         return Call(self.digest, args, inputs, None if self.setup is None else self.setup[0])
 
 
-@dataclass(frozen=True, slots=True)
-class Encoded:
+class Encoded(NamedTuple):
     """A task of the wire, and what has to be in its chunk.
 
     Attributes:
@@ -86,6 +85,11 @@ class Encoded:
     size: int
     callee: Callee | None = None
     values: tuple[tuple[str, Value], ...] = ()
+
+    def numbered(self, number: int) -> Encoded:
+        """The same task with another number."""
+        task = self.task
+        return self if task.number == number else self._replace(task=replace(task, number=number))
 
 
 @lru_cache(maxsize=256)
@@ -166,15 +170,15 @@ class Encoder:
                 lambda number: f"{number} {job.entry(number).label(number)!r}",
             )
 
-    def call(self, number: int, callee: Callee, args: Sequence[object], kwargs: Mapping[str, object], options: TaskOptions) -> Encoded:
+    def call(self, number: int, callee: Callee, args: Sequence[object], kwargs: dict[str, object], placement: Placement) -> Encoded:
         """A call that waits for nothing."""
         name = callee.function.name
         try:
-            pair = payload.dump_call(args, dict(kwargs), lambda _: None, self._by_value)
+            pickled = payload.dump_call(args, kwargs, None, self._by_value)
         except UnpicklableError as error:
             raise UnpicklableError(f"{name!r}: {error}") from error
-        value = self._value(pair, f"the arguments of {name!r}")
-        return Encoded(Task(number, callee.call(value), name=name), self.place(options), _OVERHEAD + _inline_size(value), callee)
+        value = pickled if len(pickled.data) <= INLINE_LIMIT else self._value(pickled, f"the arguments of {name!r}")
+        return Encoded(Task(number, callee.call(value), 0, name), placement, _OVERHEAD + _inline_size(value), callee)
 
     def _entry(self, job: Job, entry: Entry) -> Iterator[Encoded]:
         placement = self.place(entry.options)

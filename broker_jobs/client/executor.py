@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+import time
+from collections import Counter
 from concurrent.futures import Executor, Future
 from concurrent.futures import wait as futures_done
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, TypeVar, cast
@@ -30,6 +32,7 @@ _Params = ParamSpec("_Params")
 _Result = TypeVar("_Result")
 
 CANCEL_REASON: Final = "its future was canceled"
+_TOGETHER: Final = 0.001
 
 
 class CallFuture(Future[Any]):
@@ -57,12 +60,17 @@ class CallFuture(Future[Any]):
 
 
 class _Pending:
-    """Submissions that travel together: one job."""
+    """Submissions that travel together: one job.
+
+    Attributes:
+        sent: no more can be added
+    """
 
     def __init__(self) -> None:
         self.job = new_job_id()
         self.calls: list[tuple[Encoded, CallFuture]] = []
         self.is_open: OpenClasses = frozenset()
+        self.sent = False
 
 
 class CallExecutor(Executor):
@@ -72,10 +80,11 @@ class CallExecutor(Executor):
         self._caller = caller
         self._lock = threading.Lock()
         self._pending: _Pending | None = None
+        self._sent_at = 0.0
         self._open: set[CallFuture] = set()
         self._unread: dict[str, int] = {}
         self._shut = False
-        self._deliveries: queue.SimpleQueue[tuple[CallFuture, Ending | BrokerJobsError] | None] = queue.SimpleQueue()
+        self._deliveries: queue.SimpleQueue[list[tuple[CallFuture, Ending | BrokerJobsError]] | None] = queue.SimpleQueue()
         self._deliverer: threading.Thread | None = None
 
     def submit(self, fn: Callable[_Params, _Result], /, *args: _Params.args, **kwargs: _Params.kwargs) -> Future[_Result]:
@@ -85,20 +94,19 @@ class CallExecutor(Executor):
             UnpicklableError, ValueTooLarge: function or arguments cannot be sent
             RuntimeError: after `shutdown`
         """
-        future, fresh = CallFuture(self), _Pending()
-        with self._lock:
-            job = (self._pending or fresh).job
+        future = CallFuture(self)
+        mine = self._pending or _Pending()
         # Pickling runs code of the user, so it happens without the lock; then others may have been faster.
-        encoded = self._caller.encode(self._caller.encoder(job), fn, args, kwargs)
+        encoded = self._caller.encode(self._caller.encoder(mine.job), fn, args, kwargs)
         is_open = self._caller.open_classes()
         with self._lock:
             if self._shut:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             pending = self._pending
             if pending is None:
-                pending = self._pending = fresh
-                self._caller.runtime.post(self._flush)
-            if pending.job != job and isinstance(encoded.task.work, Call) and isinstance(encoded.task.work.args, Stored):
+                pending = self._pending = _Pending() if mine.sent else mine
+                self._caller.runtime.post(self._flush_soon)
+            if pending is not mine and isinstance(encoded.task.work, Call) and isinstance(encoded.task.work.args, Stored):
                 encoded = self._caller.encode(self._caller.encoder(pending.job), fn, args, kwargs)
             if self._deliverer is None:
                 self._deliverer = threading.Thread(target=self._hand_over, name="broker-jobs results", daemon=True)
@@ -149,11 +157,23 @@ class CallExecutor(Executor):
             self._discard(future)
         return future.cancel_here()
 
+    def _flush_soon(self) -> None:
+        """Send what is there, but not more often than each `_TOGETHER`; runs on the loop."""
+        left = self._sent_at + _TOGETHER - time.monotonic()
+        if left > 0:
+            self._caller.runtime.loop.call_later(left, self._flush)
+        else:
+            self._flush()
+
     def _flush(self) -> None:
         """Send what has come together; runs on the loop."""
+        self._sent_at = time.monotonic()
         with self._lock:
             pending, self._pending = self._pending, None
-            if pending is None or not pending.calls:
+            if pending is None:
+                return
+            pending.sent = True
+            if not pending.calls:
                 return
             most = share(len(self._open))
             futures = [future for _, future in pending.calls]
@@ -163,34 +183,38 @@ class CallExecutor(Executor):
         put = self._deliveries.put
 
         def fail(error: BrokerJobsError) -> None:
-            for number in batch.open:
-                put((futures[number], error))
+            put([(futures[number], error) for number in batch.open])
 
         calls = [encoded for encoded, _ in pending.calls]
         try:
             batch = self._caller.batch(
-                pending.job, calls, pending.is_open, lambda ending: put((futures[ending.number], ending)), fail, most=most
+                pending.job,
+                calls,
+                pending.is_open,
+                lambda endings: put([(futures[ending.number], ending) for ending in endings]),
+                fail,
+                most=most,
             )
         except BrokerJobsError as error:
-            for future in futures:
-                put((future, error))
+            put([(future, error) for future in futures])
         else:
             self._caller.runtime.connect().launch(batch)
 
     def _hand_over(self) -> None:
         """Load values and wake those who wait, on a thread of its own: both run code of the user."""
-        while delivery := self._deliveries.get():
-            future, ending = delivery
-            _settle(future, ending)
+        while (deliveries := self._deliveries.get()) is not None:
+            for future, ending in deliveries:
+                _settle(future, ending)
             with self._lock:
-                self._discard(future)
-            self._count_read(future)
+                self._open.difference_update([future for future, _ in deliveries])
+                self._leave_if_done()
+            for job, count in Counter(future.job for future, _ in deliveries).items():
+                self._count_read(job, count)
 
-    def _count_read(self, future: CallFuture) -> None:
+    def _count_read(self, job: str | None, count: int) -> None:
         """Drop a job when the last of its values was read."""
-        job = future.job
         if job is not None:
-            self._unread[job] -= 1
+            self._unread[job] -= count
             if not self._unread[job]:
                 del self._unread[job]
                 with contextlib.suppress(ClientClosed):  # then the coordinator drops it after an hour

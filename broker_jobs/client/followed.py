@@ -93,7 +93,7 @@ class Batch:
     Attributes:
         layout: of the job
         frames: its chunks
-        deliver: takes each ending, once, on the event loop
+        deliver: takes the endings as they become known, each once, on the event loop
         fail: takes the reason why nothing more will come
         timeout: seconds in which the broker must confirm the chunks
         open: tasks that are not delivered
@@ -104,7 +104,7 @@ class Batch:
     job: str
     layout: Layout
     frames: Sequence[Frame]
-    deliver: Callable[[Ending], object]
+    deliver: Callable[[Sequence[Ending]], object]
     fail: Callable[[BrokerJobsError], object]
     timeout: float
     open: set[int] = field(init=False)

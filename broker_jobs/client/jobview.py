@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import Counter
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, NamedTuple, assert_never
 
 from broker_jobs.client.entries import ArrayWork
 from broker_jobs.core.outcome import Canceled, Crashed, Failed, Succeeded
@@ -28,12 +28,14 @@ if TYPE_CHECKING:
     from broker_jobs.wire.messages import Changes, JobInfo, Reply, TaskInfo
 
 BUDGET: Final = 64 * 2**20
-"""Bytes of values that are kept of one job; further ones are asked for again when they are needed."""
+"""Bytes of values that are kept of one job."""
 
 _OVERHEAD: Final = 200
 _WITHOUT_OUTCOME: Final = frozenset({TaskState.canceled, TaskState.aborted})
 _STATES: Final = tuple(TaskState)
 _CODES: Final = {state: code for code, state in enumerate(_STATES)}
+_ENDED: Final = frozenset(_CODES[state] for state in ENDED)
+_SUCCEEDED: Final = _CODES[TaskState.succeeded]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ class Row:
     """Tasks of a job that were added together: what a client must know of them after it has sent them.
 
     Attributes:
-        ids: what its tasks are told apart by; None where it is one task
+        ids: what its tasks are told apart by; None where it is one task, and for calls, which all have the same name
     """
 
     first: int
@@ -111,8 +113,7 @@ def only(found: list[int], name: str) -> int:
     return found[0]
 
 
-@dataclass(frozen=True, slots=True)
-class Ending:
+class Ending(NamedTuple):
     """How a task has ended.
 
     Attributes:
@@ -136,13 +137,17 @@ class JobView:
     Args:
         job: its id
         layout: its tasks, where this client has sent them; their replies come to it, too
+        budget: bytes of values that are kept; further ones are asked for again when they are needed
     """
 
-    def __init__(self, job: str, layout: Layout | None = None) -> None:
+    def __init__(self, job: str, layout: Layout | None = None, budget: int = BUDGET) -> None:
         self.job = job
         self.layout = layout
         self.info: JobInfo | None = None
-        self.counts: Counter[TaskState] = Counter({TaskState.waiting: layout.total} if layout else {})
+        self._budget = budget
+        # By code. Of tasks that others have sent, those that wait are not counted: nobody knows how many there are.
+        self._counts = [0] * len(_STATES)
+        self._counts[0] = layout.total if layout else 0
         self._codes = bytearray(layout.total if layout else 0)
         self._endings: dict[int, Ending] = {}
         self._failures: dict[int, set[int]] = {}
@@ -152,6 +157,11 @@ class JobView:
     def name(self) -> str:
         """What the job is called, where that is known."""
         return self.layout.name if self.layout else self.info.name if self.info else ""
+
+    @property
+    def counts(self) -> Counter[TaskState]:
+        """Tasks by state, as far as they are known here."""
+        return Counter({state: count for state, count in zip(_STATES, self._counts, strict=True) if count > 0})
 
     @property
     def ended(self) -> bool:
@@ -179,7 +189,7 @@ class JobView:
     @property
     def progress(self) -> Mapping[str, int]:
         """Tasks by state, from whoever knows of more that have ended."""
-        here = {state.value: count for state, count in self.counts.items() if count}
+        here = {state.value: count for state, count in self.counts.items()}
         there = self.info.counts if self.info else {}
         return max(here, there, key=_ended)
 
@@ -210,31 +220,26 @@ class JobView:
     def heard(self, reply: Reply) -> list[Ending]:
         """Take a worker's reply; the endings that became known."""
         found: list[Ending] = []
+        row: Row | None = None
         for item in reply.items:
-            before = self.state_of(item.task)
-            if before in ENDED:
+            number = item.task
+            if number < len(self._codes) and self._codes[number] in _ENDED:
                 continue
             match item:
-                case Started() | Taken() | Progress():
-                    self._move(item.task, TaskState.running)
-                case Returned():
-                    self._move(item.task, TaskState.queued)
                 case Ended():
-                    state = self._after(item)
-                    self._move(item.task, state)
-                    if state in ENDED:
-                        row = self.layout.row(item.task) if self.layout else None
-                        ending = Ending(
-                            item.task,
-                            state,
-                            item.outcome,
-                            name=_name(row, item.task),
-                            attempt=item.attempt,
-                            worker=reply.worker,
-                            program=bool(row and row.program),
-                        )
+                    code = self._after(item)
+                    self._move(number, code)
+                    if code in _ENDED:
+                        if self.layout and (row is None or not row.first <= number < row.first + row.count):
+                            row = self.layout.row(number)
+                        name, program = (row.label(number), row.program) if row else ("", False)
+                        ending = Ending(number, _STATES[code], item.outcome, "", name, item.attempt, reply.worker, program)
                         self._keep(ending)
                         found.append(ending)
+                case Started() | Taken() | Progress():
+                    self._move(number, _CODES[TaskState.running])
+                case Returned():
+                    self._move(number, _CODES[TaskState.queued])
                 case _:
                     assert_never(item)
         return found
@@ -259,7 +264,7 @@ class JobView:
             known = self.state_of(task.number)
             if known in ENDED and task.state not in ENDED:
                 continue  # written before the reply came that we have heard
-            self._move(task.number, task.state)
+            self._move(task.number, _CODES[task.state])
             kept = self._endings.get(task.number)
             if kept and kept.state is not task.state:
                 self.drop(task.number)  # of an attempt that the ledger did not count
@@ -274,45 +279,44 @@ class JobView:
         """What must always be true; `AssertionError` where it is not."""
         counted = Counter(_STATES[code] for code in self._codes)
         if not self.layout:
-            counted[TaskState.waiting] = 0
-        assert +counted == +self.counts, "every known task is counted once"  # noqa: S101
+            del counted[TaskState.waiting]
+        assert counted == self.counts, "every known task is counted once"  # noqa: S101
         assert self._size == sum(map(_size, self._endings.values())), "what is kept is counted"  # noqa: S101
         assert all(self.state_of(number) is ending.state for number, ending in self._endings.items()), "endings agree with states"  # noqa: S101
 
-    def _after(self, item: Ended) -> TaskState:
-        """The state of the task after this execution: a final one only where nobody but a worker has to be asked."""
+    def _after(self, item: Ended) -> int:
+        """The code of the state of the task after this execution: a final one only where nobody but a worker has to be asked."""
         match item.outcome:
             case Succeeded():
-                return TaskState.succeeded
+                return _SUCCEEDED
             case Failed() as failed:
                 row = self.layout.row(item.task) if self.layout else None
                 failures = self._failures.setdefault(item.task, set())
                 failures.add(item.attempt)
                 if isinstance(decide(row.retry if row else None, len(failures), failed, 0.5), GiveUp):
                     del self._failures[item.task]
-                    return TaskState.failed
-                return TaskState.retrying
+                    return _CODES[TaskState.failed]
+                return _CODES[TaskState.retrying]
             case Canceled():
-                return TaskState.canceling
+                return _CODES[TaskState.canceling]
             case Crashed():
-                return TaskState.queued
+                return _CODES[TaskState.queued]
             case _:
                 assert_never(item.outcome)
 
-    def _move(self, number: int, state: TaskState) -> None:
+    def _move(self, number: int, code: int) -> None:
         if number >= len(self._codes):
             self._codes.extend(bytes(number + 1 - len(self._codes)))
-        before = _STATES[self._codes[number]]
-        if self.layout or before is not TaskState.waiting:
-            self.counts[before] -= 1
-        if self.layout or state is not TaskState.waiting:
-            self.counts[state] += 1
-        self._codes[number] = _CODES[state]
+        self._counts[self._codes[number]] -= 1
+        self._counts[code] += 1
+        self._codes[number] = code
 
     def _keep(self, ending: Ending) -> None:
+        if not self._budget:
+            return
         self.drop(ending.number)
         size = _size(ending)
-        if self._size + size <= BUDGET:
+        if self._size + size <= self._budget:
             self._endings[ending.number] = ending
             self._size += size
 
@@ -322,12 +326,6 @@ def ending_of(task: TaskInfo) -> Ending:
     return Ending(
         task.number, task.state, task.outcome, task.reason, task.name, task.attempt, task.worker, program=task.kind == Program.tag
     )
-
-
-def _name(row: Row | None, number: int) -> str:
-    if row is None:
-        return ""
-    return row.label(number)
 
 
 def _size(ending: Ending) -> int:

@@ -1,4 +1,8 @@
-"""`Client.map`: calls sent as their results are taken, a bounded number ahead, results in order."""
+"""`Client.map`: calls sent as their results are taken, a bounded number ahead, results in order.
+
+How many rows make a job (one chunk) is found out: it begins with what `share` gives where nobody knows how long a call takes, and
+becomes as many as are taken in `_PACE` seconds, so that quick calls cost few messages. Who takes slowly gets small jobs again.
+"""
 
 from __future__ import annotations
 
@@ -8,13 +12,13 @@ import time
 from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 
-from broker_jobs.client.chunking import WINDOW, share
+from broker_jobs.client.chunking import MOST_READY, MOST_WAITING, WINDOW, share
 from broker_jobs.client.results import value_of
 from broker_jobs.errors import BrokerJobsError, ValidationError
 from broker_jobs.ids import new_job_id
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Sequence
 
     from broker_jobs.client.calls import Caller
     from broker_jobs.client.chunking import OpenClasses
@@ -25,6 +29,10 @@ _Result = TypeVar("_Result")
 
 REASON: Final = "nobody takes further results of this map"
 _FULL: Final = 2**20
+_PACE: Final = 0.1
+
+News = tuple[int, "Sequence[Ending]"] | BrokerJobsError
+"""What comes back: the number of the first row of a job, and endings of its rows; or the reason why none will come."""
 
 
 class Rows:
@@ -34,7 +42,8 @@ class Rows:
         caller: sends
         fn: the function
         iterables: its arguments
-        put: takes what comes back, from another thread: pairs of the number of a row and its ending, or the reason why none will come
+        put: takes what comes back, from another thread
+        clock: seconds from anywhere on
     """
 
     def __init__(
@@ -42,7 +51,8 @@ class Rows:
         caller: Caller,
         fn: Callable[..., object],
         iterables: tuple[Iterable[object], ...],
-        put: Callable[[tuple[int, Ending] | BrokerJobsError], object],
+        put: Callable[[News], object],
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         if not iterables:
             raise ValidationError("map needs at least one iterable with arguments")
@@ -52,8 +62,10 @@ class Rows:
         self._rows = zip(*iterables, strict=False)
         self._hint = min(operator.length_hint(iterable, 0) for iterable in iterables)
         self._put = put
+        self._clock = clock
         self._known: dict[int, Ending] = {}
         self._jobs: deque[tuple[str, int]] = deque()
+        self._paces: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._sent = 0
         self._exhausted = False
 
@@ -62,18 +74,24 @@ class Rows:
         """Whether the result of every row was taken."""
         return self._exhausted and self.taken == self._sent
 
+    @property
+    def wanting(self) -> bool:
+        """Whether there is something to send ahead."""
+        return len(self._jobs) < WINDOW and not self._exhausted
+
     def send_ahead(self, is_open: OpenClasses) -> None:
         """Send rows until the window is full."""
-        while not self._exhausted and len(self._jobs) < WINDOW:
+        while self.wanting:
             # Where nobody knows how many will come, jobs grow with what has come.
-            self._send(share(self._hint or 4 * self._sent), is_open)
+            self._send(share(self._hint or 4 * self._sent, self._most()), is_open)
 
-    def note(self, news: tuple[int, Ending] | BrokerJobsError) -> None:
+    def note(self, news: News) -> None:
         """Take what was `put`; raises the reason why nothing more comes."""
         if isinstance(news, BrokerJobsError):
             raise news
-        number, ending = news
-        self._known[number] = ending
+        first, endings = news
+        for ending in endings:
+            self._known[first + ending.number] = ending
 
     @property
     def ready(self) -> bool:
@@ -89,6 +107,7 @@ class Rows:
         if self.taken == end:
             self._jobs.popleft()
             self._caller.forget(job)
+            self._paces.append((self._clock(), end))
         return value
 
     def close(self) -> None:
@@ -101,11 +120,19 @@ class Rows:
         for job in jobs:
             self._caller.withdraw(job, REASON)
 
+    def _most(self) -> int:
+        """How many rows a job may have: as many as were taken in `_PACE` seconds while the results of a window of jobs were."""
+        if len(self._paces) < WINDOW:
+            return MOST_READY
+        (begun, before), (now, taken) = self._paces[0], self._paces[-1]
+        return min(max(MOST_READY, int(_PACE * (taken - before) / max(now - begun, 1e-6))), MOST_WAITING)
+
     def _send(self, most: int, is_open: OpenClasses) -> None:
         """Send the next rows as one job."""
         job = new_job_id()
         encoder = self._caller.encoder(job)
         callee = self._caller.callee(encoder, self._fn)
+        placement = encoder.place(self._caller.options)
         calls: list[Encoded] = []
         size = 0
         while len(calls) < most and size < _FULL:
@@ -113,11 +140,12 @@ class Rows:
             if row is None:
                 self._exhausted = True
                 break
-            calls.append(encoder.call(0, callee, row, {}, self._caller.options))
-            size += calls[-1].size
+            call = encoder.call(len(calls), callee, row, {}, placement)
+            calls.append(call)
+            size += call.size
         if calls:
             first, put = self._sent, self._put
-            batch = self._caller.batch(job, calls, is_open, lambda ending: put((first + ending.number, ending)), put, most=most)
+            batch = self._caller.batch(job, calls, is_open, lambda endings: put((first, endings)), put, most=most)
             self._sent += len(calls)
             self._jobs.append((job, self._sent))
             self._caller.launch(batch)
@@ -127,7 +155,7 @@ class MappedResults(Generic[_Result]):
     """The values of a function for many rows of arguments, in their order. The first failure ends it."""
 
     def __init__(self, caller: Caller, fn: Callable[..., _Result], iterables: tuple[Iterable[object], ...], timeout: float | None) -> None:
-        self._news: queue.SimpleQueue[tuple[int, Ending] | BrokerJobsError] = queue.SimpleQueue()
+        self._news: queue.SimpleQueue[News] = queue.SimpleQueue()
         self._caller = caller
         self._rows = Rows(caller, fn, iterables, self._news.put)
         self._timeout = timeout
@@ -139,7 +167,8 @@ class MappedResults(Generic[_Result]):
 
     def __next__(self) -> _Result:
         try:
-            self._rows.send_ahead(self._caller.open_classes())
+            if self._rows.wanting:
+                self._rows.send_ahead(self._caller.open_classes())
             if not self._rows.done:
                 self._await_next()
                 return cast("_Result", self._rows.take())

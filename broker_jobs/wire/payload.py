@@ -15,11 +15,13 @@ import pickle
 import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Final, cast
+from weakref import WeakKeyDictionary
 
 import cloudpickle
 
-from broker_jobs.core.value import Encoding, Inline
+from broker_jobs.core.value import INLINE_LIMIT, Encoding, Inline
 from broker_jobs.errors import DecodeError, UnpicklableError
+from broker_jobs.wire import unchanged
 from broker_jobs.wire.codec import pack, unpack
 from broker_jobs.wire.messages import Function
 
@@ -33,6 +35,7 @@ _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
 _DEEPEST: Final = 100
 _LONGEST_REPR: Final = 80
 _registering = threading.Lock()
+_pickled_before: WeakKeyDictionary[Callable[..., object], tuple[unchanged.Parts, tuple[str, Function]]] = WeakKeyDictionary()
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +89,7 @@ def load(value: Inline) -> object:
 def dump_call(
     args: Sequence[object],
     kwargs: dict[str, object],
-    place_of: Callable[[object], Place | None],
+    place_of: Callable[[object], Place | None] | None = None,
     by_value: Sequence[ModuleType] = (),
 ) -> Inline:
     """The arguments of a call as bytes.
@@ -94,14 +97,15 @@ def dump_call(
     Args:
         args: positional arguments
         kwargs: keyword arguments
-        place_of: the place for an object that stands for the result of another task; None for every other object
+        place_of: the place for an object that stands for the result of another task, and None for every other object; None where no
+            object does
         by_value: modules whose classes travel with the arguments
 
     Raises:
         UnpicklableError: an argument cannot be sent; the text says which
     """
     pair = [list(args), kwargs]
-    if _is_plain(pair, set(), 0):
+    if (not kwargs and _SCALARS.issuperset(map(type, args))) or _is_plain(pair, set(), 0):
         try:
             return Inline(Encoding.msgpack, pack(pair))
         except (OverflowError, ValueError):
@@ -132,11 +136,16 @@ def dump_function(function: Callable[..., object], by_value: Sequence[ModuleType
     """A function as bytes, with the hash that names it.
 
     Functions of importable modules travel as a name; those of ``__main__``, lambdas, closures and functions of the modules
-    `by_value` travel whole.
+    `by_value` travel whole. One that cannot have changed since it was pickled is not pickled again.
 
     Raises:
         UnpicklableError: it holds something that cannot be sent
     """
+    parts = None if by_value or cloudpickle.list_registry_pickle_by_value() else unchanged.parts(function)
+    if parts is not None:
+        before, pickled = _pickled_before.get(function, (None, None))
+        if before is not None and pickled is not None and unchanged.same(before, parts):
+            return pickled
     name = getattr(function, "__qualname__", None) or type(function).__qualname__
     module = getattr(function, "__module__", None) or ""
     with _shipped(by_value):
@@ -144,7 +153,10 @@ def dump_function(function: Callable[..., object], by_value: Sequence[ModuleType
             data = _pickled(function, None)
         except UnpicklableError as error:
             raise UnpicklableError(f"function {name!r}: {error}") from error
-    return hashlib.sha256(data).hexdigest(), Function(name, module, data)
+    made = hashlib.sha256(data).hexdigest(), Function(name, module, data)
+    if parts is not None and len(data) <= INLINE_LIMIT:
+        _pickled_before[function] = parts, made
+    return made
 
 
 def travels_whole(data: bytes) -> bool:

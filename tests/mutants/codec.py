@@ -7,35 +7,39 @@ from typing import Final
 TESTS: Final = "tests/wire/test_hostile_messages.py tests/wire/test_codec.py"
 
 _CODEC: Final = "broker_jobs/wire/codec.py"
+_COMPILED: Final = "broker_jobs/wire/compiled.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant)
-    ("accept a value of another type", _CODEC, "        raise _bad(kind.__name__, raw)\n", "        return raw\n"),
+    ("accept a value of another type", _COMPILED, "        raise _misfit(kind.__name__, raw)\n", "        return raw\n"),
     (
         "let a wrong value of an enumeration through",
-        _CODEC,
-        '        except ValueError:\n            raise _Misfit(f" cannot be',
-        '        except TypeError:\n            raise _Misfit(f" cannot be',
+        _COMPILED,
+        '        except (KeyError, TypeError):\n            raise Misfit(f" cannot be',
+        '        except TypeError:\n            raise Misfit(f" cannot be',
     ),
     (
         "let a refused field of a core through",
-        _CODEC,
-        "        except ValidationError as error:\n            raise _Misfit(",
-        "        except TypeError as error:\n            raise _Misfit(",
+        _COMPILED,
+        'lines += ["    except ValidationError as error:"',
+        'lines += ["    except TypeError as error:"',
     ),
     (
         "require fields that have a default",
-        _CODEC,
-        "                if default is MISSING:\n                    raise",
-        "                if default is not None:\n                    raise",
+        _COMPILED,
+        '        if self.default is not MISSING:\n            yield f"{indent}{part}',
+        '        if self.default is None:\n            yield f"{indent}{part}',
     ),
-    ("leave out what a message must have", _CODEC, "if part is not default and (default is MISSING or part != default):", "if part:"),
-    ("fail on keys that are no texts", _CODEC, "            if type(key) is not str:\n", "            if not raw:\n"),
+    ("leave out what a message must have", _COMPILED, "if part is not d{self.number} and part != d{self.number}:", "if part:"),
+    ("say another place than that of the fault", _COMPILED, 'yield f"{indent}at = {self.name!r}"', "yield f\"{indent}at = 'place'\""),
+    ("write a class without its kind", _COMPILED, "_class(kind).tagged if", "_class(kind).write if"),
+    ("fail on keys that are no texts", _COMPILED, "            if type(key) is not str:\n", "            if not raw:\n"),
     (
         "read any kind of message as the first",
-        _CODEC,
-        "reader = readers.get(tag) if isinstance(tag, str) else None",
-        "reader = next(iter(readers.values()))",
+        _COMPILED,
+        "decoder = readers.get(tag) if type(tag) is str else None",
+        "decoder = next(iter(readers.values()), None)",
     ),
-    ("fail on a kind that is no text", _CODEC, "readers.get(tag) if isinstance(tag, str) else None", "readers.get(tag)"),
+    ("fail on a kind that is no text", _COMPILED, "readers.get(tag) if type(tag) is str else None", "readers.get(tag)"),
+    ("fail on half of a surrogate pair", _CODEC, "    except UnicodeEncodeError:\n", "    except UnicodeDecodeError:\n"),
 )
