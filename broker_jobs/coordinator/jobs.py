@@ -214,7 +214,7 @@ class Jobs:
                         printed = ended if ended is not None and ended.task == number else None
                         self._record(batch, job, command, _outcome_row(job, number, outcome, printed, host))
                     case Duplicate():
-                        batch.effects.counted.duplicates.append(self.class_of(job, command.task))
+                        batch.effects.counted.duplicates[self.class_of(job, command.task)] += 1
                     case Finished():
                         job.facts.ended_ms = batch.now_ms
                         self.links.all_ended(job.facts.id)
@@ -248,7 +248,7 @@ class Jobs:
 
     def lose_task(self, batch: Batch, job: LiveJob, number: int) -> None:
         """A task was lost with its worker."""
-        batch.effects.counted.crashes.append(self.class_of(job, number))
+        batch.effects.counted.crashes[self.class_of(job, number)] += 1
         self.apply(batch, job, AttemptReturned(number, job.machine.tasks[number].attempt, Return.lost))
 
     def taken_by(self, worker: str, boot: str) -> list[tuple[LiveJob, int]]:
@@ -372,7 +372,7 @@ class Jobs:
             task.due_ms = None
             if task.ended_ms is None:
                 task.ended_ms = batch.now_ms
-            batch.effects.counted.ended.append((self.class_of(job, number), max(0, task.ended_ms - job.facts.submitted_ms)))
+            batch.effects.counted.ended[self.class_of(job, number)].append(max(0, task.ended_ms - job.facts.submitted_ms))
 
     @staticmethod
     def class_of(job: LiveJob, number: int) -> str:

@@ -101,7 +101,7 @@ class Replies:
                     task = self._store.look.task(facts.key, item.task)
                     # The same news again, from a worker that did not hear of its arrival, is no other outcome.
                     if task is None or (task.attempt, task.execution) != (item.attempt, clean(item.execution)):
-                        batch.effects.counted.duplicates.append(reply.resource_class)
+                        batch.effects.counted.duplicates[reply.resource_class] += 1
                 case Started() | Taken():
                     revoked.append(Revocation(reply.job, item.task, item.attempt, "the job has ended"))
                 case Progress() | Returned():
@@ -127,7 +127,7 @@ class Replies:
                 if why is Return.unstarted and fresh and task is not None and task.chunk is not None:
                     job.window.split(task.chunk)
                 if why is Return.lost and fresh:
-                    batch.effects.counted.crashes.append(self._jobs.class_of(job, item.task))
+                    batch.effects.counted.crashes[self._jobs.class_of(job, item.task)] += 1
                 self._jobs.apply(batch, job, AttemptReturned(item.task, item.attempt, why, clean(reason)))
             case Progress(fraction=fraction, text=text):
                 if fresh:
@@ -145,7 +145,7 @@ class Replies:
         task.worker, task.boot = reply.worker, reply.boot
         if at_ms is not None and task.started_ms is None:
             task.started_ms = at_ms
-            batch.effects.counted.queued.append((self._jobs.class_of(job, number), max(0, at_ms - task.ready_ms)))
+            batch.effects.counted.queued[self._jobs.class_of(job, number)].append(max(0, at_ms - task.ready_ms))
             if job.facts.started_ms is None:
                 job.facts.started_ms = at_ms
 
@@ -169,7 +169,7 @@ class Replies:
             self._began(batch, job, item.task, reply, item.started_ms)
             job.tasks[item.task].ended_ms = item.ended_ms
             if isinstance(item.outcome, Crashed):
-                batch.effects.counted.crashes.append(self._jobs.class_of(job, item.task))
+                batch.effects.counted.crashes[self._jobs.class_of(job, item.task)] += 1
         worker = self._workers.known.get(reply.worker)
         noise = random.random()  # noqa: S311 (spreads retries; nothing secret)
         event = AttemptEnded(item.task, item.attempt, clean(item.execution), item.outcome, noise)
