@@ -64,9 +64,7 @@ class Bench:
     def take(self, messages: Sequence[Message]) -> None:
         """All these messages, as the coordinator takes them."""
         for start in range(0, len(messages), self._together):
-            opened = [
-                admit(SIGNER.open(body), NAMES, exchange, key, 0) for exchange, key, body in messages[start : start + self._together]
-            ]
+            opened = [admit(SIGNER.open(body), NAMES, exchange, key, 0) for exchange, key, body in messages[start : start + self._together]]
             with self._store.transaction():
                 self._ledger.begin(time.monotonic(), _now_ms())
                 for message in opened:
@@ -92,7 +90,9 @@ def _messages(tasks: int, size: int) -> tuple[list[Message], list[Message]]:
     ]
     replies = []
     for chunk in chunks:
-        items = tuple(m.Ended(task.number, 1, f"{BOOT}.{task.number}", Succeeded(cast.value(task.number)), now, now) for task in chunk.tasks)
+        items = tuple(
+            m.Ended(task.number, 1, f"{BOOT}.{task.number}", Succeeded(cast.value(task.number)), now, now) for task in chunk.tasks
+        )
         reply = m.Reply(chunk.job, WORKER, BOOT, items, chunk.resource_class)
         replies.append((NAMES.replies, "client-1.0", SIGNER.seal(reply, m.Role.worker)))
     return submitted, replies
@@ -121,7 +121,7 @@ def _counted(arguments: argparse.Namespace, table: Table) -> None:
     """What SQLite is asked for."""
     counts: Counter[str] = Counter()
 
-    def connected(connection: Any, _record: object) -> None:  # noqa: ANN401 (the driver's own)
+    def connected(connection: Any, _record: object) -> None:
         connection.set_trace_callback(lambda sql: counts.update([" ".join(sql.split()[:1])]))
 
     sa.event.listen(sa.engine.Engine, "connect", connected)

@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, TypeGuard, assert_never
 
 from broker_jobs.coordinator.store import EarlyRow, ProgressRow
 from broker_jobs.coordinator.store.parts import clean
+from broker_jobs.coordinator.successes import Said
 from broker_jobs.coordinator.workers import Lose
-from broker_jobs.core.job import AttemptEnded, AttemptReturned, AttemptStarted, Return
-from broker_jobs.core.outcome import Crashed
-from broker_jobs.core.states import TaskState
+from broker_jobs.core.job import AttemptEnded, AttemptReturned, AttemptsSucceeded, AttemptStarted, Return
+from broker_jobs.core.outcome import Crashed, Succeeded
 from broker_jobs.wire.codec import decode, encode
 from broker_jobs.wire.messages import Ended, Progress, Reply, Returned, Revocation, Started, Taken
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from broker_jobs.coordinator.effects import Batch
     from broker_jobs.coordinator.jobs import Jobs
     from broker_jobs.coordinator.live import LiveJob
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 
 STALE_MS: Final = 86_400_000
 """Replies wait so long for a job that never comes."""
-
-_OUT: Final = frozenset({TaskState.queued, TaskState.running, TaskState.canceling})
-"""States in which there may be news of an attempt."""
 
 
 class Replies:
@@ -59,10 +58,10 @@ class Replies:
         if facts is not None:
             self._too_late(batch, facts, reply)
             return
-        for item in reply.items:
-            if job is not None and job.machine.knows(item.task):
-                self._item(batch, job, item, reply, patience)
-            else:
+        if job is not None:
+            self._apply(batch, job, reply, patience)
+        else:
+            for item in reply.items:
                 self._keep(batch, reply, item)
 
     def catch_up(self, batch: Batch, job: LiveJob, tasks: list[int], patience: float) -> None:
@@ -75,8 +74,7 @@ class Replies:
         for row in rows:
             reply = decode(row.reply)
             if isinstance(reply, Reply):
-                for item in reply.items:
-                    self._item(batch, job, item, reply, patience)
+                self._apply(batch, job, reply, patience)
             batch.writes.early_done.append(row.id)
 
     def expire(self, batch: Batch) -> None:
@@ -110,9 +108,35 @@ class Replies:
                     assert_never(item)
         self._mailer.revoke(batch, revoked, reply.worker)
 
+    def _apply(self, batch: Batch, job: LiveJob, reply: Reply, patience: float) -> None:
+        """What is said of attempts, in its order; successes that stand side by side are applied together."""
+        records = job.machine.tasks
+        good: dict[int, Ended] = {}
+        for item in reply.items:
+            record = records.get(item.task)
+            if record is not None and _plain(item) and record.expects(item.attempt) and item.task not in good:
+                good[item.task] = item
+                continue
+            self._succeeded(batch, job, good, reply)
+            good = {}
+            if record is None:
+                self._keep(batch, reply, item)
+            else:
+                self._item(batch, job, item, reply, patience)
+        self._succeeded(batch, job, good, reply)
+
+    def _succeeded(self, batch: Batch, job: LiveJob, good: Mapping[int, Ended], reply: Reply) -> None:
+        if good:
+            event = AttemptsSucceeded([(item.task, item.attempt, clean(item.execution)) for item in good.values()])
+            self._jobs.apply(batch, job, event, self._said(good, reply))
+
+    def _said(self, ends: Mapping[int, Ended], reply: Reply) -> Said:
+        worker = self._workers.known.get(reply.worker)
+        return Said(ends, reply.worker, reply.boot, worker.host if worker else "")
+
     def _item(self, batch: Batch, job: LiveJob, item: ReplyItem, reply: Reply, patience: float) -> None:
         record = job.machine.tasks[item.task]
-        fresh = record.attempt == item.attempt and (record.state in _OUT or record.called_back)
+        fresh = record.expects(item.attempt)
         match item:
             case Started(at_ms=at):
                 if fresh:
@@ -170,7 +194,11 @@ class Replies:
             job.tasks[item.task].ended_ms = item.ended_ms
             if isinstance(item.outcome, Crashed):
                 batch.effects.counted.crashes[self._jobs.class_of(job, item.task)] += 1
-        worker = self._workers.known.get(reply.worker)
         noise = random.random()  # noqa: S311 (spreads retries; nothing secret)
         event = AttemptEnded(item.task, item.attempt, clean(item.execution), item.outcome, noise)
-        self._jobs.apply(batch, job, event, item, worker.host if worker else "")
+        self._jobs.apply(batch, job, event, self._said({item.task: item}, reply))
+
+
+def _plain(item: ReplyItem) -> TypeGuard[Ended]:
+    """Whether this is a success of which nothing has to be recorded but the outcome."""
+    return isinstance(item, Ended) and isinstance(item.outcome, Succeeded) and not item.outcome.made
