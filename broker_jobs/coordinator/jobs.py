@@ -132,7 +132,8 @@ class Jobs:
             for row in options
         ]
         look = self._store.look
-        job = LiveJob.restore(facts, shared, look.chunk_names(facts.key), look.tasks(facts.key, options), now, links=look.links(facts.key))
+        tasks, links, packs = look.tasks(facts.key, options), look.links(facts.key), look.packs.heads(facts.key)
+        job = LiveJob.restore(facts, shared, look.chunk_names(facts.key), tasks, now, links=links, packs=packs)
         if facts.reserved is not None:
             job.reservations = Reservations((row.key, row.first, row.tasks) for row in look.reservations(facts.key))
         return job
@@ -266,9 +267,9 @@ class Jobs:
         if record is None or record.ended or record.attempt != attempt or job.tasks[number].chunk is None:
             return
         if record.state is TaskState.queued:
+            self.touch(batch, job, number)
             job.land(number)
             job.make_ready(number, attempt)
-            job.dirty[number] = None
             self.changed[job.facts.id] = job
         else:
             self.apply(batch, job, AttemptReturned(number, attempt, Return.unrouted))
@@ -345,6 +346,9 @@ class Jobs:
 
     def _swept(self, batch: Batch, job: LiveJob, swept: Swept) -> list[tuple[Revocation, str]]:
         """Many tasks have moved because of something that was asked of all: what must be revoked of that in which class queue."""
+        packs = {job.tasks[number].pack for number in swept.tasks}
+        for pack in sorted(pack for pack in packs if pack is not None):
+            self._take_apart(batch, job, pack)
         row, revoked = sweep(job, swept, batch.now_ms)
         batch.writes.sweeps.append(row)
         if swept.after in ENDED:
@@ -359,12 +363,14 @@ class Jobs:
             succeed(batch, job, moved.tasks, said)
             self.links.ended(job.facts.id, moved.tasks)
         else:
-            job.dirty.update(dict.fromkeys(moved.tasks))
+            job.dirty.update((number, None) for number in moved.tasks if job.tasks[number].pack is None)
         if self._telling is not None:
             self._telling.changed(job, moved.tasks)
+        if moved.after is TaskState.succeeded:
+            job.forget_packed(moved.tasks)
 
     def _changed(self, batch: Batch, job: LiveJob, number: int, ended: Ended | None) -> None:
-        job.dirty[number] = None
+        self.touch(batch, job, number)
         if self._telling is not None:
             self._telling.changed(job, (number,))
         record, task = job.machine.tasks[number], job.tasks[number]
@@ -385,6 +391,20 @@ class Jobs:
             if task.ended_ms is None:
                 task.ended_ms = batch.now_ms
             batch.effects.counted.ended[self.class_of(job, number)].append(max(0, task.ended_ms - job.facts.submitted_ms))
+
+    def touch(self, batch: Batch, job: LiveJob, number: int) -> None:
+        """The row of a task is out of date; where it has none because it is in a pack, all tasks of that get theirs."""
+        pack = job.tasks[number].pack
+        if pack is not None:
+            self._take_apart(batch, job, pack)
+        job.dirty[number] = None
+
+    def _take_apart(self, batch: Batch, job: LiveJob, pack: int) -> None:
+        """Give all tasks of a pack rows of their own."""
+        for number, size in self._store.take_apart(batch.writes, job.facts.key, pack).items():
+            task = job.tasks.get(number)
+            if task is not None:
+                task.pack, task.size = None, size
 
     @staticmethod
     def class_of(job: LiveJob, number: int) -> str:
@@ -483,7 +503,7 @@ class Jobs:
         job.window.take_off(name, group, (ready.number for ready in tasks), batch.now)
         for ready in tasks:
             job.tasks[ready.number].chunk = name
-            job.dirty[ready.number] = None
+            self.touch(batch, job, ready.number)
 
     def _write(self, batch: Batch, job: LiveJob) -> None:
         """The rows of a job and of its tasks, and the news of it."""

@@ -93,10 +93,11 @@ class Replies:
     def _too_late(self, batch: Batch, facts: JobFacts, reply: Reply) -> None:
         """The job has ended: outcomes are duplicates, and what begins must stop."""
         revoked = []
+        views = self._store.look.views(facts.key, [item.task for item in reply.items if isinstance(item, Ended)])
         for item in reply.items:
             match item:
                 case Ended():
-                    task = self._store.look.task(facts.key, item.task)
+                    task = views.get(item.task)
                     # The same news again, from a worker that did not hear of its arrival, is no other outcome.
                     if task is None or (task.attempt, task.execution) != (item.attempt, clean(item.execution)):
                         batch.effects.counted.duplicates[reply.resource_class] += 1
@@ -155,7 +156,7 @@ class Replies:
                 self._jobs.apply(batch, job, AttemptReturned(item.task, item.attempt, why, clean(reason)))
             case Progress(fraction=fraction, text=text):
                 if fresh:
-                    job.dirty[item.task] = None
+                    self._jobs.touch(batch, job, item.task)
                     self._jobs.changed[job.facts.id] = job
                     batch.writes.progress.append(ProgressRow(fraction, clean(text), job.facts.key, item.task))
             case _:
@@ -181,7 +182,7 @@ class Replies:
         job.taken.add(item.task)
         started_ms = job.tasks[item.task].started_ms
         job.land(item.task, batch.now_ms - started_ms if started_ms is not None else STALE_MS)
-        job.dirty[item.task] = None
+        self._jobs.touch(batch, job, item.task)
         for command in self._workers.mention(reply.worker, reply.boot, batch.now, batch.now_ms, patience):
             if isinstance(command, Lose):
                 self._jobs.lose_task(batch, job, item.task)

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.coordinator.store import OutcomeRow
+from broker_jobs.coordinator.store import OutcomeRow, SuccessesRow
 from broker_jobs.coordinator.store.parts import clean, dump_outcome
-from broker_jobs.wire.codec import encode_part
-from broker_jobs.wire.messages import Ended, Output
+from broker_jobs.wire.codec import encode, encode_part
+from broker_jobs.wire.messages import Ended, Output, Reply
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -43,6 +43,7 @@ NOTHING: Final = Said({}, "", "", "")
 def succeed(batch: Batch, job: LiveJob, numbers: Sequence[int], said: Said) -> None:
     """These tasks have succeeded, as was said."""
     facts, counted = job.facts, batch.effects.counted
+    packed: list[Ended] = []
     for number in numbers:
         task, ended = job.tasks[number], said.ends[number]
         shared = job.shared[task.options]
@@ -58,8 +59,17 @@ def succeed(batch: Batch, job: LiveJob, numbers: Sequence[int], said: Said) -> N
             job.pace.ran(shared.queue, busy)
         job.land(number, busy)
         job.taken.discard(number)
-        job.dirty[number] = None
-        batch.writes.outcomes.append(outcome_row(job, number, ended.outcome, said))
+        if task.pack is None:
+            job.dirty[number] = None
+            batch.writes.outcomes.append(outcome_row(job, number, ended.outcome, said))
+        else:
+            packed.append(ended)
+    if packed:
+        places = [ended.task for ended in packed]
+        reply = encode(Reply(facts.id, said.worker, said.boot, tuple(packed)))
+        row = SuccessesRow(facts.key, facts.version + 1, len(packed), min(places), max(places), clean(said.host), reply)
+        batch.writes.successes.append(row)
+        facts.version += len(packed)
 
 
 def outcome_row(job: LiveJob, number: int, outcome: Outcome, said: Said) -> OutcomeRow:

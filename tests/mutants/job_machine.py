@@ -144,14 +144,14 @@ MUTANTS: Final = (
     (
         "count the same news as another outcome",
         _MACHINE,
-        "            if record.attempt != event.attempt or record.execution != event.execution:\n",
-        "            if True:\n",
+        "        if record.attempt != attempt or record.execution != execution:\n",
+        "        if True:\n",
     ),
     (
         "say nothing of a second outcome",
         _MACHINE,
-        "            if record.attempt != event.attempt or record.execution != event.execution:\n",
-        "            if record.attempt != event.attempt:\n",
+        "        if record.attempt != attempt or record.execution != execution:\n",
+        "        if record.attempt != attempt:\n",
     ),
     (
         "do not record a success",
