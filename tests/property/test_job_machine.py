@@ -145,7 +145,7 @@ class JobStory(RuleBasedStateMachine):
     def seal(self) -> None:
         self.tell(JobSealed(len(self.tasks)))
 
-    @precondition(lambda self: self.machine.total is None and len(self.tasks) < 20)
+    @precondition(lambda self: self.machine.total is None and len(self.tasks) < 12)
     @rule(count=st.integers(1, 4), retry=st.sampled_from(RETRIES), crash_limit=st.sampled_from(CRASH_LIMITS))
     def alike(self, count: int, retry: Retry | None, crash_limit: int | None) -> None:
         """More tasks, all alike and under way."""
@@ -452,7 +452,7 @@ def test_a_busy_job(seed: int) -> None:
                 picks = chance.choice([None, [chance.randrange(60) for _ in range(3)]])
                 story.pause(picks, chance.choice(["", "a pause"]), frozenset(chance.sample(range(10), 5)))
                 story.bustle(news)
-            case 13 if story.machine.total is None and len(story.tasks) < 20:
+            case 13 if story.machine.total is None and len(story.tasks) < 12:
                 story.alike(chance.randrange(1, 5), chance.choice(RETRIES), chance.choice(CRASH_LIMITS))
             case 14:
                 story.succeed_together([chance.randrange(60) for _ in range(3)], chance.choice(EXECUTIONS))
