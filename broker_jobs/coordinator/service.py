@@ -381,10 +381,8 @@ class Coordinator:
             _LOG.warning("a message was refused: %s", reason)
             metrics.dead_letters.labels(reason.partition(":")[0]).inc()
         for histogram, durations in ((metrics.queue, counted.queued), (metrics.end_to_end, counted.ended)):
-            for name, taken in durations.items():
-                observe = histogram.labels(name).observe
-                for milliseconds in taken:
-                    observe(milliseconds / 1000)
+            for name, milliseconds in durations.items():
+                histogram.observe(name, milliseconds)
         for counter, counts in ((metrics.crashes, counted.crashes), (metrics.duplicates, counted.duplicates)):
             for name, count in counts.items():
                 counter.labels(name).inc(count)

@@ -25,7 +25,7 @@ Step = tuple[str, list[int], bool]
 """What happens, to which tasks, and whether the coordinator takes what has come afterwards."""
 
 steps = st.lists(
-    st.tuples(st.sampled_from(ACTS), st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), st.booleans()), max_size=8
+    st.tuples(st.sampled_from(ACTS), st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), st.booleans()), max_size=12
 )
 
 
@@ -120,7 +120,7 @@ class Side:
         )
 
 
-@settings(max_examples=settings().max_examples // 2)
+@settings(max_examples=settings().max_examples // 3)
 @given(
     sizes=st.tuples(st.integers(2, 5), st.integers(2, 5)),
     options=st.sampled_from(OPTIONS),
