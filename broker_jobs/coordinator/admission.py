@@ -241,13 +241,16 @@ def _inside(path: str) -> None:
 
 
 def _check_item(item: ReplyItem) -> None:
-    _numbers((item.task,), "the number of a task")
-    _numbers((item.attempt,), "an attempt")
+    # Of all that comes these are the most: what is right takes no further call.
+    if not (0 <= item.task <= MOST_ATTEMPTS and 0 <= item.attempt <= MOST_ATTEMPTS):
+        _numbers((item.task,), "the number of a task")
+        _numbers((item.attempt,), "an attempt")
     match item:
+        case Ended(started_ms=started, ended_ms=ended):
+            if not (0 <= started <= LATEST_MS and 0 <= ended <= LATEST_MS):
+                _numbers((started, ended), "a time", LATEST_MS)
         case Started(at_ms=at):
             _numbers((at,), "a time", LATEST_MS)
-        case Ended(started_ms=started, ended_ms=ended):
-            _numbers((started, ended), "a time", LATEST_MS)
         case Progress(fraction=fraction):
             if not 0 <= fraction <= 1:
                 raise DecodeError(f"progress cannot be {fraction}")

@@ -151,8 +151,8 @@ class Control:
         else:
             if tasks is None:
                 return Counter(job.counts), 0
-            views = (self._store.look.task(job.key, number) for number in set(tasks) if queries.is_number(number))
-            states = Counter(TaskState(view.state) for view in views if view is not None)
+            views = self._store.look.views(job.key, filter(queries.is_number, tasks))
+            states = Counter(TaskState(view.state) for view in views.values())
         return states, len(set(tasks)) - states.total()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -16,19 +17,19 @@ if TYPE_CHECKING:
 
 @dataclass(slots=True)
 class Counted:
-    """What a batch counts, for the metrics; lists hold a class and a duration in milliseconds.
+    """What a batch counts, for the metrics: by class, durations in milliseconds or how many.
 
     Attributes:
         queued: from the release of an attempt to its start
         ended: from submission to the recorded outcome
-        crashes: classes of attempts that were lost or crashed
-        duplicates: classes of outcomes that came for a task that had one
+        crashes: attempts that were lost or crashed
+        duplicates: outcomes that came for a task that had one
     """
 
-    queued: list[tuple[str, int]] = field(default_factory=list)
-    ended: list[tuple[str, int]] = field(default_factory=list)
-    crashes: list[str] = field(default_factory=list)
-    duplicates: list[str] = field(default_factory=list)
+    queued: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    ended: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
+    crashes: Counter[str] = field(default_factory=Counter)
+    duplicates: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)

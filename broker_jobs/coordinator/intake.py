@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from typing import TYPE_CHECKING
 
 from broker_jobs.coordinator.datasets import job_log
 from broker_jobs.coordinator.live import LiveJob, Shared, TaskFacts
 from broker_jobs.coordinator.release import FUNCTION, VALUE
 from broker_jobs.coordinator.resubmission import Resubmission
-from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, OptionsRow
+from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, OptionsRow, PackedTasks, PackRow
 from broker_jobs.coordinator.store.parts import clean, dump_value
-from broker_jobs.core.job import AttemptEnded, AttemptReturned, JobMachine, JobSealed, JobVoided, NewTask, Return, TasksAdded
+from broker_jobs.core.job import AttemptEnded, AttemptReturned, DirectAdded, JobMachine, JobSealed, JobVoided, NewTask, Return, TasksAdded
 from broker_jobs.core.outcome import Cause, Failed
+from broker_jobs.core.spec import NEVER_START_TWICE
 from broker_jobs.core.states import TaskState
 from broker_jobs.wire.codec import encode_part
 from broker_jobs.wire.messages import LogKind, Revocation
@@ -51,18 +53,18 @@ class Intake:
         batch.writes.chunks.append((job.facts.key, chunk.chunk))
         job.facts.heard_ms = batch.now_ms
         duplicate_of = self._header(batch, job, chunk.header) if chunk.header is not None else None
-        new = self._tasks(batch, job, chunk)
         if chunk.seal is not None:
             job.facts.chunks = chunk.seal.chunks
             self._jobs.apply(batch, job, JobSealed(chunk.seal.tasks))
             # A job that has ended takes no events of this kind, and is complete all the same.
             job.machine.total = chunk.seal.tasks if job.machine.total is None else job.machine.total
-        self._jobs.apply(batch, job, TasksAdded(new))
-        for task in new:
-            if not job.machine.knows(task.number):
-                # More tasks than the job was sealed with.
-                del job.tasks[task.number], job.new[task.number]
-        self._fly(batch, job, chunk, new)
+        indices = [self._options(batch, job, options, chunk) for options in chunk.options]
+        self._payloads(batch, job, chunk)
+        if packable(job, chunk):
+            new = self._pack(batch, job, chunk, indices[chunk.tasks[0].options])
+        else:
+            new = self._tasks(batch, job, chunk, indices)
+        self._fly(batch, job, chunk, new=new)
         if duplicate_of is not None:
             self._jobs.apply(batch, job, JobVoided(f"the idempotency key {job_key(chunk)!r} belongs to job {duplicate_of}"))
         for ready in job.stalled:
@@ -136,9 +138,33 @@ class Intake:
         if not facts.ephemeral:
             batch.writes.log.append(job_log(facts, batch.now_ms, LogKind.job_submitted))
 
-    def _tasks(self, batch: Batch, job: LiveJob, chunk: Chunk) -> tuple[NewTask, ...]:
+    def _payloads(self, batch: Batch, job: LiveJob, chunk: Chunk) -> None:
+        """What tasks share, and what they take."""
         key = job.facts.key
-        indices = [self._options(batch, job, options, chunk) for options in chunk.options]
+        batch.writes.blobs.extend((key, FUNCTION + name, encode_part(function)) for name, function in chunk.functions.items())
+        batch.writes.blobs.extend((key, VALUE + name, dump_value(value)) for name, value in chunk.values.items())
+        for task in chunk.tasks:
+            if task.work.data and not job.machine.knows(task.number):
+                self._jobs.data.taken(batch, job, task)
+
+    def _pack(self, batch: Batch, job: LiveJob, chunk: Chunk, index: int) -> bool:
+        """Take all tasks as a pack; whether there were any."""
+        facts, first = job.facts, chunk.tasks[0]
+        numbers = range(first.number, first.number + len(chunk.tasks))
+        for number in numbers:
+            job.tasks[number] = TaskFacts(index, 0, ready_ms=batch.now_ms, pack=first.number)
+        names = json.dumps([clean(task.name) for task in chunk.tasks]) if any(task.name for task in chunk.tasks) else ""
+        tasks = encode_part(PackedTasks(chunk.tasks))
+        row = PackRow(facts.key, first.number, len(numbers), chunk.chunk, index, first.work.tag, names, facts.version + 1, tasks)
+        batch.writes.packs.append(row)
+        facts.version += len(numbers)
+        options = chunk.options[first.options]
+        self._jobs.apply(batch, job, DirectAdded(numbers, options.retry, options.crash_limit))
+        return True
+
+    def _tasks(self, batch: Batch, job: LiveJob, chunk: Chunk, indices: list[int]) -> bool:
+        """Take each task that has not come yet; whether there were any."""
+        key = job.facts.key
         new = []
         for task in chunk.tasks:
             if job.machine.knows(task.number):
@@ -153,13 +179,14 @@ class Intake:
             outside = [LinkRow(key, task.number, other.job, other.task, other.after, other.value) for other in task.outside]
             needs = frozenset(link.need for link in outside)
             new.append(NewTask(task.number, task.deps, task.after, options.retry, options.crash_limit, direct=chunk.direct, outside=needs))
-            if task.work.data:
-                self._jobs.data.taken(batch, job, task)
             for link in {link.need: link for link in sorted(outside)}.values():
                 self._jobs.links.add(job, link)
-        batch.writes.blobs.extend((key, FUNCTION + name, encode_part(function)) for name, function in chunk.functions.items())
-        batch.writes.blobs.extend((key, VALUE + name, dump_value(value)) for name, value in chunk.values.items())
-        return tuple(new)
+        self._jobs.apply(batch, job, TasksAdded(tuple(new)))
+        for added in new:
+            if not job.machine.knows(added.number):
+                # More tasks than the job was sealed with.
+                del job.tasks[added.number], job.new[added.number]
+        return bool(new)
 
     def _options(self, batch: Batch, job: LiveJob, options: TaskOptions, chunk: Chunk) -> int:
         """The index of these options in the job."""
@@ -170,7 +197,7 @@ class Intake:
             batch.writes.options.append(OptionsRow(job.facts.key, index, options, chunk.resource_class, origin))
         return index
 
-    def _fly(self, batch: Batch, job: LiveJob, chunk: Chunk, new: tuple[NewTask, ...]) -> None:
+    def _fly(self, batch: Batch, job: LiveJob, chunk: Chunk, *, new: bool) -> None:
         """A chunk that its submitter put into the class queue too is under way."""
         if not chunk.direct:
             return
@@ -195,6 +222,25 @@ class Intake:
             job.window.take_off(chunk.chunk, job.group(flying[0].number), (task.number for task in flying), batch.now)
             for task in flying:
                 job.tasks[task.number].chunk = chunk.chunk
+
+
+def packable(job: LiveJob, chunk: Chunk) -> bool:
+    """Whether all tasks of a chunk are under way, and so much alike that they can be one row as long as they do nothing but succeed.
+
+    They stand in a class queue, have numbers in a row and the same options and kind of work, wait for nothing, and are all new.
+    """
+    first, count, machine = chunk.tasks[0], len(chunk.tasks), job.machine
+    if not chunk.direct or chunk.options[first.options].crash_limit == NEVER_START_TWICE:
+        return False
+    if machine.total is not None and len(machine.tasks) + count > machine.total:
+        return False
+    return all(
+        task.number == number
+        and task.options == first.options
+        and task.work.tag == first.work.tag
+        and not (task.deps or task.after or task.outside or machine.knows(number))
+        for number, task in enumerate(chunk.tasks, first.number)
+    )
 
 
 def job_key(chunk: Chunk) -> str | None:

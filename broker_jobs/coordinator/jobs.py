@@ -16,8 +16,8 @@ from broker_jobs.coordinator.live import LiveJob, Shared
 from broker_jobs.coordinator.queries import job_info
 from broker_jobs.coordinator.release import build
 from broker_jobs.coordinator.standing import Standing
-from broker_jobs.coordinator.store import OutcomeRow, job_row
-from broker_jobs.coordinator.store.parts import clean, dump_outcome
+from broker_jobs.coordinator.store import job_row
+from broker_jobs.coordinator.successes import NOTHING, outcome_row, succeed
 from broker_jobs.coordinator.sweeps import sweep
 from broker_jobs.coordinator.teams import Demand, Place, longest
 from broker_jobs.coordinator.urgency import Fleet, choose
@@ -36,13 +36,13 @@ from broker_jobs.core.job import (
     Return,
     Revoke,
     Swept,
+    Together,
     Withdraw,
 )
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.states import ENDED, JOB_ENDED, TaskState
 from broker_jobs.errors import ValueTooLarge
-from broker_jobs.wire.codec import encode_part
-from broker_jobs.wire.messages import Ended, LogKind, Output, Revocation
+from broker_jobs.wire.messages import LogKind, Revocation
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,13 +51,14 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.effects import Batch
     from broker_jobs.coordinator.mailer import Mailer
     from broker_jobs.coordinator.reconcile import Missing, Published
-    from broker_jobs.coordinator.store import JobFacts, LedgerStore
+    from broker_jobs.coordinator.store import JobFacts, LedgerStore, OutcomeRow
+    from broker_jobs.coordinator.successes import Said
     from broker_jobs.coordinator.telling import Telling
     from broker_jobs.coordinator.window import Draft, Group, Ready
     from broker_jobs.coordinator.workers import Workers
     from broker_jobs.core.job import JobEvent
-    from broker_jobs.core.outcome import Outcome
     from broker_jobs.core.request import Request
+    from broker_jobs.wire.messages import Ended
     from broker_jobs.wire.topology import Topology
 
 MOST_CHUNKS: Final = 64
@@ -68,8 +69,6 @@ REMEMBERED: Final = 10_000
 
 _WHOLE_JOB_FROM: Final = 100
 """So many revocations of one event become one for the whole job."""
-
-_NO_OUTPUT: Final = encode_part(Output())
 
 
 class Jobs:
@@ -133,7 +132,8 @@ class Jobs:
             for row in options
         ]
         look = self._store.look
-        job = LiveJob.restore(facts, shared, look.chunk_names(facts.key), look.tasks(facts.key, options), now, links=look.links(facts.key))
+        tasks, links, packs = look.tasks(facts.key, options), look.links(facts.key), look.packs.heads(facts.key)
+        job = LiveJob.restore(facts, shared, look.chunk_names(facts.key), tasks, now, links=links, packs=packs)
         if facts.reserved is not None:
             job.reservations = Reservations((row.key, row.first, row.tasks) for row in look.reservations(facts.key))
         return job
@@ -170,12 +170,11 @@ class Jobs:
 
     # --- events ---
 
-    def apply(self, batch: Batch, job: LiveJob, event: JobEvent, ended: Ended | None = None, host: str = "") -> None:
+    def apply(self, batch: Batch, job: LiveJob, event: JobEvent, said: Said = NOTHING) -> None:
         """Hand an event to the machine of a job and perform what it commands.
 
         Args:
-            ended: the reply in which an outcome came, and what the task printed
-            host: where it ran
+            said: the reply in which outcomes came, and what the tasks printed
         """
         self.changed[job.facts.id] = job
         events: deque[JobEvent] = deque((event,))
@@ -199,22 +198,17 @@ class Jobs:
                             soft = isinstance(command, Withdraw)
                             revoked.append((Revocation(job.facts.id, number, attempt, reason, unstarted_only=soft), queue))
                     case Swept():
-                        row, out = sweep(job, command, batch.now_ms)
-                        batch.writes.sweeps.append(row)
-                        revoked += out
+                        revoked += self._swept(batch, job, command)
                         if command.after is TaskState.queued:
                             events.extend(self._queue_all(batch, job, command.tasks))
-                        elif command.after in ENDED:
-                            self.links.all_ended(job.facts.id)
-                            if self._telling is not None:
-                                self._telling.changed(job, command.tasks)
                     case Changed(number):
-                        self._changed(batch, job, number, ended)
+                        self._changed(batch, job, number, said.ends.get(number))
+                    case Together():
+                        self._together(batch, job, command, said)
                     case Recorded(number, outcome):
-                        printed = ended if ended is not None and ended.task == number else None
-                        self._record(batch, job, command, _outcome_row(job, number, outcome, printed, host))
+                        self._record(batch, job, command, outcome_row(job, number, outcome, said))
                     case Duplicate():
-                        batch.effects.counted.duplicates.append(self.class_of(job, command.task))
+                        batch.effects.counted.duplicates[self.class_of(job, command.task)] += 1
                     case Finished():
                         job.facts.ended_ms = batch.now_ms
                         self.links.all_ended(job.facts.id)
@@ -248,7 +242,7 @@ class Jobs:
 
     def lose_task(self, batch: Batch, job: LiveJob, number: int) -> None:
         """A task was lost with its worker."""
-        batch.effects.counted.crashes.append(self.class_of(job, number))
+        batch.effects.counted.crashes[self.class_of(job, number)] += 1
         self.apply(batch, job, AttemptReturned(number, job.machine.tasks[number].attempt, Return.lost))
 
     def taken_by(self, worker: str, boot: str) -> list[tuple[LiveJob, int]]:
@@ -273,9 +267,9 @@ class Jobs:
         if record is None or record.ended or record.attempt != attempt or job.tasks[number].chunk is None:
             return
         if record.state is TaskState.queued:
+            self.touch(batch, job, number)
             job.land(number)
             job.make_ready(number, attempt)
-            job.dirty[number] = None
             self.changed[job.facts.id] = job
         else:
             self.apply(batch, job, AttemptReturned(number, attempt, Return.unrouted))
@@ -350,8 +344,33 @@ class Jobs:
             if refused[job.tasks[number].options]
         ]
 
+    def _swept(self, batch: Batch, job: LiveJob, swept: Swept) -> list[tuple[Revocation, str]]:
+        """Many tasks have moved because of something that was asked of all: what must be revoked of that in which class queue."""
+        packs = {job.tasks[number].pack for number in swept.tasks}
+        for pack in sorted(pack for pack in packs if pack is not None):
+            self._take_apart(batch, job, pack)
+        row, revoked = sweep(job, swept, batch.now_ms)
+        batch.writes.sweeps.append(row)
+        if swept.after in ENDED:
+            self.links.all_ended(job.facts.id)
+            if self._telling is not None:
+                self._telling.changed(job, swept.tasks)
+        return revoked
+
+    def _together(self, batch: Batch, job: LiveJob, moved: Together, said: Said) -> None:
+        """Many tasks have moved."""
+        if moved.after is TaskState.succeeded:
+            succeed(batch, job, moved.tasks, said)
+            self.links.ended(job.facts.id, moved.tasks)
+        else:
+            job.dirty.update((number, None) for number in moved.tasks if job.tasks[number].pack is None)
+        if self._telling is not None:
+            self._telling.changed(job, moved.tasks)
+        if moved.after is TaskState.succeeded:
+            job.forget_packed(moved.tasks)
+
     def _changed(self, batch: Batch, job: LiveJob, number: int, ended: Ended | None) -> None:
-        job.dirty[number] = None
+        self.touch(batch, job, number)
         if self._telling is not None:
             self._telling.changed(job, (number,))
         record, task = job.machine.tasks[number], job.tasks[number]
@@ -361,18 +380,31 @@ class Jobs:
             if not record.called_back:
                 job.land(number)
         if record.ended or record.state is TaskState.retrying:
-            ran = ended is not None and ended.task == number
-            busy = ended.ended_ms - ended.started_ms if ended is not None and ran else 0
-            if ran and job.ordered:
+            busy = ended.ended_ms - ended.started_ms if ended is not None else 0
+            if ended is not None and job.ordered:
                 job.pace.ran(job.shared[task.options].queue, busy)
             job.land(number, busy)
             job.taken.discard(number)
         if record.ended:
-            self.links.ended(job.facts.id, number)
+            self.links.ended(job.facts.id, (number,))
             task.due_ms = None
             if task.ended_ms is None:
                 task.ended_ms = batch.now_ms
-            batch.effects.counted.ended.append((self.class_of(job, number), max(0, task.ended_ms - job.facts.submitted_ms)))
+            batch.effects.counted.ended[self.class_of(job, number)].append(max(0, task.ended_ms - job.facts.submitted_ms))
+
+    def touch(self, batch: Batch, job: LiveJob, number: int) -> None:
+        """The row of a task is out of date; where it has none because it is in a pack, all tasks of that get theirs."""
+        pack = job.tasks[number].pack
+        if pack is not None:
+            self._take_apart(batch, job, pack)
+        job.dirty[number] = None
+
+    def _take_apart(self, batch: Batch, job: LiveJob, pack: int) -> None:
+        """Give all tasks of a pack rows of their own."""
+        for number, size in self._store.take_apart(batch.writes, job.facts.key, pack).items():
+            task = job.tasks.get(number)
+            if task is not None:
+                task.pack, task.size = None, size
 
     @staticmethod
     def class_of(job: LiveJob, number: int) -> str:
@@ -471,7 +503,7 @@ class Jobs:
         job.window.take_off(name, group, (ready.number for ready in tasks), batch.now)
         for ready in tasks:
             job.tasks[ready.number].chunk = name
-            job.dirty[ready.number] = None
+            self.touch(batch, job, ready.number)
 
     def _write(self, batch: Batch, job: LiveJob) -> None:
         """The rows of a job and of its tasks, and the news of it."""
@@ -503,9 +535,3 @@ def _nothing_goes_on(job: LiveJob) -> bool:
     """Whether every task has ended, or was told to."""
     counts = job.machine.counts
     return not any(count for state, count in counts.items() if state not in ENDED and state is not TaskState.canceling)
-
-
-def _outcome_row(job: LiveJob, number: int, outcome: Outcome, printed: Ended | None, host: str) -> OutcomeRow:
-    stdout = _NO_OUTPUT if printed is None else encode_part(printed.stdout)
-    stderr = _NO_OUTPUT if printed is None else encode_part(printed.stderr)
-    return OutcomeRow(job.facts.key, number, dump_outcome(outcome), stdout, stderr, clean(host))

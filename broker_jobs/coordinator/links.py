@@ -24,6 +24,8 @@ from broker_jobs.wire.codec import pack
 from broker_jobs.wire.inputs import outside_key
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from broker_jobs.coordinator.effects import Batch
     from broker_jobs.coordinator.jobs import Jobs
     from broker_jobs.coordinator.live import LiveJob
@@ -67,10 +69,12 @@ class Links:
         """A task has come that waits for another job."""
         self._to_look_at.append(_Link(job.facts.id, row, written=False))
 
-    def ended(self, job: str, number: int) -> None:
-        """A task has ended."""
-        if job in self._waiting:
-            self._to_look_at.extend(self._waiting[job].pop(number, ()))
+    def ended(self, job: str, numbers: Iterable[int]) -> None:
+        """Tasks have ended."""
+        waiting = self._waiting.get(job)
+        if waiting:
+            for number in numbers:
+                self._to_look_at.extend(waiting.pop(number, ()))
 
     def all_ended(self, job: str) -> None:
         """A job has ended, so that what has not come of it will not come; or many of its tasks have ended together."""

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Self
 
 from broker_jobs.coordinator.reconcile import Published
-from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, TaskRow
+from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, PackRow, TaskRow
 from broker_jobs.coordinator.store.parts import clean
 from broker_jobs.coordinator.urgency import Pace
 from broker_jobs.coordinator.window import Group, Ready, Window
@@ -33,6 +33,7 @@ class TaskFacts:
         worker: where its current attempt runs
         due_ms: when its next attempt is due
         ready_ms: when its current attempt was released; not kept in its row
+        pack: the number of the first task of the pack that it is in; a task that is in one has no row, and its size is not known
     """
 
     options: int
@@ -44,6 +45,7 @@ class TaskFacts:
     started_ms: int | None = None
     ended_ms: int | None = None
     ready_ms: int = 0
+    pack: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +104,7 @@ class LiveJob:
         now: float,
         *,
         links: Iterable[LinkRow] = (),
+        packs: Iterable[PackRow] = (),
     ) -> Self:
         """The job as its rows tell it."""
         outside: dict[int, set[str]] = {}
@@ -135,6 +138,10 @@ class LiveJob:
             pause_reason=facts.pause_reason,
         )
         job = cls(facts, machine, kept, chunks=chunks, taken=taken)
+        for pack in packs:
+            for number in range(pack.first, pack.first + pack.length):
+                if number in kept:
+                    kept[number].pack = pack.first
         for item in shared:
             job.share(item)
         for chunk, numbers in flights.items():
@@ -235,6 +242,12 @@ class LiveJob:
         self.new.clear()
         self.dirty.clear()
         return new_rows, rows
+
+    def forget_packed(self, numbers: Iterable[int]) -> None:
+        """These tasks have ended: what is in a pack has no row that would have to be written first."""
+        for number in numbers:
+            if self.tasks[number].pack is not None:
+                del self.tasks[number]
 
     def _row(self, number: int) -> TaskRow:
         record, facts = self.machine.tasks[number], self.tasks[number]

@@ -16,7 +16,7 @@ from broker_jobs.wire.messages import Changes, JobInfo, JobList, Output, Outputs
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.live import LiveJob
-    from broker_jobs.coordinator.store import JobFacts, Lookups, OptionsRow, TaskView
+    from broker_jobs.coordinator.store import JobFacts, Lookups, OptionsRow, OutcomeRow, TaskView
     from broker_jobs.coordinator.workers import Worker
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.core.request import Request as ResourceNeed
@@ -27,6 +27,8 @@ MOST_ANSWER_BYTES: Final = 4 * 1024 * 1024
 
 MOST_OUTPUTS: Final = 1000
 """Tasks whose output one answer tells."""
+_AT_ONCE: Final = 50
+"""Of so many the output is read together: each may be large."""
 RUNS: Final = frozenset({TaskState.running, TaskState.canceling})
 """States of a task that is with a worker."""
 
@@ -214,10 +216,14 @@ def requests(look: Lookups, facts: JobFacts) -> tuple[ResourceNeed, ...]:
 
 def output(look: Lookups, facts: JobFacts, task: int) -> TaskOutput | Refused:
     """What a task printed, as far as the ledger has it."""
-    view = look.task(facts.key, task) if 0 <= task < NO_NUMBER else None
+    view = look.task(facts.key, task) if is_number(task) else None
     if view is None:
         return Refused(Refusal.task_not_found, f"job {short(facts.id)} has no task {task}")
-    row = look.output(facts.key, task) if TaskState(view.state) in ENDED else None
+    return _task_output(view, look.outputs(facts.key, (task,)).get(task))
+
+
+def _task_output(view: TaskView, row: OutcomeRow | None) -> TaskOutput:
+    row = row if TaskState(view.state) in ENDED else None
     return TaskOutput(
         TaskState(view.state),
         Output() if row is None else decode_part(Output, row.stdout),
@@ -242,14 +248,18 @@ def outputs(look: Lookups, facts: JobFacts, question: GetOutputs) -> Outputs:
     """What several tasks printed, until the answer is large enough."""
     found: list[TaskOutput] = []
     size = answered = 0
-    for task in question.tasks[:MOST_OUTPUTS]:
-        answer = output(look, facts, task)
-        if isinstance(answer, TaskOutput):
-            size += len(answer.stdout.tail) + len(answer.stderr.tail)
-            if found and size > MOST_ANSWER_BYTES:
-                break
-            found.append(answer)
-        answered += 1
+    for start in range(0, min(len(question.tasks), MOST_OUTPUTS), _AT_ONCE):
+        part = question.tasks[start : start + _AT_ONCE]
+        numbers = [task for task in part if is_number(task)]
+        views, rows = look.views(facts.key, numbers), look.outputs(facts.key, numbers)
+        for task in part:
+            if task in views:
+                answer = _task_output(views[task], rows.get(task))
+                size += len(answer.stdout.tail) + len(answer.stderr.tail)
+                if found and size > MOST_ANSWER_BYTES:
+                    return Outputs(tuple(found), answered)
+                found.append(answer)
+            answered += 1
     return Outputs(tuple(found), answered)
 
 

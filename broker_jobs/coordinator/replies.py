@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import random
-from typing import TYPE_CHECKING, Final, assert_never
+from typing import TYPE_CHECKING, Final, TypeGuard, assert_never
 
 from broker_jobs.coordinator.store import EarlyRow, ProgressRow
 from broker_jobs.coordinator.store.parts import clean
+from broker_jobs.coordinator.successes import Said
 from broker_jobs.coordinator.workers import Lose
-from broker_jobs.core.job import AttemptEnded, AttemptReturned, AttemptStarted, Return
-from broker_jobs.core.outcome import Crashed
-from broker_jobs.core.states import TaskState
+from broker_jobs.core.job import AttemptEnded, AttemptReturned, AttemptsSucceeded, AttemptStarted, Return
+from broker_jobs.core.outcome import Crashed, Succeeded
 from broker_jobs.wire.codec import decode, encode
 from broker_jobs.wire.messages import Ended, Progress, Reply, Returned, Revocation, Started, Taken
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from broker_jobs.coordinator.effects import Batch
     from broker_jobs.coordinator.jobs import Jobs
     from broker_jobs.coordinator.live import LiveJob
@@ -25,9 +27,6 @@ if TYPE_CHECKING:
 
 STALE_MS: Final = 86_400_000
 """Replies wait so long for a job that never comes."""
-
-_OUT: Final = frozenset({TaskState.queued, TaskState.running, TaskState.canceling})
-"""States in which there may be news of an attempt."""
 
 
 class Replies:
@@ -59,10 +58,10 @@ class Replies:
         if facts is not None:
             self._too_late(batch, facts, reply)
             return
-        for item in reply.items:
-            if job is not None and job.machine.knows(item.task):
-                self._item(batch, job, item, reply, patience)
-            else:
+        if job is not None:
+            self._apply(batch, job, reply, patience)
+        else:
+            for item in reply.items:
                 self._keep(batch, reply, item)
 
     def catch_up(self, batch: Batch, job: LiveJob, tasks: list[int], patience: float) -> None:
@@ -75,8 +74,7 @@ class Replies:
         for row in rows:
             reply = decode(row.reply)
             if isinstance(reply, Reply):
-                for item in reply.items:
-                    self._item(batch, job, item, reply, patience)
+                self._apply(batch, job, reply, patience)
             batch.writes.early_done.append(row.id)
 
     def expire(self, batch: Batch) -> None:
@@ -95,13 +93,14 @@ class Replies:
     def _too_late(self, batch: Batch, facts: JobFacts, reply: Reply) -> None:
         """The job has ended: outcomes are duplicates, and what begins must stop."""
         revoked = []
+        views = self._store.look.views(facts.key, [item.task for item in reply.items if isinstance(item, Ended)])
         for item in reply.items:
             match item:
                 case Ended():
-                    task = self._store.look.task(facts.key, item.task)
+                    task = views.get(item.task)
                     # The same news again, from a worker that did not hear of its arrival, is no other outcome.
                     if task is None or (task.attempt, task.execution) != (item.attempt, clean(item.execution)):
-                        batch.effects.counted.duplicates.append(reply.resource_class)
+                        batch.effects.counted.duplicates[reply.resource_class] += 1
                 case Started() | Taken():
                     revoked.append(Revocation(reply.job, item.task, item.attempt, "the job has ended"))
                 case Progress() | Returned():
@@ -110,9 +109,35 @@ class Replies:
                     assert_never(item)
         self._mailer.revoke(batch, revoked, reply.worker)
 
+    def _apply(self, batch: Batch, job: LiveJob, reply: Reply, patience: float) -> None:
+        """What is said of attempts, in its order; successes that stand side by side are applied together."""
+        records = job.machine.tasks
+        good: dict[int, Ended] = {}
+        for item in reply.items:
+            record = records.get(item.task)
+            if record is not None and _plain(item) and record.expects(item.attempt) and item.task not in good:
+                good[item.task] = item
+                continue
+            self._succeeded(batch, job, good, reply)
+            good = {}
+            if record is None:
+                self._keep(batch, reply, item)
+            else:
+                self._item(batch, job, item, reply, patience)
+        self._succeeded(batch, job, good, reply)
+
+    def _succeeded(self, batch: Batch, job: LiveJob, good: Mapping[int, Ended], reply: Reply) -> None:
+        if good:
+            event = AttemptsSucceeded([(item.task, item.attempt, clean(item.execution)) for item in good.values()])
+            self._jobs.apply(batch, job, event, self._said(good, reply))
+
+    def _said(self, ends: Mapping[int, Ended], reply: Reply) -> Said:
+        worker = self._workers.known.get(reply.worker)
+        return Said(ends, reply.worker, reply.boot, worker.host if worker else "")
+
     def _item(self, batch: Batch, job: LiveJob, item: ReplyItem, reply: Reply, patience: float) -> None:
         record = job.machine.tasks[item.task]
-        fresh = record.attempt == item.attempt and (record.state in _OUT or record.called_back)
+        fresh = record.expects(item.attempt)
         match item:
             case Started(at_ms=at):
                 if fresh:
@@ -127,11 +152,11 @@ class Replies:
                 if why is Return.unstarted and fresh and task is not None and task.chunk is not None:
                     job.window.split(task.chunk)
                 if why is Return.lost and fresh:
-                    batch.effects.counted.crashes.append(self._jobs.class_of(job, item.task))
+                    batch.effects.counted.crashes[self._jobs.class_of(job, item.task)] += 1
                 self._jobs.apply(batch, job, AttemptReturned(item.task, item.attempt, why, clean(reason)))
             case Progress(fraction=fraction, text=text):
                 if fresh:
-                    job.dirty[item.task] = None
+                    self._jobs.touch(batch, job, item.task)
                     self._jobs.changed[job.facts.id] = job
                     batch.writes.progress.append(ProgressRow(fraction, clean(text), job.facts.key, item.task))
             case _:
@@ -145,7 +170,7 @@ class Replies:
         task.worker, task.boot = reply.worker, reply.boot
         if at_ms is not None and task.started_ms is None:
             task.started_ms = at_ms
-            batch.effects.counted.queued.append((self._jobs.class_of(job, number), max(0, at_ms - task.ready_ms)))
+            batch.effects.counted.queued[self._jobs.class_of(job, number)].append(max(0, at_ms - task.ready_ms))
             if job.facts.started_ms is None:
                 job.facts.started_ms = at_ms
 
@@ -157,7 +182,7 @@ class Replies:
         job.taken.add(item.task)
         started_ms = job.tasks[item.task].started_ms
         job.land(item.task, batch.now_ms - started_ms if started_ms is not None else STALE_MS)
-        job.dirty[item.task] = None
+        self._jobs.touch(batch, job, item.task)
         for command in self._workers.mention(reply.worker, reply.boot, batch.now, batch.now_ms, patience):
             if isinstance(command, Lose):
                 self._jobs.lose_task(batch, job, item.task)
@@ -169,8 +194,12 @@ class Replies:
             self._began(batch, job, item.task, reply, item.started_ms)
             job.tasks[item.task].ended_ms = item.ended_ms
             if isinstance(item.outcome, Crashed):
-                batch.effects.counted.crashes.append(self._jobs.class_of(job, item.task))
-        worker = self._workers.known.get(reply.worker)
+                batch.effects.counted.crashes[self._jobs.class_of(job, item.task)] += 1
         noise = random.random()  # noqa: S311 (spreads retries; nothing secret)
         event = AttemptEnded(item.task, item.attempt, clean(item.execution), item.outcome, noise)
-        self._jobs.apply(batch, job, event, item, worker.host if worker else "")
+        self._jobs.apply(batch, job, event, self._said({item.task: item}, reply))
+
+
+def _plain(item: ReplyItem) -> TypeGuard[Ended]:
+    """Whether this is a success of which nothing has to be recorded but the outcome."""
+    return isinstance(item, Ended) and isinstance(item.outcome, Succeeded) and not item.outcome.made

@@ -25,7 +25,7 @@ from broker_jobs.wire.messages import LogKind, Refusal, Refused, Task
 if TYPE_CHECKING:
     from broker_jobs.coordinator.effects import Batch
     from broker_jobs.coordinator.jobs import Jobs
-    from broker_jobs.coordinator.store import LedgerStore, NewTaskRow, TaskRow
+    from broker_jobs.coordinator.store import LedgerStore, NewTaskRow, OutcomeRow, TaskRow
     from broker_jobs.core.job import TaskRecord
     from broker_jobs.core.value import Value
     from broker_jobs.wire.messages import ResubmitJob
@@ -82,12 +82,14 @@ class Resubmission:
         batch.writes.log.append(job_log(facts, batch.now_ms, LogKind.job_submitted))
         for name, data in self._look.all_blobs(old.key):
             batch.writes.blobs.append((key, name, self._value_row(job, data) if name.startswith(VALUE) else data))
-        new = [self._again_row(job, batch, *row) for number, row in self._rows.items() if number in again]
+        specs = self._look.specs(old.key, self._rows)
+        new = [self._again_row(job, batch, row[0], row[1].options, specs[number]) for number, row in self._rows.items() if number in again]
+        found = self._look.outputs(old.key, self._rows.keys() - again)
         for number, (_, static, row) in self._rows.items():
-            batch.writes.specs.append((key, number, self._look.specs(old.key, [number])[number]))
-            job.new[number] = static
+            batch.writes.specs.append((key, number, specs[number]))
+            job.new[number] = static._replace(size=len(specs[number]))
             if number not in again:
-                self._keep(job, batch, static, row)
+                self._keep(job, batch, job.new[number], row, found.get(number))
         self._jobs.add(job)
         self._jobs.apply(batch, job, TasksAdded(tuple(new)))
         self._jobs.apply(batch, job, JobSealed(len(self._rows)))
@@ -97,26 +99,25 @@ class Resubmission:
         chosen = self._rows.keys() if self._wish.tasks is None else set(self._wish.tasks)
         return {number for number in chosen if self._wish.everything or self._rows[number][0].state is not TaskState.succeeded}
 
-    def _again_row(self, job: LiveJob, batch: Batch, record: TaskRecord, static: NewTaskRow, _row: TaskRow) -> NewTask:
+    def _again_row(self, job: LiveJob, batch: Batch, record: TaskRecord, options: int, spec: bytes) -> NewTask:
         """A task that has not started yet."""
-        job.tasks[record.number] = TaskFacts(static.options, static.size, ready_ms=batch.now_ms)
+        job.tasks[record.number] = TaskFacts(options, len(spec), ready_ms=batch.now_ms)
         links: dict[str, LinkRow] = {}
         if not record.attempt:
             # What has gone out before has all that it waited for in other jobs.
-            task = decode_part(Task, self._look.specs(self._old.key, [record.number])[record.number])
+            task = decode_part(Task, spec)
             rows = (LinkRow(job.facts.key, record.number, other.job, other.task, other.after, other.value) for other in task.outside)
             links = {row.need: row for row in sorted(rows)}
             for row in links.values():
                 self._jobs.links.add(job, row)
         return NewTask(record.number, record.deps, record.after, record.retry, record.crash_limit, outside=frozenset(links))
 
-    def _keep(self, job: LiveJob, batch: Batch, static: NewTaskRow, row: TaskRow) -> None:
+    def _keep(self, job: LiveJob, batch: Batch, static: NewTaskRow, row: TaskRow, found: OutcomeRow | None) -> None:
         """A task as it ended."""
         job.tasks[row.number] = TaskFacts(
             static.options, static.size, None, row.worker, row.boot, None, row.started_ms, row.ended_ms, ready_ms=batch.now_ms
         )
         job.dirty[row.number] = None
-        found = self._look.output(self._old.key, row.number)
         if found is not None:
             outcome = load_outcome(found.outcome)
             if isinstance(outcome, Succeeded) and isinstance(outcome.value, Stored):

@@ -380,14 +380,12 @@ class Coordinator:
         for _, reason in batch.dead:
             _LOG.warning("a message was refused: %s", reason)
             metrics.dead_letters.labels(reason.partition(":")[0]).inc()
-        for name, milliseconds in counted.queued:
-            metrics.queue.labels(name).observe(milliseconds / 1000)
-        for name, milliseconds in counted.ended:
-            metrics.end_to_end.labels(name).observe(milliseconds / 1000)
-        for name in counted.crashes:
-            metrics.crashes.labels(name).inc()
-        for name in counted.duplicates:
-            metrics.duplicates.labels(name).inc()
+        for histogram, durations in ((metrics.queue, counted.queued), (metrics.end_to_end, counted.ended)):
+            for name, milliseconds in durations.items():
+                histogram.observe(name, milliseconds)
+        for counter, counts in ((metrics.crashes, counted.crashes), (metrics.duplicates, counted.duplicates)):
+            for name, count in counts.items():
+                counter.labels(name).inc(count)
 
     def _beat(self, ledger: Ledger, post: Post) -> None:
         metrics = self._metrics

@@ -74,9 +74,14 @@ class Telling:
         """What to tell of the batch, once its rows are written: the names of tasks are there, and nowhere else."""
         moments, self._moments = self._moments, []
         keys, self._keys = self._keys, {}
-        return [_named(moment, moment.of, keys, look) if isinstance(moment.of, TaskNow) else moment for moment in moments]
+        numbers: dict[str, set[int]] = {job: set() for job in keys}
+        for moment in moments:
+            if isinstance(moment.of, TaskNow):
+                numbers[moment.of.job].add(moment.of.number)
+        names = {job: look.names(keys[job], chosen) for job, chosen in numbers.items()}
+        return [_named(moment, moment.of, names) if isinstance(moment.of, TaskNow) else moment for moment in moments]
 
 
-def _named(moment: Moment, task: TaskNow, keys: Mapping[str, int], look: Lookups) -> Moment:
-    view = look.task(keys[task.job], task.number)
-    return replace(moment, of=replace(task, name=view.name)) if view else moment
+def _named(moment: Moment, task: TaskNow, names: Mapping[str, Mapping[int, str]]) -> Moment:
+    name = names[task.job].get(task.number)
+    return replace(moment, of=replace(task, name=name)) if name else moment

@@ -16,6 +16,10 @@ _URGENCY: Final = "tests/property/test_urgency.py"
 
 _REGISTRY: Final = "tests/unit/test_step_registry.py"
 
+_PACKS: Final = "tests/property/test_ledger_packs.py"
+
+_PACKED: Final = "tests/unit/test_ledger_packs.py"
+
 _HERE: Final = "broker_jobs/coordinator"
 
 MUTANTS: Final = (
@@ -276,5 +280,82 @@ MUTANTS: Final = (
         "                        batch.writes.links.append(row)\n",
         "                        pass\n",
         "tests/unit/test_ledger_links.py",
+    ),
+    (
+        "packs: give all tasks of one the same version",
+        f"{_HERE}/store/packs.py",
+        "changed=pack.changed + place)",
+        "changed=pack.changed)",
+        _PACKS,
+    ),
+    (
+        "packs: give all successes of a reply the same version",
+        f"{_HERE}/store/packs.py",
+        "yield Success(row.changed + place,",
+        "yield Success(row.changed,",
+        _PACKS,
+    ),
+    (
+        "packs: keep one whose tasks have rows",
+        f"{_HERE}/store/writes.py",
+        "        self._packs_done.run(cursor, [(job, first)])\n",
+        "",
+        _PACKS,
+    ),
+    (
+        "packs: do to late tasks what was asked of earlier ones",
+        f"{_HERE}/store/store.py",
+        "        self._writer.sweeps(self._cursor, writes)\n",
+        "",
+        _PACKED,
+    ),
+    (
+        "packs: leave one as it is when all tasks of its job move",
+        f"{_HERE}/jobs.py",
+        "        for pack in sorted(pack for pack in packs if pack is not None):\n",
+        "        for pack in ():\n",
+        _PACKS,
+    ),
+    (
+        "packs: leave one as it is when one of its tasks does something else",
+        f"{_HERE}/jobs.py",
+        "        if pack is not None:\n            self._take_apart",
+        "        if False:\n            self._take_apart",
+        _PACKS,
+    ),
+    (
+        "packs: forget at a restart which task is in one",
+        f"{_HERE}/live.py",
+        "                    kept[number].pack = pack.first\n",
+        "                    pass\n",
+        _PACKS,
+    ),
+    (
+        "packs: put tasks into one that wait for others",
+        f"{_HERE}/intake.py",
+        "not (task.deps or task.after or task.outside or machine.knows(number))",
+        "not (task.outside or machine.knows(number))",
+        _PACKED,
+    ),
+    (
+        "packs: keep no size of tasks that get rows",
+        f"{_HERE}/jobs.py",
+        "                task.pack, task.size = None, size\n",
+        "                task.pack = None\n",
+        _PACKED,
+    ),
+    (
+        "packs: leave the successes of a forgotten job",
+        f"{_HERE}/store/writes.py",
+        "schema.uses, schema.packs, schema.successes)",
+        "schema.uses, schema.packs)",
+        _PACKED,
+    ),
+    (
+        "packs: run tasks again without knowing their size",
+        f"{_HERE}/resubmission.py",
+        "TaskFacts(options, len(spec), ready_ms",
+        "TaskFacts(options, 0, ready_ms",
+        _PACKED,
     ),
 )

@@ -59,7 +59,7 @@ MUTANTS: Final = (
         _TELLING_TESTS,
     ),
     ("let a million moments into a batch", _TELLING, "room = MOST - len(self._moments)", "room = 10**9", _TELLING_TESTS),
-    ("tell coordinators' plugins of tasks without names", _TELLING, "if view else moment", "if False else moment", _TELLING_TESTS),
+    ("tell coordinators' plugins of tasks without names", _TELLING, "if name else moment", "if False else moment", _TELLING_TESTS),
     ("tell a client's plugins only what workers say", _WATCHING, "for info in changes.tasks:", "for info in ():", _WATCHING_TESTS),
     ("tell a client's plugins only what the ledger says", _WATCHING, "for item in reply.items:", "for item in ():", _WATCHING_TESTS),
     ("end a job before its tasks", _WATCHING, "(surely or not self.order.open)", "True", _WATCHING_TESTS),

@@ -7,6 +7,7 @@ from typing import Final
 TESTS: Final = "tests/property/test_job_machine.py"
 
 _MACHINE: Final = "broker_jobs/core/job/machine.py"
+_RECORD: Final = "broker_jobs/core/job/record.py"
 _STORIES: Final = "tests/unit/test_job.py"
 
 MUTANTS: Final = (
@@ -87,27 +88,51 @@ MUTANTS: Final = (
     ),
     (
         "believe news of an older attempt",
-        _MACHINE,
-        "        if record.attempt != event.attempt or not (record.state in _OUT or record.called_back):\n",
-        "        if record.attempt < event.attempt or not (record.state in _OUT or record.called_back):\n",
+        _RECORD,
+        "return self.attempt == attempt and (",
+        "return self.attempt >= attempt and (",
     ),
     (
         "believe news of what never went out",
-        _MACHINE,
-        "_OUT: Final = frozenset({TaskState.queued,",
-        "_OUT: Final = frozenset({TaskState.waiting, TaskState.queued,",
+        _RECORD,
+        "OUT: Final = frozenset({TaskState.queued,",
+        "OUT: Final = frozenset({TaskState.waiting, TaskState.queued,",
     ),
     (
         "believe a second failure of the same attempt",
+        _RECORD,
+        "OUT: Final = frozenset({TaskState.queued,",
+        "OUT: Final = frozenset({TaskState.retrying, TaskState.queued,",
+    ),
+    (
+        "let many tasks go out together although their job is paused",
         _MACHINE,
-        "_OUT: Final = frozenset({TaskState.queued,",
-        "_OUT: Final = frozenset({TaskState.retrying, TaskState.queued,",
+        "wanted = self.cancel_reason is None and self.void_reason is None and self.pause_reason is None",
+        "wanted = self.cancel_reason is None and self.void_reason is None",
+    ),
+    (
+        "take many tasks together that have come already",
+        _MACHINE,
+        " and not any(number in tasks for number in numbers):",
+        ":",
+    ),
+    (
+        "let wait what follows a task that succeeds with others",
+        _MACHINE,
+        "            if self._dependents:\n                yield from self._advance(done)\n",
+        "",
+    ),
+    (
+        "believe an outcome that comes with others and is not expected",
+        _MACHINE,
+        "            if not record.expects(attempt):\n                yield",
+        "            if False:\n                yield",
     ),
     (
         "take back an attempt that was returned long ago",
         _MACHINE,
-        "        if not record or record.attempt != event.attempt or record.state not in _OUT:\n",
-        "        if not record or record.state not in _OUT:\n",
+        "        if not record or record.attempt != event.attempt or record.state not in OUT:\n",
+        "        if not record or record.state not in OUT:\n",
     ),
     (
         "start an attempt that was given back",
@@ -119,14 +144,14 @@ MUTANTS: Final = (
     (
         "count the same news as another outcome",
         _MACHINE,
-        "            if record.attempt != event.attempt or record.execution != event.execution:\n",
-        "            if True:\n",
+        "        if record.attempt != attempt or record.execution != execution:\n",
+        "        if True:\n",
     ),
     (
         "say nothing of a second outcome",
         _MACHINE,
-        "            if record.attempt != event.attempt or record.execution != event.execution:\n",
-        "            if record.attempt != event.attempt:\n",
+        "        if record.attempt != attempt or record.execution != execution:\n",
+        "        if record.attempt != attempt:\n",
     ),
     (
         "do not record a success",

@@ -15,9 +15,11 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from broker_jobs.core.job import (
     AttemptEnded,
     AttemptReturned,
+    AttemptsSucceeded,
     AttemptStarted,
     CancelRequested,
     Changed,
+    DirectAdded,
     Duplicate,
     Finished,
     JobMachine,
@@ -35,6 +37,7 @@ from broker_jobs.core.job import (
     Swept,
     TaskRecord,
     TasksAdded,
+    Together,
     Withdraw,
 )
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
@@ -142,7 +145,24 @@ class JobStory(RuleBasedStateMachine):
     def seal(self) -> None:
         self.tell(JobSealed(len(self.tasks)))
 
+    @precondition(lambda self: self.machine.total is None and len(self.tasks) < 12)
+    @rule(count=st.integers(1, 4), retry=st.sampled_from(RETRIES), crash_limit=st.sampled_from(CRASH_LIMITS))
+    def alike(self, count: int, retry: Retry | None, crash_limit: int | None) -> None:
+        """More tasks, all alike and under way."""
+        numbers = range(len(self.tasks), len(self.tasks) + count)
+        new = tuple(NewTask(number, retry=retry, crash_limit=crash_limit, direct=True) for number in numbers)
+        self.tasks += new
+        self.tell_together(DirectAdded(numbers, retry, crash_limit), [TasksAdded(new)])
+
     # --- the workers and the clock ---
+
+    @rule(picks=st.lists(index, min_size=1, max_size=6), execution=st.sampled_from(EXECUTIONS))
+    def succeed_together(self, picks: list[int], execution: str) -> None:
+        """Executions succeed, and are told of at once."""
+        found = [record for record in self.machine.tasks.values() if record.expects(record.attempt)]
+        chosen = {found[pick % len(found)].number: None for pick in picks} if found else {}
+        ended = [(number, self.machine.tasks[number].attempt, execution) for number in chosen]
+        self.tell_together(AttemptsSucceeded(ended), [AttemptEnded(*one, Succeeded()) for one in ended])
 
     @rule(news=st.lists(st.tuples(index, st.sampled_from(NEWS), st.sampled_from(EXECUTIONS)), min_size=1, max_size=8))
     def bustle(self, news: list[tuple[int, News, str]]) -> None:
@@ -274,6 +294,24 @@ class JobStory(RuleBasedStateMachine):
         assert (rows_of(self.machine), self.machine.state) == (after, state)
         self.naive.handle(event)
 
+    def tell_together(self, event: DirectAdded | AttemptsSucceeded, singles: list[JobEvent]) -> None:
+        """Give an event that means several others, and compare with a machine that is given those."""
+        self.told += 1
+        before = rows_of(self.machine)
+        other = copy.deepcopy(self.machine)
+        commands = self.machine.handle(event)
+        expected = tuple(command for single in singles for command in other.handle(single))
+        other.check()
+        assert rows_of(self.machine) == rows_of(other)
+        assert (self.machine.state, self.machine.counts) == (other.state, other.counts)
+        assert unordered(apart(commands)) == unordered(expected)
+        self.look_at(before, expected)
+        for single in singles:
+            self.naive.handle(single)
+        after, state = rows_of(self.machine), self.machine.state
+        assert self.machine.handle(event) == (), "news that comes twice changes nothing"
+        assert (rows_of(self.machine), self.machine.state) == (after, state)
+
     def look_at(self, before: dict[int, TaskRecord], commands: tuple[JobCommand, ...]) -> None:
         """Check what is said of all commands alike."""
         for number, row in before.items():
@@ -342,6 +380,18 @@ def singles(sweep: Swept, before: dict[int, TaskRecord], machine: JobMachine) ->
             return [Revoke(row.number, row.attempt, sweep.reason) for row, _ in rows if row.state is S.queued or row.called_back]
 
 
+def apart(commands: Sequence[JobCommand]) -> list[JobCommand]:
+    """What is said of tasks together, of each."""
+    found: list[JobCommand] = []
+    for command in commands:
+        if isinstance(command, Together):
+            found += [Changed(number) for number in command.tasks]
+            found += [Recorded(number, Succeeded()) for number in command.tasks if command.after is S.succeeded]
+        else:
+            found.append(command)
+    return found
+
+
 def picture(task: Any) -> tuple[object, ...]:
     """What the machine and the naive job both know of a task."""
     return task.state, task.attempt, task.failures, task.crashes, task.isolated, task.execution
@@ -402,7 +452,11 @@ def test_a_busy_job(seed: int) -> None:
                 picks = chance.choice([None, [chance.randrange(60) for _ in range(3)]])
                 story.pause(picks, chance.choice(["", "a pause"]), frozenset(chance.sample(range(10), 5)))
                 story.bustle(news)
-            case 13:
+            case 13 if story.machine.total is None and len(story.tasks) < 12:
+                story.alike(chance.randrange(1, 5), chance.choice(RETRIES), chance.choice(CRASH_LIMITS))
+            case 14:
+                story.succeed_together([chance.randrange(60) for _ in range(3)], chance.choice(EXECUTIONS))
+            case 15:
                 story.resume(chance.choice([None, [chance.randrange(60) for _ in range(3)]]))
             case _:
                 story.bustle(news[:1])

@@ -5,14 +5,16 @@ from __future__ import annotations
 import re
 
 import pytest
-from prometheus_client import generate_latest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client import CollectorRegistry, Histogram, generate_latest
 
 from broker_jobs import metrics as module
 from broker_jobs.core.outcome import Crashed, Succeeded
 from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.resources import Resources
 from broker_jobs.errors import ValidationError
-from broker_jobs.metrics import CoordinatorMetrics, WorkerMetrics, parse_port
+from broker_jobs.metrics import CoordinatorMetrics, Durations, WorkerMetrics, parse_port
 from broker_jobs_worker.machine.events import Connected, Disconnected, DrainRequested
 from broker_jobs_worker.observer import Observer
 from tests.support.worker_world import ONE_CPU, TOTAL, World, make_chunk, resource_class
@@ -31,6 +33,25 @@ def test_every_number_is_in_the_table_of_the_docstring() -> None:
         name for name, kind in NAMES.findall(shown(WorkerMetrics(TOTAL)) + shown(CoordinatorMetrics())) if not name.endswith("_created")
     }
     assert served == documented
+
+
+@given(st.lists(st.lists(st.integers(0, 200_000) | st.sampled_from([1, 3, 10, 86_400_000, 86_400_001]))))
+def test_durations_are_shown_as_the_library_shows_them(batches: list[list[int]]) -> None:
+    ours, theirs = CollectorRegistry(), CollectorRegistry()
+    durations = Durations("taken_seconds", "What it took.", ours)
+    histogram = Histogram("taken_seconds", "What it took.", ("class",), registry=theirs, buckets=module._SECONDS)  # noqa: SLF001
+    for batch in batches:
+        durations.observe("small", batch)
+        child = histogram.labels("small")
+        for milliseconds in batch:
+            child.observe(milliseconds / 1000)
+
+    def samples(registry: CollectorRegistry) -> dict[tuple[str, str | None], object]:
+        found = [sample for family in registry.collect() for sample in family.samples if not sample.name.endswith("_created")]
+        return {(sample.name, sample.labels.get("le")): pytest.approx(sample.value) for sample in found}
+
+    assert samples(ours) == samples(theirs)
+    assert generate_latest(ours).splitlines()[:2] == generate_latest(theirs).splitlines()[:2]
 
 
 def test_a_task_is_counted_once_even_when_its_reply_goes_out_twice() -> None:

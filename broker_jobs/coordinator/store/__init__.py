@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from broker_jobs.coordinator.store.lookups import Lookups
+from broker_jobs.coordinator.store.packs import PackedTasks
 from broker_jobs.coordinator.store.rows import (
     ALL_TASKS,
     ClassRow,
@@ -16,10 +17,12 @@ from broker_jobs.coordinator.store.rows import (
     OptionsRow,
     OutboxRow,
     OutcomeRow,
+    PackRow,
     ProgressRow,
     ReservationRow,
     RevocationRow,
     StepRow,
+    SuccessesRow,
     SweepRow,
     TaskRow,
     TaskView,
@@ -45,10 +48,13 @@ __all__ = [
     "OptionsRow",
     "OutboxRow",
     "OutcomeRow",
+    "PackRow",
+    "PackedTasks",
     "ProgressRow",
     "ReservationRow",
     "RevocationRow",
     "StepRow",
+    "SuccessesRow",
     "SweepRow",
     "TaskRow",
     "TaskView",

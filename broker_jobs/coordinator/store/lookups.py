@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -9,6 +10,7 @@ import sqlalchemy as sa
 
 from broker_jobs.coordinator.store import schema
 from broker_jobs.coordinator.store.datalookups import DataLookups
+from broker_jobs.coordinator.store.packs import Packs
 from broker_jobs.coordinator.store.rows import (
     ClassRow,
     EarlyRow,
@@ -54,11 +56,13 @@ class Lookups:
 
     Attributes:
         data: reads those of data
+        packs: reads those of tasks that share one
     """
 
     def __init__(self, cursor: Cursor, dialect: Dialect) -> None:
         self._cursor = cursor
         self.data = DataLookups(cursor, dialect)
+        self.packs = Packs(cursor, dialect)
         jobs, tasks, early = schema.jobs, schema.tasks, schema.early
         views = [tasks.c[name] for name in TaskView._fields]
         job_id, job, number, key, limit = map(_parameter, ("job_id", "job", "number", "key", "limit"))
@@ -107,6 +111,7 @@ class Lookups:
         newer = sa.select(*views).where(tasks.c.job == job, tasks.c.changed > sa.bindparam("since"))
         self._changes = query(newer.order_by(tasks.c.changed).limit(limit))
         self._spec = query(sa.select(schema.specs.c.spec).where(schema.specs.c.job == job, schema.specs.c.number == number))
+        self._name = query(sa.select(tasks.c.name).where(tasks.c.job == job, tasks.c.number == number))
         outcomes = schema.outcomes
         self._outcome = query(sa.select(outcomes.c.outcome).where(outcomes.c.job == job, outcomes.c.number == number))
         self._output = query(sa.select(outcomes).where(outcomes.c.job == job, outcomes.c.number == number))
@@ -143,29 +148,16 @@ class Lookups:
         ]
 
     def tasks(self, job: int, options: Sequence[OptionsRow]) -> Iterator[tuple[TaskRecord, NewTaskRow, TaskRow]]:
-        """The tasks of a job, each with its record and its rows."""
+        """The tasks of a job by number, each with its record and its rows; the sizes of those in packs are not known."""
         names = self._tasks.names
         new_at = [names.index(name) for name in NewTaskRow._fields]
         row_at = [names.index(name) for name in TaskRow._fields]
-        for values in self._tasks.all(self._cursor, job=job):
-            new = NewTaskRow._make([values[at] for at in new_at])
-            row = TaskRow._make([values[at] for at in row_at])
-            shared = options[new.options].options
-            record = TaskRecord(
-                row.number,
-                _numbers(new.deps),
-                _numbers(new.after),
-                shared.retry,
-                shared.crash_limit,
-                TaskState(row.state),
-                row.attempt,
-                row.failures,
-                row.crashes,
-                row.execution,
-                bool(row.isolated),
-                row.reason,
-            )
-            yield record, new, row
+        rows = (
+            (NewTaskRow._make([values[at] for at in new_at]), TaskRow._make([values[at] for at in row_at]))
+            for values in self._tasks.all(self._cursor, job=job)
+        )
+        for new, row in heapq.merge(rows, self.packs.rows(job), key=_number):
+            yield _record(new, row, options[new.options].options), new, row
 
     def chunk_names(self, job: int) -> set[str]:
         """The submitter's chunks of a job that have come."""
@@ -259,27 +251,45 @@ class Lookups:
     def changes(self, job: int, since: int, limit: int, numbers: Sequence[int] | None) -> list[TaskView]:
         """Tasks that changed after a version of their job, oldest change first."""
         if numbers is None:
-            return [TaskView._make(row) for row in self._changes.all(self._cursor, job=job, since=since, limit=limit)]
-        views = [view for number in set(numbers) if (view := self.task(job, number)) is not None and view.changed > since]
+            views = [TaskView._make(row) for row in self._changes.all(self._cursor, job=job, since=since, limit=limit)]
+            views += self.packs.changes(job, since)
+        else:
+            views = [view for view in self.views(job, numbers).values() if view.changed > since]
         return sorted(views, key=lambda view: view.changed)[:limit]
 
     def task(self, job: int, number: int) -> TaskView | None:
         """One task."""
-        row = self._task.first(self._cursor, job=job, number=number)
-        return TaskView._make(row) if row else None
+        return self.views(job, (number,)).get(number)
+
+    def views(self, job: int, numbers: Iterable[int]) -> dict[int, TaskView]:
+        """Those of these tasks that there are."""
+        wanted = set(numbers)
+        found = {number: TaskView._make(row) for number, row in self._by_number(self._task, job, wanted)}
+        return found | self.packs.views(job, wanted - found.keys())
+
+    def names(self, job: int, numbers: Iterable[int]) -> dict[int, str]:
+        """Names of those of these tasks that there are."""
+        wanted = set(numbers)
+        found = {number: str(row[0]) for number, row in self._by_number(self._name, job, wanted)}
+        return found | self.packs.names(job, wanted - found.keys())
 
     def specs(self, job: int, numbers: Iterable[int]) -> dict[int, bytes]:
         """Encoded tasks."""
-        return self._by_number(self._spec, job, numbers)
+        wanted = set(numbers)
+        found = {number: row[0] for number, row in self._by_number(self._spec, job, wanted)}
+        return found | self.packs.specs(job, wanted - found.keys())
 
     def outcomes(self, job: int, numbers: Iterable[int]) -> dict[int, bytes]:
         """Encoded outcomes of tasks that have one."""
-        return self._by_number(self._outcome, job, numbers)
+        wanted = set(numbers)
+        found = {number: row[0] for number, row in self._by_number(self._outcome, job, wanted)}
+        return found | {number: row.outcome for number, row in self.packs.outcomes(job, wanted - found.keys()).items()}
 
-    def output(self, job: int, number: int) -> OutcomeRow | None:
-        """How a task ended and what it printed."""
-        row = self._output.first(self._cursor, job=job, number=number)
-        return OutcomeRow._make(row) if row else None
+    def outputs(self, job: int, numbers: Iterable[int]) -> dict[int, OutcomeRow]:
+        """How tasks ended that have an outcome, and what they printed."""
+        wanted = set(numbers)
+        found = {number: OutcomeRow._make(row) for number, row in self._by_number(self._output, job, wanted)}
+        return found | self.packs.outcomes(job, wanted - found.keys())
 
     def blobs(self, job: int, keys: Iterable[str]) -> dict[str, bytes]:
         """Functions and values of a job."""
@@ -299,9 +309,9 @@ class Lookups:
         """Ids of early replies that came before a time."""
         return [number for (number,) in self._old_early.all(self._cursor, ms=before_ms)]
 
-    def _by_number(self, query: Query, job: int, numbers: Iterable[int]) -> dict[int, bytes]:
+    def _by_number(self, query: Query, job: int, numbers: Iterable[int]) -> Iterator[tuple[int, tuple[Any, ...]]]:
         found = ((number, query.first(self._cursor, job=job, number=number)) for number in numbers)
-        return {number: row[0] for number, row in found if row is not None}
+        return ((number, row) for number, row in found if row is not None)
 
     def _most(self, query: Query) -> int:
         row = query.first(self._cursor)
@@ -315,6 +325,27 @@ class Lookups:
         values["state"] = JobState(values["state"])
         values["ephemeral"], values["headed"] = bool(values["ephemeral"]), bool(values["headed"])
         return JobFacts(**values)
+
+
+def _number(rows: tuple[NewTaskRow, TaskRow]) -> int:
+    return rows[1].number
+
+
+def _record(new: NewTaskRow, row: TaskRow, shared: TaskOptions) -> TaskRecord:
+    return TaskRecord(
+        row.number,
+        _numbers(new.deps),
+        _numbers(new.after),
+        shared.retry,
+        shared.crash_limit,
+        TaskState(row.state),
+        row.attempt,
+        row.failures,
+        row.crashes,
+        row.execution,
+        bool(row.isolated),
+        row.reason,
+    )
 
 
 def _parameter(name: str) -> sa.BindParameter[Any]:

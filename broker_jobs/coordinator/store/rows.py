@@ -183,6 +183,48 @@ class OptionsRow(NamedTuple):
     origin: Any = None  # Origin; bytes in the database
 
 
+class PackRow(NamedTuple):
+    """Tasks of one chunk that have done nothing yet but succeed; see `packs`.
+
+    Attributes:
+        length: how many tasks it has
+        chunk: in which those stand that have not ended
+        names: a JSON list; empty where no task has a name
+        changed: the job's version that the first task made; those of the others follow
+        tasks: encoded `PackedTasks`
+    """
+
+    job: int
+    first: int
+    length: int
+    chunk: str
+    options: int
+    kind: str
+    names: str
+    changed: int
+    tasks: bytes
+
+
+class SuccessesRow(NamedTuple):
+    """Successes of tasks in packs.
+
+    Attributes:
+        changed: the job's version that the first one made; those of the others follow
+        length: how many there are
+        low: the lowest number of a task
+        high: the highest
+        reply: an encoded message
+    """
+
+    job: int
+    changed: int
+    length: int
+    low: int
+    high: int
+    host: str
+    reply: bytes
+
+
 class ReservationRow(NamedTuple):
     """Numbers that one submission to an open job got."""
 

@@ -113,6 +113,34 @@ outcomes: Final = Table(
     Column("host", Text, nullable=False),
 )
 
+# Tasks of one chunk that have done nothing yet but succeed: they have no rows in `tasks` and `specs`; see `packs.py`.
+packs: Final = Table(
+    "packs",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("first", Integer, primary_key=True, autoincrement=False),
+    Column("length", Integer, nullable=False),
+    Column("chunk", Text, nullable=False),
+    Column("options", Integer, nullable=False),
+    Column("kind", Text, nullable=False),
+    Column("names", Text, nullable=False),  # a JSON list, or empty
+    Column("changed", BigInteger, nullable=False),  # the job's version that the first of them made
+    Column("tasks", LargeBinary, nullable=False),
+)
+
+# Replies that tell of their successes, instead of rows in `outcomes`.
+successes: Final = Table(
+    "successes",
+    metadata,
+    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("changed", BigInteger, primary_key=True, autoincrement=False),
+    Column("length", Integer, nullable=False),
+    Column("low", Integer, nullable=False),
+    Column("high", Integer, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("reply", LargeBinary, nullable=False),
+)
+
 options: Final = Table(
     "options",
     metadata,

@@ -156,6 +156,15 @@ class LedgerStore:
         """Write what lookups of the same batch need to find, and take it out of `writes`."""
         self._writer.payloads(self._cursor, writes)
 
+    def take_apart(self, writes: Writes, job: int, first: int) -> dict[int, int]:
+        """Give the tasks of a pack rows of their own; the size of each, by number. Lookups find them at once."""
+        self.write_payloads(writes)
+        # What was asked of all tasks before these get rows was not asked of these.
+        self._writer.sweeps(self._cursor, writes)
+        rows = self.look.packs.apart(job, first)
+        self._writer.apart(self._cursor, job, first, rows)
+        return {number: len(spec) for _, number, spec in rows.specs}
+
     def write(self, writes: Writes) -> None:
         """Write everything."""
         self._writer.all(self._cursor, writes)

@@ -17,10 +17,12 @@ from broker_jobs.coordinator.store.rows import (
     OptionsRow,
     OutboxRow,
     OutcomeRow,
+    PackRow,
     ProgressRow,
     ReservationRow,
     RevocationRow,
     StepRow,
+    SuccessesRow,
     SweepRow,
     TaskRow,
     UseRow,
@@ -31,8 +33,11 @@ from broker_jobs.coordinator.store.sweeps import sweeps
 from broker_jobs.wire.codec import encode_part
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from sqlalchemy.engine import Dialect
 
+    from broker_jobs.coordinator.store.packs import Apart
     from broker_jobs.coordinator.store.statement import Cursor
 
 
@@ -48,6 +53,8 @@ class Writes:
     tasks: list[TaskRow] = field(default_factory=list)
     specs: list[tuple[int, int, bytes]] = field(default_factory=list)
     outcomes: list[OutcomeRow] = field(default_factory=list)
+    packs: list[PackRow] = field(default_factory=list)
+    successes: list[SuccessesRow] = field(default_factory=list)
     progress: list[ProgressRow] = field(default_factory=list)
     options: list[OptionsRow] = field(default_factory=list)
     blobs: list[tuple[int, str, bytes]] = field(default_factory=list)
@@ -88,6 +95,9 @@ class Writer:
         self._progress = make.update(schema.tasks, ProgressRow._fields[:2], ["job", "number"])
         self._specs = make.insert(schema.specs, ["job", "number", "spec"])
         self._outcomes = make.replace(schema.outcomes, OutcomeRow._fields)
+        self._packs = make.insert(schema.packs, PackRow._fields)
+        self._packs_done = make.delete(schema.packs, "job", "first")
+        self._successes = make.insert(schema.successes, SuccessesRow._fields)
         self._options = make.insert(schema.options, OptionsRow._fields)
         self._blobs = make.insert_or_keep(schema.blobs, ["job", "key", "data"])
         self._chunks = make.insert(schema.chunks, ["job", "chunk"])
@@ -109,7 +119,7 @@ class Writer:
         self._log = make.insert(schema.log, LogRow._fields)
         of_a_job = (
             *(schema.tasks, schema.specs, schema.outcomes, schema.options, schema.blobs),
-            *(schema.chunks, schema.reservations, schema.links, schema.uses),
+            *(schema.chunks, schema.reservations, schema.links, schema.uses, schema.packs, schema.successes),
         )
         self._jobs_done = [*(make.delete(table, "job") for table in of_a_job), make.delete(schema.jobs, "key")]
 
@@ -117,12 +127,31 @@ class Writer:
         """Write what lookups of the same batch need to find, and take it out of `writes`."""
         self._specs.run(cursor, writes.specs)
         self._outcomes.run(cursor, writes.outcomes)
+        self._packs.run(cursor, writes.packs)
+        self._successes.run(cursor, writes.successes)
         self._blobs.run(cursor, writes.blobs)
         self._uses.run(cursor, writes.uses)
         self._data.run(cursor, [row._replace(ref=encode_part(row.ref)) for row in writes.data])
         self._data_done.run(cursor, [(one,) for one in writes.data_done])
         writes.specs, writes.outcomes, writes.blobs = [], [], []
+        writes.packs, writes.successes = [], []
         writes.uses, writes.data, writes.data_done = [], [], []
+
+    def sweeps(self, cursor: Cursor, writes: Writes) -> None:
+        """Move the rows of many tasks, and take that out of `writes`."""
+        for sweep in writes.sweeps:
+            self._sweeps[sweep.after].run(cursor, sweep._asdict())
+        writes.sweeps = []
+
+    def apart(self, cursor: Cursor, job: int, first: int, rows: Apart) -> None:
+        """Write the rows that a pack stands for, in its place."""
+        self._packs_done.run(cursor, [(job, first)])
+        self._add_tasks(cursor, rows.tasks)
+        self._specs.run(cursor, rows.specs)
+        self._outcomes.run(cursor, rows.outcomes)
+
+    def _add_tasks(self, cursor: Cursor, rows: Iterable[tuple[NewTaskRow, TaskRow]]) -> None:
+        self._new_tasks.run(cursor, [(state.job, state.number, *new, *state[:-3], "", state.changed) for new, state in rows])
 
     def all(self, cursor: Cursor, writes: Writes) -> None:
         """Write everything."""
@@ -130,10 +159,8 @@ class Writer:
         self._new_jobs.run(cursor, writes.new_jobs)
         self._jobs.run(cursor, [(*row[1:], row.key) for row in writes.jobs])
         # Before the rows of single tasks: what else has happened to those is written over it.
-        for sweep in writes.sweeps:
-            self._sweeps[sweep.after].run(cursor, sweep._asdict())
-        new_tasks = [(state.job, state.number, *new, *state[:-3], "", state.changed) for new, state in writes.new_tasks]
-        self._new_tasks.run(cursor, new_tasks)
+        self.sweeps(cursor, writes)
+        self._add_tasks(cursor, writes.new_tasks)
         self._tasks.run(cursor, writes.tasks)
         self._progress.run(cursor, writes.progress)
         self._options.run(

@@ -16,6 +16,8 @@ Rules that everything here follows:
   is empty): it may have begun before it was called back. When it is resumed, it goes out as the next attempt. A task that must never
   start twice is not called back, for that reason.
 - What is asked of a whole job moves its tasks together (`Swept`), however many they are.
+- What nearly all tasks do, to come alike and to succeed, many of them do at once (`DirectAdded`, `AttemptsSucceeded`): what is said of
+  the whole job is then derived once. They mean what the events of single tasks mean.
 - Tasks, replies and the seal may come in any order. A reply for a task that is not known yet is the caller's to keep
   (`JobMachine.knows` tells).
 """
@@ -32,13 +34,16 @@ from broker_jobs.core.job.commands import (
     Recorded,
     Revoke,
     Swept,
+    Together,
     Withdraw,
 )
 from broker_jobs.core.job.events import (
     AttemptEnded,
     AttemptReturned,
+    AttemptsSucceeded,
     AttemptStarted,
     CancelRequested,
+    DirectAdded,
     JobEvent,
     JobSealed,
     JobVoided,
@@ -58,9 +63,11 @@ __all__ = [
     "AttemptEnded",
     "AttemptReturned",
     "AttemptStarted",
+    "AttemptsSucceeded",
     "CancelRequested",
     "Changed",
     "Delay",
+    "DirectAdded",
     "Duplicate",
     "Finished",
     "JobCommand",
@@ -81,5 +88,6 @@ __all__ = [
     "Swept",
     "TaskRecord",
     "TasksAdded",
+    "Together",
     "Withdraw",
 ]

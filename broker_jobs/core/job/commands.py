@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.core.states import JobState, TaskState
 
@@ -42,6 +44,14 @@ class Changed:
     """The state or the counters of this task are new: write its row."""
 
     task: int
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """These tasks have moved to a state together: as `Changed` says of each, and where they have succeeded, `Recorded`."""
+
+    tasks: Sequence[int]
+    after: TaskState
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,4 +103,4 @@ class Finished:
     state: JobState
 
 
-JobCommand = Queue | Delay | Revoke | Withdraw | Swept | Changed | Recorded | Duplicate | Finished
+JobCommand = Queue | Delay | Revoke | Withdraw | Swept | Changed | Together | Recorded | Duplicate | Finished

@@ -7,6 +7,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.core.spec import Retry
 
@@ -53,6 +55,19 @@ class TasksAdded:
 
 
 @dataclass(frozen=True, slots=True)
+class DirectAdded:
+    """Tasks have come that are all alike, wait for nothing, and stand in a class queue already: what `TasksAdded` says of each.
+
+    Attributes:
+        tasks: their numbers
+    """
+
+    tasks: range
+    retry: Retry | None = None
+    crash_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobSealed:
     """The number of tasks of the job is known: no others will come."""
 
@@ -77,6 +92,17 @@ class AttemptEnded:
     execution: str
     outcome: Outcome
     noise: float = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptsSucceeded:
+    """A worker says that executions have succeeded: what `AttemptEnded` says of each.
+
+    Attributes:
+        ended: task, attempt and execution; no task twice
+    """
+
+    ended: Sequence[tuple[int, int, str]]
 
 
 class Return(StrEnum):
@@ -162,10 +188,12 @@ class JobVoided:
 
 JobEvent = (
     TasksAdded
+    | DirectAdded
     | OutsideEnded
     | JobSealed
     | AttemptStarted
     | AttemptEnded
+    | AttemptsSucceeded
     | AttemptReturned
     | RetryDue
     | CancelRequested

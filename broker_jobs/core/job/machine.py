@@ -15,13 +15,16 @@ from broker_jobs.core.job.commands import (
     Recorded,
     Revoke,
     Swept,
+    Together,
     Withdraw,
 )
 from broker_jobs.core.job.events import (
     AttemptEnded,
     AttemptReturned,
+    AttemptsSucceeded,
     AttemptStarted,
     CancelRequested,
+    DirectAdded,
     JobEvent,
     JobSealed,
     JobVoided,
@@ -34,7 +37,7 @@ from broker_jobs.core.job.events import (
     TasksAdded,
 )
 from broker_jobs.core.job.invariants import check_job
-from broker_jobs.core.job.record import TaskRecord
+from broker_jobs.core.job.record import OUT, TaskRecord
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.retry import GiveUp, RetryIn, decide
 from broker_jobs.core.spec import NEVER_START_TWICE
@@ -42,9 +45,6 @@ from broker_jobs.core.states import JOB_ENDED, JobState, TaskState, Trigger, job
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
-
-_OUT: Final = frozenset({TaskState.queued, TaskState.running, TaskState.canceling})
-"""States in which an attempt is with the workers, so that there may be news of it."""
 
 _UNSTARTED: Final = frozenset({TaskState.waiting, TaskState.queued, TaskState.paused, TaskState.retrying})
 """States of tasks that end at once when somebody wants their end."""
@@ -159,6 +159,8 @@ class JobMachine:
             case TasksAdded(tasks):
                 for task in tasks:
                     yield from self._add(task)
+            case DirectAdded():
+                yield from self._add_direct(event)
             case OutsideEnded():
                 yield from self._outside_ended(event)
             case JobSealed(tasks=total):
@@ -168,6 +170,8 @@ class JobMachine:
                 yield from self._started(event)
             case AttemptEnded():
                 yield from self._ended(event)
+            case AttemptsSucceeded(ended):
+                yield from self._succeeded(ended)
             case AttemptReturned():
                 yield from self._returned(event)
             case RetryDue(task, attempt):
@@ -211,6 +215,19 @@ class JobMachine:
         else:
             yield from self._release(record, direct=task.direct)
 
+    def _add_direct(self, event: DirectAdded) -> Iterator[JobCommand]:
+        numbers, tasks = event.tasks, self.tasks
+        wanted = self.cancel_reason is None and self.void_reason is None and self.pause_reason is None
+        room = self.total is None or len(tasks) + len(numbers) <= self.total
+        if wanted and room and event.crash_limit != NEVER_START_TWICE and not any(number in tasks for number in numbers):
+            for number in numbers:
+                tasks[number] = TaskRecord(number, (), (), event.retry, event.crash_limit, TaskState.queued, 1)
+            self.counts[TaskState.queued] += len(numbers)
+            yield Together(numbers, TaskState.queued)
+        else:
+            for number in numbers:
+                yield from self._add(NewTask(number, retry=event.retry, crash_limit=event.crash_limit, direct=True))
+
     def _outside_ended(self, event: OutsideEnded) -> Iterator[JobCommand]:
         record = self.tasks.get(event.task)
         if not record or record.state not in _PENDING or event.need not in record.outside:
@@ -250,10 +267,8 @@ class JobMachine:
         record = self.tasks.get(event.task)
         if not record:
             return
-        if record.attempt != event.attempt or not (record.state in _OUT or record.called_back):
-            # The same news again, from a worker that did not hear of its arrival, is no other outcome.
-            if record.attempt != event.attempt or record.execution != event.execution:
-                yield Duplicate(event.task, event.attempt)
+        if not record.expects(event.attempt):
+            yield from self._late(record, event.attempt, event.execution)
             return
         record.execution = event.execution
         match event.outcome:
@@ -270,6 +285,30 @@ class JobMachine:
                 yield from self._crashed(record, crashed.message)
             case _:
                 assert_never(event.outcome)
+
+    def _succeeded(self, ended: Iterable[tuple[int, int, str]]) -> Iterator[JobCommand]:
+        counts, done = self.counts, []
+        for number, attempt, execution in ended:
+            record = self.tasks.get(number)
+            if record is None:
+                continue
+            if not record.expects(attempt):
+                yield from self._late(record, attempt, execution)
+                continue
+            counts[record.state] -= 1
+            record.execution, record.reason, record.state = execution, "", step(record.state, Trigger.succeeded)
+            done.append(record)
+        if done:
+            counts[TaskState.succeeded] += len(done)
+            yield Together([record.number for record in done], TaskState.succeeded)
+            if self._dependents:
+                yield from self._advance(done)
+
+    @staticmethod
+    def _late(record: TaskRecord, attempt: int, execution: str) -> Iterator[JobCommand]:
+        """An outcome of an attempt that has one; the same news again, from a worker that did not hear of its arrival, is no other one."""
+        if record.attempt != attempt or record.execution != execution:
+            yield Duplicate(record.number, attempt)
 
     def _failed(self, record: TaskRecord, failed: Failed, noise: float) -> Iterator[JobCommand]:
         record.failures += 1
@@ -313,7 +352,7 @@ class JobMachine:
             # It is with nobody, as was asked for.
             yield from self._hold(record, record.reason)
             return
-        if not record or record.attempt != event.attempt or record.state not in _OUT:
+        if not record or record.attempt != event.attempt or record.state not in OUT:
             return
         began = record.state in {TaskState.running, TaskState.canceling}
         match event.why:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.spec import NEVER_START_TWICE
 from broker_jobs.core.states import ENDED, TaskState
@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from collections.abc import Collection
 
     from broker_jobs.core.spec import Retry
+
+OUT: Final = frozenset({TaskState.queued, TaskState.running, TaskState.canceling})
+"""States in which an attempt is with the workers, so that there may be news of it."""
 
 
 @dataclass(slots=True)
@@ -48,6 +51,10 @@ class TaskRecord:
     def ended(self) -> bool:
         """Whether its state is final."""
         return self.state in ENDED
+
+    def expects(self, attempt: int) -> bool:
+        """Whether there may be news of this attempt: it is with the workers, or was called back and not heard of."""
+        return self.attempt == attempt and (self.state in OUT or self.called_back)
 
     @property
     def called_back(self) -> bool:

@@ -85,5 +85,27 @@ def upgrade() -> None:
     )
     op.create_index("log_by_subject", "log", ["subject"])
     op.create_index("log_by_job", "log", ["job"])
+    op.create_table(
+        "packs",
+        Column("job", Integer, primary_key=True, autoincrement=False),
+        Column("first", Integer, primary_key=True, autoincrement=False),
+        Column("length", Integer, nullable=False),
+        Column("chunk", Text, nullable=False),
+        Column("options", Integer, nullable=False),
+        Column("kind", Text, nullable=False),
+        Column("names", Text, nullable=False),
+        Column("changed", BigInteger, nullable=False),
+        Column("tasks", LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "successes",
+        Column("job", Integer, primary_key=True, autoincrement=False),
+        Column("changed", BigInteger, primary_key=True, autoincrement=False),
+        Column("length", Integer, nullable=False),
+        Column("low", Integer, nullable=False),
+        Column("high", Integer, nullable=False),
+        Column("host", Text, nullable=False),
+        Column("reply", LargeBinary, nullable=False),
+    )
     op.add_column("jobs", Column("parent", Text))
     op.create_index("jobs_by_parent", "jobs", ["parent"])

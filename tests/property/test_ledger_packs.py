@@ -1,0 +1,152 @@
+"""Tasks in packs beside tasks in rows: the same is told of both, whatever happens, and whoever reads the ledger sees no difference."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import TYPE_CHECKING
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from broker_jobs.core.job import Return
+from broker_jobs.core.outcome import Cause, Failed, Succeeded
+from broker_jobs.core.spec import Retry, TaskOptions
+from broker_jobs.wire import messages as m
+from tests.support.cast import call, job_chunks
+from tests.support.ledger_world import World, of_attempt
+
+if TYPE_CHECKING:
+    from broker_jobs.coordinator.store import TaskView
+
+ACTS = (*4 * ["succeed"], "start", "fail", "give back", "progress", "take", "pause", "resume", "pause one", "cancel one", "restart")
+OPTIONS = (TaskOptions(), TaskOptions(retry=Retry(3, 1.0, jitter=0.0), crash_limit=2))
+
+Step = tuple[str, list[int], bool]
+"""What happens, to which tasks, and whether the coordinator takes what has come afterwards."""
+
+steps = st.lists(
+    st.tuples(st.sampled_from(ACTS), st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), st.booleans()), max_size=12
+)
+
+
+class Side:
+    """One of the two ledgers, and somebody who follows the changes of its job."""
+
+    def __init__(self, chunks: list[m.Chunk]) -> None:
+        self.world = World()
+        self.chunks = chunks
+        self.job = chunks[0].job
+        self.seen: dict[int, TaskView] = {}
+        self.version = 0
+
+    def send(self, place: int) -> None:
+        """A chunk comes."""
+        self.world.submit(self.chunks[place])
+        self.take()
+
+    def take(self) -> None:
+        """The coordinator takes what is there."""
+        self.world.batch(range(len(self.world.inbox)))
+        self.world.check()
+        self.follow()
+
+    def follow(self) -> None:
+        """Read what has changed, two tasks at a time."""
+        facts = self.world.store.look.job(self.job)
+        assert facts is not None
+        while views := self.world.store.look.changes(facts.key, self.version, 2, None):
+            self.seen.update((view.number, view) for view in views)
+            self.version = views[-1].changed
+        assert self.version <= facts.version
+        self.version = facts.version
+
+    def act(self, what: str, tasks: list[int]) -> None:
+        """Something happens."""
+        world = self.world
+        match what:
+            case "restart":
+                self.take()
+                world.restart()
+            case "pause":
+                world.ask(m.PauseTasks(self.job, None, "later"))
+            case "resume":
+                world.ask(m.ResumeTasks(self.job))
+            case "pause one":
+                world.ask(m.PauseTasks(self.job, (tasks[0],), "later"))
+            case "cancel one":
+                world.ask(m.CancelTasks(self.job, (tasks[0],), "no"))
+            case _:
+                live = world.ledger.jobs.live.get(self.job)
+                records = live.machine.tasks if live else {}
+                attempts = [(number, records[number].attempt if number in records else 1) for number in tasks]
+                world.reply(self.job, *(self.item(what, number, attempt) for number, attempt in attempts))
+
+    def item(self, what: str, number: int, attempt: int) -> m.ReplyItem:
+        """What the worker says of an attempt."""
+        world, task = self.world, dataclasses.replace(call(number), attempt=attempt)
+        match what:
+            case "start":
+                return m.Started(number, attempt, world.execution(), world.now_ms)
+            case "fail":
+                return world.ended(task, Failed(Cause.error, "ValueError: no"))
+            case "give back":
+                return m.Returned(number, attempt, Return.unstarted)
+            case "progress":
+                return m.Progress(number, attempt, 0.5, "half")
+            case "take":
+                return m.Taken(number, attempt, world.execution())
+            case _:
+                printed = m.Output(b"printed", 7) if number % 2 else m.Output()
+                return dataclasses.replace(world.ended(task, Succeeded(of_attempt(task))), stdout=printed)
+
+    def picture(self) -> object:
+        """All that the ledger tells of the job, but for the order in which it came about."""
+        look = self.world.store.look
+        facts = look.job(self.job)
+        assert facts is not None
+        numbers = range(10)
+        views = look.views(facts.key, numbers)
+        assert self.seen == views, "whoever follows the changes knows what there is"
+        rows = {row.number: record for record, _, row in look.tasks(facts.key, look.options(facts.key))}
+        assert list(rows) == sorted(views)
+        return (
+            {number: view._replace(changed=0) for number, view in views.items()},
+            rows,
+            look.names(facts.key, numbers),
+            look.specs(facts.key, numbers),
+            look.outputs(facts.key, numbers),
+            look.outcomes(facts.key, numbers),
+            dataclasses.replace(facts, version=0),
+        )
+
+
+@settings(max_examples=settings().max_examples // 3)
+@given(
+    sizes=st.tuples(st.integers(2, 5), st.integers(2, 5)),
+    options=st.sampled_from(OPTIONS),
+    named=st.booleans(),
+    ephemeral=st.booleans(),
+    late=st.integers(0, 4),
+    story=steps,
+)
+def test_packs_tell_what_rows_tell(
+    sizes: tuple[int, int], options: TaskOptions, named: bool, ephemeral: bool, late: int, story: list[Step]
+) -> None:
+    tasks = [call(number, name=f"task {number}" if named else "") for number in range(sum(sizes))]
+    packed = job_chunks(tasks, size=sizes[0], options=options, direct=True, ephemeral=ephemeral)
+    # What comes in another order is no pack.
+    apart = [dataclasses.replace(chunk, tasks=chunk.tasks[::-1]) for chunk in packed]
+    sides = [Side(packed), Side(apart)]
+    for side in sides:
+        side.send(0)
+        for place, (what, picks, now) in enumerate(story):
+            if place == late:
+                for other in range(1, len(packed)):
+                    side.send(other)
+            side.act(what, picks)
+            if now:
+                side.take()
+        side.take()
+    assert sides[0].picture() == sides[1].picture()
+    for side in sides:
+        side.world.close()

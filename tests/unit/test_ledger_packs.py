@@ -1,0 +1,152 @@
+"""Tasks in packs: what is written for them, and when they get rows of their own."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from typing import TYPE_CHECKING
+
+import pytest
+
+from broker_jobs.core.outcome import Succeeded
+from broker_jobs.wire import messages as m
+from tests.support.cast import call, job_chunks, value
+from tests.support.ledger_world import SIGNER, World
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+OF_TASKS = ("tasks", "specs", "outcomes", "packs", "successes", "options", "blobs", "chunks", "uses")
+
+
+@pytest.fixture
+def world() -> Iterator[World]:
+    world = World()
+    step(world)
+    yield world
+    world.check()
+    world.close()
+
+
+def step(world: World) -> None:
+    """The coordinator takes everything that is there."""
+    world.batch(range(len(world.inbox)))
+
+
+def submit(world: World, *chunks: m.Chunk) -> None:
+    for chunk in chunks:
+        world.submit(chunk)
+    step(world)
+
+
+def rows(world: World, *tables: str) -> tuple[int, ...]:
+    """How many there are."""
+    with closing(sqlite3.connect(world.folder / "ledger.db")) as ledger:
+        return tuple(ledger.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in tables)
+
+
+def good(world: World, chunk: m.Chunk, *numbers: int) -> list[m.ReplyItem]:
+    return [world.ended(task, Succeeded(value(task.number))) for task in chunk.tasks if task.number in numbers]
+
+
+def test_tasks_that_come_and_succeed_together_are_one_row_and_their_reply_another(world: World) -> None:
+    (chunk,) = job_chunks([call(number) for number in range(50)], direct=True)
+    submit(world, chunk)
+    assert rows(world, "packs", "tasks", "specs") == (1, 0, 0)
+    world.reply(chunk.job, *good(world, chunk, *range(50)))
+    step(world)
+    assert rows(world, "packs", "successes", "tasks", "specs", "outcomes") == (1, 1, 0, 0, 0)
+    assert not world.ledger.jobs.live
+
+
+def test_all_tasks_of_a_pack_get_rows_when_one_of_them_does_something_else(world: World) -> None:
+    (chunk,) = job_chunks([call(number) for number in range(5)], direct=True)
+    submit(world, chunk)
+    world.reply(chunk.job, *good(world, chunk, 0, 4))
+    step(world)
+    world.reply(chunk.job, m.Started(2, 1, "e.2", world.now_ms))
+    step(world)
+    assert rows(world, "packs", "tasks", "specs", "outcomes") == (0, 5, 5, 2)
+    facts = world.store.look.job(chunk.job)
+    assert facts is not None
+    assert [view.state for _, view in sorted(world.store.look.views(facts.key, range(5)).items())] == [
+        "succeeded",
+        "queued",
+        "running",
+        "queued",
+        "succeeded",
+    ]
+    (task,) = (task for task in world.ledger.jobs.live[chunk.job].tasks.values() if task.worker)
+    assert task.size == len(world.store.look.specs(facts.key, [2])[2])
+
+
+def test_what_was_asked_of_all_tasks_is_not_done_to_those_that_came_later(world: World) -> None:
+    first, second = job_chunks([call(number) for number in range(4)], size=2, direct=True)
+    submit(world, first)
+    world.ask(m.PauseTasks(first.job, None, "later"))
+    world.ask(m.ResumeTasks(first.job))
+    world.submit(second)
+    world.reply(first.job, m.Started(2, 1, "e.2", world.now_ms))
+    step(world)
+    facts = world.store.look.job(first.job)
+    assert facts is not None
+    views = world.store.look.views(facts.key, range(4))
+    assert [(views[number].state, views[number].attempt) for number in range(4)] == [
+        ("queued", 2),
+        ("queued", 2),
+        ("running", 1),
+        ("queued", 1),
+    ]
+
+
+@pytest.mark.parametrize("broken", [False, True])
+def test_nothing_is_left_of_a_job_that_is_forgotten(world: World, broken: bool) -> None:
+    first, second = job_chunks([call(number) for number in range(4)], size=2, direct=True, ephemeral=True)
+    submit(world, first, second)
+    world.reply(first.job, *good(world, first, 0), *([m.Started(1, 1, "e.1", world.now_ms)] if broken else []))
+    step(world)
+    world.ask(m.ForgetJobs((first.job,)))
+    step(world)
+    assert rows(world, *OF_TASKS) == (0,) * len(OF_TASKS)
+
+
+def test_a_chunk_that_is_not_under_way_is_no_pack(world: World) -> None:
+    submit(world, *job_chunks([call(0), call(1)]))
+    assert rows(world, "packs", "tasks") == (0, 2)
+
+
+def test_what_waits_is_in_no_pack(world: World) -> None:
+    submit(world, *job_chunks([call(0), call(1, 0), call(2, after=[0])], size=3, direct=True))
+    assert rows(world, "packs", "tasks") == (0, 3)
+
+
+def test_a_job_that_ran_in_packs_runs_again(world: World) -> None:
+    (chunk,) = job_chunks([call(number) for number in range(3)], direct=True)
+    submit(world, chunk)
+    world.reply(chunk.job, *good(world, chunk, 0, 1, 2))
+    step(world)
+    new = "0190f3a2b4c57d6e8f90a1b200000009"
+    world.ask(m.ResubmitJob(chunk.job, new, (1,), everything=True))
+    step(world)
+    facts = world.store.look.job(new)
+    assert facts is not None
+    assert facts.counts == {"succeeded": 2, "queued": 1}
+    live = world.ledger.jobs.live[new]
+    assert live.tasks[1].size == len(world.store.look.specs(facts.key, [1])[1])
+    assert set(world.store.look.outcomes(facts.key, range(3))) == {0, 2}
+
+
+def test_late_news_of_a_job_that_has_ended_is_looked_up_at_once(world: World) -> None:
+    (chunk,) = job_chunks([call(number) for number in range(3)], direct=True)
+    submit(world, chunk)
+    items = good(world, chunk, 0, 1, 2)
+    world.reply(chunk.job, *items)
+    step(world)
+    world.reply(chunk.job, *items, *good(world, chunk, 1))
+    with world.store.transaction():
+        world.ledger.begin(world.now, world.now_ms)
+        message = SIGNER.open(world.inbox.pop()[2]).message
+        assert isinstance(message, m.Reply)
+        world.ledger.take(message)
+        effects = world.ledger.finish()
+    assert effects.counted.duplicates == {"class": 1}, "the same news again is no duplicate, another execution is one"
