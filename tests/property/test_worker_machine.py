@@ -108,6 +108,13 @@ class WorkerStory(RuleBasedStateMachine):
         names = self.world.endable()
         self.world.end(names[pick % len(names)], outcome, took)
 
+    @precondition(lambda self: self.world.executions)
+    @rule(pick=index, count=st.integers(2, 4))
+    def end_several(self, pick: int, count: int) -> None:
+        """The first ones of a line end at one moment."""
+        names = self.world.endable()
+        self.world.end_several(list(self.world.line_of(names[pick % len(names)])[:count]), Succeeded())
+
     @precondition(lambda self: self.world.recalls and self.world.exit is None)
     @rule(begun=st.integers(0, 2))
     def give_back(self, begun: int) -> None:

@@ -51,6 +51,7 @@ from broker_jobs_worker.machine.events import (
     Connected,
     Disconnected,
     DrainRequested,
+    ExecutionsEnded,
     PublishConfirmed,
     PublishFailed,
     StopRequested,
@@ -284,6 +285,15 @@ class World:
         del self.executions[execution]
         self.line_of(execution).remove(execution)
         return self.tell(ExecutionEnded(execution, outcome, START_MS, START_MS + took, Output(), Output()))
+
+    def end_several(self, executions: list[str], outcome: Outcome) -> tuple[Command, ...]:
+        """These are over, all at once."""
+        for execution in executions:
+            del self.executions[execution]
+            self.line_of(execution).remove(execution)
+        return self.tell(
+            ExecutionsEnded(tuple(ExecutionEnded(each, outcome, START_MS, START_MS, Output(), Output()) for each in executions))
+        )
 
     def endable(self) -> list[str]:
         """Executions that run, and do not only follow others."""

@@ -31,6 +31,7 @@ from broker_jobs_worker.config import LOCAL, fresh_worker_name
 from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.batch.finding import batch_executor
 from broker_jobs_worker.executors.local import LocalExecutor
+from broker_jobs_worker.executors.port import ExecutionEnded
 from broker_jobs_worker.executors.spool import clear_leftovers
 from broker_jobs_worker.intake import read_chunk, read_control
 from broker_jobs_worker.machine.commands import Exit, Publish, Recall, Say, Settle, Start, Stop, Subscribe, Unsubscribe
@@ -39,6 +40,7 @@ from broker_jobs_worker.machine.events import (
     Connected,
     Disconnected,
     DrainRequested,
+    ExecutionsEnded,
     PublishConfirmed,
     PublishFailed,
     StopRequested,
@@ -122,7 +124,7 @@ class WorkerDaemon:
         self._config = config
         self._lent = lent
         self.name = config.name or fresh_worker_name()
-        self._executor = executor(config, self.name, self._feed, {str(spec): module for spec, module in steps.items()})
+        self._executor = executor(config, self.name, self._hear, {str(spec): module for spec, module in steps.items()})
         legacy = self._executor.legacy()
         boot, life = (secrets.token_hex(6), 0) if legacy is None else (legacy.boot, legacy.life)
         now, now_ms, limit = time.monotonic(), time.time_ns() // 1_000_000, config.time_limit
@@ -158,6 +160,7 @@ class WorkerDaemon:
         self._observer = Observer(self._metrics)
         self._pulse = Pulse({"worker": self.name, "connected": False})
         self._inbox: deque[Event] = deque()
+        self._ends: list[ExecutionEnded] = []
         self._story: deque[tuple[float, Event, tuple[Command, ...]]] = deque(maxlen=STORY)
         self._handling = False
         self._outbox: list[tuple[int | None, Outgoing]] = []
@@ -259,6 +262,21 @@ class WorkerDaemon:
             self._break_down(error)
         finally:
             self._handling = False
+
+    def _hear(self, news: ExecutionNews) -> None:
+        """Take in what the executor says; ends of one turn of the loop are one event."""
+        if isinstance(news, ExecutionEnded):
+            if not self._ends:
+                self._loop.call_soon(self._tell_ends)
+            self._ends.append(news)
+        else:
+            self._tell_ends()
+            self._feed(news)
+
+    def _tell_ends(self) -> None:
+        ends, self._ends = self._ends, []
+        if ends:
+            self._feed(ends[0] if len(ends) == 1 else ExecutionsEnded(tuple(ends)))
 
     def _handle(self, event: Event) -> None:
         now = time.monotonic()

@@ -85,6 +85,13 @@ class StopRequested:
     """Exit soon: what runs is ended (a second SIGTERM)."""
 
 
+@dataclass(frozen=True, slots=True)
+class ExecutionsEnded:
+    """Several are over: what was heard at one moment."""
+
+    ends: tuple[ExecutionEnded, ...]
+
+
 Control = Welcome | ClassOpened | Revoked | TeamAsked | DrainAsked | HelloAsked
 """What a coordinator says to workers."""
 
@@ -99,6 +106,7 @@ Event = (
     | DrainRequested
     | StopRequested
     | ExecutionEnded
+    | ExecutionsEnded
     | ExecutionProgressed
     | ExecutionsRecalled
     | Control

@@ -74,3 +74,24 @@ def make_execution(
         submitter=chunk.submitter,
         resource_class=chunk.resource_class,
     )
+
+
+def make_follower(name: str, task: Task, leader: Execution) -> Execution:
+    """The execution of a task that `may_follow` another one."""
+    return Execution(
+        name,
+        leader.job,
+        task.number,
+        task.attempt,
+        task.work,
+        leader.options,
+        leader.origin,
+        task.name,
+        leader.function,
+        leader.setup,
+        leader.values,
+        leader.store,
+        leader.env,
+        submitter=leader.submitter,
+        resource_class=leader.resource_class,
+    )

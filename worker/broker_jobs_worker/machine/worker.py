@@ -54,13 +54,14 @@ from broker_jobs_worker.machine.events import (
     Connected,
     Disconnected,
     DrainRequested,
+    ExecutionsEnded,
     PublishConfirmed,
     PublishFailed,
     StopRequested,
     SubscribeFailed,
     Tick,
 )
-from broker_jobs_worker.machine.execution import make_execution
+from broker_jobs_worker.machine.execution import make_execution, make_follower
 from broker_jobs_worker.machine.holdings import Holdings
 from broker_jobs_worker.machine.memory import KeyMemory, RevocationMemory
 from broker_jobs_worker.machine.pace import Pace
@@ -210,6 +211,9 @@ class WorkerMachine:
                 yield from self._arrived(delivery, chunk, now)
             case ExecutionEnded():
                 self._ended(event, now)
+            case ExecutionsEnded(ends):
+                for each in ends:
+                    self._ended(each, now)
             case ExecutionProgressed():
                 self._progressed(event, now)
             case ExecutionsRecalled(executions):
@@ -437,7 +441,7 @@ class WorkerMachine:
         group = Group(chunk.job, chunk.submitter, chunk.resource_class)
         source = Source(chunk.resource_class, chunk.lane)
         bundle = Bundle(chunk, source, rounded(chunk.options[chunk.tasks[0].options].resources), now)
-        lifetime = self._lifetime_ms(now)
+        refused = self._refusal(delivery, bundle, now)
         self._have.receive(delivery, group)
         for task in chunk.tasks:
             key = AttemptKey(chunk.job, task.number, task.attempt)
@@ -448,21 +452,29 @@ class WorkerMachine:
             self._have.tie(attempt, delivery)
             if known:
                 continue
-            if delivery.redelivered:
-                self._return(attempt, Return.redelivered, now)
-            elif self.draining or self._seating.closes(source, bundle.request) or not self._have.pool.could_ever_fit(bundle.request):
-                self._return(attempt, Return.unstarted, now)
-            elif not any(variant.min_time <= lifetime for variant in bundle.request.alternatives):
-                self._return(attempt, Return.unstarted, now, "a worker that had it has less time left than it needs")
-                yield from self._credit.leave(source, now)
-            else:
+            if refused is None:
                 bundle.waiting[key] = task
+                continue
+            self._return(attempt, refused[0], now, refused[1])
+            if refused[1]:
+                yield from self._credit.leave(source, now)
         if bundle.waiting:
             self._credit.stay(source)
             self._have.bundles[chunk.lane].append(bundle)
         if not self._have.dues[delivery].unconfirmed:
             del self._have.dues[delivery]
             yield Settle(delivery)
+
+    def _refusal(self, delivery: Delivery, bundle: Bundle, now: float) -> tuple[Return, str] | None:
+        """How what is new of a chunk goes back at once, and why where the queue is to be left for that; None where it may start."""
+        request, lifetime = bundle.request, self._lifetime_ms(now)
+        if delivery.redelivered:
+            return Return.redelivered, ""
+        if self.draining or self._seating.closes(bundle.source, request) or not self._have.pool.could_ever_fit(request):
+            return Return.unstarted, ""
+        if not any(variant.min_time <= lifetime for variant in request.alternatives):
+            return Return.unstarted, "a worker that had it has less time left than it needs"
+        return None
 
     def _lifetime_ms(self, now: float) -> float:
         """How long this worker will be there."""
@@ -480,11 +492,10 @@ class WorkerMachine:
         while granted := self._have.grant(self._is_closed, self._lifetime_ms(now), self._line_of):
             bundle, together, allocation = granted
             attempt = together[0][0]
-            executions = [self._execution(bundle.chunk, task, allocation) for _, task in together]
+            execution = make_execution(self._new_name(), bundle.chunk, together[0][1], allocation, self.me.total, hosts=self._seating.hosts)
             if len(together) > 1:
-                yield self._run_line(bundle, together, executions, allocation, now)
+                yield self._run_line(bundle, together, execution, allocation, now)
                 continue
-            execution = executions[0]
             if bundle.request.nodes:
                 self._seating.started()
                 yield from self._beat(now)
@@ -497,10 +508,9 @@ class WorkerMachine:
             else:
                 yield self._run(attempt, ready, now)
 
-    def _execution(self, chunk: Chunk, task: Task, allocation: Allocation) -> Execution:
+    def _new_name(self) -> str:
         self._executions += 1
-        name = f"{self._names}-{self._executions}"
-        return make_execution(name, chunk, task, allocation, self.me.total, hosts=self._seating.hosts)
+        return f"{self._names}-{self._executions}"
 
     def _line_of(self, bundle: Bundle) -> int:
         """How many of a chunk may be handed over at once: quick ones, and not more than the share of those that could start now."""
@@ -512,14 +522,15 @@ class WorkerMachine:
         return min(fitting, -(-len(bundle.waiting) // slots))
 
     def _run_line(
-        self, bundle: Bundle, together: list[tuple[Attempt, Task]], executions: list[Execution], allocation: Allocation, now: float
+        self, bundle: Bundle, together: list[tuple[Attempt, Task]], leader: Execution, allocation: Allocation, now: float
     ) -> Start:
         self._reservations.started(bundle.source)
-        line, function = Line(bundle, now), _function(executions[0])
+        executions = [leader, *(make_follower(self._new_name(), task, leader) for _, task in together[1:])]
+        line, function = Line(bundle, now), _function(leader)
         for (attempt, task), execution in zip(together, executions, strict=True):
             line.left[execution.execution] = (attempt, task)
             self._have.run(attempt, Running(execution.execution, allocation, now, announced=False, line=line, function=function))
-        return Start(executions[0], bundle.source.resource_class, now - bundle.since, tuple(executions[1:]))
+        return Start(leader, bundle.source.resource_class, now - bundle.since, tuple(executions[1:]))
 
     def _run(self, attempt: Attempt, ready: Announced, now: float) -> Start:
         self._reservations.started(attempt.source)
