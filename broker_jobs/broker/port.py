@@ -60,6 +60,10 @@ class Delivery:
     tag: Tag
     redelivered: bool = False
 
+    def __hash__(self) -> int:
+        # Its tag names it; the rest, the body above all, would be hashed at each look into a table.
+        return hash(self.tag)
+
 
 @dataclass(frozen=True, slots=True)
 class Depth:

@@ -7,13 +7,12 @@ the present one. Ask it at the moment of writing to the connection, not before.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from broker_jobs.errors import IllegalTransition
 
 
-@dataclass(frozen=True, slots=True)
-class Tag:
+class Tag(NamedTuple):
     """Names a delivery: tags start again with every connection, so the generation of the connection belongs to them."""
 
     generation: int
