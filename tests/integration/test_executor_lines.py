@@ -16,7 +16,7 @@ import pytest
 
 from broker_jobs.core.outcome import Canceled, Crashed, Failed, Succeeded
 from broker_jobs.wire import payload
-from tests.support.executions import appears, bench, call
+from tests.support.executions import appears, bench, call, program
 
 if TYPE_CHECKING:
     from broker_jobs_worker.executors.port import Execution, ExecutionEnded
@@ -233,5 +233,36 @@ def test_whatever_happens_to_lines_each_task_ends_once_and_runs_once(tmp_path: P
                 if isinstance(ended.outcome, Succeeded):
                     assert value(ended) == number
                     assert number in names
+
+    asyncio.run(main())
+
+
+def test_programs_follow_one_another_too(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            script = f'echo $$ $BROKER_JOBS_TASK >> {tmp_path}/ran; [ "$1" != "x y\xe9" ] || exec echo "$1"; exit $2'
+            tasks = [
+                program("sh", "-c", script, "sh", word, str(code))
+                for word, code in (("a", 0), ("b", 3), ("x y\xe9", 0), ("c", 0), ("d", 1))
+            ]
+            executor.executor.start(tasks[0], tasks[1:])
+            ends = await executor.finish(*tasks)
+            assert [getattr(ended.outcome, "exit_code", 0) for ended in ends] == [0, 3, 0, 0, 1]
+            assert [ended.stdout.tail.decode() for ended in ends] == ["", "", "x y\xe9\n", "", ""]
+            assert [line.split()[1] for line in (tmp_path / "ran").read_text().splitlines()] == [str(task.task) for task in tasks]
+
+    asyncio.run(main())
+
+
+def test_a_program_of_a_line_is_stopped_alone(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            script = f"echo x >> {tmp_path}/begun; exec sleep $0"
+            tasks = [program("sh", "-c", script, seconds) for seconds in ("0", "1000", "0", "0")]
+            executor.executor.start(tasks[0], tasks[1:])
+            await executor.finish(tasks[0])
+            executor.executor.stop(tasks[1].execution, "enough")
+            ends = await executor.finish(*tasks)
+            assert [type(ended.outcome) for ended in ends] == [Succeeded, Canceled, Succeeded, Succeeded]
 
     asyncio.run(main())

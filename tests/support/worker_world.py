@@ -57,6 +57,7 @@ from broker_jobs_worker.machine.events import (
     StopRequested,
     Tick,
 )
+from broker_jobs_worker.machine.execution import sort_of
 from broker_jobs_worker.machine.state import ENDLESS, AttemptKey, Identity, Lifetime, Source, Timing
 from broker_jobs_worker.machine.worker import WorkerMachine
 
@@ -280,11 +281,12 @@ class World:
         for number in list(self.published):
             self.confirm(number)
 
-    def end(self, execution: str, outcome: Outcome, took: int = 5) -> tuple[Command, ...]:
+    def end(self, execution: str, outcome: Outcome, took: int = 5, printed: bytes = b"") -> tuple[Command, ...]:
         """An execution is over."""
         del self.executions[execution]
         self.line_of(execution).remove(execution)
-        return self.tell(ExecutionEnded(execution, outcome, START_MS, START_MS + took, Output(), Output()))
+        output = Output(printed, len(printed))
+        return self.tell(ExecutionEnded(execution, outcome, START_MS, START_MS + took, output, Output()))
 
     def end_several(self, executions: list[str], outcome: Outcome) -> tuple[Command, ...]:
         """These are over, all at once."""
@@ -331,42 +333,15 @@ class World:
     def _perform(self, command: Command) -> None:
         assert self.exit is None, "nothing follows the exit"
         match command:
-            case Start(execution, resource_class, waited, then) if then:
+            case Start(execution, resource_class, waited, then):
                 assert 1 + len(then) <= self.longest_line
                 line: list[str] = []
                 for each in (execution, *then):
-                    assert isinstance(each.work, Call)
-                    assert isinstance(execution.work, Call)
-                    assert each.work.function == execution.work.function, "a line is of one function"
+                    assert not then or sort_of(each.work) == sort_of(execution.work) != "", "a line is of one function, or of one program"
+                    self._perform_start(Start(each, resource_class, waited))
                     line.append(each.execution)
-                    self._perform(Start(each, resource_class, waited))
                     self.lines[each.execution] = line
                 self._check_resources()
-            case Start(execution):
-                key = AttemptKey(execution.job, execution.task, execution.attempt)
-                assert key not in self.started, "a worker never runs an attempt twice"
-                self.started.add(key)
-                assert execution.execution not in self.executions
-                assert not self.machine.draining, "a worker that drains starts nothing"
-                assert not self._is_revoked(key), "what is revoked does not start"
-                messages = [message for message in self.unacked.values() if key in keys_of(message.chunk)]
-                assert messages, "what starts has a message"
-                assert not all(message.redelivered for message in messages), "what may have run elsewhere does not start"
-                if self._is_isolated(key):
-                    started = [item for stored, item in self.stored if stored == key and isinstance(item, Started)]
-                    assert execution.execution in [item.execution for item in started], "the start of an isolated task is in the ledger"
-                seat = self.machine.seat
-                if execution.options.resources.nodes:
-                    assert not self.executions, "a task of several nodes has all of its worker"
-                    assert seat in {None, Seat(self.team, SeatState.working)}, "it starts where its team is"
-                    assert self.team.members[0].worker == "w", "at its root"
-                    assert self.complete, "when that was told that all are ready"
-                    assert len(execution.hosts) == len(self.team.members)
-                else:
-                    assert seat is None or seat.state is SeatState.joining, "a worker in a team starts nothing else"
-                self.executions[execution.execution] = command
-                if execution.work.tag != Call.tag:
-                    self._check_resources()
             case Recall(execution):
                 assert execution in self.executions, "what has ended has no line"
                 self.recalls.append(execution)
@@ -397,6 +372,31 @@ class World:
                     assert not self.unacked, "what was delivered is settled"
                     assert not self.executions, "nothing runs"
                     assert not self.published, "everything is confirmed"
+
+    def _perform_start(self, command: Start) -> None:
+        execution = command.execution
+        key = AttemptKey(execution.job, execution.task, execution.attempt)
+        assert key not in self.started, "a worker never runs an attempt twice"
+        self.started.add(key)
+        assert execution.execution not in self.executions
+        assert not self.machine.draining, "a worker that drains starts nothing"
+        assert not self._is_revoked(key), "what is revoked does not start"
+        messages = [message for message in self.unacked.values() if key in keys_of(message.chunk)]
+        assert messages, "what starts has a message"
+        assert not all(message.redelivered for message in messages), "what may have run elsewhere does not start"
+        if self._is_isolated(key):
+            started = [item for stored, item in self.stored if stored == key and isinstance(item, Started)]
+            assert execution.execution in [item.execution for item in started], "the start of an isolated task is in the ledger"
+        seat = self.machine.seat
+        if execution.options.resources.nodes:
+            assert not self.executions, "a task of several nodes has all of its worker"
+            assert seat in {None, Seat(self.team, SeatState.working)}, "it starts where its team is"
+            assert self.team.members[0].worker == "w", "at its root"
+            assert self.complete, "when that was told that all are ready"
+            assert len(execution.hosts) == len(self.team.members)
+        else:
+            assert seat is None or seat.state is SeatState.joining, "a worker in a team starts nothing else"
+        self.executions[execution.execution] = command
 
     def _check_lifetime(self, event: Event) -> None:
         """A worker ends by itself when its time is over, or when it was idle for long, and not before."""

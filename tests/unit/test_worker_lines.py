@@ -9,7 +9,7 @@ import pytest
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from broker_jobs.core.spec import Isolation, Keep, Pin
 from broker_jobs.errors import IllegalTransition
-from broker_jobs.wire.messages import Chunk, Returned, Revocation, Revoked, Started
+from broker_jobs.wire.messages import Chunk, Program, Returned, Revocation, Revoked, Started, Task
 from broker_jobs_worker.executors.port import ExecutionsRecalled
 from broker_jobs_worker.machine.commands import Recall, Start, Stop
 from broker_jobs_worker.machine.events import DrainRequested
@@ -71,7 +71,6 @@ def test_one_that_is_slow_ends_the_lines_of_its_function() -> None:
 
 def test_only_calls_of_one_function_follow_one_another() -> None:
     assert lines(known().arrive(make_chunk(*range(6), functions="ffg"))) == [[0, 1], [2]]
-    assert lines(known().arrive(make_chunk(*range(6)))) == [[0], [1]], "programs are started one by one"
 
 
 def test_what_has_to_be_watched_is_alone() -> None:
@@ -201,3 +200,33 @@ def test_of_the_last_one_it_is_asked_too() -> None:
     assert [command.execution for command in world.pass_time(0.11) if isinstance(command, Recall)] == [world.execution_of(1)]
     world.give_back(1)
     assert not [command for command in world.pass_time(0.5) if isinstance(command, Recall)], "once"
+
+
+def test_runs_of_one_program_follow_one_another_unless_they_have_files() -> None:
+    def programs(first: int, *works: Program) -> Chunk:
+        chunk = make_chunk(*range(first, first + len(works)))
+        return dataclasses.replace(chunk, tasks=tuple(Task(first + place, work) for place, work in enumerate(works)))
+
+    def seen(printed: bytes = b"") -> World:
+        world = World(longest_line=100)
+        world.begin(ONE_CPU)
+        for number in (1000, 1001):
+            world.arrive(programs(number, Program((b"true", b"-1"))))
+            world.end(world.execution_of(number), Succeeded(), 0, printed)
+        world.confirm_all()
+        return world
+
+    same = [Program((b"true", b"%d" % number)) for number in range(4)]
+    assert lines(seen().arrive(programs(0, *same))) == [[0, 1], [2, 3]]
+    assert lines(seen(b"x").arrive(programs(0, *same))) == [[0], [1]], "what prints would be the last of its line"
+    assert lines(seen().arrive(programs(0, same[0], Program((b"false",)), *same[2:]))) == [[0], [1]]
+    for other in (Program((b"true",), task_dir=True), Program((b"true",), collects=("*",)), Program(())):
+        assert lines(seen().arrive(programs(0, same[0], other, *same[2:]))) == [[0], [1]]
+        assert lines(seen().arrive(programs(0, other, *same))) == [[0], [1, 2, 3, 4]]
+
+
+def test_a_call_that_prints_ends_the_lines_of_its_function() -> None:
+    world = known()
+    world.arrive(make_chunk(0, functions="f"))
+    world.end(world.execution_of(0), Succeeded(), 0, b"hello")
+    assert lines(world.arrive(make_chunk(*range(1, 9), functions="f"))) == [[1], [2]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from broker_jobs.wire.messages import Call
+from broker_jobs.wire.messages import Call, Program
 from broker_jobs_worker.runners.protocol import Next
 
 if TYPE_CHECKING:
@@ -38,9 +38,15 @@ class Line:
         if self.apart:
             return ()
         return tuple(
-            Next(follower.execution, follower.task, follower.attempt, follower.task_name, follower.work.args)
+            Next(
+                follower.execution,
+                follower.task,
+                follower.attempt,
+                follower.task_name,
+                follower.work.args if isinstance(follower.work, Call) else None,
+                follower.work if isinstance(follower.work, Program) else None,
+            )
             for follower in self.waiting
-            if isinstance(follower.work, Call)
         )
 
     @property

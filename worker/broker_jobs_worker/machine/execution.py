@@ -2,43 +2,57 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import os
+from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.spec import Isolation, Keep
-from broker_jobs.wire.messages import Call
+from broker_jobs.wire.messages import Call, Program, StepCall
 from broker_jobs_worker.executors.port import Execution
 from broker_jobs_worker.machine.allotment import allotment
 
 if TYPE_CHECKING:
     from broker_jobs.core.resources import Allocation, Resources
-    from broker_jobs.wire.messages import Chunk, Task
+    from broker_jobs.wire.messages import Chunk, Task, Work
+
+
+def sort_of(work: Work) -> str:
+    """What is expected to take as long: calls of one function, runs of one program; empty where nothing is expected."""
+    match work:
+        case Call(function=function):
+            return function
+        case Program(argv=(name, *_)):
+            return f"program {os.fsdecode(name)}"
+        case Program() | StepCall():
+            return ""
+        case _:
+            assert_never(work)
 
 
 def may_lead(chunk: Chunk, task: Task) -> bool:
-    """Whether others may follow this task in its process without being asked for: a call without limits or files."""
+    """Whether others may follow this task in its process without being asked for: it has neither limits nor files of its own."""
     options = chunk.options[task.options]
     watched = (options.time_limit, options.memory_limit, options.output_limit, options.stdout, options.stderr, options.pin)
     return (
-        isinstance(task.work, Call)
+        bool(sort_of(task.work))
         and not chunk.isolated
         and not options.resources.nodes
         and options.isolation is Isolation.warm
         and options.keep_stdout is options.keep_stderr is Keep.always
         and all(one is None for one in watched)
+        and may_follow(task, task)
     )
 
 
 def may_follow(leader: Task, task: Task) -> bool:
     """Whether a task differs from the one that leads the line in its arguments alone."""
-    one, other = leader.work, task.work
-    return (
-        isinstance(one, Call)
-        and isinstance(other, Call)
-        and leader.options == task.options
-        and one.function == other.function
-        and one.setup == other.setup
-        and one.inputs == other.inputs
-    )
+    match leader.work, task.work:
+        case Call() as one, Call() as other:
+            alike = (one.function, one.setup, one.inputs) == (other.function, other.setup, other.inputs)
+        case Program() as one, Program() as other:
+            alike = one.argv[:1] == other.argv[:1] and not (other.task_dir or other.files or other.collects)
+        case _:
+            alike = False
+    return alike and leader.options == task.options
 
 
 def make_execution(

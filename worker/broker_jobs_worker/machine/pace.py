@@ -1,4 +1,4 @@
-"""How long calls of a function take, so that quick ones are handed over many at a time, and slow ones each for itself."""
+"""How long calls of a function and runs of a program take: quick ones are handed over many at a time, slow ones alone."""
 
 from __future__ import annotations
 
@@ -7,29 +7,29 @@ from typing import Final
 LINE_MS: Final = 20
 """A line should take about so many milliseconds: it holds back a cancel, a drain, and what the end of one waits for."""
 MEMORY: Final = 1000
-"""So many functions are remembered, the latest ones."""
+"""So many sorts of tasks are remembered, the latest ones."""
 _WEIGHT: Final = 0.25
 """Of the latest task, in the average."""
 _LEAST_MS: Final = 0.1
 
 
 class Pace:
-    """Running averages, by the hash of the function."""
+    """Running averages, by the sort of the task."""
 
     def __init__(self) -> None:
         self._averages: dict[str, float] = {}
 
-    def ended(self, function: str, milliseconds: float) -> None:
-        """One call took so long."""
-        known = self._averages.get(function)
+    def ended(self, sort: str, milliseconds: float) -> None:
+        """One of them took so long."""
+        known = self._averages.get(sort)
         if known is None:
             if len(self._averages) >= MEMORY:
                 del self._averages[next(iter(self._averages))]
             known = milliseconds
         # One that is slower than expected counts at once: others may wait behind the next.
-        self._averages[function] = max(milliseconds, known) if milliseconds > LINE_MS else known + _WEIGHT * (milliseconds - known)
+        self._averages[sort] = max(milliseconds, known) if milliseconds > LINE_MS else known + _WEIGHT * (milliseconds - known)
 
-    def fitting(self, function: str) -> int:
+    def fitting(self, sort: str) -> int:
         """How many of them make a line; 1 as long as nothing is known."""
-        known = self._averages.get(function)
+        known = self._averages.get(sort)
         return 1 if known is None else max(1, int(LINE_MS / max(known, _LEAST_MS)))

@@ -233,7 +233,7 @@ class Running:
         announced: the ledger was told, or is being told
         ending: why we stop it, if we do
         line: in which it runs, and which shares its allocation
-        function: hash of what is called; empty for others
+        sort: of the task, for what is expected of it
     """
 
     execution: str
@@ -243,7 +243,7 @@ class Running:
     taking: Taking = Taking.not_yet
     ending: Ending | None = None
     line: Line | None = None
-    function: str = ""
+    sort: str = ""
 
     @property
     def alone(self) -> bool:

@@ -27,7 +27,6 @@ from broker_jobs.core.resource_class import rounded
 from broker_jobs.core.resources import Resources
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import (
-    Call,
     ClassOpened,
     DrainAsked,
     Ended,
@@ -61,10 +60,10 @@ from broker_jobs_worker.machine.events import (
     SubscribeFailed,
     Tick,
 )
-from broker_jobs_worker.machine.execution import make_execution, make_follower
+from broker_jobs_worker.machine.execution import make_execution, make_follower, sort_of
 from broker_jobs_worker.machine.holdings import Holdings
 from broker_jobs_worker.machine.memory import KeyMemory, RevocationMemory
-from broker_jobs_worker.machine.pace import Pace
+from broker_jobs_worker.machine.pace import LINE_MS, Pace
 from broker_jobs_worker.machine.replies import ReplyBook
 from broker_jobs_worker.machine.reservation import Reservations
 from broker_jobs_worker.machine.room import Rooms
@@ -514,8 +513,7 @@ class WorkerMachine:
 
     def _line_of(self, bundle: Bundle) -> int:
         """How many of a chunk may be handed over at once: quick ones, and not more than the share of those that could start now."""
-        leader = next(iter(bundle.waiting.values())).work
-        fitting = min(self._longest_line, self._pace.fitting(leader.function)) if isinstance(leader, Call) else 1
+        fitting = min(self._longest_line, self._pace.fitting(sort_of(next(iter(bundle.waiting.values())).work)))
         if fitting == 1:
             return 1
         slots = 1 + self._have.pool.how_many(bundle.request)
@@ -526,16 +524,16 @@ class WorkerMachine:
     ) -> Start:
         self._reservations.started(bundle.source)
         executions = [leader, *(make_follower(self._new_name(), task, leader) for _, task in together[1:])]
-        line, function = Line(bundle, now), _function(leader)
+        line, sort = Line(bundle, now), sort_of(leader.work)
         for (attempt, task), execution in zip(together, executions, strict=True):
             line.left[execution.execution] = (attempt, task)
-            self._have.run(attempt, Running(execution.execution, allocation, now, announced=False, line=line, function=function))
+            self._have.run(attempt, Running(execution.execution, allocation, now, announced=False, line=line, sort=sort))
         return Start(leader, bundle.source.resource_class, now - bundle.since, tuple(executions[1:]))
 
     def _run(self, attempt: Attempt, ready: Announced, now: float) -> Start:
         self._reservations.started(attempt.source)
         execution = ready.execution
-        running = Running(execution.execution, ready.allocation, now, announced=bool(ready.notice), function=_function(execution))
+        running = Running(execution.execution, ready.allocation, now, announced=bool(ready.notice), sort=sort_of(execution.work))
         self._have.run(attempt, running)
         return Start(ready.execution, attempt.source.resource_class, now - ready.since)
 
@@ -555,8 +553,10 @@ class WorkerMachine:
         if attempt is None or not isinstance(attempt.state, Running):
             raise IllegalTransition(f"execution {news.execution} ended, and it was not running")
         self._warm = True
-        if attempt.state.function:
-            self._pace.ended(attempt.state.function, news.ended_ms - news.started_ms)
+        if attempt.state.sort:
+            # One that prints is the last of its line.
+            took = LINE_MS + 1 if news.stdout.size or news.stderr.size else news.ended_ms - news.started_ms
+            self._pace.ended(attempt.state.sort, took)
         if attempt.state.line is not None:
             attempt.state.line.moved = now
         task, number = attempt.key.task, attempt.key.attempt
@@ -757,7 +757,3 @@ class WorkerMachine:
             assert not any(self._have.bundles.values()), "a worker that leaves starts nothing more"
             assert not self._have.announced, "the same"
             assert not self.subscribed, "and takes nothing more"
-
-
-def _function(execution: Execution) -> str:
-    return execution.work.function if isinstance(execution.work, Call) else ""

@@ -18,7 +18,7 @@ from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.value import Value
 from broker_jobs.errors import DecodeError
 from broker_jobs.wire.codec import decode_part, encode_part
-from broker_jobs.wire.messages import Call, Function, Output, Work
+from broker_jobs.wire.messages import Call, Function, Output, Program, Work
 
 if TYPE_CHECKING:
     import socket
@@ -199,14 +199,20 @@ class FromServer:
 
 @dataclass(frozen=True, slots=True)
 class Next:
-    """A call that follows another one in the same child: what differs. It begins with a ticket, else not at all."""
+    """A task that follows another one in the same child: what differs. It begins with a ticket, else not at all.
+
+    Attributes:
+        args: of a call of the same function
+        program: another run of the program
+    """
 
     tag: ClassVar[str] = "next"
     execution: str
     task: int
     attempt: int
     name: str
-    args: Value
+    args: Value | None = None
+    program: Program | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -253,15 +259,18 @@ class Run:
 
     def followed_by(self, follower: Next) -> Run:
         """The order to run a follower; the child knows functions and values by now."""
-        if not isinstance(self.work, Call):
-            raise DecodeError(f"nothing follows a {self.work.tag}")
+        work: Work | None = follower.program
+        if isinstance(self.work, Call) and follower.args is not None:
+            work = replace(self.work, args=follower.args)
+        if work is None:
+            raise DecodeError(f"nothing follows a {self.work.tag} without saying what")
         return replace(
             self,
             execution=follower.execution,
             task=follower.task,
             attempt=follower.attempt,
             name=follower.name,
-            work=replace(self.work, args=follower.args),
+            work=work,
         )
 
 
