@@ -41,6 +41,7 @@ from broker_jobs_worker.runners.protocol import (
     PROGRESS_INTERVAL,
     PROGRESS_TEXT,
     Done,
+    Halted,
     Prepared,
     Progressed,
     Ready,
@@ -108,6 +109,7 @@ class LocalExecutor:
         self._root = root
         self._running: dict[str, Running] = {}
         self._lined_up: dict[str, Line] = {}
+        self._halting: dict[Child, Line] = {}
         # A child that is to end after so many tasks, or when it has grown, is looked at after each.
         self.longest_line = LONGEST_LINE if recycling == KEEP else 1
         self._idle = asyncio.Event()
@@ -194,8 +196,9 @@ class LocalExecutor:
 
     async def close(self) -> None:
         """Kill what runs, and end every process."""
-        for line in {id(line): line for line in self._lined_up.values()}.values():
-            self._take_back(line)
+        for running in list(self._running.values()):
+            if running.line is not None:
+                self._take_back(running.line)
         for execution, line in list(self._lined_up.items()):
             del self._lined_up[execution]
             self._drop(line.waiting.popleft(), "the worker stops")
@@ -317,10 +320,13 @@ class LocalExecutor:
 
     # --- from running to ended --------------------------------------------------------------------------------------
 
-    def on_news(self, child: Child, news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale) -> None:
+    def on_news(self, child: Child, news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale | Halted) -> None:
         """Take in what a child says."""
         running = self._of(child)
         if running is None:
+            if isinstance(news, Halted) and (line := self._halting.pop(child, None)) is not None:
+                self._children.release(child)
+                self._go_on(line)
             return
         match news:
             case Tidied(clean):
@@ -345,7 +351,7 @@ class LocalExecutor:
                     self._children.sweep(child)
             case Prepared():
                 self._start_anew(running)
-            case Ready():
+            case Ready() | Halted():
                 pass
             case _:
                 assert_never(news)
@@ -391,6 +397,8 @@ class LocalExecutor:
         if running is not None and running.line is not None:
             self._take_back(running.line)
             running = self._of(child)
+        if (line := self._halting.pop(child, None)) is not None:
+            self._go_on(line)
         if running is None:
             return
         self._memory.is_over(running)
@@ -469,7 +477,12 @@ class LocalExecutor:
         if child is not None and not goes_on:
             stdout, stderr = self._output(running, child)
             self._memory.end(running, child)
-            self._children.release(child, spent=running.answer is not None and running.answer.spent)
+            if running.line is not None and running.answer is not None and running.answer.more and running.verdict is None:
+                # It looks for a ticket now, and must not find one of another line.
+                self._halt(running.line, child)
+            else:
+                child.tickets.take_back()
+                self._children.release(child, spent=running.answer is not None and running.answer.spent)
         if not goes_on:
             self._end_line(running)
         limit = execution.options.output_limit
@@ -520,16 +533,18 @@ class LocalExecutor:
 
     def _unbegin(self, line: Line, running: Running, child: Child) -> None:
         """What runs has not begun after all."""
-        line.begun -= 1
-        line.running, line.given = None, 0
         line.waiting.appendleft(running.execution)
         del self._running[running.execution.execution]
         self._lined_up[running.execution.execution] = line
-        self._children.release(child)
-        self._loop.call_soon(self._go_on, line)
+        self._halt(line, child)
+
+    def _halt(self, line: Line, child: Child) -> None:
+        """Go on with the rest of a line when its child says that it has found no ticket, or is gone."""
+        line.running, line.given, line.begun = None, 0, 0
+        self._halting[child] = line
 
     def _end_line(self, running: Running) -> None:
-        """What has ended was the last that its child does of a line by itself: the rest goes on."""
+        """What has ended is the last that its child does of a line by itself: the rest goes on one by one."""
         line = running.line
         if line is not None and line.running is running:
             line.running, line.given, line.begun = None, 0, 0

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from broker_jobs_worker.executors.links import Packets, Stream
     from broker_jobs_worker.executors.spool import Capture
-    from broker_jobs_worker.runners.protocol import Done, Prepared, Progressed, Redirected, Run, Stale, Tidied, Tidy
+    from broker_jobs_worker.runners.protocol import Done, Halted, Prepared, Progressed, Redirected, Run, Stale, Tidied, Tidy
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +61,7 @@ class Listener(Protocol):
     def on_denied(self, ticket: str, reason: str) -> None:
         """There will be no child for this ticket."""
 
-    def on_news(self, child: Child, news: Prepared | Redirected | Progressed | Done | Tidied | Stale) -> None:
+    def on_news(self, child: Child, news: Prepared | Redirected | Progressed | Done | Tidied | Stale | Halted) -> None:
         """A child that has been given out said something."""
 
     def on_swept(self, child: Child) -> None:

@@ -27,6 +27,7 @@ from broker_jobs_worker.runners.protocol import (
     PROGRESS_TEXT,
     Done,
     FromChild,
+    Halted,
     Prepared,
     Progressed,
     Ready,
@@ -104,7 +105,7 @@ class Child:
         self._sending = threading.Lock()
         self._progress_at = float("-inf")
 
-    def send(self, news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale) -> None:
+    def send(self, news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale | Halted) -> None:
         """Tell the parent."""
         data = framed(FromChild(news))
         with self._sending:
@@ -128,7 +129,12 @@ class Child:
         while task is not None:
             follower = next(following, None)
             more = self._answer(task, followed=follower is not None)
-            task = run.followed_by(follower) if follower is not None and more and self._has_ticket() else None
+            task = None
+            if follower is not None and more:
+                if self._has_ticket():
+                    task = run.followed_by(follower)
+                else:
+                    self.send(Halted())
         return True
 
     def _has_ticket(self) -> bool:

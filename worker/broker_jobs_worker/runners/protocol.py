@@ -329,7 +329,7 @@ class Done:
         stdout: where it went to a file of the user
         spent: the runner can take no further task: the last one changed it for good
         explained: the message of the failure is the program's own
-        more: it has printed nothing, and the child begins what follows if there is a ticket for it
+        more: it has printed nothing, and the child begins what follows if there is a ticket for it, or says `Halted`
     """
 
     tag: ClassVar[str] = "done"
@@ -362,10 +362,17 @@ class Stale:
 
 
 @dataclass(frozen=True, slots=True)
+class Halted:
+    """There was no ticket for what follows: nothing has begun, and the child waits for work."""
+
+    tag: ClassVar[str] = "halted"
+
+
+@dataclass(frozen=True, slots=True)
 class FromChild:
     """One message of a child."""
 
-    news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale
+    news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale | Halted
 
 
 def is_shared(key: str) -> bool:
