@@ -198,15 +198,8 @@ def _check_wish(question: Question) -> None:
 
 
 def _check_task(chunk: Chunk, task: Task) -> None:
-    _numbers(task.deps, "a dependency")
-    _numbers(task.after, "a predecessor")
-    for other in task.outside:
-        _job(other.job)
-        _numbers((other.task,), "a dependency in another job")
-        if other.job == chunk.job:
-            raise DecodeError(f"task {task.number} waits for another job, which is its own")
-    if task.number in task.deps or task.number in task.after:
-        raise DecodeError(f"task {task.number} waits for itself")
+    if task.deps or task.after or task.outside:
+        _check_needs(chunk, task)
     if not 0 <= task.options < len(chunk.options):
         raise DecodeError(f"task {task.number} has options that are not in its chunk")
     if task.attempt != 1:
@@ -231,6 +224,19 @@ def _check_task(chunk: Chunk, task: Task) -> None:
                 _inside(path)
         case _:
             assert_never(task.work)
+
+
+def _check_needs(chunk: Chunk, task: Task) -> None:
+    """What a task waits for."""
+    _numbers(task.deps, "a dependency")
+    _numbers(task.after, "a predecessor")
+    for other in task.outside:
+        _job(other.job)
+        _numbers((other.task,), "a dependency in another job")
+        if other.job == chunk.job:
+            raise DecodeError(f"task {task.number} waits for another job, which is its own")
+    if task.number in task.deps or task.number in task.after:
+        raise DecodeError(f"task {task.number} waits for itself")
 
 
 def _inside(path: str) -> None:

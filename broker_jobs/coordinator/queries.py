@@ -15,7 +15,9 @@ from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import Changes, JobInfo, JobList, Output, Outputs, Refusal, Refused, Task, TaskInfo, TaskOutput, WorkInfo
 
 if TYPE_CHECKING:
-    from broker_jobs.coordinator.live import LiveJob
+    from collections.abc import Sequence
+
+    from broker_jobs.coordinator.live import LiveJob, Shared
     from broker_jobs.coordinator.store import JobFacts, Lookups, OptionsRow, OutcomeRow, TaskView
     from broker_jobs.coordinator.workers import Worker
     from broker_jobs.core.outcome import Outcome
@@ -170,7 +172,8 @@ def changes(look: Lookups, facts: JobFacts, live: LiveJob | None, question: GetC
     views = look.changes(facts.key, min(question.since, facts.version), limit + 1, numbers)
     more = len(views) > limit
     views = views[:limit]
-    options = look.options(facts.key)
+    # Those in memory are the same, and need not be decoded.
+    options: Sequence[OptionsRow | Shared] = look.options(facts.key) if live is None else live.shared
     ended = [view.number for view in views if TaskState(view.state) in ENDED]
     outcomes = look.outcomes(facts.key, ended) if question.values else {}
     tasks: list[TaskInfo] = []
@@ -187,7 +190,7 @@ def changes(look: Lookups, facts: JobFacts, live: LiveJob | None, question: GetC
     return Changes(info, upto, tuple(tasks), more)
 
 
-def _task_info(view: TaskView, options: OptionsRow, outcome: Outcome | None, *, whole: bool) -> TaskInfo:
+def _task_info(view: TaskView, options: OptionsRow | Shared, outcome: Outcome | None, *, whole: bool) -> TaskInfo:
     state = TaskState(view.state)
     return TaskInfo(
         number=view.number,

@@ -211,8 +211,23 @@ def _rows(pack: PackRow, successes: Mapping[int, Success], numbers: Iterable[int
 
 
 def _view(new: NewTaskRow, row: TaskRow) -> TaskView:
-    known: dict[str, Any] = {**row._asdict(), **new._asdict(), "progress": None, "progress_text": ""}
-    return TaskView(*(known[name] for name in TaskView._fields))
+    return TaskView(
+        row.number,
+        new.name,
+        new.kind,
+        new.options,
+        row.state,
+        row.attempt,
+        row.crashes,
+        row.execution,
+        row.reason,
+        row.worker,
+        row.started_ms,
+        row.ended_ms,
+        None,
+        "",
+        row.changed,
+    )
 
 
 def _outcome(job: int, success: Success) -> OutcomeRow:
