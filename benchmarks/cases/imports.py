@@ -1,0 +1,34 @@
+"""What a script pays before its first line."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from benchmarks import importing
+from benchmarks.case import Better, Bound, Case, Figure, Side, Target
+from benchmarks.peers import settings
+
+OURS: Final = "broker-jobs"
+_NOTHING: Final = "does not apply"
+
+CASE = Case(
+    name="imports",
+    title="import broker_jobs",
+    counted="milliseconds of the import in a fresh interpreter, median of 10, files cached",
+    tasks=10,
+    sides=(
+        Side(OURS, importing.broker_jobs, _NOTHING),
+        *(
+            Side(name, f"benchmarks.importing:{function}", _NOTHING)
+            for name, function in {
+                "Celery": "celery",
+                settings.DRAMATIQ: "dramatiq",
+                settings.TASKIQ: "taskiq",
+                settings.DASK: "dask",
+                settings.HYPERQUEUE: "hyperqueue",
+            }.items()
+        ),
+    ),
+    figures=(Figure("time", "ms", Better.lower),),
+    targets=(Target(OURS, "time", Bound.most, 100),),
+)

@@ -1,0 +1,128 @@
+"""What was measured, as a table on the terminal, as JSON, and as a page."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Final
+
+from rich.table import Table
+
+from benchmarks.judge import judge, ratio, spread
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+    from pathlib import Path
+
+    from benchmarks.case import Case, Side
+    from benchmarks.judge import Verdict
+    from benchmarks.run import Outcome
+
+MARKS: Final = {True: "reached", False: "missed", None: "open"}
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A case and what came of it.
+
+    Attributes:
+        load: of the machine before it
+    """
+
+    case: Case
+    outcomes: Mapping[str, Outcome]
+    load: float
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Of all targets."""
+        return [judge(self.case, self.outcomes, target) for target in self.case.targets]
+
+    def rows(self) -> Iterator[tuple[Side, str, list[str], str]]:
+        """A side, its tasks, its figures, and how many times better the first side is."""
+        for side in self.case.sides:
+            outcome = self.outcomes[side.name]
+            tasks = f"{outcome.measures[0].tasks:,}" if outcome.measures else ""
+            better = ratio(self.case, self.outcomes, side)
+            yield side, tasks, [*self._figures(outcome)], "" if better is None else f"{better:,.2f} ×"
+
+    def _figures(self, outcome: Outcome) -> Iterator[str]:
+        for number, figure in enumerate(self.case.figures):
+            found = spread(outcome, figure.key)
+            if found is None:
+                yield outcome.trouble if not number else ""
+            elif found.least == found.most:
+                yield f"{found.median:,.{figure.digits}f}"
+            else:
+                least, most = (f"{value:,.{figure.digits}f}" for value in (found.least, found.most))
+                yield f"{found.median:,.{figure.digits}f} ({least}–{most})"
+
+    def heads(self) -> list[str]:
+        """Of the columns."""
+        return ["", "tasks", *(figure.unit for figure in self.case.figures), "ours is better by"]
+
+
+def terminal(result: Result) -> Table:
+    """For people who wait."""
+    table = Table(title=f"{result.case.name}: {result.case.title}", title_justify="left", box=None, caption_justify="left")
+    for number, head in enumerate(result.heads()):
+        table.add_column(head, justify="right" if number else "left")
+    for side, tasks, figures, better in result.rows():
+        table.add_row(side.name, tasks, *figures, better)
+    table.caption = "\n".join(f"{MARKS[verdict.reached]}: {verdict.wanted}; {verdict.found}" for verdict in result.verdicts)
+    return table
+
+
+def write(folder: Path, machine: Mapping[str, str], results: Sequence[Result], command: str) -> None:
+    """``results.json`` and ``RESULTS.md``."""
+    cases = [
+        {
+            "name": result.case.name,
+            "title": result.case.title,
+            "load": round(result.load, 2),
+            "sides": {
+                name: {"rounds": [dataclasses.asdict(measure) for measure in outcome.measures], "trouble": outcome.trouble}
+                for name, outcome in result.outcomes.items()
+            },
+            "targets": [dataclasses.asdict(verdict) for verdict in result.verdicts],
+        }
+        for result in results
+    ]
+    data = {"command": command, "machine": dict(machine), "cases": cases}
+    (folder / "results.json").write_text(json.dumps(data, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    (folder / "RESULTS.md").write_text("\n".join(_page(machine, results, command)) + "\n", encoding="utf-8")
+
+
+def _page(machine: Mapping[str, str], results: Sequence[Result], command: str) -> Iterator[str]:
+    yield "# Results\n"
+    yield f"Written by `{command}`; how to read it: [docs/performance.md](../docs/performance.md).\n"
+    yield from _table(["", ""], [[name, value] for name, value in machine.items()])
+    yield "Medians of all rounds, with least and most. *Tasks* are those of the measured step: a slower system does fewer.\n"
+    yield "## Targets\n"
+    rows = [
+        [result.case.title, verdict.wanted, verdict.found, MARKS[verdict.reached]] for result in results for verdict in result.verdicts
+    ]
+    yield from _table(["what", "wanted", "found", ""], rows)
+    for result in results:
+        yield f"## {result.case.name}: {result.case.title}\n"
+        yield f"Counted: {result.case.counted}. Load of the machine before it: {result.load:.1f}.\n"
+        yield from _table(result.heads(), [[side.name, tasks, *figures, better] for side, tasks, figures, better in result.rows()])
+        for safety, names in _safety(result).items():
+            yield f"- {', '.join(names)}: {safety}."
+        yield ""
+
+
+def _safety(result: Result) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for side in result.case.sides:
+        found.setdefault(side.safety, []).append(side.name)
+    return found
+
+
+def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> Iterator[str]:
+    yield f"| {' | '.join(heads)} |"
+    yield f"|{' --- |' * len(heads)}"
+    for row in rows:
+        yield f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in row)} |"
+    yield ""
