@@ -37,7 +37,7 @@ def main() -> None:
                 console.print(f"{time.monotonic() - begun:6.0f} s  {title}: {outcome}", highlight=False)
 
         pythons = (sys.executable, os.environ["BROKER_JOBS_PEERS_PYTHON"])
-        runner = Runner(pythons, node, arguments.scale, arguments.tasks, arguments.seconds, say)
+        runner = Runner(pythons, node, arguments.scale, arguments.tasks, arguments.hurry, say)
         for case in chosen:
             load = machine.load()
             results.append(report.Result(case, runner.run(case, arguments.rounds), load))
@@ -53,13 +53,23 @@ def main() -> None:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="./scripts/bench",
-        description="Measure broker-jobs beside other systems, on a private RabbitMQ. Cases: " + ", ".join(case.name for case in CASES) + ".",
+        description="Measure broker-jobs beside other systems, on a private RabbitMQ. Cases: "
+        + ", ".join(case.name for case in CASES)
+        + ".",
     )
     parser.add_argument("names", nargs="*", metavar="name", help="cases (default: all)")
-    parser.add_argument("--rounds", type=int, default=3, help="of each case but the long ones, ours and the peers in alternation (default: 3)")
-    parser.add_argument("--scale", type=float, default=1.0, help="part of the tasks of each case (default: 1)")
-    parser.add_argument("--tasks", type=int, help="so many tasks instead")
-    parser.add_argument("--seconds", type=float, default=20.0, help="of a measurement at most; slow systems do fewer tasks (default: 20)")
+    parser.add_argument(
+        "--rounds", type=int, default=3, metavar="N", help="of each case but the long ones, ours and the peers in alternation (default: 3)"
+    )
+    parser.add_argument("--scale", type=float, default=1.0, metavar="PART", help="part of the tasks of each case (default: 1)")
+    parser.add_argument("--tasks", type=int, metavar="N", help="so many tasks instead")
+    parser.add_argument(
+        "--hurry",
+        type=float,
+        default=1.0,
+        metavar="PART",
+        help="of the time for a measurement, so that slow systems do fewer tasks (default: 1)",
+    )
     parser.add_argument(
         "--output", type=Path, metavar="FOLDER", help="for results.json and RESULTS.md (default: benchmarks, where all cases are run)"
     )

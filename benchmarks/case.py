@@ -11,8 +11,9 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Measure, Setting
 
-RABBITMQ: Final = "broker-jobs, RabbitMQ"
-EMBEDDED: Final = "broker-jobs, embedded"
+OURS: Final = "broker-jobs"
+RABBITMQ: Final = f"{OURS}, RabbitMQ"
+EMBEDDED: Final = f"{OURS}, embedded"
 
 SAFE: Final = (
     "quorum queues, persistent messages, publisher confirms; acknowledged after the confirmed reply; each outcome in the ledger "
@@ -58,6 +59,7 @@ class Side:
         safety: what is confirmed, persistent, stored, and when it is acknowledged
         rabbitmq: whether it gets a virtual host
         tasks: how many it does at most, where it cannot do as many as the others; None: as many
+        seconds: what one measurement should take at most, where it is not what the others of its kind take; None: the same
     """
 
     name: str
@@ -65,11 +67,17 @@ class Side:
     safety: str
     rabbitmq: bool = False
     tasks: int | None = None
+    seconds: float | None = None
 
     @property
     def peer(self) -> bool:
         """Whether it needs the environment of the peers."""
         return isinstance(self.run, str)
+
+    @property
+    def ours(self) -> bool:
+        """Whether it is broker-jobs."""
+        return self.name.startswith(OURS)
 
     @property
     def entry(self) -> str:
@@ -118,6 +126,7 @@ class Case:
         figures: in the order of the columns
         targets: what is aimed at
         once: whether one round is enough, because it is long
+        seconds: what one measurement of ours should take at most
         limit: seconds after which a side is stopped
     """
 
@@ -129,6 +138,7 @@ class Case:
     figures: tuple[Figure, ...]
     targets: tuple[Target, ...] = ()
     once: bool = False
+    seconds: float = 10.0
     limit: float = 120.0
 
 

@@ -12,40 +12,41 @@ from benchmarks.measure import Measure
 if TYPE_CHECKING:
     from benchmarks.measure import Setting
 
+TIMES = 10
 CODE = "import time; begun = time.perf_counter(); import {}; print(time.perf_counter() - begun)"
 
 
-def _measure(setting: Setting, module: str) -> Measure:
+def _measure(module: str) -> Measure:
     command = [sys.executable, "-c", CODE.format(module)]
-    times = [float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(setting.tasks + 1)]
-    return Measure(setting.tasks, {"time": statistics.median(times[1:]) * 1000})
+    times = [float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(TIMES + 1)]
+    return Measure(1, {"time": statistics.median(times[1:]) * 1000})
 
 
-def broker_jobs(setting: Setting) -> Measure:
+def broker_jobs(_: Setting) -> Measure:
     """Ours."""
-    return _measure(setting, "broker_jobs")
+    return _measure("broker_jobs")
 
 
-def celery(setting: Setting) -> Measure:
+def celery(_: Setting) -> Measure:
     """Celery loads the rest when it is used."""
-    return _measure(setting, "celery")
+    return _measure("celery")
 
 
-def dramatiq(setting: Setting) -> Measure:
+def dramatiq(_: Setting) -> Measure:
     """Dramatiq."""
-    return _measure(setting, "dramatiq")
+    return _measure("dramatiq")
 
 
-def taskiq(setting: Setting) -> Measure:
+def taskiq(_: Setting) -> Measure:
     """Taskiq."""
-    return _measure(setting, "taskiq")
+    return _measure("taskiq")
 
 
-def dask(setting: Setting) -> Measure:
+def dask(_: Setting) -> Measure:
     """dask.distributed."""
-    return _measure(setting, "distributed")
+    return _measure("distributed")
 
 
-def hyperqueue(setting: Setting) -> Measure:
+def hyperqueue(_: Setting) -> Measure:
     """HyperQueue."""
-    return _measure(setting, "hyperqueue")
+    return _measure("hyperqueue")

@@ -31,10 +31,10 @@ def spread(outcome: Outcome, key: str) -> Spread | None:
 
 
 def ratio(case: Case, outcomes: Mapping[str, Outcome], side: Side) -> float | None:
-    """How many times better the first side is than this one, by the first figure."""
+    """How many times better the first side is than this one of somebody else, by the first figure."""
     figure = case.figures[0]
     ours, theirs = (spread(outcomes[name], figure.key) for name in (case.sides[0].name, side.name))
-    if side is case.sides[0] or ours is None or theirs is None:
+    if side.ours or ours is None or theirs is None:
         return None
     return ours.median / theirs.median if figure.better is Better.higher else theirs.median / ours.median
 

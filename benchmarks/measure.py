@@ -14,6 +14,8 @@ FIRST: Final = 200
 """Tasks of the first try, which warms up what is to be measured."""
 GROWTH: Final = 10
 WARM_UP: Final = 10
+ALLOWANCE: Final = 1.25
+"""A little longer is fine where all tasks are done."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +65,10 @@ def growing(setting: Setting, work: Callable[[int], object], first: int = FIRST)
     work(min(WARM_UP, tasks))  # connections, imports and children are there from now on
     while True:
         seconds = timed(lambda: work(tasks))  # noqa: B023 (called at once)
-        more = min(tasks * GROWTH, setting.tasks, rounded(setting.seconds * tasks / seconds))
-        if more < tasks * 2 and more != setting.tasks or more <= tasks:
+        more = min(tasks * GROWTH, setting.tasks)
+        if seconds * more / tasks > setting.seconds * ALLOWANCE:
+            more = rounded(setting.seconds * tasks / seconds)
+        if more < tasks * 2:
             return tasks, seconds
         tasks = more
 

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from benchmarks.case import Case, Side
+    from benchmarks.case import Case, Figure, Side
     from benchmarks.judge import Verdict
     from benchmarks.run import Outcome
 
+MANY: Final = 3
 MARKS: Final = {True: "reached", False: "missed", None: "open"}
 
 
@@ -39,38 +40,45 @@ class Result:
         """Of all targets."""
         return [judge(self.case, self.outcomes, target) for target in self.case.targets]
 
-    def rows(self) -> Iterator[tuple[Side, str, list[str], str]]:
-        """A side, its tasks, its figures, and how many times better the first side is."""
-        for side in self.case.sides:
-            outcome = self.outcomes[side.name]
-            tasks = f"{outcome.measures[0].tasks:,}" if outcome.measures else ""
-            better = ratio(self.case, self.outcomes, side)
-            yield side, tasks, [*self._figures(outcome)], "" if better is None else f"{better:,.2f} ×"
+    def table(self) -> list[list[str]]:
+        """Heads, then rows: a side a row, or where there are many figures, a figure a row."""
+        sides = [side for side in self.case.sides if self.outcomes[side.name].measures or self.outcomes[side.name].trouble]
+        columns = [
+            ["", *(side.name for side in sides)],
+            ["tasks", *(self._tasks(side) for side in sides)],
+            *([figure.unit, *(self._cell(side, figure) for side in sides)] for figure in self.case.figures),
+            ["ours is better by", *(self._better(side) for side in sides)],
+        ]
+        shown = [column for column in columns if any(column[1:])]
+        return shown if len(self.case.figures) > MANY else [list(row) for row in zip(*shown, strict=True)]
 
-    def _figures(self, outcome: Outcome) -> Iterator[str]:
-        for number, figure in enumerate(self.case.figures):
-            found = spread(outcome, figure.key)
-            if found is None:
-                yield outcome.trouble if not number else ""
-            elif found.least == found.most:
-                yield f"{found.median:,.{figure.digits}f}"
-            else:
-                least, most = (f"{value:,.{figure.digits}f}" for value in (found.least, found.most))
-                yield f"{found.median:,.{figure.digits}f} ({least}–{most})"
+    def _tasks(self, side: Side) -> str:
+        measures = self.outcomes[side.name].measures
+        return f"{measures[0].tasks:,}" if measures else "failed"
 
-    def heads(self) -> list[str]:
-        """Of the columns."""
-        return ["", "tasks", *(figure.unit for figure in self.case.figures), "ours is better by"]
+    def _cell(self, side: Side, figure: Figure) -> str:
+        found = spread(self.outcomes[side.name], figure.key)
+        if found is None:
+            return ""
+        median, least, most = (f"{value:,.{figure.digits}f}" for value in (found.median, found.least, found.most))
+        return median if least == most else f"{median} ({least}–{most})"
+
+    def _better(self, side: Side) -> str:
+        better = ratio(self.case, self.outcomes, side)
+        return "" if better is None else f"{better:,.2f} ×"
 
 
 def terminal(result: Result) -> Table:
     """For people who wait."""
+    heads, *rows = result.table()
     table = Table(title=f"{result.case.name}: {result.case.title}", title_justify="left", box=None, caption_justify="left")
-    for number, head in enumerate(result.heads()):
+    for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number else "left")
-    for side, tasks, figures, better in result.rows():
-        table.add_row(side.name, tasks, *figures, better)
-    table.caption = "\n".join(f"{MARKS[verdict.reached]}: {verdict.wanted}; {verdict.found}" for verdict in result.verdicts)
+    for row in rows:
+        table.add_row(*row)
+    notes = [f"{name}: {outcome.trouble}" for name, outcome in result.outcomes.items() if outcome.trouble]
+    notes += [f"{MARKS[verdict.reached]}: {verdict.wanted}; {verdict.found}" for verdict in result.verdicts]
+    table.caption = "\n".join(notes)
     return table
 
 
@@ -100,14 +108,16 @@ def _page(machine: Mapping[str, str], results: Sequence[Result], command: str) -
     yield from _table(["", ""], [[name, value] for name, value in machine.items()])
     yield "Medians of all rounds, with least and most. *Tasks* are those of the measured step: a slower system does fewer.\n"
     yield "## Targets\n"
-    rows = [
-        [result.case.title, verdict.wanted, verdict.found, MARKS[verdict.reached]] for result in results for verdict in result.verdicts
-    ]
+    rows = [[result.case.title, verdict.wanted, verdict.found, MARKS[verdict.reached]] for result in results for verdict in result.verdicts]
     yield from _table(["what", "wanted", "found", ""], rows)
     for result in results:
         yield f"## {result.case.name}: {result.case.title}\n"
         yield f"Counted: {result.case.counted}. Load of the machine before it: {result.load:.1f}.\n"
-        yield from _table(result.heads(), [[side.name, tasks, *figures, better] for side, tasks, figures, better in result.rows()])
+        heads, *rows = result.table()
+        yield from _table(heads, rows)
+        for name, outcome in result.outcomes.items():
+            if outcome.trouble:
+                yield f"- {name}: {outcome.trouble}"
         for safety, names in _safety(result).items():
             yield f"- {', '.join(names)}: {safety}."
         yield ""

@@ -23,7 +23,9 @@ if TYPE_CHECKING:
 
 TOP: Final = Path(__file__).resolve().parents[1]
 PATIENCE: Final = 10.0
-SHOWN: Final = 400
+SHOWN: Final = 200
+PEERS_PART: Final = 0.4
+"""Of our time; fewer tasks are enough for a rate, and there are many peers."""
 
 
 class SideFailed(Exception):
@@ -52,7 +54,7 @@ class Runner:
         node: for those that need RabbitMQ
         scale: part of the tasks of each case
         tasks: instead of what the case has, or None
-        seconds: what one measurement should take at most
+        hurry: part of the time that a measurement should take
         say: told what is being run, and what came of it
     """
 
@@ -60,7 +62,7 @@ class Runner:
     node: RabbitMQNode
     scale: float
     tasks: int | None
-    seconds: float
+    hurry: float
     say: Callable[[str, str], None]
 
     def run(self, case: Case, rounds: int) -> dict[str, Outcome]:
@@ -91,7 +93,8 @@ class Runner:
         url = self.node.fresh_vhost() if side.rabbitmq else ""
         try:
             with tempfile.TemporaryDirectory(prefix="bench-", ignore_cleanup_errors=True) as folder:
-                return self._in_process(side, Setting(tasks, self.seconds, url, folder), case.limit)
+                seconds = side.seconds or case.seconds * (PEERS_PART if side.peer else 1)
+                return self._in_process(side, Setting(tasks, seconds * self.hurry, url, folder), case.limit)
         finally:
             if url:
                 self.node.management.drop_vhost(unquote(urlsplit(url).path[1:]))
@@ -117,9 +120,14 @@ class Runner:
             finally:
                 _end(process)
         if process.returncode:
-            reason = " ".join(log.read_text(errors="replace").split())[-SHOWN:]
-            raise SideFailed(f"exit code {process.returncode}: {reason}")
+            raise SideFailed(f"failed: {_last_line(log)}")
         return Measure(**json.loads(answer))
+
+
+def _last_line(log: Path) -> str:
+    """Of a traceback, as a rule."""
+    lines = [line.strip() for line in log.read_text(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "without a word")[:SHOWN]
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

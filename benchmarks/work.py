@@ -16,5 +16,3 @@ def add(number: int) -> int:
 def turned(value: bytes) -> bytes:
     """Another value of the same size, so that it really travels back."""
     return value[1:] + value[:1]
-
-

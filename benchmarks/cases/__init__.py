@@ -25,23 +25,21 @@ from benchmarks.cases import (
 if TYPE_CHECKING:
     from benchmarks.case import Case
 
-CASES: Final[tuple[Case, ...]] = tuple(
-    module.CASE
-    for module in (
-        maps,
-        submits,
-        latency,
-        chain,
-        programs,
-        functions,
-        jobmap,
-        graph,
-        fairness,
-        chunk,
-        values,
-        idle,
-        imports,
-        control,
-        faces,
-    )
+CASES: Final[tuple[Case, ...]] = (
+    maps.CASE,
+    submits.CASE,
+    latency.CASE,
+    chain.CASE,
+    programs.CASE,
+    functions.CASE,
+    jobmap.CASE,
+    graph.CASE,
+    fairness.CASE,
+    chunk.CASE,
+    values.CASE,
+    idle.CASE,
+    imports.CASE,
+    control.CASE,
+    faces.PINEXQ,
+    faces.XQUTE,
 )

@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.case import RATE, SAFE, SAFE_EMBEDDED, Case, Side
+from benchmarks.case import EMBEDDED, RABBITMQ, RATE, SAFE, SAFE_EMBEDDED, Case, Side
 from benchmarks.measure import Measure, rate, timed
 from benchmarks.ours import CPUS
 from benchmarks.peers import settings
@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from benchmarks.measure import Setting
     from broker_jobs import Client
 
-PROGRAMS: Final = 200
 FORKS: Final = 100
 
 
@@ -64,16 +63,21 @@ async def _xqute(number: int, workdir: Path) -> None:
     assert {await job.rc for job in xqute.jobs} == {0}
 
 
-CASE = Case(
+PINEXQ: Final = Case(
     name="faces",
-    title="programs of other systems over their faces",
+    title="1,000 jobs of one step over the face of pinexQ",
     counted="jobs a second from the first line to the last result",
     tasks=1000,
-    sides=(
-        Side("face of pinexQ, RabbitMQ", pinexq, SAFE, rabbitmq=True),
-        Side("face of pinexQ, embedded", pinexq, SAFE_EMBEDDED),
-        Side("face of xqute, embedded", xqute, SAFE_EMBEDDED, tasks=PROGRAMS),
-        settings.xqute("programs"),
-    ),
+    sides=(Side(RABBITMQ, pinexq, SAFE, rabbitmq=True), Side(EMBEDDED, pinexq, SAFE_EMBEDDED)),
     figures=(RATE,),
+    once=True,
+)
+XQUTE: Final = Case(
+    name="faces_xqute",
+    title="200 programs over the face of xqute, with 100 at once",
+    counted="programs a second from the first line to the end of the run",
+    tasks=200,
+    sides=(Side(EMBEDDED, xqute, SAFE_EMBEDDED), settings.xqute("programs")),
+    figures=(RATE,),
+    once=True,
 )

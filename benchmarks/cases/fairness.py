@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 from benchmarks import ours, work
 from benchmarks.case import EMBEDDED, RABBITMQ, RATE, SAFE, SAFE_EMBEDDED, Better, Bound, Case, Figure, Side, Target
-from benchmarks.measure import Measure, timed
+from benchmarks.measure import ALLOWANCE, GROWTH, Measure, timed
 from broker_jobs import Client, Job
 
 if TYPE_CHECKING:
@@ -21,7 +21,6 @@ SUBMITTERS: Final = 20
 JOBS_EACH: Final = 5
 FIRST: Final = 100
 """Tasks of each job at first."""
-GROWTH: Final = 10
 SUBMIT_SECONDS: Final = 600.0
 
 
@@ -30,7 +29,7 @@ def submitter(connection: Connection, url: str, namespace: str, key: str) -> Non
     with Client(url, namespace=namespace, signing_key=key) as client:
         connection.send("up")
         while tasks := connection.recv():
-            connection.send([timed(lambda: _job(client, tasks)) for _ in range(JOBS_EACH)])  # noqa: B023 (called at once)
+            connection.send([timed(lambda: _job(client, tasks)) for _ in range(JOBS_EACH)])
 
 
 def _job(client: Client, tasks: int) -> None:
@@ -63,7 +62,7 @@ def together(setting: Setting) -> Measure:
             waits = [seconds for end in ends for seconds in end.recv()]
             total = jobs * tasks / (time.perf_counter() - begun)
             more = min(tasks * GROWTH, setting.tasks // jobs)
-            if more == tasks or more * jobs / total > setting.seconds:
+            if more == tasks or more * jobs / total > setting.seconds * ALLOWANCE:
                 break
             tasks = more
     fair = SUBMITTERS * tasks / total
@@ -87,5 +86,6 @@ CASE = Case(
     ),
     targets=(Target(RABBITMQ, "wait", Bound.most, 3), Target(RABBITMQ, "kept", Bound.least, 0.8)),
     once=True,
+    seconds=60,
     limit=300,
 )

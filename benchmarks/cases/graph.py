@@ -33,9 +33,7 @@ def _run(client: Client, tasks: int) -> None:
     before: list[Task] = []
     for _ in range(LAYERS):
         width = max(1, tasks // LAYERS)
-        before = [
-            job.function(work.same, args=(0,), deps=chance.sample(before, min(PREDECESSORS, len(before)))) for _ in range(width)
-        ]
+        before = [job.function(work.same, args=(0,), deps=chance.sample(before, min(PREDECESSORS, len(before)))) for _ in range(width)]
     assert client.wait_for_jobs([client.submit(job, timeout=SUBMIT_SECONDS)], progress=False)
 
 
@@ -52,4 +50,5 @@ CASE = Case(
     figures=(RATE,),
     targets=(Target(RABBITMQ, "rate", Bound.least, 8000),),
     once=True,
+    seconds=30,
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from benchmarks import ours
 from benchmarks.case import EMBEDDED, RABBITMQ, SAFE, SAFE_EMBEDDED, Better, Bound, Case, Figure, Side, Target
@@ -14,23 +14,25 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Setting
 
+SECONDS: Final = 20
+
 
 def idle(setting: Setting) -> Measure:
-    """After some calls, so that everything is loaded and children are warm; `tasks` is the seconds of looking."""
+    """After some calls, so that everything is loaded and children are warm."""
     with ours.cluster(setting) as (made, _):
         worker, coordinator = ours.process(made, "worker"), ours.process(made, "coordinator")
         children = worker.children(recursive=True)
         time.sleep(1)
         before = {each: _cpu(each) for each in (worker, coordinator)}
-        time.sleep(setting.tasks)
+        time.sleep(SECONDS)
         return Measure(
-            setting.tasks,
+            1,
             {
                 "worker": worker.memory_info().rss / 1e6,
-                "worker cpu": (_cpu(worker) - before[worker]) / setting.tasks * 100,
+                "worker cpu": (_cpu(worker) - before[worker]) / SECONDS * 100,
                 "children": sum(child.memory_info().rss for child in children) / 1e6,
                 "coordinator": coordinator.memory_info().rss / 1e6,
-                "coordinator cpu": (_cpu(coordinator) - before[coordinator]) / setting.tasks * 100,
+                "coordinator cpu": (_cpu(coordinator) - before[coordinator]) / SECONDS * 100,
             },
         )
 
@@ -43,8 +45,8 @@ def _cpu(process: psutil.Process) -> float:
 CASE = Case(
     name="idle",
     title="an idle worker and an idle coordinator",
-    counted="resident memory, and processor time in percent of a core over 20 s; children: everything that the worker's process has started",
-    tasks=20,
+    counted="resident memory, and processor time in percent of a core over 20 s; children: all that the worker's process has started",
+    tasks=1,
     sides=(Side(RABBITMQ, idle, SAFE, rabbitmq=True), Side(EMBEDDED, idle, SAFE_EMBEDDED)),
     figures=(
         Figure("worker", "MB worker", Better.lower),

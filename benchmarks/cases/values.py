@@ -79,4 +79,5 @@ CASE = Case(
         Target(STORE, "rate", Bound.least, 0.4, other=(FILES, "rate")),
         Target(MESSAGES, "rate", Bound.least, 25),
     ),
+    once=True,
 )

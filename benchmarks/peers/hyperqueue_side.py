@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from hyperqueue import Job, LocalCluster
 from hyperqueue.cluster import WorkerConfig
+from hyperqueue.task.function import PythonEnv
 
 from benchmarks import work
 from benchmarks.measure import FIRST, Measure, rate, timed
@@ -33,8 +35,8 @@ def cluster(setting: Setting) -> Iterator[Client]:
     """A client of a cluster with 2 cores."""
     os.environ["PYTHONPATH"] = str(Path(work.__file__).parents[1])  # for the interpreters of its functions
     os.chdir(setting.folder)
-    with LocalCluster(Path(setting.folder, "server"), WorkerConfig(cores=2)) as made:
-        yield made.client()
+    with LocalCluster(str(Path(setting.folder, "server")), WorkerConfig(cores=2)) as made:
+        yield made.client(python_env=PythonEnv(python_bin=sys.executable))
 
 
 def _measure(setting: Setting, add: Callable[[Job], object], first: int) -> Measure:

@@ -33,8 +33,8 @@ def celery(function: str, level: str) -> Side:
 def dramatiq(function: str) -> Side:
     """A side of Dramatiq."""
     safety = (
-        "its defaults: durable classic queue, persistent messages, no confirms, acknowledged after the task; no results (RabbitMQ cannot keep "
-        "them for it). --processes 2 --threads 8, prefetch 1,000"
+        "its defaults: durable classic queue, persistent messages, no confirms, acknowledged after the task; no results (RabbitMQ cannot "
+        "keep them for it). --processes 2 --threads 8, prefetch 1,000"
     )
     return Side(DRAMATIQ, f"benchmarks.peers.dramatiq_side:{function}", safety, rabbitmq=True)
 
@@ -60,7 +60,7 @@ def hyperqueue(function: str, tasks: int | None = None) -> Side:
         "no journal: lost with the server; no results of functions. Server and worker of its LocalCluster, 2 cores, no files for standard "
         "output and error, a wait that looks once a second"
     )
-    return Side(HYPERQUEUE, f"benchmarks.peers.hyperqueue_side:{function}", safety, tasks=tasks)
+    return Side(HYPERQUEUE, f"benchmarks.peers.hyperqueue_side:{function}", safety, tasks=tasks, seconds=12)
 
 
 def xqute(function: str) -> Side:

@@ -27,4 +27,4 @@ async def _run(setting: Setting) -> None:
     for _ in range(setting.tasks):
         await xqute.feed(["/bin/true"])
     await xqute.run_until_complete()
-    assert {await job.rc for job in xqute.jobs} == {0}
+    assert {await job.get_rc() for job in xqute.jobs} == {0}
