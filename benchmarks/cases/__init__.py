@@ -12,6 +12,7 @@ from benchmarks.cases import (
     fairness,
     functions,
     graph,
+    hops,
     idle,
     imports,
     jobmap,
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 CASES: Final[tuple[Case, ...]] = (
     maps.CASE,
+    hops.CASE,
     submits.CASE,
     latency.CASE,
     chain.CASE,
