@@ -12,7 +12,7 @@ from benchmarks.measure import Measure
 if TYPE_CHECKING:
     from benchmarks.measure import Setting
 
-TIMES = 10
+TIMES = 5
 CODE = "import time; begun = time.perf_counter(); import {}; print(time.perf_counter() - begun)"
 
 

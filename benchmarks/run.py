@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 TOP: Final = Path(__file__).resolve().parents[1]
 PATIENCE: Final = 10.0
 SHOWN: Final = 200
-PEERS_PART: Final = 0.4
+PEERS_PART: Final = 0.3
 """Of our time; fewer tasks are enough for a rate, and there are many peers."""
 
 

@@ -8,7 +8,7 @@ import time
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import ours, work
-from benchmarks.case import EMBEDDED, RABBITMQ, RATE, SAFE, SAFE_EMBEDDED, Better, Bound, Case, Figure, Side, Target
+from benchmarks.case import RABBITMQ, RATE, SAFE, Better, Bound, Case, Figure, Side, Target
 from benchmarks.measure import ALLOWANCE, GROWTH, Measure, timed
 from broker_jobs import Client, Job
 
@@ -77,7 +77,7 @@ CASE = Case(
         "end, by the fair share: 20 such jobs at the rate of all together. Each submitter has five jobs, one after the other"
     ),
     tasks=1_000_000,
-    sides=(Side(RABBITMQ, together, SAFE, rabbitmq=True), Side(EMBEDDED, together, SAFE_EMBEDDED)),
+    sides=(Side(RABBITMQ, together, SAFE, rabbitmq=True),),
     figures=(
         RATE,
         Figure("alone", "tasks/s alone"),

@@ -35,7 +35,7 @@ CASE = Case(
     sides=(
         Side(RABBITMQ, functions, SAFE, rabbitmq=True),
         Side(EMBEDDED, functions, SAFE_EMBEDDED),
-        settings.hyperqueue("functions"),
+        settings.hyperqueue("functions", seconds=7),
     ),
     figures=(RATE,),
     targets=(Target(RABBITMQ, "rate", Bound.least, 300, other=(settings.HYPERQUEUE, "rate")),),

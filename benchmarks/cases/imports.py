@@ -13,7 +13,7 @@ _NOTHING: Final = "does not apply"
 CASE = Case(
     name="imports",
     title="import broker_jobs",
-    counted="milliseconds of the import in a fresh interpreter, median of 10, files cached",
+    counted="milliseconds of the import in a fresh interpreter, median of 5, files cached",
     tasks=1,
     sides=(
         Side(OURS, importing.broker_jobs, _NOTHING),

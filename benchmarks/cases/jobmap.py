@@ -6,7 +6,7 @@ import itertools
 from typing import TYPE_CHECKING, Final
 
 from benchmarks import ours, work
-from benchmarks.case import EMBEDDED, RABBITMQ, SAFE, SAFE_EMBEDDED, Better, Bound, Case, Figure, Side, Target
+from benchmarks.case import RABBITMQ, SAFE, Better, Bound, Case, Figure, Side, Target
 from benchmarks.measure import ALLOWANCE, GROWTH, Measure, timed
 from broker_jobs import Job
 
@@ -52,7 +52,7 @@ CASE = Case(
         "and coordinator; microseconds a task for each size, and the largest of those by the smallest"
     ),
     tasks=1_000_000,
-    sides=(Side(RABBITMQ, mapped, SAFE, rabbitmq=True), Side(EMBEDDED, mapped, SAFE_EMBEDDED)),
+    sides=(Side(RABBITMQ, mapped, SAFE, rabbitmq=True),),
     figures=(
         Figure("rate", "tasks/s"),
         Figure("submit", "s to submit", Better.lower, 1),

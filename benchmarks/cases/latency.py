@@ -54,7 +54,6 @@ CASE = Case(
         Side(EMBEDDED, called, SAFE_EMBEDDED),
         Side(BARE, bare, BARE_SAFE, rabbitmq=True),
         Side(BARE_EMBEDDED, bare, BARE_SAFE),
-        settings.celery("called", settings.CELERY_SAFE),
         settings.celery("called", settings.CELERY_FAST),
     ),
     figures=(Figure("p50", "ms p50", Better.lower, 2), Figure("p99", "ms p99", Better.lower, 2)),

@@ -33,7 +33,6 @@ CASE = Case(
         Side(RABBITMQ, submitted, SAFE, rabbitmq=True),
         Side(EMBEDDED, submitted, SAFE_EMBEDDED),
         settings.celery("submitted", settings.CELERY_SAFE),
-        settings.celery("submitted", settings.CELERY_FAST),
         settings.dramatiq("counted"),
     ),
     figures=(RATE,),

@@ -65,34 +65,19 @@ def in_chunks_fast(setting: Setting) -> Measure:
 def submitted_safe(setting: Setting) -> Measure:
     """`apply_async` call by call, then all results."""
     with worker(setting, safe=True) as module:
-        return rate(setting, lambda tasks: _submitted(module, tasks))
 
+        def run(tasks: int) -> None:
+            with module.app.producer_or_acquire() as producer:  # one connection and channel for all, as for a group
+                results = [module.same.apply_async((number,), producer=producer) for number in range(tasks)]
+            assert [result.get() for result in results] == list(range(tasks))
 
-def submitted_fast(setting: Setting) -> Measure:
-    """The same with the fastest settings."""
-    with worker(setting, safe=False) as module:
-        return rate(setting, lambda tasks: _submitted(module, tasks))
-
-
-def _submitted(module: Any, tasks: int) -> None:
-    with module.app.producer_or_acquire() as producer:  # one connection and channel for all, as for a group
-        results = [module.same.apply_async((number,), producer=producer) for number in range(tasks)]
-    assert [result.get() for result in results] == list(range(tasks))
-
-
-def called_safe(setting: Setting) -> Measure:
-    """`delay` and `get`, one after the other."""
-    return _called(setting, safe=True)
+        return rate(setting, run)
 
 
 def called_fast(setting: Setting) -> Measure:
-    """The same with the fastest settings."""
-    return _called(setting, safe=False)
-
-
-def _called(setting: Setting, *, safe: bool) -> Measure:
+    """`delay` and `get`, one after the other."""
     taken = []
-    with worker(setting, safe=safe) as module:
+    with worker(setting, safe=False) as module:
         for number in range(WARM_UP + setting.tasks):
             begun = time.perf_counter()
             assert module.same.delay(number).get() == number

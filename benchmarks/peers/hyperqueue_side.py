@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
     from benchmarks.measure import Setting
 
-FIRST_FUNCTIONS = 50
+FIRST_FUNCTIONS = 20
 QUIET = {"stdout": None, "stderr": None}
 
 

@@ -54,13 +54,13 @@ def dask(function: str) -> Side:
     return Side(DASK, f"benchmarks.peers.dask_side:{function}", safety)
 
 
-def hyperqueue(function: str, tasks: int | None = None) -> Side:
+def hyperqueue(function: str, tasks: int | None = None, seconds: float = 12) -> Side:
     """A side of HyperQueue."""
     safety = (
         "no journal: lost with the server; no results of functions. Server and worker of its LocalCluster, 2 cores, no files for standard "
         "output and error, a wait that looks once a second"
     )
-    return Side(HYPERQUEUE, f"benchmarks.peers.hyperqueue_side:{function}", safety, tasks=tasks, seconds=12)
+    return Side(HYPERQUEUE, f"benchmarks.peers.hyperqueue_side:{function}", safety, tasks=tasks, seconds=seconds)
 
 
 def xqute(function: str) -> Side:
