@@ -76,32 +76,32 @@ class Bound(NamedTuple):
     second: int
 
 
-# Each line says what was measured when it was written, on a machine of 2 cores that was busy eight times over: least and most of six
-# runs, and the seconds of these. A bound is a fifth above the most.
+# Each line says what was measured when it was written, least and most of several runs on a machine of 2 cores that was four to eight
+# times as busy as it can be, and the seconds of these. A bound is a fifth above the most.
 MAP_BOUNDS = {
     "embedded": {
-        "messages": Bound(1000, 80),  # 1,051 in 25 s; 5,130 in 66 s
-        "bytes": Bound(4_200_000, 110_000),  # 4,153,265 in 25 s; 9,685,699 in 66 s
-        "ledger.db statements": Bound(62_000, 350),  # 60,640 in 45 s; 70,291 in 66 s
-        "ledger.db commits": Bound(900, 10),  # 321 in 63 s; 970 in 66 s
-        "queue.db commits": Bound(1400, 50),  # 1,189 in 25 s; 3,479 in 66 s; of client and coordinator
+        "messages": Bound(500, 85),  # 575 in 20 s; 5,130 in 66 s
+        "bytes": Bound(3_800_000, 125_000),  # 3,607,894 in 20 s; 9,685,699 in 66 s
+        "ledger.db statements": Bound(43_000, 620),  # 44,724 in 20 s; 70,291 in 66 s
+        "ledger.db commits": Bound(600, 10),  # 236 in 20 s; 970 in 66 s
+        "queue.db commits": Bound(1000, 55),  # 986 in 20 s; 3,479 in 66 s; of client and coordinator
     },
     "rabbitmq": {
-        "received": Bound(1000, 80),  # 3,450 in 67 s; 4,427 in 61 s
-        "confirmed": Bound(1000, 80),  # the same
-        "delivered": Bound(1500, 100),  # 5,231 in 67 s; 6,155 in 61 s
-        "bytes": Bound(11_000_000, 250_000),  # 20,129,660 in 67 s; 22,087,881 in 61 s; both ways, of all connections
-        "ledger.db statements": Bound(62_000, 350),  # 59,954 in 67 s; 66,659 in 61 s
-        "ledger.db commits": Bound(900, 10),  # 153 in 67 s; 780 in 61 s
+        "received": Bound(500, 85),  # 3,450 in 67 s; 4,427 in 61 s
+        "confirmed": Bound(500, 85),  # the same
+        "delivered": Bound(800, 110),  # 5,231 in 67 s; 6,155 in 61 s
+        "bytes": Bound(9_000_000, 280_000),  # 20,129,660 in 67 s; 22,087,881 in 61 s; both ways, of all connections
+        "ledger.db statements": Bound(43_000, 620),  # 59,954 in 67 s; 66,659 in 61 s
+        "ledger.db commits": Bound(600, 10),  # 153 in 67 s; 780 in 61 s
     },
 }
 SUBMIT_BOUNDS = {
     "embedded": {
         "messages": Bound(700, 15),  # 571 in 4 s; 657 in 14 s
         "bytes": Bound(850_000, 10_000),  # 680,530 in 4 s; 754,075 in 14 s
-        "ledger.db statements": Bound(6700, 20),  # 5,548 in 7 s; 5,569 in 8 s
-        "ledger.db commits": Bound(190, 10),  # 132 in 14 s; 154 in 8 s
-        "queue.db commits": Bound(600, 10),  # 411 in 6 s; 513 in 8 s; of client and coordinator
+        "ledger.db statements": Bound(6900, 20),  # 5,548 in 7 s; 5,755 in 6 s
+        "ledger.db commits": Bound(190, 10),  # 122 in 6 s; 174 in 5 s
+        "queue.db commits": Bound(600, 10),  # 411 in 6 s; 530 in 5 s; of client and coordinator
     },
     "rabbitmq": {
         "received": Bound(700, 15),  # 621 in 7 s
