@@ -71,15 +71,19 @@ class Result:
 def terminal(result: Result) -> Table:
     """For people who wait."""
     heads, *rows = result.table()
-    table = Table(title=f"{result.case.name}: {result.case.title}", title_justify="left", box=None, caption_justify="left")
+    table = Table(title=f"{result.case.name}: {result.case.title}", title_justify="left", box=None)
     for number, head in enumerate(heads):
         table.add_column(head, justify="right" if number else "left")
     for row in rows:
         table.add_row(*row)
-    notes = [f"{name}: {outcome.trouble}" for name, outcome in result.outcomes.items() if outcome.trouble]
-    notes += [f"{MARKS[verdict.reached]}: {verdict.wanted}; {verdict.found}" for verdict in result.verdicts]
-    table.caption = "\n".join(notes)
     return table
+
+
+def notes(result: Result) -> list[str]:
+    """What stands below the table: what went wrong, what came of the targets, what each side promises."""
+    troubles = [f"{name}: {outcome.trouble}" for name, outcome in result.outcomes.items() if outcome.trouble]
+    verdicts = [f"{MARKS[verdict.reached]}: {verdict.wanted}; {verdict.found}" for verdict in result.verdicts]
+    return [*troubles, *verdicts, *(f"{', '.join(names)}: {safety}." for safety, names in _safety(result).items())]
 
 
 def write(folder: Path, machine: Mapping[str, str], results: Sequence[Result], command: str) -> None:

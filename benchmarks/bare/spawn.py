@@ -6,6 +6,7 @@ import multiprocessing
 import os
 from typing import TYPE_CHECKING
 
+from benchmarks import work
 from benchmarks.measure import rate
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ PROGRAM = "/bin/true"
 def programs(setting: Setting) -> Measure:
     """Programs a second."""
     with multiprocessing.get_context("spawn").Pool(PROCESSES) as pool:
-        return rate(setting, lambda tasks: pool.map(_spawn, [tasks // PROCESSES] * PROCESSES, chunksize=1))
+        return rate(setting, lambda tasks: pool.map(_spawn, work.shares(tasks, PROCESSES), chunksize=1))
 
 
 def _spawn(tasks: int) -> None:

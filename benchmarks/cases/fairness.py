@@ -53,7 +53,8 @@ def together(setting: Setting) -> Measure:
             ends.append(ours_end)
         for end in ends:
             end.recv()
-        tasks = min(FIRST, setting.tasks // jobs)
+        most = max(1, setting.tasks // jobs)
+        tasks = min(FIRST, most)
         while True:
             alone = jobs * tasks / timed(lambda: _job(client, jobs * tasks))  # noqa: B023 (called at once)
             begun = time.perf_counter()
@@ -61,7 +62,7 @@ def together(setting: Setting) -> Measure:
                 end.send(tasks)
             waits = [seconds for end in ends for seconds in end.recv()]
             total = jobs * tasks / (time.perf_counter() - begun)
-            more = min(tasks * GROWTH, setting.tasks // jobs)
+            more = min(tasks * GROWTH, most)
             if more == tasks or more * jobs / total > setting.seconds * ALLOWANCE:
                 break
             tasks = more

@@ -31,8 +31,7 @@ def _run(client: Client, tasks: int) -> None:
     chance = random.Random(1)
     job = Job()
     before: list[Task] = []
-    for _ in range(LAYERS):
-        width = max(1, tasks // LAYERS)
+    for width in work.shares(tasks, min(LAYERS, tasks)):
         before = [job.function(work.same, args=(0,), deps=chance.sample(before, min(PREDECESSORS, len(before)))) for _ in range(width)]
     assert client.wait_for_jobs([client.submit(job, timeout=SUBMIT_SECONDS)], progress=False)
 

@@ -73,8 +73,8 @@ def layered(setting: Setting) -> Measure:
             chance = random.Random(1)
             before: list[str] = []
             graph: dict[str, tuple[object, ...]] = {}
-            for layer in range(LAYERS):
-                names = [f"{tasks}-{layer}-{number}" for number in range(max(1, tasks // LAYERS))]
+            for layer, width in enumerate(work.shares(tasks, min(LAYERS, tasks))):
+                names = [f"{tasks}-{layer}-{number}" for number in range(width)]
                 for name in names:
                     graph[name] = (work.same, 0, *chance.sample(before, min(PREDECESSORS, len(before))))
                 before = names
