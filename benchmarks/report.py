@@ -12,7 +12,7 @@ from rich.table import Table
 from benchmarks.judge import judge, ratio, spread
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from benchmarks.case import Case, Figure, Side
@@ -83,7 +83,7 @@ def notes(result: Result) -> list[str]:
     """What stands below the table: what went wrong, what came of the targets, what each side promises."""
     troubles = [f"{name}: {outcome.trouble}" for name, outcome in result.outcomes.items() if outcome.trouble]
     verdicts = [f"{MARKS[verdict.reached]}: {verdict.wanted}; {verdict.found}" for verdict in result.verdicts]
-    return [*troubles, *verdicts, *(f"{', '.join(names)}: {safety}." for safety, names in _safety(result).items())]
+    return [*troubles, *verdicts, *(f"{', '.join(names)}: {safety}." for safety, names in _safety([result]).items())]
 
 
 def write(folder: Path, machine: Mapping[str, str], results: Sequence[Result], command: str) -> None:
@@ -122,15 +122,20 @@ def _page(machine: Mapping[str, str], results: Sequence[Result], command: str) -
         for name, outcome in result.outcomes.items():
             if outcome.trouble:
                 yield f"- {name}: {outcome.trouble}"
-        for safety, names in _safety(result).items():
-            yield f"- {', '.join(names)}: {safety}."
         yield ""
+    yield "## What each promises, and how it was set up\n"
+    for safety, names in _safety(results).items():
+        yield f"- {'; '.join(f'**{name}**' for name in names)}: {safety}."
 
 
-def _safety(result: Result) -> dict[str, list[str]]:
+def _safety(results: Iterable[Result]) -> dict[str, list[str]]:
+    """Names of sides by what they promise."""
     found: dict[str, list[str]] = {}
-    for side in result.case.sides:
-        found.setdefault(side.safety, []).append(side.name)
+    for result in results:
+        for side in result.case.sides:
+            names = found.setdefault(side.safety, [])
+            if side.name not in names:
+                names.append(side.name)
     return found
 
 
