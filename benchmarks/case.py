@@ -56,7 +56,7 @@ class Side:
     Attributes:
         name: of the system, and of its settings where it comes with several
         run: a function, or ``module:function`` in the environment of the peers
-        safety: what is confirmed, persistent, stored, and when it is acknowledged
+        safety: what is confirmed, persistent, stored, and when it is acknowledged; empty where nothing is sent
         rabbitmq: whether it gets a virtual host
         tasks: how many it does at most, where it cannot do as many as the others; None: as many
         seconds: what one measurement should take at most, where it is not what the others of its kind take; None: the same

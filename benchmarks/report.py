@@ -136,6 +136,7 @@ def _safety(results: Iterable[Result]) -> dict[str, list[str]]:
             names = found.setdefault(side.safety, [])
             if side.name not in names:
                 names.append(side.name)
+    found.pop("", None)
     return found
 
 

@@ -8,7 +8,6 @@ from benchmarks import importing
 from benchmarks.case import OURS, Better, Bound, Case, Figure, Side, Target
 from benchmarks.peers import settings
 
-_NOTHING: Final = "does not apply"
 
 CASE = Case(
     name="imports",
@@ -16,9 +15,9 @@ CASE = Case(
     counted="milliseconds of the import in a fresh interpreter, median of 5, files cached",
     tasks=1,
     sides=(
-        Side(OURS, importing.broker_jobs, _NOTHING),
+        Side(OURS, importing.broker_jobs, ""),
         *(
-            Side(name, f"benchmarks.importing:{function}", _NOTHING)
+            Side(name, f"benchmarks.importing:{function}", "")
             for name, function in {
                 "Celery": "celery",
                 settings.DRAMATIQ: "dramatiq",
