@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final
-
 from benchmarks import importing
 from benchmarks.case import OURS, Better, Bound, Case, Figure, Side, Target
 from benchmarks.peers import settings
-
 
 CASE = Case(
     name="imports",
