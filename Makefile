@@ -30,8 +30,8 @@ demo: ## the main job on real input
 	@./scripts/demo
 
 .PHONY: bench
-bench: ## round trips beside the bare flow, embedded and on RabbitMQ
-	@./scripts/bench latency
+bench: ## everything measured beside other systems: about 20 minutes on a quiet machine
+	@./scripts/bench
 
 .PHONY: format
 format: environment ## write the code in the one format

@@ -1,6 +1,6 @@
 """The bare flow over the embedded broker: the same messages, queues and confirms as broker-jobs, and nothing else.
 
-See `bare_amqp`; here the three processes talk through the broker port, since there is nothing below it that a script could use.
+See `benchmarks.bare.amqp`; here the three processes talk through the broker port, since there is nothing below it that a script could use.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import asyncio
 import time
 from typing import TYPE_CHECKING
 
-from benchmarks.roles import play
+from benchmarks.bare.roles import play
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing
 from broker_jobs.wire.topology import Binding, Exchange, Queue, QueueKind

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pika
 
-from benchmarks.roles import play
+from benchmarks.bare.roles import play
 
 if TYPE_CHECKING:
     from collections.abc import Callable
