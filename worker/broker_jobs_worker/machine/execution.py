@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.spec import Isolation, Keep
@@ -21,7 +20,7 @@ def sort_of(work: Work) -> str:
         case Call(function=function):
             return function
         case Program(argv=(name, *_)):
-            return f"program {os.fsdecode(name)}"
+            return f"program {name.decode(errors='surrogateescape')}"
         case Program() | StepCall():
             return ""
         case _:
