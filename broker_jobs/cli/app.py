@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Final
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from typer.core import TyperGroup
 
 from broker_jobs import __version__
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 _NAMES: Final = ("demo", "submit", "submit-file", "job", "task", "step", "up", "down", "coordinator", "worker", "key", "doctor")
 _START, _WORK, _DAEMONS, _SETUP = "Start here", "Work", "Daemons", "Set-up"
@@ -67,20 +71,34 @@ def _add(app: typer.Typer, name: str) -> None:
             app.command(name, rich_help_panel=_SETUP)(doctor)
 
 
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for."""
+
+    def __init__(self) -> None:
+        self._imported: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._imported:
+            if name not in _NAMES:
+                raise KeyError(name)
+            branch = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+            _add(branch, name)
+            self._imported.update(typer.main.get_group(branch).commands)
+        return self._imported[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+
 class _Tree(TyperGroup):
-    """Knows the names of its commands, and imports one when it is asked for."""
+    """A group of `_Commands`."""
 
-    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 (as Click has it)
-        return list(_NAMES)
-
-    def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        # Of a name that there is not, those that there are may be suggested.
-        for name in (cmd_name,) if cmd_name in _NAMES else _NAMES:
-            if name not in self.commands:
-                branch = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
-                _add(branch, name)
-                self.commands.update(typer.main.get_group(branch).commands)
-        return super().get_command(ctx, cmd_name)
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.commands: Any = _Commands()
 
 
 def _version(wanted: bool) -> None:
