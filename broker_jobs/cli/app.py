@@ -1,14 +1,104 @@
-"""The tree of commands."""
+"""The tree of commands. What a command needs is imported when it is called: the daemons, above all, start without the rest."""
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
+from typer.core import TyperGroup
 
 from broker_jobs import __version__
-from broker_jobs.cli import coordinator, demo, doctor, job, key, node, step, submit, submit_file, task, worker
-from broker_jobs.cli.directives import DirectedCommand
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+_NAMES: Final = ("demo", "submit", "submit-file", "job", "task", "step", "up", "down", "coordinator", "worker", "key", "doctor")
+_START, _WORK, _DAEMONS, _SETUP = "Start here", "Work", "Daemons", "Set-up"
+
+
+def _add(app: typer.Typer, name: str) -> None:
+    """Import a command, and hang it into the tree."""
+    match name:
+        case "demo":
+            from broker_jobs.cli.demo import demo
+
+            app.command(name, rich_help_panel=_START)(demo)
+        case "submit":
+            from broker_jobs.cli.directives import DirectedCommand
+            from broker_jobs.cli.submit import submit
+
+            app.command(name, rich_help_panel=_WORK, cls=DirectedCommand, context_settings={"allow_interspersed_args": False})(submit)
+        case "submit-file":
+            from broker_jobs.cli.submit_file import submit_file
+
+            app.command(name, rich_help_panel=_WORK)(submit_file)
+        case "job":
+            from broker_jobs.cli import job
+
+            app.add_typer(job.app, name=name, rich_help_panel=_WORK)
+        case "task":
+            from broker_jobs.cli import task
+
+            app.add_typer(task.app, name=name, rich_help_panel=_WORK)
+        case "step":
+            from broker_jobs.cli import step
+
+            app.add_typer(step.app, name=name, rich_help_panel=_WORK)
+        case "up":
+            from broker_jobs.cli.node import up
+
+            app.command(name, rich_help_panel=_DAEMONS)(up)
+        case "down":
+            from broker_jobs.cli.node import down
+
+            app.command(name, rich_help_panel=_DAEMONS)(down)
+        case "coordinator":
+            from broker_jobs.cli import coordinator
+
+            app.add_typer(coordinator.app, name=name, rich_help_panel=_DAEMONS)
+        case "worker":
+            from broker_jobs.cli import worker
+
+            app.add_typer(worker.app, name=name, rich_help_panel=_DAEMONS)
+        case "key":
+            from broker_jobs.cli import key
+
+            app.add_typer(key.app, name=name, rich_help_panel=_SETUP)
+        case "doctor":
+            from broker_jobs.cli.doctor import doctor
+
+            app.command(name, rich_help_panel=_SETUP)(doctor)
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for."""
+
+    def __init__(self) -> None:
+        self._imported: dict[str, Any] = {}
+
+    def __getitem__(self, name: str) -> Any:
+        if name not in self._imported:
+            if name not in _NAMES:
+                raise KeyError(name)
+            branch = typer.Typer(rich_markup_mode="rich", pretty_exceptions_enable=False)
+            _add(branch, name)
+            self._imported.update(typer.main.get_group(branch).commands)
+        return self._imported[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(_NAMES)
+
+    def __len__(self) -> int:
+        return len(_NAMES)
+
+
+class _Tree(TyperGroup):
+    """A group of `_Commands`."""
+
+    def __init__(self, **attrs: Any) -> None:
+        super().__init__(**attrs)
+        self.commands: Any = _Commands()
 
 
 def _version(wanted: bool) -> None:
@@ -19,6 +109,7 @@ def _version(wanted: bool) -> None:
 
 app = typer.Typer(
     name="broker-jobs",
+    cls=_Tree,
     no_args_is_help=True,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
@@ -38,17 +129,3 @@ def _root(
     ] = False,
 ) -> None:
     pass
-
-
-app.command("demo", rich_help_panel="Start here")(demo.demo)
-app.command("submit", rich_help_panel="Work", cls=DirectedCommand, context_settings={"allow_interspersed_args": False})(submit.submit)
-app.command("submit-file", rich_help_panel="Work")(submit_file.submit_file)
-app.add_typer(job.app, name="job", rich_help_panel="Work")
-app.add_typer(task.app, name="task", rich_help_panel="Work")
-app.add_typer(step.app, name="step", rich_help_panel="Work")
-app.command("up", rich_help_panel="Daemons")(node.up)
-app.command("down", rich_help_panel="Daemons")(node.down)
-app.add_typer(coordinator.app, name="coordinator", rich_help_panel="Daemons")
-app.add_typer(worker.app, name="worker", rich_help_panel="Daemons")
-app.add_typer(key.app, name="key", rich_help_panel="Set-up")
-app.command("doctor", rich_help_panel="Set-up")(doctor.doctor)

@@ -86,6 +86,30 @@ def test_importing_it_loads_nothing_heavy() -> None:
     assert done.stdout.split() == []
 
 
+@pytest.mark.parametrize(
+    ("arguments", "absent"),
+    [
+        (["--version"], {*HEAVY, "broker_jobs.core", "broker_jobs.wire", "broker_jobs_worker"} - {"typer"}),
+        (["worker", "start", "--url", "none:"], {"broker_jobs.client", "jsonschema", "pydantic", "sqlalchemy"}),
+        (["coordinator", "start", "--url", "none:"], {"broker_jobs.client", "broker_jobs_worker", "jsonschema", "psutil", "pydantic"}),
+    ],
+    ids=["version", "worker", "coordinator"],
+)
+def test_a_command_loads_only_what_it_needs(arguments: list[str], absent: set[str]) -> None:
+    code = f"""if True:
+        import sys
+        from broker_jobs.cli import main
+
+        sys.argv[1:] = {arguments}
+        try:
+            main()
+        except SystemExit:
+            print("loaded:", *(name for name in {absent} if name in sys.modules))
+    """
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.splitlines()[-1].split() == ["loaded:"]
+
+
 def test_without_plugins_a_client_loads_nothing_of_them() -> None:
     code = """if True:
         import sys

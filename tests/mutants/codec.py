@@ -8,6 +8,7 @@ TESTS: Final = "tests/wire/test_hostile_messages.py tests/wire/test_codec.py"
 
 _CODEC: Final = "broker_jobs/wire/codec.py"
 _COMPILED: Final = "broker_jobs/wire/compiled.py"
+_UNCHANGED, _UNCHANGED_TESTS = "broker_jobs/wire/unchanged.py", "tests/wire/test_unchanged.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant)
@@ -42,4 +43,13 @@ MUTANTS: Final = (
     ),
     ("fail on a kind that is no text", _COMPILED, "readers.get(tag) if type(tag) is str else None", "readers.get(tag)"),
     ("fail on half of a surrogate pair", _CODEC, "    except UnicodeEncodeError:\n", "    except UnicodeDecodeError:\n"),
+    ("take what is equal for the very same part", _UNCHANGED, "all(map(is_, before, now))", "before == now", _UNCHANGED_TESTS),
+    (
+        "not see a list that is a default",
+        _UNCHANGED,
+        "not _FIXED.issuperset(map(type, defaults))",
+        "not defaults is defaults",
+        _UNCHANGED_TESTS,
+    ),
+    ("not look into functions that a function calls", _UNCHANGED, "value not in seen and not", "value in seen and not", _UNCHANGED_TESTS),
 )
