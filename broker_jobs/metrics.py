@@ -139,8 +139,8 @@ class WorkerMetrics(DaemonMetrics):
     def __init__(self, total: Resources) -> None:
         super().__init__()
         self.tasks = self._counter("tasks", "Executions that ended.", "class", "outcome")
-        self.wait = self._histogram("task_wait_seconds", "From the arrival of a message to the start of its task.", "class")
-        self.run = self._histogram("task_run_seconds", "From start to end of an execution.", "class")
+        self.wait = self._durations("task_wait_seconds", "From the arrival of a message to the start of its task.")
+        self.run = self._durations("task_run_seconds", "From start to end of an execution.")
         self.running = self._gauge("running_tasks", "Executions that run.")
         self.returned = self._counter("returned_tasks", "Attempts that went back without an outcome.", "reason")
         self._total = self._gauge("resource_total", "What the worker gives to tasks.", "resource")

@@ -12,6 +12,7 @@ import signal
 import sys
 from typing import TYPE_CHECKING
 
+from broker_jobs.collecting import collect_rarely
 from broker_jobs.config import resolve, scheme, sqlite_url
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.core.quantities import milliseconds
@@ -77,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     from broker_jobs.coordinator.service import Coordinator
 
     start_logging()
+    collect_rarely()
     try:
         config = configuration(arguments)
         coordinator = Coordinator(config, hooks=_hooks(config))

@@ -7,7 +7,7 @@ At the end of a batch `finish` builds the chunks that have room and writes the r
 from __future__ import annotations
 
 import heapq
-from collections import deque
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.coordinator.datasets import Datasets, job_log
@@ -104,7 +104,7 @@ class Jobs:
         self._turns = Turns()
         self._fleet = 0
         self._due: list[tuple[int, str, int, int]] = []
-        self._forgotten: dict[str, None] = {}
+        self._forgotten: OrderedDict[str, None] = OrderedDict()
         self.links = Links(self, store)
         self.data = Datasets(store)
 
@@ -161,7 +161,7 @@ class Jobs:
         # What belongs to a client alone comes and goes by the thousand; workers hear of its end at their next hello.
         self._mailer.jobs_forgotten(batch, [facts.id for facts in jobs if not facts.ephemeral])
         while len(self._forgotten) > REMEMBERED:
-            del self._forgotten[next(iter(self._forgotten))]
+            self._forgotten.popitem(last=False)
         batch.writes.jobs_done.extend(facts.key for facts in jobs)
 
     def forgotten(self, job_id: str) -> bool:

@@ -182,6 +182,7 @@ def run(
         BrokerError: there is no connection to begin with
     """
     # The help needs neither broker nor numbers.
+    from broker_jobs.collecting import collect_rarely
     from broker_jobs.config import resolve
     from broker_jobs.core.batch_options import parsed
     from broker_jobs.logs import start_logging
@@ -191,6 +192,7 @@ def run(
     from broker_jobs_worker.executors.recycling import given_recycling
 
     start_logging()
+    collect_rarely()
     settings = resolve(url, namespace)
     config = WorkerConfig(
         settings.url,

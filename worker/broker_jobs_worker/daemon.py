@@ -7,6 +7,7 @@ decided here. The daemon lives on one event loop and has no global state, so tha
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -66,6 +67,10 @@ if TYPE_CHECKING:
     from broker_jobs_worker.machine.events import Event
 
 TICK: Final = 0.05
+QUIET_TICK: Final = 0.5
+"""Seconds between two ticks of a worker that has nothing to do."""
+QUIET_AFTER: Final = 1.0
+"""Seconds without news after which that is so."""
 CONTROL_CREDIT: Final = 100
 STORY: Final = 50
 BUG: Final = 70
@@ -163,6 +168,9 @@ class WorkerDaemon:
         self._ends: list[ExecutionEnded] = []
         self._story: deque[tuple[float, Event, tuple[Command, ...]]] = deque(maxlen=STORY)
         self._handling = False
+        self._heard_at = now
+        self._woken = asyncio.Event()
+        self._exit.add_done_callback(lambda _: self._woken.set())
         self._outbox: list[tuple[int | None, Outgoing]] = []
         self._orders: asyncio.Queue[Subscribe | Unsubscribe] = asyncio.Queue()
         self._subscriptions: dict[Source, Subscription] = {}
@@ -224,7 +232,7 @@ class WorkerDaemon:
                 self._metrics.resources(self._machine.free)
                 self._metrics.running.set(self._machine.running)
                 self._pulse.beat(connected=self._broker.connected, running=self._machine.running, draining=self._machine.draining)
-                await asyncio.wait([self._exit], timeout=TICK)
+                await self._pause()
             last = self._exit.result()
             if last.in_order:
                 await self._broker.drop_token()
@@ -234,6 +242,14 @@ class WorkerDaemon:
                 task.cancel()
             await asyncio.gather(*self._tasks, return_exceptions=True)
             await self._executor.close()
+
+    async def _pause(self) -> None:
+        """Wait for the next tick: rare ones while nothing has happened for a moment and nothing is due."""
+        quiet = not self._machine.at_work and time.monotonic() - self._heard_at > QUIET_AFTER
+        self._woken.clear()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(QUIET_TICK if quiet else TICK):
+                await self._woken.wait()
 
     async def _introduce(self) -> None:
         """Declare what a worker needs, hold the token, listen, and begin."""
@@ -252,6 +268,8 @@ class WorkerDaemon:
     def _feed(self, event: Event) -> None:
         """Let the machine handle an event, after those that are being handled."""
         self._inbox.append(event)
+        if not isinstance(event, Tick):
+            self._note_news()
         if self._handling:
             return
         self._handling = True
@@ -262,6 +280,13 @@ class WorkerDaemon:
             self._break_down(error)
         finally:
             self._handling = False
+
+    def _note_news(self) -> None:
+        """Something happens: ticks are frequent again."""
+        now = time.monotonic()
+        if now - self._heard_at > QUIET_AFTER:
+            self._woken.set()
+        self._heard_at = now
 
     def _hear(self, news: ExecutionNews) -> None:
         """Take in what the executor says; ends of one turn of the loop are one event."""

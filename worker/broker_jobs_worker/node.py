@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from broker_jobs.broker import open_broker
 from broker_jobs.client.node import CLIENTS_FILE, LOCK_FILE, READY_FILE
+from broker_jobs.collecting import collect_rarely
 from broker_jobs.config import make_private, resolve, scheme
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.coordinator.service import Coordinator
@@ -195,6 +196,7 @@ def main() -> int:
     parser.add_argument("--foreground", action="store_true", help="go on without clients and without work")
     arguments = parser.parse_args()
     start_logging()
+    collect_rarely()
     try:
         return asyncio.run(_run(arguments))
     except BrokerJobsError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 from broker_jobs.core.outcome import Crashed
@@ -40,20 +41,19 @@ class Observer:
         for command in commands:
             match command:
                 case Start(_, resource_class, waited, then):
-                    for _ in range(1 + len(then)):
-                        self._metrics.wait.labels(resource_class).observe(waited)
+                    self._metrics.wait.observe(resource_class, [round(1000 * waited)] * (1 + len(then)))
                 # A reply that goes out again has a number that was counted.
                 case Publish(number, _, Reply() as reply) if number > self._counted:
                     self._counted = number
                     self._replied(reply)
 
     def _replied(self, reply: Reply) -> None:
+        ended = [item for item in reply.items if isinstance(item, Ended)]
+        self._metrics.run.observe(reply.resource_class, [max(0, item.ended_ms - item.started_ms) for item in ended])
+        for kind, number in Counter(type(item.outcome) for item in ended).items():
+            self._metrics.tasks.labels(reply.resource_class, kind.tag).inc(number)
+            if kind is Crashed:
+                self._metrics.crashes.labels(reply.resource_class).inc(number)
         for item in reply.items:
-            match item:
-                case Ended(outcome=outcome):
-                    self._metrics.tasks.labels(reply.resource_class, outcome.tag).inc()
-                    self._metrics.run.labels(reply.resource_class).observe(max(0, item.ended_ms - item.started_ms) / 1000)
-                    if isinstance(outcome, Crashed):
-                        self._metrics.crashes.labels(reply.resource_class).inc()
-                case Returned(why=why):
-                    self._metrics.returned.labels(why.value).inc()
+            if isinstance(item, Returned):
+                self._metrics.returned.labels(item.why.value).inc()

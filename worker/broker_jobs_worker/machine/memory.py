@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
@@ -15,7 +16,8 @@ class KeyMemory:
     """Attempts whose last word the ledger has. A copy of their message needs no answer."""
 
     def __init__(self) -> None:
-        self._keys: dict[AttemptKey, None] = {}
+        # The oldest key of an ordinary dictionary is found behind the places of all that were there before.
+        self._keys: OrderedDict[AttemptKey, None] = OrderedDict()
 
     def __contains__(self, key: AttemptKey) -> bool:
         return key in self._keys
@@ -24,14 +26,14 @@ class KeyMemory:
         """Remember it, and forget the oldest."""
         self._keys[key] = None
         if len(self._keys) > REMEMBERED:
-            del self._keys[next(iter(self._keys))]
+            self._keys.popitem(last=False)
 
 
 class RevocationMemory:
     """What must not run: a message may come long after the news that it is canceled."""
 
     def __init__(self) -> None:
-        self._latest: dict[tuple[str, int | None], Revocation] = {}
+        self._latest: OrderedDict[tuple[str, int | None], Revocation] = OrderedDict()
 
     def add(self, revocation: Revocation) -> None:
         """Remember it, and forget the oldest. Of a revoked attempt, the earlier ones are revoked too."""
@@ -39,7 +41,7 @@ class RevocationMemory:
         known = self._latest.pop(key, revocation)
         self._latest[key] = known if _upto(known) > _upto(revocation) else revocation
         if len(self._latest) > REMEMBERED:
-            del self._latest[next(iter(self._latest))]
+            self._latest.popitem(last=False)
 
     def of(self, key: AttemptKey) -> Revocation | None:
         """Why this attempt must not start, and whether it must stop; None where it may run."""

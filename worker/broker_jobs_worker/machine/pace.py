@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from typing import Final
 
 LINE_MS: Final = 20
@@ -17,14 +18,14 @@ class Pace:
     """Running averages, by the sort of the task."""
 
     def __init__(self) -> None:
-        self._averages: dict[str, float] = {}
+        self._averages: OrderedDict[str, float] = OrderedDict()
 
     def ended(self, sort: str, milliseconds: float) -> None:
         """One of them took so long."""
         known = self._averages.get(sort)
         if known is None:
             if len(self._averages) >= MEMORY:
-                del self._averages[next(iter(self._averages))]
+                self._averages.popitem(last=False)
             known = milliseconds
         # One that is slower than expected counts at once: others may wait behind the next.
         self._averages[sort] = max(milliseconds, known) if milliseconds > LINE_MS else known + _WEIGHT * (milliseconds - known)

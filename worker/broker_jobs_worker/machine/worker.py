@@ -165,6 +165,11 @@ class WorkerMachine:
         """What no task holds; nothing while the worker is in a team."""
         return NOTHING if self._seating.team else self._have.pool.free
 
+    @property
+    def at_work(self) -> bool:
+        """Whether something is to be done soon, with or without news."""
+        return self._busy or not self._replies.empty or self._hello_at is not None or not self.connected or self.draining
+
     def resume(self, execution: Execution) -> bool:
         """Go on with what an earlier process of this worker has started, before anything else happens; False where it does not fit."""
         allocation = self._have.pool.try_allocate(rounded(execution.options.resources), math.inf)
