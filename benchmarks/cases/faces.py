@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from benchmarks.case import EMBEDDED, RABBITMQ, RATE, SAFE, SAFE_EMBEDDED, Case, Side
+from benchmarks.case import EMBEDDED, RABBITMQ, RATE, SAFE, SAFE_EMBEDDED, Bound, Case, Side, Target
 from benchmarks.measure import Measure, rate, timed
 from benchmarks.ours import CPUS
 from benchmarks.peers import settings
@@ -70,6 +70,7 @@ PINEXQ: Final = Case(
     tasks=1000,
     sides=(Side(RABBITMQ, pinexq, SAFE, rabbitmq=True), Side(EMBEDDED, pinexq, SAFE_EMBEDDED)),
     figures=(RATE,),
+    targets=(Target(EMBEDDED, "rate", Bound.least, 200),),
     once=True,
 )
 XQUTE: Final = Case(
@@ -79,5 +80,6 @@ XQUTE: Final = Case(
     tasks=200,
     sides=(Side(EMBEDDED, xqute, SAFE_EMBEDDED), settings.xqute("programs")),
     figures=(RATE,),
+    targets=(Target(EMBEDDED, "rate", Bound.least, 100),),
     once=True,
 )

@@ -13,7 +13,7 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
-from broker_jobs.client.followed import Batch, Followed
+from broker_jobs.client.followed import Batch, Followed, leave
 from broker_jobs.client.jobview import JobView, ending_of
 from broker_jobs.client.link import PATIENCE
 from broker_jobs.core.states import ENDED, JOB_ENDED
@@ -360,7 +360,7 @@ class Core:
                     return True
                 await asyncio.wait({followed.changed(), poller}, return_when=asyncio.FIRST_COMPLETED)
         finally:
-            poller.cancel()
+            leave(poller)
         return False
 
     async def poll(self, followed: Followed, *, values: bool, tasks: tuple[int, ...] | None) -> None:

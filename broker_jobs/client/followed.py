@@ -114,3 +114,9 @@ class Batch:
 
     def __post_init__(self) -> None:
         self.open = set(range(self.layout.total))
+
+
+def leave(task: asyncio.Future[None]) -> None:
+    """End something for whose result nobody waits any more: how it ends, or has ended just now, is no news."""
+    task.cancel()
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())

@@ -10,6 +10,7 @@ import contextlib
 import logging
 from typing import TYPE_CHECKING, Final, assert_never
 
+from broker_jobs.client.followed import leave
 from broker_jobs.core.outcome import Canceled, Crashed, Failed, Succeeded
 from broker_jobs.core.states import ENDED, TaskState
 from broker_jobs.errors import BrokerJobsError, JobNotFound
@@ -98,7 +99,7 @@ class Watch:
                 _log.debug("plugins hear no more of job %s for now: %s", followed.id, error)
                 await asyncio.sleep(AGAIN)
             finally:
-                poller.cancel()
+                leave(poller)
 
     def _now(self, item: ReplyItem, worker: str, ending: Ending | None) -> TaskNow:
         view = self._followed.view
