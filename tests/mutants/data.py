@@ -35,7 +35,7 @@ MUTANTS: Final = (
     ),
     ("data: count places, not jobs", _ROWS, "sa.distinct(uses.c.job)", "uses.c.job"),
     ("data: find what any job takes for what this one does", _ROWS, ", uses.c.job_id == used_by)", ")"),
-    ("data: any of the tags will do", _ROWS, "tags <= set(json.loads(one.tags))", "(not tags or bool(tags & set(json.loads(one.tags))))"),
+    ("data: any of the tags will do", _ROWS, "and tags <= labels and", "and (not tags or bool(tags & labels)) and"),
     ("data: skip nothing", _ROWS, "return found[skip : skip + limit]", "return found[:limit]"),
     ("data: read the log from the beginning", _ROWS, "log.c.number < before", "log.c.number > before"),
     ("data: forget by time what has made some", _LOOKUPS, "sa.not_(sa.exists().where(data.c.job == jobs.c.id)),", ""),

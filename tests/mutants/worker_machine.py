@@ -66,8 +66,8 @@ MUTANTS: Final = (
     (
         "never release resources",
         f"{_MACHINE}/holdings.py",
-        "                del self.running[execution]\n                self.pool.release(allocation)",
-        "                del self.running[execution]",
+        "                if line is None or not line.left:\n                    self.pool.release(allocation)",
+        "                pass",
     ),
     (
         "forget a reply that was refused",
@@ -125,9 +125,9 @@ MUTANTS: Final = (
     ),
     (
         "count what is taken as what a queue has",
-        f"{_MACHINE}/room.py",
-        "attempt.source == source and bool(attempt.deliveries)",
-        "attempt.source == source",
+        f"{_MACHINE}/holdings.py",
+        "if attempt.source == source and attempt.deliveries and isinstance",
+        "if attempt.source == source and isinstance",
         _STORIES,
     ),
     (
