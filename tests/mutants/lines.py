@@ -86,6 +86,13 @@ MUTANTS: Final = (
         _TESTS,
     ),
     (
+        "lines: let wait what comes back although the worker drains",
+        f"{_MACHINE}/worker.py",
+        "elif self.draining or self._seating",
+        "elif self._seating",
+        _TESTS,
+    ),
+    (
         "lines: run what has lost its message",
         f"{_MACHINE}/worker.py",
         "            if not attempt.deliveries:\n                # They died",

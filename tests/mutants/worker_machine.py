@@ -85,8 +85,8 @@ MUTANTS: Final = (
     (
         "work on chunks that come while draining",
         f"{_MACHINE}/worker.py",
-        "elif self.draining or self._seating",
-        "elif self._seating",
+        "        if self.draining or self._seating.closes(bundle",
+        "        if self._seating.closes(bundle",
         _STORIES,
     ),
     (
