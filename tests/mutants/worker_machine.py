@@ -216,7 +216,7 @@ MUTANTS: Final = (
         "min_time: do not leave the queue of tasks for which there is no time",
         f"{_MACHINE}/worker.py",
         "                yield from self._credit.leave(source, now)\n",
-        "",
+        "                pass\n",
         _STORIES,
     ),
     (
