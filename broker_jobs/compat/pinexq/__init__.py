@@ -1,6 +1,8 @@
 """pinexQ's client for jobs: a program moves by importing from here instead of from ``pinexq.client.job_management``.
 
-Names and signatures are those of its documentation and of version 2.7 of its client; docs/faces.md says what differs, and what is left out.
+Names are those of its documentation and of version 2.7 of its client; docs/faces.md says what differs. Where it has a fault, ours is right:
+waits end with canceled jobs, and count once; a group names who is late; several versions are an error that lists them; errors keep type,
+text and traceback; a killed worker loses nothing.
 """
 
 from __future__ import annotations

@@ -57,7 +57,7 @@ class Simplug:
         self.registered = [plugin for plugin in self.registered if plugin not in plugins]
 
 
-plugin: Final = Simplug("xqute")
+plugin = simplug = Simplug("xqute")
 
 
 class Xqute:
