@@ -76,6 +76,8 @@ def test_exactly_one_selector_is_given(client: Client) -> None:
             job.select_processing(**wrong)  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="function_version or version"):
         job.select_processing("my_function", "1.0.0", version="1.0.0")
+    with pytest.raises(TypeError, match="must be a ProcessingStep"):
+        job.select_processing(processing_step_instance="my_function")  # type: ignore[arg-type]
     with pytest.raises(ApiException, match="no worker has announced a step 'http://somewhere'"):
         job.select_processing(processing_step_link="http://somewhere")
     assert job.get_state() is JobStates.created

@@ -124,6 +124,8 @@ class Job(Translating):
         _one_of(function_name=function_name, processing_step_link=processing_step_link, processing_step_instance=processing_step_instance)
         if function_version is not None and version is not None:
             raise ValueError("give function_version or version, which are the same")
+        if not isinstance(processing_step_instance, ProcessingStep | None):
+            raise TypeError(f"processing_step_instance must be a ProcessingStep, not {processing_step_instance!r:.100}")
         if processing_step_instance is not None:
             self._run = StepRun(self.client, processing_step_instance.spec)
         else:
@@ -210,8 +212,7 @@ class Job(Translating):
     def wait_for_state(self, state: JobStates, timeout_s: float | None = None, polling_interval_s: float = 1.0) -> Self:  # noqa: ARG002 (nothing polls)
         """Wait until it is in a state, or past it; `PollingException` where it ends otherwise, `PollingTimeout` where it takes too long."""
         if self.get_state() != state:
-            wait = self.native.wait if state in ENDED else self.native.wait_for_start
-            wait(timeout_s)
+            (self.native.wait if state in ENDED else self.native.wait_for_start)(timeout_s)
             now = self.get_state()
             if now in ENDED - {state} and (state in ENDED or now is not JobStates.completed):
                 raise PollingException(f"Job {self.name!r} failed: it is {now}. Error: {self.error_description}")
@@ -232,8 +233,7 @@ class Job(Translating):
         made = run.outputs() if self._native else {}
         for slot in run.spec.outputs:
             data = made.get(slot.name, [])
-            several = data if isinstance(data, list) else [data]
-            slots.append(OutputDataSlot(slot.name, [WorkData(self.client, each) for each in several]))
+            slots.append(OutputDataSlot(slot.name, [WorkData(self.client, each) for each in (data if isinstance(data, list) else [data])]))
         return slots
 
     def delete(self) -> Self:

@@ -1,8 +1,8 @@
 """What the worker's parent, the guardian, the forkservers and their children say to each other.
 
 Messages to and from the guardian and a forkserver are packets (SOCK_SEQPACKET), which may carry file descriptors; see `environment` for the
-first one to a forkserver, and each further one brings the socket of a child that it is to make. A child has a stream of
-its own; there, a message is its length in four bytes, and its bytes. The parent takes nothing on trust that comes from a child:
+first one to a forkserver, and each further one brings the socket of a child that it is to make, and the pipe of its tickets. A child has
+a stream of its own; there, a message is its length in four bytes, and its bytes. The parent takes nothing on trust that comes from a child:
 whatever is no message of this kind ends the child.
 """
 
