@@ -511,6 +511,7 @@ class LocalExecutor:
         line.begun += 1
         line.running = self._running[follower.execution] = Running(follower, _now_ms(), running.folder, child=child, line=line)
         child.ticket = follower.execution
+        child.stream.expect_more()
         return True
 
     def _take_back(self, line: Line) -> None:

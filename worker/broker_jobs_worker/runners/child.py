@@ -134,6 +134,7 @@ class Child:
                 if self._has_ticket():
                     task = run.followed_by(follower)
                 else:
+                    self._leave()
                     self.send(Halted())
         return True
 
@@ -148,11 +149,11 @@ class Child:
         """Run one task and say what came of it; whether the next one would find everything as this one has found it."""
         self._progress_at = float("-inf")
         if run.groups is None:
-            ending = self._perform(run)
+            ending = self._perform(run, followed=followed)
         else:
             entry, way_out = run.groups
             move(entry)
-            ending = self._perform(run)
+            ending = self._perform(run, followed=followed)
             move(way_out)
         stdout, stderr = self._streams.close()
         clean = _alone()
@@ -161,16 +162,22 @@ class Child:
         if self._folder != run.options.home:
             more &= remove_folder(run)
         if not more:
-            os.chdir("/")  # where no folder is kept busy
+            self._leave()
         self.send(Done(ending.outcome, clean, stdout, stderr, spent=not self._usable, explained=ending.explained, more=more))
         return more
+
+    def _leave(self) -> None:
+        """Keep nothing of the last task."""
+        if self._surroundings.applied:
+            self._usable = self._surroundings.restore()
+        os.chdir("/")  # where no folder is kept busy
 
     def tidy(self) -> None:
         """Reap what was killed, and say whether that was all."""
         _reap()
         self.send(Tidied(_alone()))
 
-    def _perform(self, run: Run) -> Ending:
+    def _perform(self, run: Run, *, followed: bool) -> Ending:
         self._folder = ""
         try:
             if run.hosts:
@@ -190,13 +197,13 @@ class Child:
                     case Program() as work:
                         return program.execute(run, work, stdout, stderr)
                     case Call() | StepCall() as work:
-                        return Ending(self._call(run, work, stdout, stderr))
+                        return Ending(self._call(run, work, stdout, stderr, followed=followed))
                     case _:
                         assert_never(run.work)
         except UnpinnableError as error:
             return Ending(Failed(Cause.error, str(error)))
 
-    def _call(self, run: Run, work: Call | StepCall, stdout: int, stderr: int) -> Outcome:
+    def _call(self, run: Run, work: Call | StepCall, stdout: int, stderr: int, *, followed: bool) -> Outcome:
         self._surroundings.apply(run, stdout, stderr)
         current.enter(Surrounding(run.job, run.task, run.attempt, run.execution, run.name, run.allocation, self._progress, run.hosts))
         try:
@@ -206,7 +213,8 @@ class Child:
         finally:
             current.enter(None)
             self._surroundings.flush()
-            self._usable = self._surroundings.restore()
+            if not (followed and self._surroundings.kept()):
+                self._usable = self._surroundings.restore()
             self._sources.note()
 
     def _prepared(self) -> None:

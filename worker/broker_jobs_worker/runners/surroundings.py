@@ -10,8 +10,13 @@ import site
 import stat
 import sys
 import sysconfig
-from _signal import getsignal  # type: ignore[import-not-found, unused-ignore]  # ten times as fast as the one that makes enumerations
+from _signal import (  # type: ignore[import-not-found, unused-ignore]  # ten times as fast as those that make enumerations
+    getsignal,
+    pthread_sigmask,
+    setitimer,
+)
 from functools import cache
+from operator import is_
 from resource import getrlimit, setrlimit
 from typing import TYPE_CHECKING, Final
 
@@ -41,14 +46,17 @@ def variables(run: Run) -> dict[str, str]:
     home = run.options.home
     return {
         "BROKER_JOBS_JOB": run.job,
-        "BROKER_JOBS_TASK": str(run.task),
-        "BROKER_JOBS_ATTEMPT": str(run.attempt),
-        "BROKER_JOBS_EXECUTION": run.execution,
+        **names(run),
         **({} if home is None else {"BROKER_JOBS_SUBMIT_DIR": home}),
         **run.allocation,
         **nodes.variables(run),
         **dict(run.options.env),
     }
+
+
+def names(run: Run) -> dict[str, str]:
+    """Those of them in which the tasks of a line differ."""
+    return {"BROKER_JOBS_TASK": str(run.task), "BROKER_JOBS_ATTEMPT": str(run.attempt), "BROKER_JOBS_EXECUTION": run.execution}
 
 
 def enter_folder(run: Run) -> str:
@@ -198,7 +206,8 @@ class Surroundings:
     """State of this process that a function may change: it is noted once, and put back after each task.
 
     What the operating system knows of the process is put back, and so are ``sys.argv``, ``sys.path`` and the standard streams.
-    All other state of Python modules stays: it is what warm children are for.
+    All other state of Python modules stays: it is what warm children are for. Of tasks that follow one another in a line, the next one goes
+    on with the surroundings of the last where that has changed nothing (`kept`), which costs a fifth of putting everything back.
     """
 
     def __init__(self) -> None:
@@ -208,6 +217,7 @@ class Surroundings:
         self.note()
 
         self._before: dict[bytes, bytes] = {}
+        self._applied: dict[bytes, bytes] | None = None
 
     def note(self) -> None:
         """Take the state of this moment for the ordinary one."""
@@ -215,7 +225,7 @@ class Surroundings:
         self._arguments, self._folders = list(self._argv), list(self._path)
         self._umask = os.umask(0o022)
         os.umask(self._umask)
-        self._handlers = {number: getsignal(number) for number in _SIGNALS}
+        self._handlers = _handlers()
         self._limits = _limits()
         self._rights = _rights()
         self._nice = os.getpriority(os.PRIO_PROCESS, 0)
@@ -223,10 +233,53 @@ class Surroundings:
 
     def apply(self, run: Run, stdout: int, stderr: int) -> None:
         """Let a task begin with its variables and streams."""
+        if self._applied is not None:
+            self._turn_to(run, stdout, stderr)
+            return
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.environ.update(variables(run))
-        self._before = dict(_raw_environment) if isinstance(run.work, Call) and run.work.setup is not None else {}
+        self._applied = self._before = dict(_raw_environment)
+
+    def _turn_to(self, run: Run, stdout: int, stderr: int) -> None:
+        """Go on with what the last task has `kept`: only what differs between the two is put into place."""
+        os.dup2(stdout, 1)
+        os.dup2(stderr, 2)
+        self._streams.hush_threads()
+        self._streams.put()
+        own = names(run)
+        os.environ.update(own | {name: value for name, value in dict(run.options.env).items() if name in own})
+        self._applied = self._before = dict(_raw_environment)
+
+    @property
+    def applied(self) -> bool:
+        """Whether a task has begun, and not everything is put back."""
+        return self._applied is not None
+
+    def kept(self) -> bool:
+        """Whether a task has left everything as it found it, so that another one of its line may go on with that."""
+        return (
+            self._applied == _raw_environment
+            and sys.argv is self._argv
+            and sys.path is self._path
+            and self._argv == self._arguments
+            and self._path == self._folders
+            and all(map(is_, _handlers(), self._handlers))
+            and self._keeps_process()
+        )
+
+    def _keeps_process(self) -> bool:
+        """The same, of what the operating system knows; what costs as much to ask for as to put back is put back."""
+        umask, mask, timers = os.umask(self._umask), pthread_sigmask(signal.SIG_SETMASK, ()), [setitimer(timer, 0) for timer in _TIMERS]
+        return (
+            umask == self._umask
+            and not mask
+            and not any(map(any, timers))
+            and _limits() == self._limits
+            and os.getpriority(os.PRIO_PROCESS, 0) == self._nice
+            and os.sched_getaffinity(0) == self._affinity
+            and _rights() == self._rights
+        )
 
     def adopt(self) -> None:
         """Take what has changed since `apply` for the ordinary state, but for folder and streams, and the variables of the task."""
@@ -257,6 +310,7 @@ class Surroundings:
 
         What threads that were left behind write from now on goes nowhere.
         """
+        self._applied = None
         if _raw_environment != self._environment:
             for name in _raw_environment.keys() - self._environment.keys():
                 del os.environb[name]
@@ -269,12 +323,12 @@ class Surroundings:
         if self._path != self._folders:
             self._path[:] = self._folders
         os.umask(self._umask)
-        for number, handler in self._handlers.items():
+        for number, handler in zip(_SIGNALS, self._handlers, strict=True):
             if getsignal(number) is not handler and handler is not None:
                 signal.signal(number, handler)
-        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        pthread_sigmask(signal.SIG_SETMASK, ())
         for timer in _TIMERS:
-            signal.setitimer(timer, 0)
+            setitimer(timer, 0)
         self._streams.hush_threads()
         os.dup2(self._idle[0], 1)
         os.dup2(self._idle[1], 2)
@@ -294,6 +348,10 @@ class Surroundings:
         except (OSError, ValueError):
             return False
         return _rights() == self._rights
+
+
+def _handlers() -> tuple[object, ...]:
+    return tuple(map(getsignal, _SIGNALS))
 
 
 def _limits() -> tuple[tuple[int, int], ...]:
