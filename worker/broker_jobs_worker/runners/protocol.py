@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final
 
 from broker_jobs.core.outcome import Outcome
@@ -261,16 +261,25 @@ class Run:
         """The order to run a follower; the child knows functions and values by now."""
         work: Work | None = follower.program
         if isinstance(self.work, Call) and follower.args is not None:
-            work = replace(self.work, args=follower.args)
+            work = Call(self.work.function, follower.args, self.work.inputs, self.work.setup)
         if work is None:
             raise DecodeError(f"nothing follows a {self.work.tag} without saying what")
-        return replace(
-            self,
-            execution=follower.execution,
-            task=follower.task,
-            attempt=follower.attempt,
-            name=follower.name,
-            work=work,
+        return Run(
+            follower.execution,
+            self.job,
+            follower.task,
+            follower.attempt,
+            work,
+            self.options,
+            self.folder,
+            follower.name,
+            self.allocation,
+            self.values,
+            self.store,
+            version=self.version,
+            module=self.module,
+            groups=self.groups,
+            hosts=self.hosts,
         )
 
 

@@ -247,8 +247,13 @@ class Surroundings:
         os.dup2(stderr, 2)
         self._streams.hush_threads()
         self._streams.put()
-        own = names(run)
-        os.environ.update(own | {name: value for name, value in dict(run.options.env).items() if name in own})
+        own, chosen = names(run), dict(run.options.env)
+        for name, value in own.items():
+            if name not in chosen:
+                # Ten times as fast as by `os.environ`.
+                key, data = name.encode(), value.encode()
+                os.putenv(key, data)
+                _raw_environment[key] = data
         self._applied = self._before = dict(_raw_environment)
 
     @property
