@@ -424,7 +424,7 @@ class Jobs:
         if self._fleet != self._workers.changes:
             # There may be room that no task has made.
             self._fleet = self._workers.changes
-            self._hungry.update(job_id for job_id, job in self.live.items() if job.ordered and job.window.waiting)
+            self._hungry.update(job_id for job_id, job in self.live.items() if job.window.waiting)
         if self._hungry:
             self._store.write_payloads(batch.writes)
             self._release(batch)

@@ -6,6 +6,8 @@ so a job of a million tasks delays another by a chunk, not by itself.
 
 How many tasks a chunk gets: as many as give each known worker slot a few chunks, `MOST_TASKS` at most, and fewer where
 workers gave tasks back because the chunk was slow: a quarter of that chunk, which doubles again with each chunk that was quick.
+Tasks that are known to be quick make larger chunks, since a message costs as much as many of them: a chunk should take `WORTH_MS`.
+A few of them wait for more to become ready as long as every slot has work, that is until the next chunk has ended (Nagle's rule).
 
 A job whose tasks differ in priority keeps them back much longer: `urgency` says which of its tasks go out.
 """
@@ -25,8 +27,14 @@ if TYPE_CHECKING:
 WINDOW: Final = 32
 MOST_TASKS: Final = 100
 CHUNKS_PER_SLOT: Final = 4
+CHUNKS_AT_HAND: Final = 2
+"""A slot with so many has work until it can have more."""
 QUICK_MS: Final = 250
 """A chunk whose tasks ran so long in all, or less, was quick."""
+WORTH_MS: Final = 50
+"""A chunk of tasks that run so long in all is worth its message."""
+_LEAST_MS: Final = 0.1
+"""Clocks tell milliseconds, and a task takes some time in any case."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -94,6 +102,7 @@ class Window:
     _tops: dict[str, list[tuple[int, Ready, Group]]] = field(default_factory=dict)
     _flying: Counter[str] = field(default_factory=Counter)
     _most: dict[int, int] = field(default_factory=dict)
+    _ms: dict[int, float] = field(default_factory=dict)
 
     def add(self, group: Group, task: Ready) -> None:
         """A task has become ready."""
@@ -131,9 +140,21 @@ class Window:
         if not flight.open:
             del self.flights[chunk]
             self._flying[flight.group.queue] -= 1
+            self._note_pace(flight)
             most = self._most.get(flight.group.options)
             if most is not None and not flight.split and flight.busy_ms <= QUICK_MS:
-                self._most[flight.group.options] = min(2 * most, MOST_TASKS)
+                self._most[flight.group.options] = min(2 * most, max(MOST_TASKS, self._worth(flight.group)))
+
+    def _note_pace(self, flight: Flight) -> None:
+        """Take in how long tasks of a chunk ran: of the latest ones, rather too long than too short."""
+        ms = flight.busy_ms / flight.size
+        before = self._ms.get(flight.group.options, ms)
+        self._ms[flight.group.options] = max(ms, before + (ms - before) / 4)
+
+    def _worth(self, group: Group) -> int:
+        """How many tasks are worth a message; 1 as long as nothing is known of them."""
+        ms = self._ms.get(group.options)
+        return 1 if ms is None or group.isolated else max(1, int(WORTH_MS / max(ms, _LEAST_MS)))
 
     def split(self, chunk: str) -> None:
         """Tasks of this chunk came back unstarted: the next ones are a quarter of it."""
@@ -184,12 +205,18 @@ class Window:
         """
         while True:
             tops = [top for queue in list(self._tops) if self._flying[queue] < room and (top := self._top(queue))]
+            tops = [top for top in tops if not self._gathers(top[2], slots)]
             if not tops:
                 return None
             *_, group = min(tops)
             draft = self.fill(group, self._size(group, len(self._ready[group]), slots(group)), current)
             if draft is not None:
                 return draft
+
+    def _gathers(self, group: Group, slots: Callable[[Group], int]) -> bool:
+        """Whether its ready tasks wait for more, since all slots have work and these are too few for a message."""
+        flying = self._flying[group.queue]
+        return flying > 0 and len(self._ready[group]) < self._worth(group) and flying >= CHUNKS_AT_HAND * slots(group)
 
     def fill(self, group: Group, most: int, current: Callable[[Ready], bool]) -> Draft | None:
         """A chunk of so many ready tasks of a group, at most; None where none of these is current any more."""
@@ -226,8 +253,9 @@ class Window:
     def _size(self, group: Group, ready: int, slots: int) -> int:
         if group.isolated:
             return 1
-        fair = -(-ready // (CHUNKS_PER_SLOT * max(1, slots)))
-        return max(1, min(fair, MOST_TASKS, self._most.get(group.options, MOST_TASKS)))
+        fair, worth = -(-ready // (CHUNKS_PER_SLOT * max(1, slots))), self._worth(group)
+        most = max(MOST_TASKS, worth)
+        return max(1, min(max(fair, worth), most, self._most.get(group.options, most)))
 
 
 @dataclass(slots=True)

@@ -212,6 +212,27 @@ MUTANTS: Final = (
         "tests/unit/test_window.py " + _URGENCY,
     ),
     (
+        "small chunks: let a few quick tasks wait though nothing is under way",
+        f"{_HERE}/window.py",
+        "return flying > 0 and len(",
+        "return len(",
+        "tests/unit/test_window.py",
+    ),
+    (
+        "small chunks: let tasks wait though a slot has no work",
+        f"{_HERE}/window.py",
+        " and flying >= CHUNKS_AT_HAND * slots(group)",
+        "",
+        "tests/unit/test_window.py",
+    ),
+    (
+        "small chunks: forget to offer what waits to workers that come later",
+        f"{_HERE}/jobs.py",
+        "            self._hungry.update(job_id for job_id, job in self.live.items() if job.window.waiting)\n",
+        "            self._hungry.update(())\n",
+        "tests/unit/test_coordinator_ledger.py",
+    ),
+    (
         "priorities: look ahead before anything is known of the tasks",
         f"{_HERE}/urgency.py",
         "return 0.0 if ms is None",

@@ -15,7 +15,7 @@ from broker_jobs.core.request import Request
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.core.spec import Retry, TaskOptions
 from broker_jobs.wire import messages as m
-from tests.support.cast import call, job_chunks, value
+from tests.support.cast import FOUR_CPUS, call, job_chunks, value
 from tests.support.ledger_world import GRACE, SIGNER, Crash, World, of_attempt
 
 if TYPE_CHECKING:
@@ -250,6 +250,22 @@ def test_a_direct_chunk_whose_queue_was_missing_goes_out_at_once(world: World) -
         effects = world.ledger.finish()
     world.publish(effects)
     assert [(chunk.chunk, chunk.tasks[0].attempt) for chunk in standing(world)] == [("r0", 1)]
+
+
+def test_a_quick_task_that_waits_for_others_goes_out_when_a_worker_comes(world: World) -> None:
+    """Eight chunks are enough for four processors, and not for eight."""
+    job = submit(world, job_chunks([*(call(number) for number in range(9)), call(9, 0)]))
+    first, *others = standing(world)
+    world.reply(job, world.succeed(first, first.tasks[0]))
+    step(world)
+    assert [chunk.tasks[0].number for chunk in standing(world)] == list(range(9))
+    world.say(m.Hello("another", "boot", "host", 2, "0", FOUR_CPUS, FOUR_CPUS))
+    step(world)
+    assert [chunk.tasks[0].number for chunk in standing(world)] == list(range(10))
+    world.queues.clear()
+    for chunk in others:
+        world.reply(job, world.succeed(chunk, chunk.tasks[0]))
+    step(world)
 
 
 def test_a_value_of_the_job_may_come_with_a_later_chunk(world: World) -> None:

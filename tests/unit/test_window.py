@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker_jobs.coordinator.window import MOST_TASKS, WINDOW, Draft, Group, Ready, Turns, Window
+from broker_jobs.coordinator.window import CHUNKS_AT_HAND, MOST_TASKS, WINDOW, Draft, Group, Ready, Turns, Window
 from broker_jobs.core.value import CHUNK_LIMIT
 
 GROUP = Group(0, "q", 0)
@@ -107,6 +107,57 @@ def test_slow_chunks_make_smaller_ones_and_quick_ones_larger_again() -> None:
         window.take_off(name, draft.group, (task.number for task in draft.tasks), 0.0)
         for task in draft.tasks:
             window.land(name, task.number, busy_ms=1)
+
+
+def knowing(milliseconds: float, ready: int) -> Window:
+    """A window that knows how long its tasks run, with tasks that are ready."""
+    window = filled(100)
+    [draft] = drafts(window, slots=0)[:1]
+    for task in draft.tasks:
+        window.land("r0", task.number, busy_ms=round(milliseconds * len(draft.tasks)) if task is draft.tasks[0] else 0)
+    for name, flight in list(window.flights.items()):
+        for number in list(flight.open):
+            window.land(name, number, round(milliseconds))
+    assert window.waiting == 0
+    for number in range(1000, 1000 + ready):
+        window.add(GROUP, Ready(number, 1, 10))
+    return window
+
+
+@pytest.mark.parametrize(
+    ("milliseconds", "ready", "first"), [(0, 30, 30), (0, 20_000, 500), (1, 60, 50), (1, 4000, 100), (10, 60, 8), (50, 20, 3)]
+)
+def test_quick_tasks_make_chunks_that_are_worth_a_message(milliseconds: float, ready: int, first: int) -> None:
+    draft = knowing(milliseconds, ready).draft(lambda _: 2, lambda _: True)
+    assert draft is not None
+    assert len(draft.tasks) == first
+
+
+def test_a_few_quick_tasks_wait_for_more_while_every_slot_has_work() -> None:
+    window = knowing(1, 50 * CHUNKS_AT_HAND * 2 + 49)
+    assert sizes(drafts(window, slots=2)) == [50] * CHUNKS_AT_HAND * 2
+    assert window.waiting == 49
+    assert window.draft(lambda _: 3, lambda _: True) is not None, "there is a slot without work"
+    window = knowing(1, 50 * CHUNKS_AT_HAND * 2 + 49)
+    drafts(window, slots=2)
+    window.add(GROUP, Ready(5000, 1, 10))
+    assert sizes(drafts(window, slots=2)) == [50], "there are enough of them"
+    window = knowing(1, 50 * CHUNKS_AT_HAND * 2 + 49)
+    drafts(window, slots=2)
+    for number in list(window.flights["r0"].open):
+        assert window.draft(lambda _: 2, lambda _: True) is None
+        window.land("r0", number, busy_ms=1)
+    assert sizes(drafts(window, slots=2)) == [49], "one has ended"
+
+
+def test_a_few_quick_tasks_do_not_wait_where_nothing_is_under_way() -> None:
+    assert sizes(drafts(knowing(0, 3), slots=0)) == [3]
+
+
+def test_slow_tasks_never_wait_for_more() -> None:
+    window = knowing(60, 100)
+    drafts(window, slots=1)
+    assert not window.waiting
 
 
 def test_landing_twice_or_elsewhere_changes_nothing() -> None:

@@ -18,11 +18,11 @@ from _signal import (  # type: ignore[import-not-found, unused-ignore]  # ten ti
 from functools import cache
 from operator import is_
 from resource import getrlimit, setrlimit
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from broker_jobs.core.placeholders import CWD, SUBMIT_DIR, expand, of_attempt
 from broker_jobs.core.spec import Keep
-from broker_jobs.wire.messages import Call, Output, Program
+from broker_jobs.wire.messages import Output, Program
 from broker_jobs_worker.runners import nodes
 from broker_jobs_worker.runners.printing import StandardStreams
 
@@ -355,7 +355,7 @@ class Surroundings:
         return _rights() == self._rights
 
 
-def _handlers() -> tuple[object, ...]:
+def _handlers() -> tuple[Any, ...]:
     return tuple(map(getsignal, _SIGNALS))
 
 
