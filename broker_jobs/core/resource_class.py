@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.quantities import UNIT
@@ -20,11 +21,14 @@ MAX_CLASSES: Final = 200
 LASTING: Final = 1
 """The lifetime in the request of a class: of a worker that ends, nobody can say here whether it is enough."""
 
+_REMEMBERED: Final = 1000
+"""So many requests are remembered with what they are rounded to: each message has one, and nearly all have the same."""
 _READABLE_DIGITS: Final = 60
 _HASH_DIGITS: Final = 8
 _SIZES: Final = ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB")
 
 
+@lru_cache(_REMEMBERED)
 def rounded(request: Request) -> Request:
     """The same with memory rounded up to an eighth of its power of two, so that classes stay few."""
     if not request.variants:
@@ -39,6 +43,7 @@ def class_of(request: Request) -> Request:
     return Request.of(replace(variant, min_time=min(variant.min_time, LASTING)) for variant in rounded(request).variants)
 
 
+@lru_cache(_REMEMBERED)
 def class_name(request: Request) -> str:
     """The canonical name of a resource class, such as ``cpus1-3f2a91c0`` or ``cpus2-mem4GiB-66a1f0d9``.
 
