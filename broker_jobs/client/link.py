@@ -37,7 +37,7 @@ from broker_jobs.wire.topology import PARTITIONS, Topology
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator, Sequence
 
-    from broker_jobs.broker.port import Broker, Delivery
+    from broker_jobs.broker.port import Broker, Delivery, Depth
     from broker_jobs.client.chunking import OpenClasses
     from broker_jobs.client.node import OwnNode
     from broker_jobs.config import Settings
@@ -50,6 +50,8 @@ PATIENCE: Final = 10.0
 
 _log = logging.getLogger(__name__)
 
+_BUSY_PATIENCE: Final = 300.0
+"""The same for one that works through what stands before the question, as after the submission of a million tasks."""
 _REVIVE_AFTER: Final = 2.0
 _LATE: Final = 3600.0
 _CREDIT: Final = 1000
@@ -77,6 +79,11 @@ class Listener(Protocol):
 
     def interrupted(self) -> None:
         """The connection was away: replies may have been missed."""
+
+
+def _partition(question: Question) -> int:
+    """Whose coordinator answers it."""
+    return partition_of(getattr(question, "job", "0"), PARTITIONS)
 
 
 class _Nobody:
@@ -226,19 +233,13 @@ class BrokerLink:
             ) from None
 
     async def ask(self, question: Question, timeout: float = PATIENCE) -> Answer:
-        """The ledger's answer."""
-        name, outgoing = self._question(question, timeout)
+        """The ledger's answer; a coordinator that is behind has longer for it."""
+        name, outgoing = self._question(question, timeout + _BUSY_PATIENCE)
         answered: asyncio.Future[Answer] = asyncio.get_running_loop().create_future()
         self._asked[name] = outgoing, answered
         reviver = asyncio.get_running_loop().call_later(_REVIVE_AFTER, self._revive, self._node) if self._node else None
         try:
-            async with asyncio.timeout(timeout):
-                await self._publish([outgoing])
-                answer = await answered
-        except TimeoutError:
-            raise CoordinatorUnavailable(
-                f"no coordinator has answered within {timeout:g} s. Start one with: broker-jobs coordinator start"
-            ) from None
+            answer = await self._answer(outgoing, answered, timeout, _partition(question))
         finally:
             del self._asked[name]
             if reviver:
@@ -246,6 +247,40 @@ class BrokerLink:
         if isinstance(answer, Refused):
             raise refusal(answer)
         return answer
+
+    async def _answer(self, question: Outgoing, answered: asyncio.Future[Answer], timeout: float, partition: int) -> Answer:
+        """Ask, and wait for the answer.
+
+        Raises:
+            CoordinatorUnavailable: there was none in time; the text says whether a coordinator is there
+        """
+        begun = time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(timeout):
+                await self._publish([question])
+                return await asyncio.shield(answered)
+        last_chance = False
+        while True:
+            backlog = await self._backlog(partition)
+            waited = time.monotonic() - begun
+            if backlog is None or not backlog.consumers:
+                raise CoordinatorUnavailable(
+                    f"no coordinator has answered within {waited:.0f} s. Start one with: broker-jobs coordinator start"
+                )
+            if last_chance or waited >= _BUSY_PATIENCE:
+                behind = f", and {backlog.ready} messages wait for it: ask again later" if backlog.ready else ": its log may say why"
+                raise CoordinatorUnavailable(f"the coordinator that is there has not answered within {waited:.0f} s{behind}")
+            # What it has taken from its queue it still has to work through.
+            last_chance = backlog.ready == 0
+            await asyncio.wait([answered], timeout=timeout)
+            if answered.done():
+                return answered.result()
+
+    async def _backlog(self, partition: int) -> Depth | None:
+        """How much waits for a coordinator, and whether one is there; None where that cannot be known."""
+        with contextlib.suppress(BrokerUnavailable):
+            return await self._broker.depth(self._topology.ledger_name(partition))
+        return None
 
     async def tell(self, question: Question) -> None:
         """Ask without waiting for the answer."""
@@ -265,9 +300,8 @@ class BrokerLink:
         self._questions += 1
         name = f"{self._client}.{self._questions}"
         request = Request(name, self._client, question, round((time.time() + timeout) * 1000))
-        partition = partition_of(getattr(question, "job", "0"), PARTITIONS)
         frame = self._required_signer().seal(request, Role.submitter)
-        return name, Outgoing(self._topology.tasks, Topology.ledger_key(partition), frame)
+        return name, Outgoing(self._topology.tasks, Topology.ledger_key(_partition(question)), frame)
 
     def _required_signer(self) -> Signer:
         if self._signer is None:

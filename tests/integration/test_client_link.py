@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -74,6 +75,7 @@ class ScriptedBroker:
         self.published: list[Outgoing] = []
         self.dead: list[str] = []
         self.declared = 0
+        self.ledger = Depth(0, 0)
         self.receipt: Callable[[Outgoing], Receipt] = lambda _: Receipt.confirmed
         self.on_publish: Callable[[Outgoing], None] = lambda _: None
         self.receive: Callable[[Delivery], None] = lambda _: None
@@ -88,6 +90,8 @@ class ScriptedBroker:
     async def depth(self, queue: str) -> Depth | None:
         if not self.connected:
             raise BrokerUnavailable
+        if queue == "bj.ledger.0":
+            return self.ledger
         return Depth(0, 0) if queue.endswith("open.normal") else None
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
@@ -262,6 +266,36 @@ def test_a_question_without_an_answer() -> None:
         broker.answer_with(lambda _: Changes(_info(JobState.running, 1), 1))
         with pytest.raises(CoordinatorUnavailable, match="of another version"):
             await core.find("last")
+
+    _play(story)
+
+
+def test_a_coordinator_that_is_behind_has_longer_for_an_answer() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.ledger = Depth(ready=70, consumers=1)
+        looks: list[str] = []
+
+        async def depth(queue: str) -> Depth:
+            """It gets on with what waits before the question, and answers that with the next look."""
+            looks.append(queue)
+            if len(looks) == 3:
+                [request] = broker.requests()
+                assert request.deadline_ms > time.time() * 1000
+                broker.hear(Response(request.request, _info(JobState.running, 7)), Role.coordinator)
+            return broker.ledger
+
+        broker.depth = depth  # type: ignore[method-assign]
+        assert (await core.ask(FindJob("last"), JobInfo, 0.02)).version == 7
+        assert looks == ["bj.ledger.0"] * 3
+
+    _play(story)
+
+
+def test_a_coordinator_that_has_nothing_to_do_and_does_not_answer_is_said_to_be_there() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.ledger = Depth(ready=0, consumers=1)
+        with pytest.raises(CoordinatorUnavailable, match=r"that is there has not answered within .* its log"):
+            await core.ask(FindJob("last"), JobInfo, 0.02)
 
     _play(story)
 

@@ -7,8 +7,10 @@ import contextlib
 import fcntl
 import os
 import random
+import resource
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,6 +22,8 @@ from broker_jobs.wire import payload
 from tests.support.executions import appears, bench, call, program
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from broker_jobs_worker.executors.port import Execution, ExecutionEnded
 
 
@@ -135,6 +139,76 @@ def test_what_one_does_is_its_own_affair(tmp_path: Path, what: str) -> None:
                     assert odd.outcome.exit_code == 3
                 case _:
                     assert value(odd) == 2
+
+    asyncio.run(main())
+
+
+DISTURBANCES: dict[str, Callable[[], object]] = {
+    "folder": lambda: os.chdir("/"),
+    "variable": lambda: os.environ.update(LEFT_BEHIND="1"),
+    "variable gone": lambda: os.environ.pop("PATH"),
+    "variable of the task": lambda: os.environ.update(BROKER_JOBS_JOB="another"),
+    "umask": lambda: os.umask(0o777),
+    "handler": lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN),
+    "timer": lambda: signal.setitimer(signal.ITIMER_PROF, 1000),
+    "mask": lambda: signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2}),
+    "limit": lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (500, resource.getrlimit(resource.RLIMIT_NOFILE)[1])),
+    "priority": lambda: os.nice(1),
+    "processors": lambda: os.sched_setaffinity(0, {min(os.sched_getaffinity(0))}),
+    "arguments": lambda: sys.argv.append("--more"),
+    "other arguments": lambda: setattr(sys, "argv", []),
+    "path": lambda: sys.path.insert(0, "/elsewhere"),
+    "other path": lambda: setattr(sys, "path", []),
+    "stream": lambda: setattr(sys, "stdout", None),
+    "closed stream": lambda: contextlib.closing(sys.stderr).__exit__(None, None, None),
+    "closed file": lambda: os.close(1),
+}
+"""What a function may do to its process."""
+
+
+def surroundings(number: int, what: str) -> tuple[object, ...]:
+    """What it finds, and the second one changes something of it."""
+    assert os.environ["BROKER_JOBS_TASK"]
+    mask = os.umask(0)
+    os.umask(mask)
+    found = (
+        *(str(Path.cwd()), mask, signal.getsignal(signal.SIGUSR1), signal.getitimer(signal.ITIMER_PROF)[0]),
+        *(sorted(signal.pthread_sigmask(signal.SIG_BLOCK, ())), resource.getrlimit(resource.RLIMIT_NOFILE)),
+        *(os.getpriority(os.PRIO_PROCESS, 0), sorted(os.sched_getaffinity(0)), list(sys.argv), list(sys.path)),
+        *(sys.stdout is not None and not sys.stdout.closed, not sys.stderr.closed, Path("/proc/self/fd/1").exists()),
+        {name: value for name, value in os.environ.items() if name not in {"BROKER_JOBS_TASK", "BROKER_JOBS_EXECUTION"}},
+        os.getpid(),
+    )
+    if number == 1:
+        DISTURBANCES[what]()
+    return found
+
+
+def test_what_one_changes_the_next_does_not_see(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            for what in DISTURBANCES:
+                tasks = [call(surroundings, number, what, home=str(tmp_path)) for number in range(4)]
+                executor.executor.start(tasks[0], tasks[1:])
+                first, *others = [value(ended) for ended in await executor.finish(*tasks)]
+                assert others == [first] * 3, what
+
+    asyncio.run(main())
+
+
+def told(number: int) -> tuple[str, str]:
+    return os.environ["BROKER_JOBS_TASK"], os.environ["BROKER_JOBS_EXECUTION"]
+
+
+def test_each_of_a_line_is_told_its_own_name(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = [call(told, number) for number in range(4)]
+            executor.executor.start(tasks[0], tasks[1:])
+            assert [value(ended) for ended in await executor.finish(*tasks)] == [(str(each.task), each.execution) for each in tasks]
+            tasks = [call(told, number, env=(("BROKER_JOBS_TASK", "mine"),)) for number in range(4)]
+            executor.executor.start(tasks[0], tasks[1:])
+            assert [value(ended) for ended in await executor.finish(*tasks)] == [("mine", each.execution) for each in tasks]
 
     asyncio.run(main())
 

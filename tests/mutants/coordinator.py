@@ -379,4 +379,11 @@ MUTANTS: Final = (
         "TaskFacts(options, 0, ready_ms",
         _PACKED,
     ),
+    (
+        "questions: give up on a coordinator that is behind",
+        "broker_jobs/client/link.py",
+        "last_chance = backlog.ready == 0",
+        "last_chance = True",
+        "tests/integration/test_client_link.py::test_a_coordinator_that_is_behind_has_longer_for_an_answer",
+    ),
 )

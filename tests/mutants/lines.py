@@ -6,6 +6,7 @@ from typing import Final
 
 _MACHINE: Final = "worker/broker_jobs_worker/machine"
 _TESTS: Final = "tests/unit/test_worker_lines.py"
+_SURROUNDINGS: Final = "worker/broker_jobs_worker/runners/surroundings.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant, tests that must find it)
@@ -98,5 +99,30 @@ MUTANTS: Final = (
         "            if not attempt.deliveries:\n                # They died",
         "            if False:\n                # They died",
         _TESTS,
+    ),
+    *(
+        (
+            f"surroundings: do not look at {what}",
+            _SURROUNDINGS,
+            text,
+            mutant,
+            "tests/integration/test_executor_lines.py::test_what_one_changes_the_next_does_not_see",
+        )
+        for what, text, mutant in (
+            ("variables", "self._applied == _raw_environment\n            and ", ""),
+            ("the list of arguments", "self._argv == self._arguments\n            and ", ""),
+            ("the import path", "self._path == self._folders\n            and ", ""),
+            ("handlers of signals", "all(map(is_, _handlers(), self._handlers))\n            and ", ""),
+            ("limits", "_limits() == self._limits\n            and os", "os"),
+            ("the priority", "os.getpriority(os.PRIO_PROCESS, 0) == self._nice\n            and os", "os"),
+            ("processors", "os.sched_getaffinity(0) == self._affinity\n            and _", "_"),
+        )
+    ),
+    (
+        "surroundings: tell all of a line the name of the first",
+        _SURROUNDINGS,
+        "            if name not in chosen:\n",
+        "            if False:\n",
+        "tests/integration/test_executor_lines.py::test_each_of_a_line_is_told_its_own_name",
     ),
 )
