@@ -49,6 +49,8 @@ class Kind(StrEnum):
     """…or in small pieces."""
     silent = "silent"
     """…or not at all, and nobody is told."""
+    deaf = "deaf"
+    """…or not what the broker says: messages come there, and their confirms do not come back."""
     memory_alarm = "memory_alarm"
     """A node has too little memory: no publisher is heard."""
     disk_alarm = "disk_alarm"
@@ -91,6 +93,7 @@ class Pace:
         lanes: faults of processes at a time
         window: how long one takes, at least and at most
         gap: how long a lane rests between two
+        ground_gap: the same for the lane of the broker, which a node takes seconds to leave
         rest: how long a target is left alone after a fault, so that its recovery can be seen
         quiet: how long nothing happens at first
     """
@@ -98,12 +101,13 @@ class Pace:
     lanes: int
     window: tuple[float, float]
     gap: tuple[float, float]
+    ground_gap: tuple[float, float]
     rest: float
     quiet: float = 2.0
 
 
-LONG: Final = Pace(lanes=2, window=(1.0, 14.0), gap=(4.0, 14.0), rest=30.0)
-SHORT: Final = Pace(lanes=2, window=(0.5, 2.5), gap=(0.2, 0.8), rest=9.0)
+LONG: Final = Pace(lanes=2, window=(1.0, 14.0), gap=(4.0, 14.0), ground_gap=(8.0, 16.0), rest=30.0)
+SHORT: Final = Pace(lanes=2, window=(0.5, 2.5), gap=(0.2, 0.8), ground_gap=(6.0, 8.0), rest=9.0)
 """A frozen node is not noticed in so short a time, and partitions nothing."""
 
 _PROCESSES: Final[Mapping[Kind, tuple[Role, ...]]] = {
@@ -114,6 +118,7 @@ _PROCESSES: Final[Mapping[Kind, tuple[Role, ...]]] = {
     Kind.delayed: (Role.worker, Role.coordinator, Role.submitter),
     Kind.throttled: (Role.worker, Role.coordinator, Role.submitter),
     Kind.silent: (Role.worker, Role.coordinator, Role.submitter),
+    Kind.deaf: (Role.worker, Role.coordinator, Role.submitter),
     Kind.clock_stepped: (Role.worker, Role.coordinator),
 }
 _GROUND: Final[Mapping[Kind, tuple[Role, ...]]] = {
@@ -146,6 +151,7 @@ def schedule(seed: int, seconds: float, crowd: Mapping[Role, int], pace: Pace, k
     """
     chance = Random(seed)
     decks = [_Deck(chance, _GROUND, kinds), *[_Deck(chance, _PROCESSES, kinds)] * pace.lanes]
+    gaps = [pace.ground_gap] + [pace.gap] * pace.lanes
     clocks = [pace.quiet + chance.uniform(*pace.gap) for _ in decks]
     free = {Target(role, index): 0.0 for role, count in crowd.items() for index in range(count)}
     found: list[Fault] = []
@@ -153,7 +159,7 @@ def schedule(seed: int, seconds: float, crowd: Mapping[Role, int], pace: Pace, k
         lane = clocks.index(min(clocks))
         begins = clocks[lane]
         ends = begins + chance.uniform(*pace.window)
-        clocks[lane] = ends + chance.uniform(*pace.gap)
+        clocks[lane] = ends + chance.uniform(*gaps[lane])
         choice = decks[lane].draw([target for target, since in free.items() if since <= begins])
         if choice is None or ends > seconds:
             continue

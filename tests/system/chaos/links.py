@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Coroutine, Sequence
+    from types import UnionType
 
 _Result = TypeVar("_Result")
 
@@ -45,7 +46,12 @@ class Silent:
     """Nothing passes, not even the end of a connection, and nothing is lost: it comes later."""
 
 
-Mode: TypeAlias = Whole | Cut | Delayed | Throttled | Silent
+@dataclass(frozen=True, slots=True)
+class Deaf:
+    """What the broker says does not arrive, until later; what it is told does."""
+
+
+Mode: TypeAlias = Whole | Cut | Delayed | Throttled | Silent | Deaf
 
 
 class Link:
@@ -99,7 +105,10 @@ class Link:
             if isinstance(self._mode, Cut):
                 return
             far_reader, far = await asyncio.open_connection("127.0.0.1", target)
-            directions = [asyncio.ensure_future(self._pump(reader, far)), asyncio.ensure_future(self._pump(far_reader, writer))]
+            directions = [
+                asyncio.ensure_future(self._pump(reader, far, Silent)),
+                asyncio.ensure_future(self._pump(far_reader, writer, Silent | Deaf)),
+            ]
             try:
                 await asyncio.wait(directions, return_when=asyncio.FIRST_COMPLETED)
             finally:
@@ -114,7 +123,8 @@ class Link:
                 if each is not None:
                     each.transport.abort()
 
-    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter) -> None:
+    async def _pump(self, source: asyncio.StreamReader, sink: asyncio.StreamWriter, held: type | UnionType) -> None:
+        """Forward, but not while the link is in one of these modes."""
         with contextlib.suppress(ConnectionError):
             while True:
                 data = await source.read(self._mode.rate // 10 if isinstance(self._mode, Throttled) else _PIECE)
@@ -123,9 +133,9 @@ class Link:
                         await asyncio.sleep(seconds)
                     case Throttled(rate):
                         await asyncio.sleep(len(data) / rate)
-                    case Whole() | Cut() | Silent():
+                    case Whole() | Cut() | Silent() | Deaf():
                         pass
-                while isinstance(self._mode, Silent):
+                while isinstance(self._mode, held):
                     await self._changed.wait()
                 if not data:
                     return

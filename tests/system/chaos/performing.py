@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from tests.system.chaos.deployment import CLOCK
 from tests.system.chaos.faults import Kind, Role
-from tests.system.chaos.links import Cut, Delayed, Silent, Throttled, Whole
+from tests.system.chaos.links import Cut, Deaf, Delayed, Silent, Throttled, Whole
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -113,6 +113,8 @@ def _begin(deployment: Deployment, fault: Fault) -> None:
             deployment.become(target, THROTTLE)
         case Kind.silent:
             deployment.become(target, Silent())
+        case Kind.deaf:
+            deployment.become(target, Deaf())
         case Kind.clock_stepped:
             if unit.clock is not None:
                 unit.clock.write_text(_STEP)
@@ -143,7 +145,7 @@ def _end(deployment: Deployment, fault: Fault) -> None:
             except subprocess.TimeoutExpired:
                 unit.end(signal.SIGKILL, _STOP_SECONDS)
             unit.start()
-        case Kind.cut | Kind.delayed | Kind.throttled | Kind.silent:
+        case Kind.cut | Kind.delayed | Kind.throttled | Kind.silent | Kind.deaf:
             deployment.become(target, Whole())
         case Kind.clock_stepped:
             if unit.clock is not None:
