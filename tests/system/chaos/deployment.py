@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from tests.support.rabbitmq import RabbitMQCluster, RabbitMQNode
 
 ROOT: Final = Path(__file__).resolve().parents[3]
+_PATH: Final = os.pathsep.join([str(ROOT), str(ROOT / "worker")])
 _LIBRARIES: Final = sorted(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 CLOCK: Final = str(_LIBRARIES[0]) if _LIBRARIES else None
 """The library that changes the time of day of a process, where it is installed."""
@@ -202,21 +203,21 @@ class Deployment:
             unit.clock.write_text("+0")
             env |= {
                 "LD_PRELOAD": CLOCK, "FAKETIME_TIMESTAMP_FILE": str(unit.clock), "FAKETIME_CACHE_DURATION": "1", "DONT_FAKE_MONOTONIC": "1",
-                "FAKETIME_DONT_RESET": "1",
+                "FAKETIME_DONT_RESET": "1", "PYTHONPATH": _PATH,
             }  # fmt: skip
         self.units[target] = unit
 
     def _launch(self, target: Target, env: dict[str, str]) -> subprocess.Popen[bytes]:
+        module = "tests.system.chaos.stepped" if "LD_PRELOAD" in env else "broker_jobs"
         match target.role:
             case Role.coordinator:
-                return self.daemons.start("coordinator", "start", "--store", f"sqlite:///{self.ledger}", env=env)
+                return self.daemons.start("coordinator", "start", "--store", f"sqlite:///{self.ledger}", module=module, env=env)
             case Role.worker:
                 words = ("worker", "start", "--name", str(target), "--cpus", "2", "--gpus", "0")
-                return self.daemons.start(*words, env={**env, work.WORKER: str(target)})
+                return self.daemons.start(*words, module=module, env={**env, work.WORKER: str(target)})
             case Role.submitter:
                 words = (str(self.folder), str(target.index), str(self._seed), str(self._seconds), str(self._tasks))
-                path = os.pathsep.join([str(ROOT), str(ROOT / "worker")])
-                return self.daemons.start(*words, module="tests.system.chaos.submitter", env={**env, "PYTHONPATH": path})
+                return self.daemons.start(*words, module="tests.system.chaos.submitter", env={**env, "PYTHONPATH": _PATH})
             case _:
                 raise ValueError(target)
 

@@ -9,7 +9,7 @@ import time
 from typing import TYPE_CHECKING, Final, Self
 from urllib.parse import quote
 
-from broker_jobs import Client, Job
+from broker_jobs import Client, Job, ResourceRequest
 from broker_jobs.broker import open_broker
 from broker_jobs.core.spec import Lane
 from broker_jobs.wire.signing import new_key
@@ -80,7 +80,7 @@ class Scene:
         job = Job(name=name)
         for number in range(size):
             args = (str(self._folder), name, number, 0, seconds)
-            job.function(work.work, args=args, resources={"cpus": cpus}, crash_limit="unlimited")
+            job.function(work.work, args=args, resources=ResourceRequest(cpus=cpus), crash_limit="unlimited")
         return self.client.submit(job, timeout=timeout)
 
     def check(self, job: SubmittedJob, name: str, size: int, timeout: float = RECOVERED) -> None:
