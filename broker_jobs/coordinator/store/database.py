@@ -82,8 +82,10 @@ def open_database(url: str, namespace: str, *, durable: bool, holder: str) -> Da
 
             return SqliteDatabase(address, durable=durable)
         case "postgresql" | "postgres":
-            from broker_jobs.coordinator.store.postgres import PostgresDatabase
-
+            try:
+                from broker_jobs.coordinator.store.postgres import PostgresDatabase
+            except ModuleNotFoundError as error:
+                raise LedgerRefused("a ledger in a PostgreSQL needs a driver: pip install 'broker-jobs[postgres]'") from error
             return PostgresDatabase(address, namespace, holder=holder)
         case _:
             raise LedgerRefused(f"the ledger's store must be a file or a PostgreSQL, not {config.shown(url)}: {_USE}")

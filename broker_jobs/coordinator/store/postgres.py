@@ -16,6 +16,7 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
+import psycopg
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
@@ -75,26 +76,22 @@ class PostgresDatabase:
         self._key = zlib.crc32(namespace.encode()) & 0x7FFFFFFF
         settings = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, "search_path": self._schema}.items())
         who = f"{(holder or 'coordinator')[:40]}, process {os.getpid()} on {platform.node()}"
-        try:
-            # Types of extensions are not looked up: that would be a question for each connection.
-            self._engine = sa.create_engine(
-                address.set(drivername="postgresql+psycopg"),
-                isolation_level="AUTOCOMMIT",
-                poolclass=StaticPool,
-                paramstyle="format",
-                hide_parameters=True,
-                use_native_hstore=False,
-                connect_args={"options": settings, "application_name": who[:_MOST_NAME], "connect_timeout": 10, **_SILENCE},
-            )
-        except ModuleNotFoundError as error:
-            raise LedgerRefused("a ledger in PostgreSQL needs a driver: pip install 'broker-jobs[postgres]'") from error
+        # Types of extensions are not looked up: that would be a question for each connection.
+        self._engine = sa.create_engine(
+            address.set(drivername="postgresql+psycopg"),
+            isolation_level="AUTOCOMMIT",
+            poolclass=StaticPool,
+            paramstyle="format",
+            hide_parameters=True,
+            use_native_hstore=False,
+            connect_args={"options": settings, "application_name": who[:_MOST_NAME], "connect_timeout": 10, **_SILENCE},
+        )
         self.name = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=True)
         self.dialect: Dialect = self._engine.dialect
         try:
-            self._raw = self._engine.raw_connection()
-        except sa.exc.DBAPIError as error:
-            raise LedgerLost(f"the ledger {self.name} cannot be reached: {_reason(error.orig)}") from error
-        self._connection: Any = self._raw.driver_connection
+            self._connection: Any = self._engine.raw_connection().driver_connection
+        except psycopg.Error as error:
+            raise LedgerLost(f"the ledger {self.name} cannot be reached: {_reason(error)}") from error
 
     @property
     def lost(self) -> bool:
@@ -147,8 +144,6 @@ class PostgresDatabase:
 
     def is_weather(self, error: Exception) -> bool:
         """Whether the server has gone, is going, or has no room."""
-        import psycopg
-
         return self.lost or isinstance(error, psycopg.OperationalError)
 
     def close(self) -> None:
