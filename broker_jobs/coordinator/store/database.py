@@ -55,6 +55,19 @@ class Database(Protocol):
     def cursor(self) -> Cursor:
         """Of the one connection."""
 
+    def look(self) -> Cursor:
+        """A cursor inside a transaction that reads, of a database that nobody need hold.
+
+        Raises:
+            LedgerRefused: there is none
+        """
+
+    def facts(self, cursor: Cursor) -> dict[str, str] | None:
+        """What the ledger says of itself; None where there is no ledger."""
+
+    def damage(self, cursor: Cursor) -> list[str]:
+        """What the database finds wrong with itself."""
+
     def begin(self) -> str:
         """The statement that begins a transaction."""
 

@@ -138,6 +138,25 @@ class PostgresDatabase:
         """Of the one connection."""
         return cast("Cursor", self._connection.cursor())
 
+    def look(self) -> Cursor:
+        """A cursor inside a transaction that reads."""
+        cursor = self.cursor()
+        cursor.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+        return cursor
+
+    def facts(self, cursor: Cursor) -> dict[str, str] | None:
+        """What the ledger says of itself."""
+        cursor.execute("SELECT to_regclass('meta') IS NOT NULL AND to_regclass('epochs') IS NOT NULL")
+        if cursor.fetchall() != [(True,)]:
+            return None
+        cursor.execute("SELECT name, value FROM meta")
+        return dict(cursor.fetchall())
+
+    def damage(self, cursor: Cursor) -> list[str]:
+        """A server looks after its own files."""
+        del cursor
+        return []
+
     def begin(self) -> str:
         """The statement that begins a transaction."""
         return "BEGIN"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, cast
@@ -38,7 +39,6 @@ class SqliteDatabase:
         self.name = str(self.path)
         self._durable = durable
         self._lock: LedgerLock | None = None
-        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._engine = sa.create_engine(
             sa.URL.create("sqlite", database=address.database),
             isolation_level="AUTOCOMMIT",
@@ -50,6 +50,7 @@ class SqliteDatabase:
     def hold(self, wait: Callable[[str], bool] | None) -> None:
         """Take the lock. Nobody waits for a file: whoever would take it over is on this host, and can be started when it is free."""
         del wait
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = LedgerLock(self.path)
 
     @contextmanager
@@ -74,6 +75,32 @@ class SqliteDatabase:
     def cursor(self) -> Cursor:
         """Of the one connection."""
         return cast("Cursor", self._engine.raw_connection().cursor())
+
+    def look(self) -> Cursor:
+        """A cursor inside a transaction that reads."""
+        if not self.path.is_file():
+            raise LedgerRefused(f"there is no ledger {self.name}")
+        cursor = self.cursor()
+        try:
+            for statement in ("PRAGMA query_only = ON", "PRAGMA busy_timeout = 10000", "BEGIN", "SELECT count(*) FROM sqlite_master"):
+                cursor.execute(statement)
+            cursor.fetchall()
+        except sqlite3.DatabaseError as error:
+            raise LedgerRefused(f"the ledger {self.name} cannot be used: {error}") from error
+        return cursor
+
+    def facts(self, cursor: Cursor) -> dict[str, str] | None:
+        """What the ledger says of itself."""
+        cursor.execute("SELECT count(*) FROM sqlite_master WHERE name IN ('meta', 'epochs')")
+        if cursor.fetchall() != [(2,)]:
+            return None
+        cursor.execute("SELECT name, value FROM meta")
+        return dict(cursor.fetchall())
+
+    def damage(self, cursor: Cursor) -> list[str]:
+        """What the file finds wrong with itself, the first hundred of it."""
+        cursor.execute("PRAGMA integrity_check(100)")
+        return [str(text) for (text,) in cursor.fetchall() if text != "ok"]
 
     def begin(self) -> str:
         """The statement that begins a transaction."""

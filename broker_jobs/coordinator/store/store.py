@@ -72,6 +72,7 @@ class LedgerStore:
         wanted = sa.select(epochs.c.epoch, epochs.c.holder).where(epochs.c.partition == sa.bindparam("number")).with_for_update()
         self._epoch = Query(wanted, dialect)
         self._take = Changes(dialect).replace(epochs, ["partition", "epoch", "holder"])
+        self._recount = Changes(dialect).update(schema.jobs, ["version", "counts"], ["key"])
 
     def close(self) -> None:
         """Close the database and let the next coordinator in."""
@@ -160,6 +161,10 @@ class LedgerStore:
         rows = self.look.packs.apart(job, first)
         self._writer.apart(self._cursor, job, first, rows)
         return {number: len(spec) for _, number, spec in rows.specs}
+
+    def recount(self, job: int, counts: str, version: int) -> None:
+        """Write what the row of a job repeats of those of its tasks."""
+        self._recount.run(self._cursor, [(version, counts, job)])
 
     def write(self, writes: Writes) -> None:
         """Write everything."""
