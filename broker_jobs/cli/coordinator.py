@@ -38,8 +38,8 @@ def start(
 ) -> None:
     """Run a coordinator in the foreground: it keeps the ledger, releases tasks whose dependencies are done, and answers questions.
 
-    SIGTERM and Ctrl-C end it in order; nothing is lost however it ends. One coordinator for a ledger that is a file: a second one says who has
-    it. In a PostgreSQL any number may share a ledger: one keeps it, and when it is gone another goes on within seconds.
+    SIGTERM and Ctrl-C end it in order; nothing is lost however it ends. One coordinator for a ledger that is a file: a second
+    one says who has it. In a PostgreSQL any number may share a ledger: one keeps it, and when it is gone another goes on within seconds.
     """
     from broker_jobs.coordinator.__main__ import main
 

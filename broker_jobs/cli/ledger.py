@@ -33,7 +33,8 @@ def verify(
     ] = None,
     namespace: NamespaceOption = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Derive anew what follows from other rows with certainty. No coordinator may keep it meanwhile.")
+        bool,
+        typer.Option("--repair", help="Derive anew what follows from other rows with certainty. No coordinator may keep it meanwhile."),
     ] = False,
     output: OutputOption = OutputFormat.table,
 ) -> None:
@@ -79,7 +80,7 @@ def _show(report: Report, repaired: int, output: OutputFormat) -> None:
     if output is OutputFormat.quiet:
         return
     if repaired:
-        typer.echo(f"repaired: the counts and versions of {repaired} job{'s' if repaired > 1 else ''} were derived anew from the rows of their tasks")
+        typer.echo(f"repaired: the counts and versions of {repaired} job{'s' if repaired > 1 else ''} were derived anew from their tasks")
     found = f"{report.jobs} jobs, {report.tasks} tasks, {report.values} values in folders of this host"
     unseen = f"; {report.elsewhere} values lie where they cannot be seen from here" if report.elsewhere else ""
     verdict = f"{len(report.problems)} problems" if report.problems else "nothing is wrong"

@@ -1,7 +1,8 @@
 """The coordinator as a daemon: ``python -P -m broker_jobs.coordinator --url amqp://…``.
 
-One that has lost its ledger, to another coordinator or because the database went, forgets all that it knew and starts anew. SIGTERM and SIGINT end it in order, with 0. The key comes from the environment or the configuration, never from the command line,
-where every user of the host could read it.
+One that has lost its ledger, to another coordinator or because the database went, forgets all that it knew and starts anew. SIGTERM
+and SIGINT end it in order, with 0. The key comes from the environment or the configuration, never from the command line, where every
+user of the host could read it.
 """
 
 from __future__ import annotations

@@ -252,9 +252,7 @@ class Coordinator:
         store.take_epoch(PARTITION)
         program = version("broker-jobs")
         with store.answering():
-            ledger = Ledger(
-                self._config, store, self._signer, self._topology, partition=PARTITION, version=program, telling=self._telling
-            )
+            ledger = Ledger(self._config, store, self._signer, self._topology, partition=PARTITION, version=program, telling=self._telling)
             effects = ledger.load(time.monotonic(), _now_ms())
         self._unfinished = len(ledger.jobs.live)
         return ledger, effects

@@ -126,15 +126,14 @@ def test_one_that_was_frozen_writes_nothing_when_it_wakes_up(
 def test_whoever_has_lost_the_epoch_writes_nothing(store: LedgerStore, url: str) -> None:
     """The second line: the session is still there, as behind a pooler that has given its lock to somebody else."""
     value(url, "UPDATE epochs SET epoch = epoch + 1, holder = 'second'")
-    with pytest.raises(LedgerLost, match="taken partition 0 of the ledger .*: second"), store.transaction():
+    with pytest.raises(LedgerLost, match=r"taken partition 0 of the ledger .*: second"), store.transaction():
         store.write(Writes(chunks=[(1, "1")]))
     assert store.look.chunk_names(1) == set()
 
 
 def test_an_epoch_waits_for_the_transaction_of_the_one_before(store: LedgerStore, url: str) -> None:
     with store.transaction():
-        with pytest.raises(psycopg.errors.LockNotAvailable), psycopg.connect(url, autocommit=True) as other:
-            other.execute("SET lock_timeout = '20ms'")
+        with psycopg.connect(url, options="-c lock_timeout=20ms") as other, pytest.raises(psycopg.errors.LockNotAvailable):
             other.execute("UPDATE broker_jobs_t.epochs SET epoch = epoch + 1")
         store.write(Writes(chunks=[(1, "0")]))
     assert store.look.chunk_names(1) == {"0"}
@@ -151,7 +150,7 @@ def test_namespaces_share_a_database(store: LedgerStore, url: str) -> None:
 
 def test_what_cannot_be_used_says_why_and_shows_no_password(store: LedgerStore, url: str) -> None:
     store.close()
-    with pytest.raises(LedgerLost, match="cannot be reached: .*secret-base.* does not exist") as lost:
+    with pytest.raises(LedgerLost, match=r"cannot be reached: .*secret-base.* does not exist") as lost:
         LedgerStore(url.replace("postgres@", "postgres:hidden@").rpartition("/")[0] + "/secret-base", "t")
     assert "hidden" not in str(lost.value)
     value(url, "UPDATE meta SET value = '99' WHERE name = 'schema'")
@@ -166,7 +165,10 @@ def test_what_cannot_be_used_says_why_and_shows_no_password(store: LedgerStore, 
 def test_the_tables_of_a_released_version_are_brought_to_this_one(golden: Path, url: str) -> None:
     """As if that version had kept its ledger in a PostgreSQL: its tables and rows are copied there."""
     with closing(sqlite3.connect(golden)) as old:
-        tables = {name: old.execute(f"SELECT * FROM {name}").fetchall() for (name,) in old.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+        tables = {
+            name: old.execute(f"SELECT * FROM {name}").fetchall()
+            for (name,) in old.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+        }
         columns = {name: [row[1] for row in old.execute(f"PRAGMA table_info({name})")] for name in tables}
     LedgerStore(url, "t").close()
     engine = sa.create_engine(url.replace("postgresql:", "postgresql+psycopg:"), connect_args={"options": "-c search_path=broker_jobs_t"})

@@ -72,7 +72,7 @@ def test_whoever_has_lost_the_epoch_writes_nothing(store: LedgerStore) -> None:
     with sqlite3.connect(Path(store.name)) as other:
         other.execute("UPDATE epochs SET epoch = epoch + 1, holder = 'second'")
     other.close()
-    with pytest.raises(LedgerLost, match="taken partition 0 of the ledger .*: second"), store.transaction():
+    with pytest.raises(LedgerLost, match=r"taken partition 0 of the ledger .*: second"), store.transaction():
         store.write(Writes(chunks=[(1, "1")]))
     assert store.look.chunk_names(1) == {"0"}
     store.take_epoch(0)

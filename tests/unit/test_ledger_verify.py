@@ -6,7 +6,6 @@ import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import pytest
 
@@ -17,13 +16,8 @@ from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.value import Encoding
 from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import LedgerRefused
-from broker_jobs.ids import short
-from broker_jobs.wire import messages as m
 from tests.support.cast import call, job_chunks, value
 from tests.support.ledger_world import World
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -114,7 +108,9 @@ SPOILED = {
     "DELETE FROM jobs WHERE key = 3": ["1 rows of 'chunks' belong to a job that there is not (key 3)"],
     "INSERT INTO links VALUES (1, 0, 'other', 1, 0, 0)": ["task 0 is succeeded, and still waits for another job"],
     "INSERT INTO early VALUES (1, 'other', 1, x'00', 1)": ["what was said early of its task 1 cannot be read (number 1)"],
-    "INSERT INTO outbox VALUES (99, 'u.ready', 'k', x'00', 1)": ["message 99 of the outbox is for the exchange 'u.ready' of another namespace"],
+    "INSERT INTO outbox VALUES (99, 'u.ready', 'k', x'00', 1)": [
+        "message 99 of the outbox is for the exchange 'u.ready' of another namespace"
+    ],
     "DELETE FROM alembic_version": ["its migrations say version none, and it is 2"],
 }
 
@@ -188,7 +184,7 @@ def test_what_is_no_ledger_of_ours_is_refused(ledger: Path, tmp_path: Path) -> N
     with pytest.raises(LedgerRefused, match="cannot be used: file is not a database"):
         verify(sqlite_url(tmp_path / "text"), "t")
     old = Path(shutil.copy(GOLDEN / "0.1.0" / "ledger.db", tmp_path / "old.db"))
-    with pytest.raises(LedgerRefused, match="has the format 1, .*: start a coordinator once, which brings it up to date"):
+    with pytest.raises(LedgerRefused, match=r"has the format 1, .*: start a coordinator once, which brings it up to date"):
         verify(sqlite_url(old), "bj")
 
 

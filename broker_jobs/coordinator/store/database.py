@@ -25,17 +25,19 @@ class Database(Protocol):
 
     Attributes:
         name: for people
-        local: whether it is a file of this host, which answers within a millisecond or two
         dialect: of its statements
-        lost: whether the connection is gone, so that nothing more can be written
     """
 
     name: str
-    local: bool
     dialect: Dialect
 
     @property
-    def lost(self) -> bool: ...  # noqa: D102 (see Attributes)
+    def local(self) -> bool:
+        """Whether it is a file of this host, which answers within a millisecond or two."""
+
+    @property
+    def lost(self) -> bool:
+        """Whether the connection is gone, so that nothing more can be written."""
 
     def hold(self, wait: Callable[[str], bool] | None) -> None:
         """Become the one who may write, until `close` or the end of this process.
@@ -95,10 +97,11 @@ def open_database(url: str, namespace: str, *, durable: bool, holder: str) -> Da
 
             return SqliteDatabase(address, durable=durable)
         case "postgresql" | "postgres":
+            from broker_jobs.coordinator.store.postgres import PostgresDatabase
+
             try:
-                from broker_jobs.coordinator.store.postgres import PostgresDatabase
+                return PostgresDatabase(address, namespace, holder=holder)
             except ModuleNotFoundError as error:
                 raise LedgerRefused("a ledger in a PostgreSQL needs a driver: pip install 'broker-jobs[postgres]'") from error
-            return PostgresDatabase(address, namespace, holder=holder)
         case _:
             raise LedgerRefused(f"the ledger's store must be a file or a PostgreSQL, not {config.shown(url)}: {_USE}")

@@ -79,7 +79,9 @@ class Inspection:
         tasks = schema.tasks
         more = (tasks.c.options, tasks.c.size, tasks.c.deps, tasks.c.after)
         wanted = sa.select(*(tasks.c[name] for name in TaskRow._fields), *more).where(tasks.c.job == job).order_by(tasks.c.number)
-        return [(TaskRow._make(row), options, size, _numbers(deps), _numbers(after)) for *row, options, size, deps, after in self._all(wanted)]
+        return [
+            (TaskRow._make(row), options, size, _numbers(deps), _numbers(after)) for *row, options, size, deps, after in self._all(wanted)
+        ]
 
     def packs(self, job: int) -> list[PackRow]:
         """The packs of a job, with their tasks."""
@@ -88,7 +90,9 @@ class Inspection:
     def successes(self, job: int) -> list[SuccessesRow]:
         """The replies about tasks in packs."""
         successes = schema.successes
-        return [SuccessesRow._make(row) for row in self._all(sa.select(successes).where(successes.c.job == job).order_by(successes.c.changed))]
+        return [
+            SuccessesRow._make(row) for row in self._all(sa.select(successes).where(successes.c.job == job).order_by(successes.c.changed))
+        ]
 
     def specs(self, job: int) -> Iterator[tuple[int, bytes]]:
         """What the tasks of a job do."""
@@ -110,7 +114,8 @@ class Inspection:
     def early(self) -> list[tuple[int, str, int, bytes]]:
         """Replies that came before their tasks: number, job, task, message."""
         early = schema.early
-        return [tuple(row) for row in self._all(sa.select(early.c.id, early.c.job_id, early.c.task, early.c.reply))]  # type: ignore[misc]
+        rows = self._all(sa.select(early.c.id, early.c.job_id, early.c.task, early.c.reply))
+        return [(number, str(job), task, bytes(reply)) for number, job, task, reply in rows]
 
     def _expect(self, namespace: str) -> None:
         """Refuse what is no ledger of ours."""
@@ -121,7 +126,11 @@ class Inspection:
         if known.get("namespace") != namespace:
             raise LedgerRefused(f"the ledger {self.name} belongs to the namespace {known.get('namespace')!r}, not to {namespace!r}")
         if found != ours:
-            remedy = "start a coordinator once, which brings it up to date" if found.isdecimal() and int(found) < int(ours) else "use a newer one"
+            remedy = (
+                "start a coordinator once, which brings it up to date"
+                if found.isdecimal() and int(found) < int(ours)
+                else "use a newer one"
+            )
             raise LedgerRefused(f"the ledger {self.name} has the format {found}, and this version of broker-jobs verifies {ours}: {remedy}")
 
     def _all(self, statement: sa.Select[Any]) -> list[tuple[Any, ...]]:

@@ -16,7 +16,6 @@ import zlib
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final, cast
 
-import psycopg
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
@@ -88,9 +87,10 @@ class PostgresDatabase:
         )
         self.name = self._engine.url.set(drivername="postgresql").render_as_string(hide_password=True)
         self.dialect: Dialect = self._engine.dialect
+        self._driver: Any = self._engine.dialect.loaded_dbapi
         try:
             self._connection: Any = self._engine.raw_connection().driver_connection
-        except psycopg.Error as error:
+        except self._driver.Error as error:
             raise LedgerLost(f"the ledger {self.name} cannot be reached: {_reason(error)}") from error
 
     @property
@@ -163,7 +163,7 @@ class PostgresDatabase:
 
     def is_weather(self, error: Exception) -> bool:
         """Whether the server has gone, is going, or has no room."""
-        return self.lost or isinstance(error, psycopg.OperationalError)
+        return self.lost or isinstance(error, self._driver.OperationalError)
 
     def close(self) -> None:
         """End the session, and with it the lock."""

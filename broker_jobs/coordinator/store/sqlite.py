@@ -99,8 +99,11 @@ class SqliteDatabase:
 
     def damage(self, cursor: Cursor) -> list[str]:
         """What the file finds wrong with itself, the first hundred of it."""
-        cursor.execute("PRAGMA integrity_check(100)")
-        return [str(text) for (text,) in cursor.fetchall() if text != "ok"]
+        try:
+            cursor.execute("PRAGMA integrity_check(100)")
+            return [str(text) for (text,) in cursor.fetchall() if text != "ok"]
+        except sqlite3.DatabaseError as error:
+            return [str(error)]
 
     def begin(self) -> str:
         """The statement that begins a transaction."""

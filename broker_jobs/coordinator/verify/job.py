@@ -176,7 +176,9 @@ class _Check:
         for told in self._rows.told:
             numbers = [ended.task for ended in told.ends]
             if len(numbers) != told.length or not numbers or (min(numbers), max(numbers)) != (told.low, told.high):
-                self._say(f"the reply that made its version {told.changed} does not tell of {told.length} tasks from {told.low} to {told.high}")
+                self._say(
+                    f"the reply that made its version {told.changed} does not tell of {told.length} tasks from {told.low} to {told.high}"
+                )
             for place, ended in enumerate(told.ends):
                 ends[ended.task] = told.changed + place, ended
         for pack in self._rows.packs:
@@ -188,11 +190,14 @@ class _Check:
                 self._say(f"{name} has {pack.names} names")
             self._say_of((number for number in numbers_of if number in self._tasks), f"a row of its own, and a place in {name}")
             for place, number in enumerate(numbers_of):
-                changed, ended = ends.get(number, (pack.changed + place, None))
-                state = _S.queued if ended is None else _S.succeeded
-                self._tasks.setdefault(number, TaskRows(number, state, pack.options, 1, 0, 0, changed))
-                if ended is not None and not isinstance(ended.outcome, Succeeded):
-                    self._say(f"task {number} is in a shared row, and has not succeeded")
+                if number in ends:
+                    changed, ended = ends[number]
+                    task = TaskRows(number, _S.succeeded, pack.options, 1, 0, 0, changed)
+                    if not isinstance(ended.outcome, Succeeded):
+                        self._say(f"task {number} is in a shared row, and has not succeeded")
+                else:
+                    task = TaskRows(number, _S.queued, pack.options, 1, 0, 0, pack.changed + place)
+                self._tasks.setdefault(number, task)
 
     # --- the row of the job ---
 
@@ -202,7 +207,9 @@ class _Check:
         if facts.total is not None:
             self._say_of((number for number in tasks if number >= facts.total), f"beyond the {facts.total} tasks that the job has")
         if facts.state in JOB_ENDED:
-            self._say_of((task.number for task in tasks.values() if task.state not in ENDED), f"not ended, and the job is {facts.state.value}")
+            self._say_of(
+                (task.number for task in tasks.values() if task.state not in ENDED), f"not ended, and the job is {facts.state.value}"
+            )
             if facts.ended_ms is None:
                 self._say(f"it is {facts.state.value}, and has no time of its end")
             if not given_up and (facts.total is None or len(tasks) < facts.total):

@@ -63,6 +63,8 @@ def verify(url: str, namespace: str) -> Report:
     try:
         report = Report(look.name)
         report.problems += [Problem("", f"the file is damaged: {text}") for text in look.damage()]
+        if report.problems:
+            return report  # what its rows say is worth nothing
         if look.revision() != str(SCHEMA_VERSION):
             report.problems.append(Problem("", f"its migrations say version {look.revision() or 'none'}, and it is {SCHEMA_VERSION}"))
         for key, job in look.job_keys():
