@@ -138,6 +138,14 @@ class Post:
         """Whether there is a connection now."""
         return self._broker.connected
 
+    async def consumers(self) -> int:
+        """How many receive from the ledger queue; one where that cannot be asked."""
+        try:
+            depth = await self._broker.depth(self._topology.ledger_name(self._partition))
+        except BrokerError:
+            return 1
+        return 0 if depth is None else depth.consumers
+
     def look(self, queues: Iterable[str]) -> None:
         """Count the messages of class queues."""
         self._spawn(self._look(tuple(queues)))
