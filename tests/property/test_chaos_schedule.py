@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Final
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.system.chaos.faults import LONG, SHORT, Fault, Kind, Role, Target, can_step, schedule
+from tests.system.chaos.faults import LONG, SHORT, Fault, Kind, Role, Target, can_be, can_step, schedule
 from tests.system.chaos.performing import Done
 from tests.system.chaos.plans import Failure, Shape, plan
 from tests.system.chaos.recovery import EVERYBODY, recoveries
@@ -22,13 +22,15 @@ paces = st.sampled_from((LONG, SHORT))
 WORKER = Target(Role.worker, 1)
 
 
-@given(seeds, paces, st.floats(0, 300), st.sets(st.sampled_from(Kind)))
+@given(seeds, paces, st.floats(0, 300), st.sets(st.tuples(st.sampled_from(Kind), st.sampled_from(Role))))
 def test_a_schedule_follows_from_its_seed_and_leaves_each_target_time_to_come_back(
-    seed: int, pace: Pace, seconds: float, kinds: set[Kind]
+    seed: int, pace: Pace, seconds: float, impossible: set[tuple[Kind, Role]]
 ) -> None:
-    faults = schedule(seed, seconds, CROWD, pace, kinds)
-    assert faults == schedule(seed, seconds, CROWD, pace, set(kinds))
-    assert {fault.kind for fault in faults} <= kinds
+    faults = schedule(seed, seconds, CROWD, pace, impossible)
+    assert faults == schedule(seed, seconds, CROWD, pace, set(impossible))
+    done_to = {(fault.kind, fault.target.role) for fault in faults}
+    assert not done_to & impossible
+    assert all(can_be(kind, role) for kind, role in done_to)
     free: dict[Target, float] = {}
     for fault in faults:
         assert pace.quiet <= fault.begins < fault.ends <= seconds

@@ -147,4 +147,3 @@ def test_a_coordinator_with_another_store_than_the_ledger_of_the_namespace_is_re
         with pytest.raises(LedgerRefused, match=r"another coordinator, with another store than .*another\.db, keeps the ledger of"):
             with in_a_thread(ground.config()):
                 pass
-

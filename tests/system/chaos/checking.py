@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -15,11 +13,12 @@ from broker_jobs.core.states import JOB_ENDED
 from tests.support.daemons import until
 from tests.system.chaos.faults import Role, Target
 from tests.system.chaos.journal import Journal, What
-from tests.system.chaos.plans import Plan, Shape, plan
+from tests.system.chaos.plans import Plan, plan
 from tests.system.chaos.recovery import EVERYBODY
 from tests.system.chaos.submitter import differences
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
     from broker_jobs import SubmittedJob
@@ -168,22 +167,19 @@ def check_leftovers(deployment: Deployment) -> list[str]:
         until(lambda: not deployment.daemons.alive(), "no process of the deployment is left", 15)
     except AssertionError as error:
         wrong.append(f"{error}: {deployment.daemons.alive()}")
-    with closing(sqlite3.connect(deployment.ledger)) as ledger:
-        [(left,)] = ledger.execute("SELECT count(*) FROM outbox").fetchall()
-        if left:
-            wrong.append(f"{left} messages are left in the outbox")
-        ended = ",".join(f"'{state.value}'" for state in JOB_ENDED)
-        wrong += [
-            f"job {name} is {state} for ever"
-            for name, state in ledger.execute(f"SELECT name, state FROM jobs WHERE state NOT IN ({ended})").fetchall()
-        ]
-        [integrity] = ledger.execute("PRAGMA integrity_check").fetchone()
-        if integrity != "ok":
-            wrong.append(f"the ledger's file is damaged: {integrity}")
+    [(left,)] = deployment.ground.rows("SELECT count(*) FROM outbox")
+    if left:
+        wrong.append(f"{left} messages are left in the outbox")
+    ended = ", ".join(f"'{state.value}'" for state in JOB_ENDED)
+    rows = deployment.ground.rows(f"SELECT name, state FROM jobs WHERE state NOT IN ({ended})")
+    wrong += [f"job {name} is {state} for ever" for name, state in rows]
+    verified = deployment.daemons.run("ledger", "verify", "--store", deployment.ground.url, timeout=120)
+    if verified.returncode:
+        wrong.append(f"ledger verify: {verified.stdout}{verified.stderr}")
     return wrong
 
 
-def _until_empty(deployment: Deployment, complain: object) -> list[str]:
+def _until_empty(deployment: Deployment, complain: Callable[[dict[str, int]], list[str]]) -> list[str]:
     """Ask until there is nothing to complain of, or it is too late: numbers of a broker are a little old."""
     deadline = time.monotonic() + 30
     while True:
@@ -197,6 +193,3 @@ def _until_empty(deployment: Deployment, complain: object) -> list[str]:
 def shapes(verdict: Verdict) -> str:
     """The jobs of a verdict in words."""
     return ", ".join(f"{count} {name}" for name, count in sorted(verdict.jobs.items()))
-
-
-__all__ = ["Shape", "Verdict", "check_jobs", "check_leftovers", "check_queues", "proofs", "shapes"]

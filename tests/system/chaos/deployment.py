@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Final, Self
 
 from broker_jobs.wire.signing import new_key
 from tests.support.daemons import Daemons, until
-from tests.system.chaos import disk, work
+from tests.system.chaos import work
 from tests.system.chaos.faults import Role, Target, can_step
 from tests.system.chaos.links import Link, Links
 from tests.system.chaos.submitter import STOP
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from tests.support.rabbitmq import RabbitMQCluster, RabbitMQNode
+    from tests.system.chaos.ground import Ground
 
 ROOT: Final = Path(__file__).resolve().parents[3]
 _PATH: Final = os.pathsep.join([str(ROOT), str(ROOT / "worker")])
@@ -97,21 +98,37 @@ class Deployment:
     Args:
         folder: for logs, the ledger, values, journals and what tasks leave
         cluster: the broker; it stays
+        ground: where the ledger lies
         seconds: how long a task takes
         tasks: how many each submitter asks for at least
 
     Attributes:
         units: the processes
         endings: those that ended by themselves
-        ledger: the ledger's file
     """
 
     def __init__(
-        self, folder: Path, cluster: RabbitMQCluster, *, seed: int, seconds: float, tasks: int, workers: int = 4, submitters: int = 3
+        self,
+        folder: Path,
+        cluster: RabbitMQCluster,
+        ground: Ground,
+        *,
+        seed: int,
+        seconds: float,
+        tasks: int,
+        workers: int = 4,
+        submitters: int = 3,
     ) -> None:
         self.folder = folder
         self.cluster = cluster
-        self.crowd = {Role.worker: workers, Role.coordinator: 1, Role.submitter: submitters, Role.node: len(cluster.nodes), Role.store: 1}
+        self.ground = ground
+        self.crowd = {
+            Role.worker: workers,
+            Role.coordinator: ground.coordinators,
+            Role.submitter: submitters,
+            Role.node: len(cluster.nodes),
+            Role.store: 1,
+        }
         self.units: dict[Target, Unit] = {}
         self.endings: list[Ending] = []
         self.key = new_key()
@@ -120,13 +137,11 @@ class Deployment:
         self._closing = contextlib.ExitStack()
         self._over = threading.Event()
         self._tending = threading.Thread(target=self._tend, name="tending")
-        self.store = disk.Disk(folder / "ledger")
-        self.ledger = folder / "ledger" / "ledger.db"
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             self.vhost = self.cluster.nodes[0].management.make_vhost()
-            stack.enter_context(self.store)
+            stack.enter_context(self.ground)
             self._links = stack.enter_context(Links([node.port for node in self.cluster.nodes]))
             env = {"BROKER_JOBS_SIGNING_KEY": self.key, "BROKER_JOBS_VALUE_STORE": str(self.folder / "values")}
             self.daemons = stack.enter_context(Daemons(self.folder, env))
@@ -211,7 +226,7 @@ class Deployment:
         module = "tests.system.chaos.stepped" if "LD_PRELOAD" in env else "broker_jobs"
         match target.role:
             case Role.coordinator:
-                return self.daemons.start("coordinator", "start", "--store", f"sqlite:///{self.ledger}", module=module, env=env)
+                return self.daemons.start("coordinator", "start", "--store", self.ground.url, module=module, env=env)
             case Role.worker:
                 words = ("worker", "start", "--name", str(target), "--cpus", "2", "--gpus", "0")
                 return self.daemons.start(*words, module=module, env={**env, work.WORKER: str(target)})

@@ -36,7 +36,7 @@ class Kind(StrEnum):
     rolled = "rolled"
     """SIGTERM, as for a new version; started again once it has ended."""
     stopped = "stopped"
-    """A node in order; started again."""
+    """A node, or the server of the ledger, in order; started again."""
     app_stopped = "app_stopped"
     """``rabbitmqctl stop_app``; ``start_app``."""
     closed = "closed"
@@ -122,15 +122,20 @@ _PROCESSES: Final[Mapping[Kind, tuple[Role, ...]]] = {
     Kind.clock_stepped: (Role.worker, Role.coordinator),
 }
 _GROUND: Final[Mapping[Kind, tuple[Role, ...]]] = {
-    Kind.killed: (Role.node,),
+    Kind.killed: (Role.node, Role.store),
     Kind.frozen: (Role.node,),
-    Kind.stopped: (Role.node,),
+    Kind.stopped: (Role.node, Role.store),
     Kind.app_stopped: (Role.node,),
     Kind.closed: (Role.node,),
     Kind.memory_alarm: (Role.node,),
     Kind.disk_alarm: (Role.node,),
     Kind.full: (Role.store,),
 }
+
+
+def can_be(kind: Kind, role: Role) -> bool:
+    """Whether such a fault happens to such a target anywhere."""
+    return role in _PROCESSES.get(kind, ()) or role in _GROUND.get(kind, ())
 
 
 def can_step(target: Target) -> bool:
@@ -142,15 +147,17 @@ SHARED: Final = frozenset({Role.node, Role.store, Role.coordinator})
 """Roles that everybody needs: while one of them is troubled, nobody's recovery is measured."""
 
 
-def schedule(seed: int, seconds: float, crowd: Mapping[Role, int], pace: Pace, kinds: Collection[Kind] = tuple(Kind)) -> list[Fault]:
+def schedule(
+    seed: int, seconds: float, crowd: Mapping[Role, int], pace: Pace, impossible: Collection[tuple[Kind, Role]] = ()
+) -> list[Fault]:
     """The faults of a run, by their beginnings; all are over after `seconds`.
 
     Args:
         crowd: how many there are of each role
-        kinds: what can be done on this machine
+        impossible: what cannot be done to whom, here
     """
     chance = Random(seed)
-    decks = [_Deck(chance, _GROUND, kinds), *[_Deck(chance, _PROCESSES, kinds)] * pace.lanes]
+    decks = [_Deck(chance, _GROUND, impossible), *[_Deck(chance, _PROCESSES, impossible)] * pace.lanes]
     gaps = [pace.ground_gap] + [pace.gap] * pace.lanes
     clocks = [pace.quiet + chance.uniform(*pace.gap) for _ in decks]
     free = {Target(role, index): 0.0 for role, count in crowd.items() for index in range(count)}
@@ -172,9 +179,9 @@ def schedule(seed: int, seconds: float, crowd: Mapping[Role, int], pace: Pace, k
 class _Deck:
     """Kinds and roles in a random order, each once before any comes again: rare ones come, too."""
 
-    def __init__(self, chance: Random, table: Mapping[Kind, tuple[Role, ...]], kinds: Collection[Kind]) -> None:
+    def __init__(self, chance: Random, table: Mapping[Kind, tuple[Role, ...]], impossible: Collection[tuple[Kind, Role]]) -> None:
         self._chance = chance
-        self._all = [(kind, role) for kind, roles in table.items() if kind in kinds for role in roles]
+        self._all = [(kind, role) for kind, roles in table.items() for role in roles if (kind, role) not in impossible]
         self._left: list[tuple[Kind, Role]] = []
 
     def draw(self, free: list[Target]) -> tuple[Kind, Target] | None:

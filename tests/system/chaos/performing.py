@@ -43,14 +43,11 @@ class Done:
     trouble: str = ""
 
 
-def possible(deployment: Deployment) -> set[Kind]:
-    """What can be done on this machine."""
-    kinds = set(Kind)
-    if not deployment.store.limited:
-        kinds.discard(Kind.full)
-    if CLOCK is None:
-        kinds.discard(Kind.clock_stepped)
-    return kinds
+def impossible(deployment: Deployment) -> set[tuple[Kind, Role]]:
+    """What there are no means for on this machine, and with this ledger."""
+    possible = deployment.ground.possible()
+    found = {(kind, Role.store) for kind in Kind if kind not in possible}
+    return found if CLOCK else found | {(Kind.clock_stepped, role) for role in Role}
 
 
 def perform(deployment: Deployment, faults: Sequence[Fault], say: Callable[[str], None]) -> list[Done]:
@@ -91,7 +88,7 @@ def _do_now(deployment: Deployment, fault: Fault, begin: float, done: list[Done]
 def _begin(deployment: Deployment, fault: Fault) -> None:
     target = fault.target
     if target.role is Role.store:
-        deployment.store.fill()
+        deployment.ground.begin(fault.kind)
         return
     if target.role is Role.node:
         _begin_at_node(deployment, fault)
@@ -127,7 +124,7 @@ def _begin(deployment: Deployment, fault: Fault) -> None:
 def _end(deployment: Deployment, fault: Fault) -> None:
     target = fault.target
     if target.role is Role.store:
-        deployment.store.empty()
+        deployment.ground.end(fault.kind)
         return
     if target.role is Role.node:
         _end_at_node(deployment, fault)

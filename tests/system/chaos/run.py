@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Final
 
 from tests.system.chaos import checking
 from tests.system.chaos.deployment import Deployment, Ending
-from tests.system.chaos.faults import Pace, Role, schedule
-from tests.system.chaos.performing import Done, perform, possible
+from tests.system.chaos.faults import Pace, Role, can_be, schedule
+from tests.system.chaos.performing import Done, impossible, perform
 from tests.system.chaos.recovery import Recovery, recoveries
 
 if TYPE_CHECKING:
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from tests.support.rabbitmq import RabbitMQCluster
+    from tests.system.chaos.ground import Ground
 
 RECOVERED: Final = 30.0
 """Seconds after a fault in which its victim has to be at work again."""
@@ -58,7 +59,7 @@ class Report:
         lines = [
             f"seed {self.seed}: {len(self.faults)} faults in {self.seconds:.0f} s",
             *(f"  {count:4} {kind}" for kind, count in sorted(kinds.items())),
-            f"not possible on this machine: {', '.join(self.impossible) or 'nothing'}",
+            f"not possible here: {', '.join(self.impossible) or 'nothing'}",
             f"jobs: {checking.shapes(self.verdict)}",
             f"outcomes: {dict(self.verdict.outcomes)}; runs to an end: {self.verdict.runs}; attempts: {dict(self.verdict.attempts)}",
             f"ended by themselves: {dict(Counter(f'{ending.name} ({ending.code})' for ending in self.endings))}",
@@ -84,6 +85,7 @@ class Report:
             "jobs": self.verdict.jobs,
             "outcomes": self.verdict.outcomes,
             "runs": self.verdict.runs,
+            "impossible": self.impossible,
             "endings": [[ending.name, ending.code] for ending in self.endings],
             "wrong": self.wrong,
         }
@@ -91,7 +93,15 @@ class Report:
 
 
 def run(
-    folder: Path, cluster: RabbitMQCluster, *, seed: int, seconds: float, tasks: int, pace: Pace, say: Callable[[str], None] = print
+    folder: Path,
+    cluster: RabbitMQCluster,
+    ground: Ground,
+    *,
+    seed: int,
+    seconds: float,
+    tasks: int,
+    pace: Pace,
+    say: Callable[[str], None] = print,
 ) -> Report:
     """Do the faults of a seed to a new deployment on this cluster.
 
@@ -101,9 +111,10 @@ def run(
     """
     each = min(2.0, max(0.05, _CPUS * _LOAD * seconds / tasks))
     report = Report(seed, seconds)
-    with Deployment(folder, cluster, seed=seed, seconds=each, tasks=math.ceil(tasks / 3)) as deployment:
-        kinds = possible(deployment)
-        faults = schedule(seed, seconds, deployment.crowd, pace, kinds)
+    with Deployment(folder, cluster, ground, seed=seed, seconds=each, tasks=math.ceil(tasks / 3)) as deployment:
+        missing = impossible(deployment)
+        faults = schedule(seed, seconds, deployment.crowd, pace, missing)
+        report.impossible = sorted(f"{kind} {role}" for kind, role in missing if can_be(kind, role))
         say(f"{len(faults)} faults; a task takes {each:.2f} s; logs in {folder}")
         report.faults = perform(deployment, faults, say)
         report.wrong += [f"{done.fault} could not be done: {done.trouble}" for done in report.faults if done.trouble]
