@@ -1,4 +1,4 @@
-"""A coordinator, a worker and a client on three nodes, for one fault at a time."""
+"""A coordinator, a worker and a client on nodes of a broker, for one fault at a time."""
 
 from __future__ import annotations
 
@@ -21,10 +21,11 @@ from tests.system.chaos.links import Links
 
 if TYPE_CHECKING:
     import subprocess
+    from collections.abc import Sequence
     from pathlib import Path
 
     from broker_jobs import SubmittedJob
-    from tests.support.rabbitmq import RabbitMQCluster, RabbitMQNode
+    from tests.support.rabbitmq import RabbitMQNode
 
 RECOVERED: Final = 60.0
 """Seconds in which a job ends after a fault: 30 s, and the work itself on a busy machine."""
@@ -38,9 +39,8 @@ class Scene:
         style: of durable queues, quorum or classic
     """
 
-    def __init__(self, folder: Path, cluster: RabbitMQCluster, style: str) -> None:
-        self.cluster = cluster
-        self.nodes = cluster.nodes
+    def __init__(self, folder: Path, nodes: Sequence[RabbitMQNode], style: str) -> None:
+        self.nodes = nodes
         self._folder = folder
         self._style = style
         self._closing = contextlib.ExitStack()
@@ -48,6 +48,8 @@ class Scene:
 
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
+            for node in self.nodes:
+                until(lambda node=node: _answers(node), "all nodes are up", RECOVERED)
             self.vhost = self.nodes[0].management.make_vhost()
             links = stack.enter_context(Links([node.port for node in self.nodes]))
             self.links, self.link = links, links.make(0)
@@ -138,6 +140,17 @@ class Scene:
         """Wait until so many tasks of a job have run to their end."""
         path = self._folder / "effects-worker-0.jsonl"
         until(lambda: path.exists() and path.read_text().count(f'"{name}"') >= count, f"{count} tasks of {name} have run", RECOVERED)
+
+
+def _answers(node: RabbitMQNode) -> bool:
+    """Whether a node is up: one that was given up by the others starts anew by itself, and takes a while for that."""
+    if not node.running:
+        node.start()
+    try:
+        node.management.request("GET", "overview")
+    except OSError:
+        return False
+    return True
 
 
 def wait(seconds: float) -> None:

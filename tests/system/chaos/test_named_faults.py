@@ -14,25 +14,21 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.support.rabbitmq import RabbitMQCluster
+    from tests.support.rabbitmq import RabbitMQCluster, RabbitMQNode
 
 pytestmark = [pytest.mark.owns_node, pytest.mark.long, pytest.mark.timeout(280)]
 
 SIZE: Final = 20
+SETTLED: Final = 3.0
 both = pytest.mark.parametrize("style", ["quorum", "classic"])
 quorum = pytest.mark.parametrize("style", ["quorum"])
 
 
 @pytest.fixture
 def scene(style: str, tmp_path: Path, cluster: RabbitMQCluster) -> Iterator[Scene]:
-    """On three nodes, all of which run again afterwards."""
-    with Scene(tmp_path, cluster, style) as found:
-        try:
-            yield found
-        finally:
-            for node in cluster.nodes:
-                if not node.running:
-                    node.start()
+    """On three nodes, which all run."""
+    with Scene(tmp_path, cluster.nodes, style) as found:
+        yield found
 
 
 @both
@@ -109,6 +105,17 @@ def test_the_ledger_has_no_quorum_while_the_class_has(scene: Scene) -> None:
         scene.nodes[2].start()
         job = submitting.result(RECOVERED)
     scene.check(job, "early", SIZE)
+
+
+@both
+def test_the_only_node_is_killed_just_after_it_has_made_the_queue_of_a_class(owned_node: RabbitMQNode, style: str, tmp_path: Path) -> None:
+    with Scene(tmp_path, [owned_node], style) as scene:
+        wait(SETTLED)  # for the ledger; a new quorum queue is not safe before
+        job = scene.submit("new", SIZE, cpus=2)
+        scene.has_run("new", 1)
+        owned_node.kill()
+        owned_node.start()
+        scene.check(job, "new", SIZE)
 
 
 @both
