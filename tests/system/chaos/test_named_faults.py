@@ -130,7 +130,7 @@ def test_a_worker_is_killed_between_reply_and_acknowledgement(scene: Scene) -> N
     scene.check(job, "unacknowledged", SIZE)
 
 
-@both
+@quorum
 def test_a_node_is_frozen_until_the_others_give_it_up_and_goes_on(scene: Scene) -> None:
     scene.nodes[0].freeze()
     try:
