@@ -85,9 +85,10 @@ def test_recovery_counts_from_the_end_of_what_troubles_everybody_meanwhile() -> 
         done(Target(Role.worker, 2), 11, 20),
     ]
     found = recoveries(faults, {WORKER: [13.0], EVERYBODY: [12.5]})
-    assert [each.seconds for each in found] == [1.0, 0.5, 0.5, None]
+    assert [each.seconds for each in found] == [11.0, 2.5, 0.5, None]
+    assert [each.undisturbed for each in found] == [1.0, 0.5, 0.5, None]
 
 
 def test_what_troubles_everybody_later_is_no_excuse() -> None:
     found = recoveries([done(WORKER, 1, 2), done(Target(Role.node), 50, 60)], {WORKER: [40.0], EVERYBODY: [61.0]})
-    assert [each.seconds for each in found] == [38.0, 1.0]
+    assert [each.undisturbed for each in found] == [38.0, 1.0]

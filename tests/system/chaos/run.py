@@ -68,14 +68,21 @@ class Report:
             late = times[math.ceil(len(times) * 0.95) - 1]
             lines.append(f"at work again after: median {median(times):.1f} s, 95 % {late:.1f} s, most {times[-1]:.1f} s")
             slow = sorted((each for each in self.recoveries if each.seconds), key=lambda each: -(each.seconds or 0))[:5]
-            lines += [f"  {each.seconds:5.1f} s after {each.done.fault}" for each in slow]
+            lines += [
+                f"  {each.seconds:5.1f} s after {each.done.fault}, {each.undisturbed or 0:.1f} s after the last of others" for each in slow
+            ]
         lines += [f"WRONG: {text}" for text in self.wrong] or ["nothing is wrong"]
         return "\n".join(lines)
 
     def data(self) -> str:
         """For programs, as JSON."""
         faults = [
-            {"fault": str(each.done.fault), "seconds": each.done.ended - each.done.begun, "recovered": each.seconds}
+            {
+                "fault": str(each.done.fault),
+                "seconds": each.done.ended - each.done.begun,
+                "recovered": each.seconds,
+                "undisturbed": each.undisturbed,
+            }
             for each in self.recoveries
         ]
         content = {
@@ -148,6 +155,6 @@ def _too_slow(report: Report) -> list[str]:
     for each in report.recoveries:
         if each.seconds is None:
             found.append(f"nothing was seen of {each.done.fault.target} after {each.done.fault} for {RECOVERED:g} s")
-        elif each.seconds > RECOVERED:
+        elif each.seconds > RECOVERED and (each.undisturbed is None or each.undisturbed > RECOVERED):
             found.append(f"{each.done.fault.target} was at work again {each.seconds:.1f} s after {each.done.fault}")
     return found
