@@ -19,6 +19,7 @@
     ├── SubmitUnknown                    the broker did not say whether it has the job
     ├── CoordinatorUnavailable           no coordinator answers, and the call needs one
     ├── LedgerRefused                    another coordinator holds this ledger, or it belongs to others
+    │   └── LedgerLost                   another coordinator has taken it over, or its database is gone
     ├── SigningKeyMissing                no key to sign or to check messages with
     ├── LookupFailed (LookupError)
     │   ├── JobNotFound                  no such job
@@ -79,6 +80,7 @@ __all__ = [
     "InUse",
     "JobActive",
     "JobNotFound",
+    "LedgerLost",
     "LedgerRefused",
     "LookupFailed",
     "ManagerStoreError",
@@ -188,6 +190,10 @@ class CoordinatorUnavailable(BrokerJobsError):
 
 class LedgerRefused(BrokerJobsError):
     """This ledger is in use by another coordinator, or does not belong to this namespace."""
+
+
+class LedgerLost(LedgerRefused):
+    """Another coordinator has taken this ledger over, or its database does not answer any more."""
 
 
 class SigningKeyMissing(BrokerJobsError):

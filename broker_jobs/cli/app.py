@@ -13,7 +13,7 @@ from broker_jobs import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NAMES: Final = ("demo", "submit", "submit-file", "job", "task", "step", "up", "down", "coordinator", "worker", "key", "doctor")
+_NAMES: Final = ("demo", "submit", "submit-file", "job", "task", "step", "up", "down", "coordinator", "worker", "ledger", "key", "doctor")
 _START, _WORK, _DAEMONS, _SETUP = "Start here", "Work", "Daemons", "Set-up"
 
 
@@ -61,6 +61,10 @@ def _add(app: typer.Typer, name: str) -> None:
             from broker_jobs.cli import worker
 
             app.add_typer(worker.app, name=name, rich_help_panel=_DAEMONS)
+        case "ledger":
+            from broker_jobs.cli import ledger
+
+            app.add_typer(ledger.app, name=name, rich_help_panel=_SETUP)
         case "key":
             from broker_jobs.cli import key
 

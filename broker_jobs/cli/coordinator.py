@@ -23,7 +23,10 @@ def start(
     store: Annotated[
         str | None,
         typer.Option(
-            metavar="URL", help="The ledger: sqlite:////path/ledger.db. Default: ledger.db in the state folder.", show_default=False
+            metavar="URL",
+            help="The ledger: sqlite:////path/ledger.db, or postgresql://user:password@host/database for several coordinators."
+            " Default: ledger.db in the state folder.",
+            show_default=False,
         ),
     ] = None,
     retain: Annotated[
@@ -35,7 +38,8 @@ def start(
 ) -> None:
     """Run a coordinator in the foreground: it keeps the ledger, releases tasks whose dependencies are done, and answers questions.
 
-    SIGTERM and Ctrl-C end it in order; nothing is lost however it ends. One coordinator for each ledger: a second one says who has it.
+    SIGTERM and Ctrl-C end it in order; nothing is lost however it ends. One coordinator for a ledger that is a file: a second
+    one says who has it. In a PostgreSQL any number may share a ledger: one keeps it, and when it is gone another goes on within seconds.
     """
     from broker_jobs.coordinator.__main__ import main
 

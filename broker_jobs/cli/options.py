@@ -125,7 +125,7 @@ def exit_codes() -> Iterator[None]:
         with warnings.catch_warnings():
             warnings.showwarning = _show_warning
             yield
-    except (errors.BrokerError, errors.CoordinatorUnavailable, errors.SubmitUnknown) as error:
+    except (errors.BrokerError, errors.CoordinatorUnavailable, errors.LedgerLost, errors.SubmitUnknown) as error:
         _fail(error, UNREACHABLE)
     except (errors.FailedJobsError, errors.TaskUnsuccessful) as error:
         _fail(error, WORK_FAILED)

@@ -1,7 +1,8 @@
 """The coordinator as a daemon: ``python -P -m broker_jobs.coordinator --url amqp://…``.
 
-SIGTERM and SIGINT end it in order, with 0. The key comes from the environment or the configuration, never from the command line,
-where every user of the host could read it.
+One that has lost its ledger, to another coordinator or because the database went, forgets all that it knew and starts anew. SIGTERM
+and SIGINT end it in order, with 0. The key comes from the environment or the configuration, never from the command line, where every
+user of the host could read it.
 """
 
 from __future__ import annotations
@@ -10,13 +11,14 @@ import argparse
 import platform
 import signal
 import sys
+import threading
 from typing import TYPE_CHECKING
 
 from broker_jobs.collecting import collect_rarely
 from broker_jobs.config import resolve, scheme, sqlite_url
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.core.quantities import milliseconds
-from broker_jobs.errors import AddressError, BrokerError, BrokerJobsError, LedgerRefused
+from broker_jobs.errors import AddressError, BrokerError, BrokerJobsError, LedgerLost, LedgerRefused
 from broker_jobs.hooks.found import COORDINATORS, installed
 from broker_jobs.logs import start_logging
 from broker_jobs.metrics import parse_port
@@ -29,6 +31,9 @@ if TYPE_CHECKING:
 MISUSE = 2
 UNREACHABLE = 3
 
+ANEW = 1.0
+"""Seconds after which a coordinator that has lost its ledger starts anew."""
+
 
 def configuration(arguments: Sequence[str] | None = None) -> CoordinatorConfig:
     """What the command line and the environment say.
@@ -39,7 +44,7 @@ def configuration(arguments: Sequence[str] | None = None) -> CoordinatorConfig:
     parser = argparse.ArgumentParser(prog="python -m broker_jobs.coordinator", description="Keep the ledger of broker-jobs.")
     parser.add_argument("--url", help="address of the broker (default: BROKER_JOBS_URL, broker-jobs.toml, this user's own)")
     parser.add_argument("--namespace", help="prefix of every name at the broker")
-    parser.add_argument("--store", help="URL of the ledger (default: ledger.db in the state folder)")
+    parser.add_argument("--store", help="URL of the ledger, sqlite: or postgresql: (default: ledger.db in the state folder)")
     parser.add_argument("--name", default=platform.node(), help="name of this coordinator, for people")
     parser.add_argument("--metrics-port", default="0", help="port of /metrics and /healthz; 0 is none, 'auto' any free one")
     parser.add_argument("--metrics-host", default="127.0.0.1", help="address on which they are served")
@@ -73,18 +78,40 @@ def _hooks(config: CoordinatorConfig) -> Told | None:
     return open_hooks(config)
 
 
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run until a signal; the exit code."""
+def run(config: CoordinatorConfig) -> None:
+    """Work until a signal, and start anew whenever the ledger is lost; one that was never reached is an error."""
     from broker_jobs.coordinator.service import Coordinator
 
+    stopped = threading.Event()
+    coordinator = Coordinator(config, hooks=_hooks(config))
+
+    def stop(*_: object) -> None:
+        stopped.set()
+        coordinator.stop()
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, stop)
+    reached = False
+    while not stopped.is_set():
+        try:
+            coordinator.run()
+        except LedgerLost as error:
+            reached = reached or coordinator.reached
+            if not reached:
+                raise
+            print(error, file=sys.stderr)  # noqa: T201 (a command line)
+            stopped.wait(ANEW)
+            coordinator = Coordinator(config, hooks=_hooks(config))
+        else:
+            return
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run until a signal; the exit code."""
     start_logging()
     collect_rarely()
     try:
-        config = configuration(arguments)
-        coordinator = Coordinator(config, hooks=_hooks(config))
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, lambda *_: coordinator.stop())
-        coordinator.run()
+        run(configuration(arguments))
     except (BrokerError, AddressError) as error:
         print(error, file=sys.stderr)  # noqa: T201 (a command line)
         return UNREACHABLE if isinstance(error, BrokerError) else MISUSE

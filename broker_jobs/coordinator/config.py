@@ -26,7 +26,7 @@ class CoordinatorConfig:
 
     Attributes:
         url: of the broker
-        store: URL of the ledger's database, ``sqlite:////folder/ledger.db``
+        store: URL of the ledger's database, ``sqlite:////folder/ledger.db`` or ``postgresql://user:password@host/database``
         name: of this coordinator, for people
         metrics_port: where ``/metrics`` and ``/healthz`` are served; 0 is off, ``"auto"`` any free one
         metrics_host: address on which they are served
@@ -40,7 +40,7 @@ class CoordinatorConfig:
 
     url: str
     key: SigningKey = field(repr=False)
-    store: str
+    store: str = field(repr=False)
     namespace: str = "bj"
     name: str = "coordinator"
     durability: Durability = Durability.process

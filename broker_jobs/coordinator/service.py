@@ -64,6 +64,12 @@ BRIEFLY: Final = 5
 LAST_MOMENTS: Final = 5.0
 """Seconds that plugins have at the end."""
 
+STAND_BY: Final = 0.25
+"""Seconds between two looks of a coordinator that stands by."""
+
+ABANDONED: Final = 5.0
+"""Seconds without a consumer of the ledger queue after which a coordinator that holds the ledger may be frozen."""
+
 PARTITION: Final = 0
 
 _LOG: Final = logging.getLogger(__name__)
@@ -85,6 +91,10 @@ class _Batch:
     oldest: float | None
 
 
+class _Stopped(Exception):
+    """The coordinator was stopped while it stood by."""
+
+
 class Coordinator:
     """Keeps the ledger of a namespace. `serve` works until `stop`, which any thread may call, also before.
 
@@ -95,11 +105,13 @@ class Coordinator:
 
     Attributes:
         ready: set as soon as messages are consumed
+        reached: whether it has had the database of its ledger
         metrics_port: where numbers are served once it is ready; 0 is nowhere
     """
 
     def __init__(self, config: CoordinatorConfig, broker: Broker | None = None, *, hooks: Told | None = None) -> None:
         self.ready = threading.Event()
+        self.reached = False
         self.metrics_port = 0
         self._config = config
         self._lent = broker
@@ -119,6 +131,8 @@ class Coordinator:
         self._next_look = 0.0
         self._tidy_at: float | None = None
         self._unfinished = 0
+        self._stopping = threading.Event()
+        self._abandoned = False
 
     @property
     def idle(self) -> bool:
@@ -130,18 +144,18 @@ class Coordinator:
         asyncio.run(self.serve())
 
     async def serve(self) -> None:
-        """Work until `stop`.
+        """Work until `stop`. Where another coordinator has a ledger that several share, stand by until it is gone.
 
         Raises:
             LedgerRefused: another coordinator holds the ledger, or it is of another namespace
+            LedgerLost: another coordinator has taken the ledger over, or its database does not answer any more
             BrokerError: there is no broker, or it refuses
         """
         config = self._config
         self._loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as closing:
             ledger_thread = closing.enter_context(ThreadPoolExecutor(1, "ledger"))
-            store = await self._loop.run_in_executor(ledger_thread, self._open_store)
-            closing.callback(store.close)
+            kept = closing.enter_context(contextlib.ExitStack())  # the ledger, until the broker has let go of everything
             if config.metrics_port:
                 server = MetricsServer(self._metrics.registry, self._pulse, host=config.metrics_host, port=config.metrics_port)
                 closing.callback(server.close)
@@ -153,8 +167,15 @@ class Coordinator:
             post = Post(config, broker, self._topology, PARTITION, self._put)
             closing.push_async_callback(post.close)
             try:
+                await post.open()
+                store = await self._take_up(post, ledger_thread)
+                kept.callback(store.close)
                 await self._keep(store, post, ledger_thread)
+            except _Stopped:
+                return
             except LedgerRefused:
+                if self._hooks is not None:
+                    await asyncio.to_thread(self._hooks.close, LAST_MOMENTS)
                 raise
             except Exception:
                 for at, event in self._story:
@@ -164,6 +185,7 @@ class Coordinator:
 
     def stop(self) -> None:
         """Finish the batch, publish what it brought about, and end."""
+        self._stopping.set()
         self._inbox.append(Stop())
         if self._loop is not None:
             with contextlib.suppress(RuntimeError):  # it has ended already
@@ -171,21 +193,55 @@ class Coordinator:
 
     # --- the loop ---
 
+    async def _take_up(self, post: Post, ledger_thread: Executor) -> LedgerStore:
+        """Open the ledger, when it is free."""
+        watching = asyncio.ensure_future(self._watch(post))
+        try:
+            return await asyncio.get_running_loop().run_in_executor(ledger_thread, self._open_store)
+        except asyncio.CancelledError:
+            self._stopping.set()  # nobody waits for that thread any more
+            raise
+        finally:
+            watching.cancel()
+
     def _open_store(self) -> LedgerStore:
         config = self._config
-        return LedgerStore(config.store, config.namespace, durable=config.durability is Durability.power, holder=config.name)
+        durable = config.durability is Durability.power
+        store = LedgerStore(config.store, config.namespace, durable=durable, holder=config.name, wait=self._stand_by)
+        self.reached = True
+        return store
+
+    def _stand_by(self, holder: str) -> bool:
+        """Wait a moment for the ledger; whether the one who has it seems to be frozen."""
+        if not self.reached:
+            self.reached = True
+            _LOG.info("coordinator %s stands by: the ledger is kept by %s", self._config.name, holder)
+        if self._stopping.wait(STAND_BY):
+            raise _Stopped
+        return self._abandoned
+
+    async def _watch(self, post: Post) -> None:
+        """Notice that nobody consumes the ledger queue, although somebody may hold the ledger."""
+        loop = asyncio.get_running_loop()
+        attended = loop.time()
+        while True:
+            if not post.connected or await post.consumers():
+                attended = loop.time()
+            self._abandoned = loop.time() - attended > ABANDONED
+            self._pulse.beat(connected=post.connected, standby=True)
+            await asyncio.sleep(STAND_BY)
 
     async def _keep(self, store: LedgerStore, post: Post, ledger_thread: Executor) -> None:
         """Take the ledger up, work until told to stop, and put it down."""
         loop = asyncio.get_running_loop()
-        await post.open()
+        # Before the rows are read, which may take a while: who stands by sees that somebody is there.
+        await post.consume()
         ledger, effects = await loop.run_in_executor(ledger_thread, self._load, store)
         post.perform(effects)
-        await post.consume()
         self.ready.set()
         if self._hooks is not None:
             self._hooks.begin()
-        _LOG.info("coordinator %s keeps %s: %d jobs have not ended", self._config.name, store.path, len(ledger.jobs.live))
+        _LOG.info("coordinator %s keeps %s: %d jobs have not ended", self._config.name, store.name, len(ledger.jobs.live))
         await self._work(store, ledger, post, ledger_thread)
         await post.drain()
         if self._hooks is not None:
@@ -194,10 +250,10 @@ class Coordinator:
 
     def _load(self, store: LedgerStore) -> tuple[Ledger, Effects]:
         store.take_epoch(PARTITION)
-        ledger = Ledger(
-            self._config, store, self._signer, self._topology, partition=PARTITION, version=version("broker-jobs"), telling=self._telling
-        )
-        effects = ledger.load(time.monotonic(), _now_ms())
+        program = version("broker-jobs")
+        with store.answering():
+            ledger = Ledger(self._config, store, self._signer, self._topology, partition=PARTITION, version=program, telling=self._telling)
+            effects = ledger.load(time.monotonic(), _now_ms())
         self._unfinished = len(ledger.jobs.live)
         return ledger, effects
 
@@ -213,7 +269,7 @@ class Coordinator:
             if self._only_confirms(items, ledger):
                 more = False
                 continue
-            if self._is_quick(items):
+            if store.local and self._is_quick(items):
                 batch = self._record(items, store, ledger)
             else:
                 batch = await loop.run_in_executor(ledger_thread, self._record, items, store, ledger)
@@ -315,8 +371,6 @@ class Coordinator:
                     raise error
                 case Reconnected():
                     self._metrics.reconnects.inc()
-                    if not store.take_epoch(PARTITION):
-                        raise LedgerRefused("another coordinator wrote into the ledger while the connection was gone")
                     others.append(item)
                 case _:
                     others.append(item)
@@ -401,7 +455,7 @@ class Coordinator:
         self._count_hooks()
         if connected:
             post.ledger_depth(metrics.ledger_messages.set)
-        self._pulse.beat(connected=connected, jobs=len(ledger.jobs.live))
+        self._pulse.beat(connected=connected, standby=False, jobs=len(ledger.jobs.live))
 
     def _count_hooks(self) -> None:
         if self._hooks is None or self._telling is None:

@@ -109,6 +109,25 @@ def test_a_listener_that_speaks_something_else() -> None:
     run(story())
 
 
+def test_a_node_that_refuses_does_not_stand_for_the_others(rabbitmq: RabbitMQ) -> None:
+    """Whoever stands in front of a node that is down takes connections and resets them."""
+
+    async def reset(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.transport.abort()
+
+    async def story() -> None:
+        server = await asyncio.start_server(reset, "127.0.0.1", 0)
+        async with server:
+            here = f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
+            url = rabbitmq.fresh_vhost().replace("@", f"@{here},")
+            broker = await open_broker(url, name="test", timeout=PATIENCE)
+            await broker.close()
+            text = await refusal(url.replace("guest:guest", "guest:wr0ng"), AccessRefused)
+            assert "user and password" in text
+
+    run(story())
+
+
 def test_a_host_that_is_not_there() -> None:
     async def story() -> None:
         text = await refusal("amqp://nowhere.invalid", BrokerUnavailable, timeout=5)

@@ -139,6 +139,31 @@ def test_a_node_without_memory_blocks_publishers_and_nobody_else(owned_node: Rab
     run(story())
 
 
+@pytest.mark.parametrize("style", ["quorum", "classic"])
+def test_a_queue_that_was_full_takes_messages_when_its_limit_is_gone(owned_node: RabbitMQNode, style: str) -> None:
+    """A channel that a quorum queue has refused is refused for ever (3.10.8): that of the publisher is replaced."""
+    vhost = owned_node.management.make_vhost()
+    path, limit = f"policies/{vhost}/full", {"max-length": 1, "overflow": "reject-publish"}
+    policy = {"pattern": "^t[.]task[.]", "definition": limit, "apply-to": "queues"}
+
+    async def story() -> None:
+        async with connected(f"{owned_node.url(vhost)}?queues={style}") as broker:
+            await asyncio.to_thread(owned_node.management.request, "PUT", path, policy)
+
+            async def refused() -> bool:
+                return await broker.publish(ready(b"one more")) == [Receipt.refused]
+
+            await until(refused, "the queue is full")
+            await asyncio.to_thread(owned_node.management.request, "DELETE", path)
+
+            async def taken() -> bool:
+                return await broker.publish(ready(b"at last")) == [Receipt.confirmed]
+
+            await until(taken, "there is room again")
+
+    run(story())
+
+
 def test_closing_does_not_wait_for_a_node_that_hangs(owned_node: RabbitMQNode) -> None:
     async def story() -> None:
         async with connected(owned_node.fresh_vhost()) as broker:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 from typing import TYPE_CHECKING
 
 import pytest
+from pika.exceptions import AMQPError
 
 from broker_jobs.broker.amqp import Address, AmqpBroker
+from broker_jobs.broker.amqp.link import Link
 from broker_jobs.broker.port import Depth, Outgoing, Receipt, Tag
 from broker_jobs.errors import BrokerError, BrokerUnavailable, ValidationError
 from tests.support.inbox import PATIENCE, Inbox, run, until
@@ -426,6 +429,26 @@ def test_a_lost_token_ends_the_connection(rabbitmq: RabbitMQ) -> None:
             await news.down()
             assert await news.up() == 2
             assert await other.depth(lease.name) == Depth(0, 1)
+
+    run(story())
+
+
+def test_what_is_asked_of_a_channel_that_closes_is_refused_once(rabbitmq: RabbitMQ) -> None:
+    async def story() -> None:
+        unheard: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: unheard.append(context))
+        address = Address.parse(rabbitmq.fresh_vhost())
+        link = await Link.open(address, address.endpoints[0], "test")
+        channel = await link.channel()
+        channel.discard()
+        with pytest.raises(AMQPError):
+            await channel.depth(CLASS.name)
+        await channel.closed
+        await link.close()
+        del channel, link
+        gc.collect()
+        await asyncio.sleep(0)
+        assert not unheard
 
     run(story())
 

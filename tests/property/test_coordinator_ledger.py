@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from broker_jobs.coordinator.store.parts import load_outcome
+from broker_jobs.coordinator.verify import verify
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.spec import Retry, TaskOptions
@@ -67,10 +68,12 @@ class LedgerStory(RuleBasedStateMachine):
     def teardown(self) -> None:
         for chunk in self.to_send:
             self.world.submit(chunk)
+        assert verify(self.world.address, "t").problems == []
         for job in self.jobs:
             self.world.ask(m.ResumeTasks(job))
         self.world.settle(self.jobs)
         self.ends_stay()
+        assert verify(self.world.address, "t").problems == []
         for job, chunks in self.jobs.items():
             facts = self.world.store.look.job(job)
             assert facts is not None

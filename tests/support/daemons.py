@@ -57,13 +57,18 @@ class Daemons:
                 process.kill()
                 process.wait()
 
-    def start(self, *arguments: str) -> subprocess.Popen[bytes]:
-        """Start ``broker-jobs ARGUMENTS`` in the background; its log is a file of the folder."""
-        log = self.folder / f"{'-'.join(arguments[:2])}-{len(self.processes)}.log"
+    def start(self, *arguments: str, module: str = "broker_jobs", env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start ``broker-jobs ARGUMENTS``, or another module, in the background; its log is a file of the folder.
+
+        Args:
+            env: environment variables of this process alone
+        """
+        words = arguments[:2] if module == "broker_jobs" else [module.rpartition(".")[2]]
+        log = self.folder / f"{'-'.join(words)}-{len(self.processes)}.log"
         with log.open("wb") as file:
             process = subprocess.Popen(
-                [sys.executable, "-P", "-m", "broker_jobs", *arguments],
-                env=self.env,
+                [sys.executable, "-P", "-m", module, *arguments],
+                env={**self.env, **(env or {})},
                 cwd=self.folder,
                 stdin=subprocess.DEVNULL,
                 stdout=file,
@@ -74,9 +79,13 @@ class Daemons:
         self._logs[process.pid] = log
         return process
 
+    def log(self, process: subprocess.Popen[bytes]) -> str:
+        """All that a process that was started here has written."""
+        return self._logs[process.pid].read_text(errors="replace")
+
     def says(self, process: subprocess.Popen[bytes], text: str) -> bool:
         """Whether this is in the log of a process that was started here."""
-        return text in self._logs[process.pid].read_text(errors="replace")
+        return text in self.log(process)
 
     def run(self, *arguments: str, timeout: float = 60.0) -> subprocess.CompletedProcess[str]:
         """Run ``broker-jobs ARGUMENTS`` to its end."""

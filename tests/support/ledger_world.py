@@ -100,6 +100,7 @@ class World:
         taken: what the worker has taken
         given: values that each execution of a task was given
         moments: what plugins were told
+        address: of the ledger's database; a file of the folder, where it is empty
     """
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ledger-")))
@@ -113,13 +114,13 @@ class World:
     more: bool = False
     opened: list[str] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
+    address: str = ""
 
     def __post_init__(self) -> None:
         # A story that hypothesis gives up has no end.
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
-        self.config = CoordinatorConfig(
-            "sqlite:////none", KEY, sqlite_url(self.folder / "ledger.db"), "t", grace=GRACE, reconnect_grace=GRACE
-        )
+        self.address = self.address or sqlite_url(self.folder / "ledger.db")
+        self.config = CoordinatorConfig("sqlite:////none", KEY, self.address, "t", grace=GRACE, reconnect_grace=GRACE)
         self.start()
         self.hello()
 

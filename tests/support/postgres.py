@@ -55,8 +55,8 @@ class Postgres:
             os.chown(self._folder, owner.pw_uid, owner.pw_gid)
         try:
             self._run(programs / "initdb", "-D", "data", "-U", _USER, "-A", "trust", "-E", "UTF8", "--no-locale", "--no-sync")
-            self._process = _SPAWNER.submit(self._start, programs / "postgres").result()
-            self._wait()
+            self._program = programs / "postgres"
+            self.start()
         except BaseException:
             self.remove()
             raise
@@ -74,17 +74,38 @@ class Postgres:
             connection.execute(f"CREATE DATABASE {name}".encode())
         return self.url(name)
 
+    @property
+    def running(self) -> bool:
+        """Whether it was started, and not stopped or killed by us."""
+        return self._process is not None
+
+    def start(self) -> None:
+        """Start it; returns when it takes connections."""
+        self._process = _SPAWNER.submit(self._spawn).result()
+        self._wait()
+
+    def stop(self) -> None:
+        """End it in order; connections are ended."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """End it at once, as if it had crashed: it recovers when it is started again."""
+        self._end(signal.SIGQUIT)
+
     def remove(self) -> None:
         """End it, and forget its data."""
+        self.kill()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _end(self, number: int) -> None:
         if self._process is not None:
-            self._process.send_signal(signal.SIGQUIT)  # at once: nobody needs its data
+            self._process.send_signal(number)
             try:
                 self._process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
             self._process = None
-        shutil.rmtree(self._folder, ignore_errors=True)
 
     def _run(self, *command: str | Path) -> None:
         done = subprocess.run(
@@ -99,12 +120,12 @@ class Postgres:
         if done.returncode:
             raise RuntimeError(f"{command[0]}: {done.stdout}{done.stderr}")
 
-    def _start(self, program: Path) -> subprocess.Popen[bytes]:
+    def _spawn(self) -> subprocess.Popen[bytes]:
         settings = {"listen_addresses": "127.0.0.1", "port": self.port, "unix_socket_directories": "", "fsync": "off"}
         options = [part for name, value in settings.items() for part in ("-c", f"{name}={value}")]
-        with (self._folder / "output").open("wb") as output:
+        with (self._folder / "output").open("ab") as output:
             return subprocess.Popen(
-                [*(self._as_user or ["setpriv"]), "--pdeathsig", "QUIT", program, "-D", "data", *options],
+                [*(self._as_user or ["setpriv"]), "--pdeathsig", "QUIT", self._program, "-D", "data", *options],
                 cwd=self._folder,
                 env=_environment(),
                 stdin=subprocess.DEVNULL,

@@ -270,9 +270,11 @@ class RabbitMQCluster:
 
     def start(self) -> None:
         """Start them; returns when they are one."""
-        for node in self.nodes:
-            node.start()
-        first = self.nodes[0]
+        first, *others = self.nodes
+        first.start()
+        with ThreadPoolExecutor() as pool:
+            for started in [pool.submit(node.start) for node in others]:
+                started.result()
         status = json.loads(first.ctl("cluster_status", "--formatter", "json"))
         assert sorted(status["running_nodes"]) == sorted(node.name for node in self.nodes), first.output()
 

@@ -220,13 +220,16 @@ class AmqpBroker:
     async def _open(self, timeout: float) -> None:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
+        refusals = 0
         for delay in delays():
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._connect()
                 break
             except WEATHER as error:
-                if not may_pass(error) or loop.time() + delay > deadline:
+                refusals += not may_pass(error)
+                # One node does not stand for the others: whoever is in front of one that is down may answer for it.
+                if refusals == len(self._address.endpoints) or loop.time() + delay > deadline:
                     raise translate(error, self._where) from None
             await asyncio.sleep(delay)
         self._keeping = asyncio.ensure_future(self._keep())

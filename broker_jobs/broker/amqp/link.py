@@ -177,11 +177,10 @@ class Channel:
         return await self._wait(answer)
 
     def _answer(self) -> asyncio.Future[Any]:
-        answer: asyncio.Future[Any] = self.closed.get_loop().create_future()
-        self._waiting.add(answer)
-        return answer
+        return self.closed.get_loop().create_future()
 
     async def _wait(self, answer: asyncio.Future[Any]) -> Any:
+        self._waiting.add(answer)
         try:
             return await answer
         finally:

@@ -58,6 +58,7 @@ class Publisher:
         self._link: Link | None = None
         self._channel: Channel | None = None
         self._sending = False
+        self._refused = False
         self._closed = False
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
@@ -134,6 +135,9 @@ class Publisher:
     def _on_answer(self, number: int, multiple: bool, confirmed: bool) -> None:  # noqa: FBT001
         answer = self._confirms.acked if confirmed else self._confirms.nacked
         self._answer(answer(number, multiple=multiple))
+        self._refused |= not confirmed
+        if self._refused and not self._confirms:
+            self._renew()
 
     def _on_return(self, message_id: str) -> None:
         self._confirms.returned(int(message_id))
@@ -141,6 +145,18 @@ class Publisher:
     def _answer(self, answers: Iterable[tuple[tuple[_Batch, int], Receipt]]) -> None:
         for (batch, index), receipt in answers:
             batch.answer(index, receipt)
+
+    def _renew(self) -> None:
+        """Go on with another channel: one that a full quorum queue has refused may be refused for ever (measured on 3.10.8)."""
+        self._refused = False
+        channel, link = self._channel, self._link
+        if channel is None or link is None:
+            return
+        self._channel = None
+        self._confirms.channel_closed()  # nothing is in flight; numbers begin anew
+        channel.on_closed = lambda _: None
+        channel.discard()
+        self._reopening = asyncio.ensure_future(self._reopen(link))
 
     def _on_channel_closed(self, link: Link, reason: Exception) -> None:
         if self._link is not link:

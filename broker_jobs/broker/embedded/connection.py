@@ -10,7 +10,7 @@ from broker_jobs.broker.embedded.doorbell import Doorbell
 from broker_jobs.broker.embedded.lock import LockFile
 from broker_jobs.broker.embedded.peers import Peers
 from broker_jobs.broker.embedded.store import Store
-from broker_jobs.errors import AccessRefused, BrokerUnavailable
+from broker_jobs.errors import AccessRefused, BrokerError, BrokerUnavailable
 
 if TYPE_CHECKING:
     import asyncio
@@ -128,4 +128,9 @@ def _explained(place: Place) -> Iterator[None]:
     except sqlite3.Error as error:
         if primary_code(error) in {sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH}:
             raise AccessRefused(f"{place.path} may not be written by this user: {error}") from error
+        if primary_code(error) == sqlite3.SQLITE_CORRUPT:
+            raise BrokerError(
+                f"{place.path} is damaged ({error}): end every program that uses it, and move it away together with the files beside it;"
+                " a new one is made, and the jobs that the ledger has go on"
+            ) from error
         raise BrokerUnavailable(f"{place.path} cannot be opened: {error}") from error

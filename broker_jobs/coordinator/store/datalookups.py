@@ -41,7 +41,7 @@ class DataLookups:
 
         self._data_ending = query(sa.select(data).where(data.c.id.like(_parameter("pattern"))).order_by(data.c.id).limit(limit))
         self._data_of = query(sa.select(data.c.id).where(data.c.job == job_id).order_by(data.c.id))
-        made_by, used_by = _parameter("made_by"), _parameter("used_by")
+        made_by, used_by = sa.bindparam("made_by", type_=sa.Text()), sa.bindparam("used_by", type_=sa.Text())
         taken = sa.exists().where(uses.c.data == data.c.id)
         self._select_data = query(
             sa.select(data, taken.label("taken"))
@@ -58,7 +58,7 @@ class DataLookups:
         )
         self._use_count = query(sa.select(sa.func.count(sa.distinct(uses.c.job))).where(uses.c.data == _parameter("data")))
         self._uses = query(sa.select(uses).where(uses.c.job == job))
-        subject, before = _parameter("subject"), _parameter("before")
+        subject, before = sa.bindparam("subject", type_=sa.Text()), sa.bindparam("before", type_=sa.BigInteger())
         self._log = query(
             sa.select(log)
             .where(

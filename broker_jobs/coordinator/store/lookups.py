@@ -79,7 +79,7 @@ class Lookups:
         ending = jobs.c.id.like(sa.bindparam("pattern"))
         self._ending = query(sa.select(jobs.c.id).where(ending).order_by(jobs.c.key.desc()).limit(limit))
         self._with_key = query(sa.select(jobs.c.id).where(jobs.c.idempotency_key == key))
-        state, ephemeral = _parameter("state"), _parameter("ephemeral")
+        state, ephemeral = sa.bindparam("state", type_=sa.Text()), sa.bindparam("ephemeral", type_=sa.Boolean())
         self._select = query(
             sa.select(jobs)
             .where(sa.or_(state.is_(None), jobs.c.state == state), sa.or_(jobs.c.ephemeral == ephemeral, jobs.c.ephemeral.is_(False)))

@@ -12,6 +12,9 @@ from sqlalchemy import BigInteger, Boolean, Column, Float, Index, Integer, Large
 
 SCHEMA_VERSION: Final = 2
 
+Whole: Final = Integer().with_variant(BigInteger(), "postgresql")
+"""A whole number of 64 bits, as SQLite's are."""
+
 metadata: Final = MetaData()
 
 meta: Final = Table("meta", metadata, Column("name", Text, primary_key=True), Column("value", Text, nullable=False))
@@ -22,36 +25,36 @@ alembic_version: Final = Table("alembic_version", metadata, Column("version_num"
 epochs: Final = Table(
     "epochs",
     metadata,
-    Column("partition", Integer, primary_key=True, autoincrement=False),
-    Column("epoch", Integer, nullable=False),
+    Column("partition", Whole, primary_key=True, autoincrement=False),
+    Column("epoch", Whole, nullable=False),
     Column("holder", Text, nullable=False),
 )
 
 jobs: Final = Table(
     "jobs",
     metadata,
-    Column("key", Integer, primary_key=True, autoincrement=False),
+    Column("key", Whole, primary_key=True, autoincrement=False),
     Column("id", Text, nullable=False, unique=True),
     Column("name", Text, nullable=False),
     Column("submitter", Text, nullable=False),
     Column("user", Text, nullable=False),
     Column("tags", Text, nullable=False),  # a JSON list
-    Column("max_fails", Integer),
+    Column("max_fails", Whole),
     Column("idempotency_key", Text, unique=True),
     Column("ephemeral", Boolean, nullable=False),
     Column("headed", Boolean, nullable=False),  # its header has come
     Column("origin", LargeBinary, nullable=False),
     Column("store", Text),
-    Column("total", Integer),
-    Column("chunks", Integer),
+    Column("total", Whole),
+    Column("chunks", Whole),
     Column("state", Text, nullable=False),
     Column("version", BigInteger, nullable=False),
     Column("counts", Text, nullable=False),  # a JSON map of task states
     Column("cancel_reason", Text),
     Column("void_reason", Text),
     Column("pause_reason", Text),
-    Column("reserved", Integer),  # of a job that was opened: task numbers that were given out
-    Column("released", Integer, nullable=False),  # number of the next ready chunk
+    Column("reserved", Whole),  # of a job that was opened: task numbers that were given out
+    Column("released", Whole, nullable=False),  # number of the next ready chunk
     Column("submitted_ms", BigInteger, nullable=False),
     Column("heard_ms", BigInteger, nullable=False),  # when its last chunk came
     Column("started_ms", BigInteger),
@@ -66,18 +69,18 @@ Index("jobs_by_end", jobs.c.ended_ms)
 tasks: Final = Table(
     "tasks",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("job", Whole, primary_key=True, autoincrement=False),
+    Column("number", Whole, primary_key=True, autoincrement=False),
     Column("name", Text, nullable=False),
     Column("kind", Text, nullable=False),
-    Column("options", Integer, nullable=False),
+    Column("options", Whole, nullable=False),
     Column("deps", Text, nullable=False),  # numbers with commas between
     Column("after", Text, nullable=False),
-    Column("size", Integer, nullable=False),  # bytes of its spec
+    Column("size", Whole, nullable=False),  # bytes of its spec
     Column("state", Text, nullable=False),
-    Column("attempt", Integer, nullable=False),
-    Column("failures", Integer, nullable=False),
-    Column("crashes", Integer, nullable=False),
+    Column("attempt", Whole, nullable=False),
+    Column("failures", Whole, nullable=False),
+    Column("crashes", Whole, nullable=False),
     Column("isolated", Boolean, nullable=False),
     Column("execution", Text, nullable=False),
     Column("reason", Text, nullable=False),
@@ -97,16 +100,16 @@ Index("tasks_by_change", tasks.c.job, tasks.c.changed)
 specs: Final = Table(
     "specs",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("job", Whole, primary_key=True, autoincrement=False),
+    Column("number", Whole, primary_key=True, autoincrement=False),
     Column("spec", LargeBinary, nullable=False),
 )
 
 outcomes: Final = Table(
     "outcomes",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("job", Whole, primary_key=True, autoincrement=False),
+    Column("number", Whole, primary_key=True, autoincrement=False),
     Column("outcome", LargeBinary, nullable=False),
     Column("stdout", LargeBinary, nullable=False),
     Column("stderr", LargeBinary, nullable=False),
@@ -117,11 +120,11 @@ outcomes: Final = Table(
 packs: Final = Table(
     "packs",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
-    Column("first", Integer, primary_key=True, autoincrement=False),
-    Column("length", Integer, nullable=False),
+    Column("job", Whole, primary_key=True, autoincrement=False),
+    Column("first", Whole, primary_key=True, autoincrement=False),
+    Column("length", Whole, nullable=False),
     Column("chunk", Text, nullable=False),
-    Column("options", Integer, nullable=False),
+    Column("options", Whole, nullable=False),
     Column("kind", Text, nullable=False),
     Column("names", Text, nullable=False),  # a JSON list, or empty
     Column("changed", BigInteger, nullable=False),  # the job's version that the first of them made
@@ -132,11 +135,11 @@ packs: Final = Table(
 successes: Final = Table(
     "successes",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("job", Whole, primary_key=True, autoincrement=False),
     Column("changed", BigInteger, primary_key=True, autoincrement=False),
-    Column("length", Integer, nullable=False),
-    Column("low", Integer, nullable=False),
-    Column("high", Integer, nullable=False),
+    Column("length", Whole, nullable=False),
+    Column("low", Whole, nullable=False),
+    Column("high", Whole, nullable=False),
     Column("host", Text, nullable=False),
     Column("reply", LargeBinary, nullable=False),
 )
@@ -144,8 +147,8 @@ successes: Final = Table(
 options: Final = Table(
     "options",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("job", Whole, primary_key=True, autoincrement=False),
+    Column("number", Whole, primary_key=True, autoincrement=False),
     Column("options", LargeBinary, nullable=False),
     Column("resource_class", Text, nullable=False),
     Column("origin", LargeBinary),  # where its functions come from, if not from where the job's do
@@ -154,7 +157,7 @@ options: Final = Table(
 blobs: Final = Table(
     "blobs",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("job", Whole, primary_key=True, autoincrement=False),
     Column("key", Text, primary_key=True),
     Column("data", LargeBinary, nullable=False),
 )
@@ -162,20 +165,20 @@ blobs: Final = Table(
 reservations: Final = Table(
     "reservations",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("job", Whole, primary_key=True, autoincrement=False),
     Column("key", Text, primary_key=True),
-    Column("first", Integer, nullable=False),
-    Column("tasks", Integer, nullable=False),
+    Column("first", Whole, nullable=False),
+    Column("tasks", Whole, nullable=False),
 )
 
 # What tasks still wait for in other jobs.
 links: Final = Table(
     "links",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("job", Whole, primary_key=True, autoincrement=False),
+    Column("number", Whole, primary_key=True, autoincrement=False),
     Column("other", Text, primary_key=True),
-    Column("other_number", Integer, primary_key=True, autoincrement=False),
+    Column("other_number", Whole, primary_key=True, autoincrement=False),
     Column("after", Boolean, primary_key=True),  # any end will do
     Column("value", Boolean, nullable=False),  # the other's result is an argument
 )
@@ -183,16 +186,16 @@ links: Final = Table(
 chunks: Final = Table(
     "chunks",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
+    Column("job", Whole, primary_key=True, autoincrement=False),
     Column("chunk", Text, primary_key=True),
 )
 
 early: Final = Table(
     "early",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("id", Whole, primary_key=True, autoincrement=False),
     Column("job_id", Text, nullable=False),
-    Column("task", Integer, nullable=False),
+    Column("task", Whole, nullable=False),
     Column("reply", LargeBinary, nullable=False),
     Column("heard_ms", BigInteger, nullable=False),
 )
@@ -201,7 +204,7 @@ Index("early_by_job", early.c.job_id, early.c.task)
 outbox: Final = Table(
     "outbox",
     metadata,
-    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("id", Whole, primary_key=True, autoincrement=False),
     Column("exchange", Text, nullable=False),
     Column("key", Text, nullable=False),
     Column("body", LargeBinary, nullable=False),
@@ -215,7 +218,7 @@ workers: Final = Table(
     Column("boot", Text, nullable=False),
     Column("state", Text, nullable=False),
     Column("host", Text, nullable=False),
-    Column("pid", Integer, nullable=False),
+    Column("pid", Whole, nullable=False),
     Column("version", Text, nullable=False),
     Column("resources", LargeBinary, nullable=False),
     Column("free", LargeBinary, nullable=False),
@@ -229,9 +232,9 @@ revocations: Final = Table(
     "revocations",
     metadata,
     Column("job_id", Text, primary_key=True),
-    Column("task", Integer, primary_key=True, autoincrement=False),  # -1 is every task of the job
+    Column("task", Whole, primary_key=True, autoincrement=False),  # -1 is every task of the job
     Column("queue", Text, primary_key=True),
-    Column("attempt", Integer),  # the last one; null is every attempt
+    Column("attempt", Whole),  # the last one; null is every attempt
     Column("reason", Text, nullable=False),
     Column("unstarted_only", Boolean, nullable=False),
 )
@@ -257,7 +260,7 @@ data: Final = Table(
     Column("user", Text, nullable=False),
     Column("created_ms", BigInteger, nullable=False),
     Column("job", Text),  # that has made it
-    Column("task", Integer, nullable=False),
+    Column("task", Whole, nullable=False),
     Column("slot", Text, nullable=False),
     Column("step", Text, nullable=False),
 )
@@ -267,9 +270,9 @@ Index("data_by_time", data.c.created_ms)
 uses: Final = Table(
     "uses",
     metadata,
-    Column("job", Integer, primary_key=True, autoincrement=False),
-    Column("number", Integer, primary_key=True, autoincrement=False),
-    Column("place", Integer, primary_key=True, autoincrement=False),  # among all that the task takes
+    Column("job", Whole, primary_key=True, autoincrement=False),
+    Column("number", Whole, primary_key=True, autoincrement=False),
+    Column("place", Whole, primary_key=True, autoincrement=False),  # among all that the task takes
     Column("slot", Text, nullable=False),
     Column("data", Text, nullable=False),
     Column("job_id", Text, nullable=False),
@@ -280,7 +283,7 @@ Index("uses_by_data", uses.c.data)
 log: Final = Table(
     "log",
     metadata,
-    Column("number", Integer, primary_key=True),
+    Column("number", Whole, primary_key=True),
     Column("at_ms", BigInteger, nullable=False),
     Column("kind", Text, nullable=False),
     Column("subject", Text, nullable=False),

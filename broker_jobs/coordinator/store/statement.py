@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.dialects.sqlite import insert as upsert
+from sqlalchemy.dialects import postgresql, sqlite
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -106,18 +106,19 @@ class Changes:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
+        self._upsert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
 
     def insert(self, table: sa.Table, names: Sequence[str]) -> Change:
         """A new row."""
-        return Change(table.insert().values(_parameters(names)), self._dialect, names)
+        return Change(table.insert().inline().values(_parameters(names)), self._dialect, names)
 
     def insert_or_keep(self, table: sa.Table, names: Sequence[str]) -> Change:
         """A new row, unless there is one with its key."""
-        return Change(upsert(table).values(_parameters(names)).on_conflict_do_nothing(), self._dialect, names)
+        return Change(self._upsert(table).values(_parameters(names)).on_conflict_do_nothing(), self._dialect, names)
 
     def replace(self, table: sa.Table, names: Sequence[str]) -> Change:
         """A new row, or new values for the one with its key."""
-        statement = upsert(table).values(_parameters(names))
+        statement = self._upsert(table).values(_parameters(names))
         keys = [column.name for column in table.primary_key]
         new = {name: statement.excluded[name] for name in names if name not in keys}
         return Change(statement.on_conflict_do_update(index_elements=keys, set_=new), self._dialect, names)

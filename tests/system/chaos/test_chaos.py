@@ -1,0 +1,36 @@
+"""Faults of all kinds over a running deployment: nothing is lost, nothing doubled, nothing wrong, and all are at work again in time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.system.chaos.faults import LONG, SHORT
+from tests.system.chaos.ground import FileGround, ServerGround
+from tests.system.chaos.run import run
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.support.postgres import Postgres
+    from tests.support.rabbitmq import RabbitMQCluster
+
+pytestmark = pytest.mark.owns_node
+
+
+@pytest.mark.timeout(300)
+def test_a_short_run(cluster: RabbitMQCluster, postgres: Postgres, tmp_path: Path) -> None:
+    report = run(tmp_path, cluster, ServerGround(postgres), seed=2, seconds=20, tasks=500, pace=SHORT)
+    print(report.text())
+    assert not report.wrong, report.text()
+    assert len(report.faults) >= 15
+
+
+@pytest.mark.long
+@pytest.mark.timeout(600)
+def test_a_long_run(cluster: RabbitMQCluster, tmp_path: Path) -> None:
+    report = run(tmp_path, cluster, FileGround(tmp_path), seed=5, seconds=180, tasks=2000, pace=LONG)
+    print(report.text())
+    assert not report.wrong, report.text()
+    assert report.verdict.outcomes["succeeded"] >= 1500
