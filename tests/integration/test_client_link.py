@@ -104,7 +104,7 @@ class ScriptedBroker:
     def done(self, delivery: Delivery) -> bool:
         return True
 
-    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str) -> bool:
+    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str, *, key: str | None = None) -> bool:
         self.dead.append(reason)
         return True
 

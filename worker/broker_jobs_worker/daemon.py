@@ -406,7 +406,8 @@ class WorkerDaemon:
                 self._feed(PublishConfirmed(number) if receipt is Receipt.confirmed else PublishFailed(number, receipt.value))
 
     async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
-        await self._broker.dead_letter(delivery, self._topology.dead, reason)
+        # A worker may publish to this one exchange alone.
+        await self._broker.dead_letter(delivery, self._topology.replies, reason, key=self._topology.dead_key())
 
     async def _keep_subscriptions(self) -> None:
         """Consume and stop consuming, one after the other, in the order of the commands."""

@@ -65,6 +65,14 @@ class Arrival:
     body: bytes
 
 
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message that was asked for, with its headers as pika reads them."""
+
+    arrival: Arrival
+    headers: Mapping[str, Any]
+
+
 class Channel:
     """One channel, open until `closed` has a result: the reason.
 
@@ -76,6 +84,7 @@ class Channel:
         self.closed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.on_closed: Callable[[Exception], None] = lambda _: None
         self._waiting: set[asyncio.Future[Any]] = set()
+        self._getting: asyncio.Future[Found | None] | None = None
         self._raw: Any = None
 
     @classmethod
@@ -110,6 +119,34 @@ class Channel:
         """How full a queue is."""
         answer = await self._call(self._raw.queue_declare, queue, passive=True)
         return Depth(answer.method.message_count, answer.method.consumer_count)
+
+    async def unbind(self, queue: str, exchange: str, pattern: str) -> None:
+        """Undo a binding, or nothing."""
+        await self._call(self._raw.queue_unbind, queue, exchange, pattern)
+
+    async def exists(self, *, exchange: str = "", queue: str = "") -> None:
+        """Ask for an exchange or a queue, for which no permission is needed; the channel ends where there is none."""
+        if exchange:
+            await self._call(self._raw.exchange_declare, exchange, passive=True)
+        if queue:
+            await self._call(self._raw.queue_declare, queue, passive=True)
+
+    async def purge(self, queue: str) -> int:
+        """Remove what waits in a queue; how much that was."""
+        answer = await self._call(self._raw.queue_purge, queue)
+        return int(answer.method.message_count)
+
+    async def get(self, queue: str) -> Found | None:
+        """The next message of a queue, held until the channel ends; None where there is none."""
+        if self._getting is None:
+            self._raw.add_callback(lambda _: self._on_get(None), [spec.Basic.GetEmpty], one_shot=False)
+        self._getting = self._answer()
+        self._raw.basic_get(queue, partial(_on_found, self._on_get))
+        return await self._wait(self._getting)  # type: ignore[no-any-return]
+
+    def _on_get(self, found: Found | None) -> None:
+        if self._getting is not None:
+            _resolve(self._getting, found)
 
     async def delete_queue(self, queue: str) -> None:
         """Delete a queue, or nothing."""
@@ -302,7 +339,15 @@ def _on_answer(answered: Callable[[int, bool, bool], None], method_frame: Any) -
 
 
 def _on_message(arrived: Callable[[Arrival], None], _channel: object, method: Any, _properties: object, body: bytes) -> None:
+    arrived(_arrival(method, body))
+
+
+def _on_found(found: Callable[[Found], None], _channel: object, method: Any, properties: Any, body: bytes) -> None:
+    found(Found(_arrival(method, body), properties.headers or {}))
+
+
+def _arrival(method: Any, body: bytes) -> Arrival:
     key = method.routing_key
     if isinstance(key, bytes):  # not UTF-8: as readable as possible, and not longer
         key = key.decode(errors="replace").replace("\ufffd", "?")
-    arrived(Arrival(method.delivery_tag, method.exchange, key, method.redelivered, body))
+    return Arrival(method.delivery_tag, method.exchange, key, method.redelivered, body)
