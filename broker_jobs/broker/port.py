@@ -32,6 +32,8 @@ REASON: Final = "reason"
 QUEUE: Final = "queue"
 EXCHANGE: Final = "exchange"
 KEY: Final = "key"
+AT: Final = "at"
+"""When it became one, in milliseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,7 +191,7 @@ class Broker(Protocol):
     async def dead_letter(self, delivery: Delivery, exchange: str, reason: str, *, key: str | None = None) -> bool:
         """Publish the message to `exchange`, and acknowledge it once that is confirmed; False as for `done`.
 
-        Its headers say the ``reason``, and with ``queue``, ``exchange`` and ``key`` where it was.
+        Its headers say the ``reason``, with ``queue``, ``exchange`` and ``key`` where it was, and ``at`` when that was (ms since 1970).
 
         Args:
             key: routing key (default: that of the message)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import re
 import sys
 from dataclasses import dataclass
 from functools import partial
@@ -13,10 +14,10 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from broker_jobs.broker.port import EXCHANGE, KEY, QUEUE, REASON, Outgoing, Receipt
+from broker_jobs.broker.port import AT, EXCHANGE, KEY, QUEUE, REASON, Outgoing, Receipt
 from broker_jobs.cli.operating import YesOption, be_sure, operate, publish
 from broker_jobs.cli.options import WORK_FAILED, NamespaceOption, OutputFormat, OutputOption, UrlOption, err, exit_codes, out
-from broker_jobs.cli.show import first_line, new_table, print_table, write_json
+from broker_jobs.cli.show import first_line, new_table, print_table, when, write_json
 from broker_jobs.config import resolve
 from broker_jobs.errors import LookupFailed, MessageError, ValidationError
 from broker_jobs.wire.topology import Topology
@@ -28,9 +29,10 @@ if TYPE_CHECKING:
     from broker_jobs.broker.port import Browsing, Letter, OperatedBroker
     from broker_jobs.config import Settings
 
-MOST: Final = 10_000
-"""So many, the oldest, are looked through for an id."""
+MOST: Final = 2_000
+"""So many, the oldest, are looked through for an id: the broker hands them over with their bytes."""
 _SHOWN_BYTES: Final = 256
+_UNPRINTABLE: Final = re.compile("[^ -~]")
 
 app = typer.Typer(no_args_is_help=True, help="Messages that nobody could read.")
 
@@ -45,7 +47,8 @@ class _Dead:
     """A dead letter, and where it was.
 
     Attributes:
-        id: made of what it is and where it was: the same at each look
+        id: made of what it is, where it was and since when it is one: the same at each look
+        at_ms: since when; None where the broker itself gave it up
     """
 
     id: str
@@ -54,6 +57,7 @@ class _Dead:
     exchange: str
     key: str
     reason: str
+    at_ms: int | None
 
     def as_json(self) -> dict[str, object]:
         """For programs."""
@@ -63,15 +67,22 @@ class _Dead:
             "exchange": self.exchange,
             "key": self.key,
             "reason": self.reason,
+            "at_ms": self.at_ms,
             "bytes": len(self.letter.body),
         }
 
 
 def _dead(letter: Letter) -> _Dead:
     queue, exchange, key, reason = (letter.headers.get(name, "") for name in (QUEUE, EXCHANGE, KEY, REASON))
-    known = "\0".join((queue, exchange, key or letter.key, reason)).encode(errors="replace")
+    at = letter.headers.get(AT, "")
+    known = "\0".join((queue, exchange, key or letter.key, reason, at)).encode(errors="replace")
     number = hashlib.sha256(known + b"\0" + letter.body).hexdigest()[:8]
-    return _Dead(number, letter, queue, exchange, key or letter.key, reason)
+    return _Dead(number, letter, queue, exchange, key or letter.key, reason, int(at) if at.isdecimal() else None)
+
+
+def _all(browsing: Browsing) -> list[_Dead]:
+    """The oldest first, whatever order the queue has by now; those of which nobody knows the time are the very first."""
+    return sorted(map(_dead, browsing.letters), key=lambda one: one.at_ms or 0)
 
 
 @app.command("list")
@@ -93,9 +104,9 @@ def list_letters(
         elif not found:
             out.print("[dim]no dead letters[/]")
         else:
-            table = new_table("id", "bytes", "was in", "why")
+            table = new_table("id", "since", "bytes", "was in", "why")
             for one in found:
-                table.add_row(one.id, f"{len(one.letter.body):,}", Text(one.queue or "?"), Text(first_line(one.reason)))
+                table.add_row(one.id, when(one.at_ms), f"{len(one.letter.body):,}", Text(one.queue or "?"), Text(first_line(one.reason)))
             print_table(table)
             if more:
                 err.print(f"[dim]and {more:,} more: --limit {min(MOST, limit + more)}[/]")
@@ -126,6 +137,7 @@ def show(
             for label, value in (
                 ("id", one.id),
                 ("why", one.reason or "?"),
+                ("since", when(one.at_ms) or "?"),
                 ("was in", one.queue or "?"),
                 ("came by", f"exchange {one.exchange or '?'}, key {one.key or '?'}"),
                 ("says", message or "what cannot be read"),
@@ -207,7 +219,7 @@ def _act(
             _chosen([], numbers or [], everything=everything)
             return []
         async with broker.browse(names.dead, MOST) as browsing:
-            found = [_dead(letter) for letter in browsing.letters]
+            found = _all(browsing)
             return [(one, await act(broker, browsing, one)) for one in _chosen(found, numbers or [], everything=everything)]
 
     done = operate(settings, work)
@@ -233,7 +245,7 @@ async def _look(broker: OperatedBroker, names: Topology, most: int) -> tuple[lis
     if depth is None:
         return [], 0
     async with broker.browse(names.dead, most) as browsing:
-        found = [_dead(letter) for letter in browsing.letters]
+        found = _all(browsing)
     return found, max(0, depth.ready - len(found))
 
 
@@ -302,5 +314,5 @@ def _dump(data: bytes) -> str:
     lines = []
     for start in range(0, len(data), 16):
         part = data[start : start + 16]
-        lines.append(f"{part.hex(' '):<47}  {''.join(chr(each) if 32 <= each < 127 else '.' for each in part)}")
+        lines.append(f"{part.hex(' '):<47}  {_UNPRINTABLE.sub('.', part.decode('latin-1'))}")
     return "\n".join(lines)

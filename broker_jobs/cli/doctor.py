@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from broker_jobs.broker.port import Broker, Delivery
     from broker_jobs.config import Settings
     from broker_jobs.wire.messages import Cluster, WorkerInfo
+    from broker_jobs.wire.signing import SigningKey
     from broker_jobs.wire.topology import Topology
 
 PATIENCE: Final = 10.0
@@ -107,7 +108,7 @@ def _own(settings: Settings) -> list[Finding]:
             )
         )
     else:
-        found.append(Finding("key", Verdict.ok, f"id {settings.key.id}; workers and coordinators must show the same"))
+        found.append(Finding("key", Verdict.ok, f"id {_key_ids(settings.key)}; workers and coordinators must show the same"))
     if settings.value_store is None:
         remedy = "for larger ones set value_store in broker-jobs.toml to a folder that all hosts share"
         found.append(Finding("value store", Verdict.note, "there is none: values up to 8 MiB travel in messages", remedy))
@@ -162,6 +163,11 @@ async def _inspect(broker: Broker, settings: Settings, findings: list[Finding], 
     if trip.verdict is Verdict.ok and settings.key is not None:
         findings += await asyncio.to_thread(daemons)
     findings += await _queues(broker, topology)
+
+
+def _key_ids(key: SigningKey) -> str:
+    """Of the key that signs, and of those that are accepted, too."""
+    return key.id + (f" (also accepted: {', '.join(other.id for other in key.also)})" if key.also else "")
 
 
 def _version(server: str) -> Finding:

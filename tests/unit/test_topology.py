@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,7 +43,7 @@ def test_all_names_have_the_namespace(queue: Queue) -> None:
     assert all(binding.exchange.startswith("t.") for binding in queue.bindings)
 
 
-def _calls(name: str) -> list[dict[str, object]]:
+def _calls(name: str) -> list[dict[str, Any]]:
     """Arguments by keyword of each call of a method of pika's, anywhere in the adapter; what is no constant as its source."""
     found = []
     for path in Path(broker_jobs.broker.amqp.__file__).parent.glob("*.py"):

@@ -112,7 +112,9 @@ def _refusal(code: int, text: str, where: str) -> BrokerError:
     return BrokerError(f"{where}: {text}")
 
 
-_INEQUIVALENT: Final = re.compile(r"inequivalent arg '(?P<argument>[^']+)' for (?P<what>\w+) .*received (?P<wanted>.+) but current is (?P<found>.+)", re.DOTALL)
+_INEQUIVALENT: Final = re.compile(
+    r"inequivalent arg '(?P<argument>[^']+)' for (?P<what>\w+) .*received (?P<wanted>.+) but current is (?P<found>.+)", re.DOTALL
+)
 _VALUE: Final = re.compile(r"^the value '(.*)' of type '\w+'$|^'(.*)'$", re.DOTALL)
 
 

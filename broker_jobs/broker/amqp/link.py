@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 logging.getLogger("pika").addHandler(logging.NullHandler())
 
 _CLOSE_SECONDS: Final = 2.0
+_HOLD_SECONDS: Final = 5.0
 _PERSISTENT: Final = 2
 _HEADER_FRAME: Final = spec.FRAME_HEADER.to_bytes()
 
@@ -84,7 +85,6 @@ class Channel:
         self.closed: asyncio.Future[Exception] = asyncio.get_running_loop().create_future()
         self.on_closed: Callable[[Exception], None] = lambda _: None
         self._waiting: set[asyncio.Future[Any]] = set()
-        self._getting: asyncio.Future[Found | None] | None = None
         self._raw: Any = None
 
     @classmethod
@@ -136,17 +136,29 @@ class Channel:
         answer = await self._call(self._raw.queue_purge, queue)
         return int(answer.method.message_count)
 
-    async def get(self, queue: str) -> Found | None:
-        """The next message of a queue, held until the channel ends; None where there is none."""
-        if self._getting is None:
-            self._raw.add_callback(lambda _: self._on_get(None), [spec.Basic.GetEmpty], one_shot=False)
-        self._getting = self._answer()
-        self._raw.basic_get(queue, partial(_on_found, self._on_get))
-        return await self._wait(self._getting)  # type: ignore[no-any-return]
+    async def hold(self, queue: str, most: int) -> list[Found]:
+        """The oldest messages that wait in a queue, held until the channel ends: once for each channel.
 
-    def _on_get(self, found: Found | None) -> None:
-        if self._getting is not None:
-            _resolve(self._getting, found)
+        By a consumer: a queue with a single active one knows no other way, and only what a consumer had is put back in order.
+        """
+        wanted = min(most, (await self.depth(queue)).ready)
+        found: list[Found] = []
+        if not wanted:
+            return found
+        came = asyncio.Event()
+
+        def on_message(_channel: object, method: Any, properties: Any, body: bytes) -> None:
+            found.append(Found(_arrival(method, body), properties.headers or {}))
+            came.set()
+
+        await self._call(self._raw.basic_qos, prefetch_count=wanted, global_qos=False)
+        consumer = await self._call(self._raw.basic_consume, queue, on_message)
+        with contextlib.suppress(TimeoutError):  # others were faster
+            while len(found) < wanted and self.is_open:
+                came.clear()
+                await asyncio.wait_for(came.wait(), _HOLD_SECONDS)
+        await self.cancel(consumer.method.consumer_tag)  # nothing comes in place of what is acknowledged
+        return found
 
     async def delete_queue(self, queue: str) -> None:
         """Delete a queue, or nothing."""
@@ -182,6 +194,21 @@ class Channel:
     def reject(self, tag: int) -> None:
         """Let a delivery go to the dead-letter exchange of its queue."""
         self._raw.basic_nack(tag, requeue=False)
+
+    async def settle_to(self, queue: str, last: int) -> None:
+        """Acknowledge everything up to a delivery; returns when the queue knows it."""
+        self._raw.basic_ack(last, multiple=True)
+        await self.flush(queue)
+
+    async def flush(self, queue: str) -> None:
+        """Return when a queue knows what was acknowledged here.
+
+        A channel keeps back acknowledgements beyond the first 32 that a quorum queue has not answered, and forgets them when it is
+        closed. To make a consumer is a request that the queue answers after them.
+        """
+        await self._call(self._raw.basic_qos, prefetch_count=1, global_qos=False)
+        answer = await self._call(self._raw.basic_consume, queue, lambda *_: None)
+        await self.cancel(answer.method.consumer_tag)
 
     async def confirm(self, answered: Callable[[int, bool, bool], None], returned: Callable[[str], None]) -> None:
         """Let the broker answer for each message.
@@ -340,10 +367,6 @@ def _on_answer(answered: Callable[[int, bool, bool], None], method_frame: Any) -
 
 def _on_message(arrived: Callable[[Arrival], None], _channel: object, method: Any, _properties: object, body: bytes) -> None:
     arrived(_arrival(method, body))
-
-
-def _on_found(found: Callable[[Found], None], _channel: object, method: Any, properties: Any, body: bytes) -> None:
-    found(Found(_arrival(method, body), properties.headers or {}))
 
 
 def _arrival(method: Any, body: bytes) -> Arrival:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
     Publish = Callable[[Sequence[Outgoing]], Awaitable[list[Receipt]]]
     Declare = Callable[[Channel, Queue], Awaitable[None]]
 
-_MOST_BYTES: Final = 256 * 2**20
 _BATCH: Final = 64
+_TAKEN_BACK_SECONDS: Final = 5.0
+_PAUSE: Final = 0.01
+_EMPTY_READINGS: Final = 3
+"""So often a queue must say that it is empty: one that is just coming up may say so by mistake."""
 _WORN: Final = 10
 """RabbitMQ 4 drops a message of a quorum queue that was put back 20 times, and to look at one is to put it back."""
 
@@ -38,9 +42,18 @@ class AmqpBrowsing:
         self._channel = channel
         self._removed: set[int] = set()
 
+    @property
+    def count_removed(self) -> int:
+        """How many were removed."""
+        return len(self._removed)
+
+    def removed(self, letter: Letter) -> bool:
+        """Whether it was removed."""
+        return letter.number in self._removed
+
     async def remove(self, letter: Letter) -> bool:
-        """Remove a message for good; False where the connection has gone, and it with it."""
-        if not self._channel.is_open or letter.number in self._removed:
+        """Remove a message for good; False where the connection has gone, or it was removed."""
+        if not self._channel.is_open or self.removed(letter):
             return False
         self._channel.ack(letter.number)
         self._removed.add(letter.number)
@@ -51,33 +64,37 @@ class AmqpBrowsing:
 async def browse(link: Link, publish: Publish, queue: str, most: int) -> AsyncIterator[AmqpBrowsing]:
     """Look into a queue: the messages are held until the end, and then put back in order."""
     async with link.scratch() as channel:
-        letters: list[Letter] = []
-        worn: list[Letter] = []
-        size = 0
-        while len(letters) < most and size < _MOST_BYTES and (found := await channel.get(queue)) is not None:
-            letters.append(_letter(found))
-            size += len(found.arrival.body)
-            if _times_put_back(found.headers) >= _WORN:
-                worn.append(letters[-1])
-        browsing = AmqpBrowsing(channel, letters)
+        held = await channel.hold(queue, most)
+        browsing = AmqpBrowsing(channel, [_letter(found) for found in held])
+        worn = [letter for letter, found in zip(browsing.letters, held, strict=True) if _times_put_back(found.headers) >= _WORN]
         try:
             yield browsing
         finally:
             for letter in worn:
-                await _renew(publish, browsing, letter)
+                if not browsing.removed(letter):
+                    await _renew(publish, browsing, letter)
+            if browsing.count_removed:
+                await channel.flush(queue)
             await channel.close()
+            await _wait_for(link, queue, len(held) - browsing.count_removed)
+
+
+async def _wait_for(link: Link, queue: str, count: int) -> None:
+    """Wait until a queue has taken back so many: it hears later than we do that the channel is closed, and the next look would miss some."""
+    deadline = asyncio.get_running_loop().time() + _TAKEN_BACK_SECONDS
+    async with link.scratch() as channel:
+        while (await channel.depth(queue)).ready < count and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (nobody tells)
+            await asyncio.sleep(_PAUSE)
 
 
 async def _renew(publish: Publish, browsing: AmqpBrowsing, letter: Letter) -> None:
     """Put a fresh copy in place of a message that the broker would drop soon."""
     (receipt,) = await publish([Outgoing(letter.exchange, letter.key, letter.body, headers=letter.headers)])
-    if receipt is Receipt.confirmed and not await browsing.remove(letter):
-        return  # it was removed, and the copy is one too many: the receiver knows duplicates
+    if receipt is Receipt.confirmed:
+        await browsing.remove(letter)
 
 
-async def migrate(
-    link: Link, publish: Publish, declare: Declare, queue: Queue, back: Callable[[str, str], tuple[str, str]]
-) -> bool:
+async def migrate(link: Link, publish: Publish, declare: Declare, queue: Queue, back: Callable[[str, str], tuple[str, str]]) -> bool:
     """Give a queue the properties that it should have; what waits in it moves to a queue beside it, and from there back.
 
     That queue gets what comes meanwhile, too: at no moment is there none that takes it.
@@ -92,13 +109,13 @@ async def migrate(
             if depth.consumers:
                 raise BrokerError(f"queue {queue.name} is consumed by {depth.consumers}: stop them, and call this again")
             await declare(channel, beside)
-            await _move(channel, publish, queue.name, lambda found: _moved(found, beside.name))
+            await _move(link, publish, queue.name, lambda found: _moved(found, beside.name))
             await channel.delete_queue(queue.name)
             await declare(channel, queue)
     async with link.scratch() as channel:
         for binding in beside.bindings:
             await channel.unbind(beside.name, binding.exchange, binding.pattern)
-        await _move(channel, publish, beside.name, lambda found: _returned(found, back))
+        await _move(link, publish, beside.name, lambda found: _returned(found, back))
         await channel.delete_queue(beside.name)
     return True
 
@@ -125,19 +142,20 @@ async def _exists(link: Link, queue: str) -> bool:
     return True
 
 
-async def _move(channel: Channel, publish: Publish, queue: str, outgoing: Callable[[Found], Outgoing]) -> None:
+async def _move(link: Link, publish: Publish, queue: str, outgoing: Callable[[Found], Outgoing]) -> None:
     """Publish what waits in a queue, each message removed once its copy is confirmed."""
-    more = True
-    while more:
-        batch: list[Found] = []
-        while len(batch) < _BATCH and (found := await channel.get(queue)) is not None:
-            batch.append(found)
-        more = bool(batch)
-        receipts = await publish([outgoing(found) for found in batch])
-        for found, receipt in zip(batch, receipts, strict=True):
-            if receipt is not Receipt.confirmed:
-                raise BrokerError(f"a message of {queue} could not be moved ({receipt.value}); nothing is lost: call this again")
-            channel.ack(found.arrival.tag)
+    empty = 0
+    while empty < _EMPTY_READINGS:
+        async with link.scratch() as channel:
+            batch = await channel.hold(queue, _BATCH)
+            empty = 0 if batch else empty + 1
+            receipts = await publish([outgoing(found) for found in batch])
+            for receipt in receipts:
+                if receipt is not Receipt.confirmed:
+                    raise BrokerError(f"a message of {queue} could not be moved ({receipt.value}); nothing is lost: call this again")
+            if batch:
+                await channel.settle_to(queue, batch[-1].arrival.tag)
+            await channel.close()
 
 
 def _moved(found: Found, queue: str) -> Outgoing:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -14,7 +15,7 @@ from broker_jobs.broker.embedded.directory import URGENCY
 from broker_jobs.broker.embedded.place import Place
 from broker_jobs.broker.embedded.store import Store
 from broker_jobs.broker.embedded.work import Batch, Pending, Work, parts
-from broker_jobs.broker.port import EXCHANGE, KEY, QUEUE, REASON, Delivery, Depth, Letter, Outgoing, Receipt
+from broker_jobs.broker.port import AT, EXCHANGE, KEY, QUEUE, REASON, Delivery, Depth, Letter, Outgoing, Receipt
 from broker_jobs.errors import BrokerError, BrokerUnavailable
 from broker_jobs.wire.topology import QueueKind
 
@@ -424,7 +425,13 @@ class EmbeddedBroker:
         held = self._consuming.settle(delivery.tag)
         if not held:
             return False
-        headers = {REASON: reason, QUEUE: delivery.queue, EXCHANGE: delivery.exchange, KEY: delivery.key}
+        headers = {
+            REASON: reason,
+            QUEUE: delivery.queue,
+            EXCHANGE: delivery.exchange,
+            KEY: delivery.key,
+            AT: str(time.time_ns() // 1_000_000),
+        }
         letter = Outgoing(exchange, delivery.key if key is None else key, delivery.body, headers=headers)
 
         def perform(store: Store) -> Receipt:
