@@ -41,7 +41,9 @@ class SigningKey:
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The key in a text of at least 32 hexadecimal digits; of several, between spaces, commas or on lines of their own, the first signs.
+        """The key in a text of at least 32 hexadecimal digits.
+
+        Of several, with spaces or commas between, or on lines of their own, the first signs and the others are accepted, too.
 
         Raises:
             SigningKeyMissing: there is none, or one is none; the text is not repeated

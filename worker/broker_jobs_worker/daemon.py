@@ -28,6 +28,7 @@ from broker_jobs.metrics import MetricsServer, Pulse, WorkerMetrics
 from broker_jobs.wire.messages import Hello, JobsForgotten, OutputAsked, Response, Role, Token, Welcome
 from broker_jobs.wire.signing import Signer
 from broker_jobs.wire.topology import Topology
+from broker_jobs_worker.accepting import Accepted, AcceptingExecutor
 from broker_jobs_worker.config import LOCAL, fresh_worker_name
 from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.batch.finding import batch_executor
@@ -99,8 +100,9 @@ def local_executor(config: WorkerConfig, name: str, report: Callable[[ExecutionN
 
 
 def chosen_executor(config: WorkerConfig, name: str, report: Callable[[ExecutionNews], None], steps: Mapping[str, str]) -> Executor:
-    """The executor that the settings name; `ValidationError` where there is none of this name."""
-    return local_executor(config, name, report, steps) if config.executor == LOCAL else batch_executor(config, name, report)
+    """The executor that the settings name, behind a gate where not all is accepted; `ValidationError` where there is none of this name."""
+    found: Executor = local_executor(config, name, report, steps) if config.executor == LOCAL else batch_executor(config, name, report)
+    return AcceptingExecutor(Accepted.parse(config.accept), found, report) if config.accept else found
 
 
 class WorkerDaemon:

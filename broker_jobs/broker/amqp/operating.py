@@ -80,7 +80,7 @@ async def browse(link: Link, publish: Publish, queue: str, most: int) -> AsyncIt
 
 
 async def _wait_for(link: Link, queue: str, count: int) -> None:
-    """Wait until a queue has taken back so many: it hears later than we do that the channel is closed, and the next look would miss some."""
+    """Wait until a queue has taken back so many: it hears later than we do of the channel's end, and the next look would miss some."""
     deadline = asyncio.get_running_loop().time() + _TAKEN_BACK_SECONDS
     async with link.scratch() as channel:
         while (await channel.depth(queue)).ready < count and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (nobody tells)
