@@ -94,7 +94,7 @@ class Signer:
         Raises:
             DecodeError: these bytes are no frame, or hold no message
             UnknownVersion: written by a newer version, or by one too old
-            SecurityError: signed with another key, for another namespace, or not rightly
+            SecurityError: not signed, signed with another key, for another namespace, or not rightly
         """
         if frame[: len(MAGIC)] != MAGIC or len(frame) <= _HEAD:
             raise DecodeError("not a frame of broker-jobs")
@@ -106,7 +106,7 @@ class Signer:
             case [str(key_id), str(role), bytes(signature), bytes(body)]:
                 pass
             case _:
-                raise DecodeError("a frame that is not signed")
+                raise SecurityError("a frame that is not signed")
         key = self.key if key_id == self.key.id else self._other(key_id)
         if not hmac.compare_digest(signature, self._signature(key, version, role, body)):
             raise SecurityError("the signature is wrong: the message was changed, or is of another namespace")

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_jobs.errors import DecodeError, MessageError, SecurityError, SigningKeyMissing, UnknownVersion
-from broker_jobs.wire.messages import Goodbye, Role
-from broker_jobs.wire.signing import VERSION, Opened, Signer, SigningKey, new_key
+from broker_jobs.errors import MessageError, SecurityError, SigningKeyMissing, UnknownVersion
+from broker_jobs.wire.messages import VERSION, Goodbye, Role
+from broker_jobs.wire.signing import Opened, Signer, SigningKey, new_key
 
 KEY = SigningKey.parse("11" * 32)
 SIGNER = Signer("bj", KEY)
@@ -84,7 +84,7 @@ def test_an_unknown_version_is_its_own_error() -> None:
 
 
 def test_an_unsigned_message_is_refused() -> None:
-    with pytest.raises(DecodeError, match="not signed"):
+    with pytest.raises(SecurityError, match="not signed"):
         SIGNER.open(b"BJ\x01\x90")
 
 

@@ -20,6 +20,7 @@ from pika import exceptions, frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from broker_jobs.broker.port import Depth
+from broker_jobs.errors import AddressError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -338,12 +339,32 @@ def _parameters(address: Address, endpoint: Endpoint, name: str) -> Any:
         address.vhost,
         pika.PlainCredentials(address.user, address.password),
         heartbeat=address.heartbeat,
-        ssl_options=pika.SSLOptions(ssl.create_default_context(), endpoint.host) if address.tls else None,
+        ssl_options=pika.SSLOptions(_encryption(address), endpoint.host) if address.tls else None,
         connection_attempts=1,
         socket_timeout=address.connection_timeout,
         stack_timeout=address.connection_timeout,
         client_properties={"connection_name": name, "product": "broker-jobs"},
     )
+
+
+def _encryption(address: Address) -> ssl.SSLContext:
+    """How a connection is encrypted: certificate and name of the broker are always checked.
+
+    Raises:
+        AddressError: a file that the address names cannot be used
+    """
+    named = address.cacertfile
+    try:
+        context = ssl.create_default_context(cafile=named)
+        if address.certfile is not None:
+            named = address.certfile
+            # A key with a password would be asked for at the terminal.
+            context.load_cert_chain(named, address.keyfile, password=lambda: b"")
+    except OSError as error:  # an SSLError is one
+        also = f" (with the key {address.keyfile})" if named == address.certfile and address.keyfile else ""
+        why = error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror or str(error)
+        raise AddressError(f"{named}{also}, which the broker's address names, cannot be used: {why}") from None
+    return context
 
 
 def _abort(attempt: Any) -> None:
