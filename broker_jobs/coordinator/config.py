@@ -38,9 +38,9 @@ class CoordinatorConfig:
         republish_after: a published task that nobody holds is looked for after so long
     """
 
-    url: str
+    url: str = field(repr=False)
     key: SigningKey = field(repr=False)
-    store: str
+    store: str = field(repr=False)
     namespace: str = "bj"
     name: str = "coordinator"
     durability: Durability = Durability.process

@@ -16,7 +16,6 @@ from broker_jobs.wire.codec import encode, pack
 from broker_jobs.wire.messages import Role, StepCall, Task
 from broker_jobs.wire.signing import Signer, SigningKey, new_key
 from broker_jobs_worker.config import WorkerConfig
-from broker_jobs_worker.daemon import WorkerDaemon
 from tests.integration.test_worker_daemon import PATIENT, working
 from tests.support.inbox import PATIENCE, run
 from tests.support.ledger import FakeCoordinator, function, program
@@ -24,6 +23,7 @@ from tests.support.ledger import FakeCoordinator, function, program
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from broker_jobs_worker.daemon import WorkerDaemon
     from tests.support.rabbitmq import RabbitMQ
 
 KEY, OTHER = new_key(), new_key()

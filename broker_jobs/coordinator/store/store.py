@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, cast
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
+from broker_jobs.config import private_file
 from broker_jobs.coordinator.store import schema
 from broker_jobs.coordinator.store.lock import LedgerLock
 from broker_jobs.coordinator.store.lookups import Lookups
@@ -54,6 +55,7 @@ class LedgerStore:
         self._holder = holder
         self._epochs: dict[int, int] = {}
         self._lock = LedgerLock(self.path)
+        private_file(self.path)  # before SQLite makes the files beside it, which get its mode
         self._engine = sa.create_engine(
             sa.URL.create("sqlite", database=address.database),
             isolation_level="AUTOCOMMIT",
