@@ -142,6 +142,10 @@ class Broker(Protocol):
         """Why the broker takes no messages now (an alarm of memory or disk), or None."""
 
     @property
+    def denied(self) -> str | None:
+        """Which permission was missing when a message was `Receipt.refused` last, or None; with the name of the exchange in quotes."""
+
+    @property
     def server(self) -> str:
         """Name and version of what the present connection, or the last one, leads to, such as ``RabbitMQ 3.10.8``."""
 

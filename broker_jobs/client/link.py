@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.errors import (
+    AccessRefused,
     AmbiguousId,
     BrokerBlocked,
     BrokerJobsError,
@@ -110,6 +111,7 @@ class Link(Protocol):
 
         Raises:
             BrokerBlocked, BrokerUnavailable: nothing was sent
+            AccessRefused: this user may not send jobs
             SubmitUnknown: not all were confirmed in time
         """
 
@@ -275,13 +277,20 @@ class BrokerLink:
         return self._signer
 
     async def _publish(self, messages: Sequence[Outgoing]) -> None:
-        """Publish until each is confirmed, for ever: twice does no harm, and the caller has a deadline."""
+        """Publish until each is confirmed, for ever: twice does no harm, and the caller has a deadline.
+
+        Raises:
+            AccessRefused: this user may not
+        """
         attempt = 0
         while True:
             receipts = await self._broker.publish(messages)
             messages = [message for message, receipt in zip(messages, receipts, strict=True) if receipt is not Receipt.confirmed]
             if not messages:
                 return
+            denied = self._broker.denied
+            if denied and f"'{self._topology.tasks}'" in denied and set(receipts) == {Receipt.refused}:
+                raise AccessRefused(denied)
             if Receipt.unroutable in receipts:
                 # Somebody has deleted the ledger's queue.
                 await self._broker.declare(self._topology.exchanges(), self._ledgers())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import secrets
 import shlex
@@ -14,6 +15,7 @@ import pika.exceptions
 import pytest
 
 from broker_jobs import Client, Job
+from broker_jobs.errors import AccessRefused
 from broker_jobs.wire.signing import new_key
 from broker_jobs.wire.topology import Topology
 from tests.support.daemons import Daemons, until
@@ -63,6 +65,15 @@ class Users:
     def _user(self, role: str) -> str:
         """Users are of the whole broker, which others use, too."""
         return f"{role}-{self._vhost}"
+
+    def without(self, role: str, **patterns: str) -> str:
+        """Address of another user, who may do what a role may, but for these."""
+        name, password = f"less-{self._vhost}", secrets.token_hex(12)
+        self._node.management.request("PUT", f"users/{name}", {"password": password, "tags": ""})
+        answer = json.loads(self._node.management.request("GET", f"permissions/{self._vhost}/{self._user(role)}"))
+        allowed = {what: answer[what] for what in ("configure", "write", "read")} | patterns
+        self._node.management.request("PUT", f"permissions/{self._vhost}/{name}", allowed)
+        return self._node.url(self._vhost, user=name, password=password)
 
     def url(self, role: str) -> str:
         return self._node.url(self._vhost, user=self._user(role), password=self._passwords[role])
@@ -198,6 +209,15 @@ TO_EACH = [
 def test_each_publishes_where_it_must_and_nowhere_else(users: Users, daemons: Daemons, role: str, may: set[tuple[str, str]]) -> None:
     assert daemons.processes
     assert {place for place in TO_EACH if attempt(users.url(role), publishing(*place))} == may
+
+
+def test_a_client_that_may_not_submit_is_told_at_once(users: Users, daemons: Daemons) -> None:
+    url = users.without("submitter", write=r"^bj\.(dead|reply\..*)$")
+    with Client(url, signing_key=daemons.env["BROKER_JOBS_SIGNING_KEY"]) as client:
+        job = Job()
+        job.program(["true"])
+        with pytest.raises(AccessRefused, match=r"bj\.tasks.*set_permissions|set_permissions.*bj\.tasks"):
+            client.submit(job, timeout=60)
 
 
 def test_each_reads_what_it_must_and_nothing_else(users: Users, daemons: Daemons) -> None:

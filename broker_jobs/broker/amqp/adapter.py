@@ -113,6 +113,11 @@ class AmqpBroker:
         return self._session.publishing.blocked if self._session is not None else None
 
     @property
+    def denied(self) -> str | None:
+        """Which permission was missing when a message was refused last, or None."""
+        return self._publisher.denied
+
+    @property
     def server(self) -> str:
         """Name and version of the broker, such as ``RabbitMQ 3.10.8``."""
         return self._server

@@ -107,6 +107,11 @@ class EmbeddedBroker:
         return self._stalled[1] if self._stalled and self._loop.time() - self._stalled[0] > _PATIENCE else None
 
     @property
+    def denied(self) -> str | None:
+        """Which permission was missing: none ever is, for whoever may write the file may publish."""
+        return None
+
+    @property
     def server(self) -> str:
         """Name and version of the database, such as ``SQLite 3.40.1``."""
         return f"SQLite {sqlite3.sqlite_version}"
