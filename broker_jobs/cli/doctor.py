@@ -154,7 +154,7 @@ async def _inspect(broker: Broker, settings: Settings, findings: list[Finding], 
         findings.append(Finding("permissions", Verdict.problem, str(error), remedy))
         return
     except TopologyMismatch as error:
-        remedy = "use the same ?queues= everywhere; when nothing is left in the queue, delete it: it is made again"
+        remedy = "use the same ?queues= everywhere; what another version made is migrated as the text says"
         findings.append(Finding("queue arguments", Verdict.problem, str(error), remedy))
         return
     findings.append(Finding("permissions", Verdict.ok, "exchanges and queues can be made, and are as they should be"))
@@ -206,7 +206,7 @@ async def _queues(broker: Broker, topology: Topology) -> list[Finding]:
     if ledger is not None and ledger.ready > BACKLOG:
         found.append(Finding("ledger queue", Verdict.problem, f"{ledger.ready:,} messages wait", "is the coordinator up and fast enough?"))
     if dead is not None and dead.ready:
-        remedy = f"somebody sends what nobody can read, perhaps with another key; each message of queue {topology.dead} has its reason"
+        remedy = "somebody sends what nobody can read, perhaps with another key: broker-jobs dead list"
         found.append(Finding("dead letters", Verdict.note, f"{dead.ready:,}", remedy))
     else:
         found.append(Finding("dead letters", Verdict.ok, "none"))
