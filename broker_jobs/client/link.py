@@ -191,9 +191,7 @@ class BrokerLink:
 
     def seal(self, chunk: Chunk) -> Frame:
         """The signed frame of a chunk."""
-        partition = partition_of(chunk.job, PARTITIONS)
-        key = Topology.task_key(chunk.resource_class, chunk.lane, partition) if chunk.direct else Topology.ledger_key(partition)
-        return Frame(key, self._required_signer().seal(chunk, Role.submitter))
+        return sealed(chunk, self._required_signer())
 
     async def open_classes(self, wanted: Iterable[tuple[str, Lane]]) -> OpenClasses:
         """Those of these classes and lanes that are known to have a queue: none while there is no connection; the ledger opens the rest."""
@@ -340,6 +338,13 @@ class BrokerLink:
         task = asyncio.ensure_future(_logged(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def sealed(chunk: Chunk, signer: Signer) -> Frame:
+    """The signed frame of a chunk."""
+    partition = partition_of(chunk.job, PARTITIONS)
+    key = Topology.task_key(chunk.resource_class, chunk.lane, partition) if chunk.direct else Topology.ledger_key(partition)
+    return Frame(key, signer.seal(chunk, Role.submitter))
 
 
 def _may_say(role: Role, answer: Answer) -> bool:
