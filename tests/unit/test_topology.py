@@ -12,6 +12,7 @@ import broker_jobs.broker.amqp
 from broker_jobs.broker.amqp.address import QueueStyle
 from broker_jobs.broker.amqp.arguments import declaration
 from broker_jobs.core.spec import Lane
+from broker_jobs.errors import ValidationError
 from broker_jobs.wire.topology import Queue, QueueKind, Topology
 from broker_jobs.wire.way_back import way_back
 
@@ -41,6 +42,19 @@ def test_what_is_dropped_is_found_again(queue: Queue, style: QueueStyle) -> None
 def test_all_names_have_the_namespace(queue: Queue) -> None:
     assert queue.name.startswith("t.")
     assert all(binding.exchange.startswith("t.") for binding in queue.bindings)
+
+
+def test_namespaces_share_nothing() -> None:
+    names = {}
+    for namespace in ("t", "t2", "u"):
+        topology = Topology(namespace)
+        queues = [topology.ledger(0), topology.class_queue("c", Lane.low), topology.dead_letters(), topology.reply_queue("c")]
+        names[namespace] = {each.name for each in (*topology.exchanges(), *queues)} | {
+            binding.exchange for queue in queues for binding in queue.bindings
+        }
+    assert not names["t"] & names["t2"] | names["t"] & names["u"]
+    with pytest.raises(ValidationError):
+        Topology("t.tasks")  # whose names could be those of another
 
 
 def _calls(name: str) -> list[dict[str, Any]]:
