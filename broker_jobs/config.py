@@ -210,6 +210,12 @@ def make_private(folder: Path) -> None:
         raise ValidationError(f"the state folder {folder} cannot be made: {error.strerror}; set BROKER_JOBS_HOME to another one") from error
 
 
+def private_file(path: Path) -> Path:
+    """A file that only its owner may open, also in a folder that others may enter; made empty where it is missing."""
+    path.touch(mode=0o600)
+    return path
+
+
 def home_key(home: Path) -> SigningKey:
     """The key of a state folder, made (mode 0600) where it is missing.
 

@@ -56,7 +56,7 @@ The docstring of each class is its default message.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -169,7 +169,29 @@ class VirtualHostNotFound(BrokerError):
 
 
 class TopologyMismatch(BrokerError):
-    """A queue or exchange of this name exists with other properties."""
+    """A queue or exchange of this name exists with other properties.
+
+    Attributes:
+        argument: the property, as the broker names it
+        wanted: its value as it should be; ``none`` where there should be none
+        found: its value as it is
+    """
+
+    def __init__(self, message: str | None = None, *, argument: str = "", wanted: str = "", found: str = "") -> None:
+        super().__init__(message)
+        self.argument = argument
+        self.wanted = wanted
+        self.found = found
+
+    @classmethod
+    def of(cls, where: str, argument: str, wanted: str, found: str) -> Self:
+        """With a text that says how the queue (or exchange) `where` gets the property."""
+        kind, _, name = where.partition(" ")
+        if kind == "queue":
+            remedy = f"stop what consumes it, and migrate it: broker-jobs queue migrate {name}"
+        else:
+            remedy = "delete it, since nothing waits in an exchange; it is made again"
+        return cls(f"{where} has {argument} {found}, and should have {wanted}; {remedy}", argument=argument, wanted=wanted, found=found)
 
 
 class BrokerBlocked(BrokerError):

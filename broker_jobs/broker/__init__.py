@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 from broker_jobs.errors import AddressError
 
 if TYPE_CHECKING:
-    from broker_jobs.broker.port import Broker
+    from broker_jobs.broker.port import OperatedBroker
 
 __all__ = ["open_broker"]
 
 
-async def open_broker(url: str, *, name: str, timeout: float) -> Broker:
+async def open_broker(url: str, *, name: str, timeout: float) -> OperatedBroker:
     """Connect to the broker at an address; the object belongs to the running event loop.
 
     Args:

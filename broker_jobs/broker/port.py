@@ -14,17 +14,26 @@ A broker object belongs to the event loop on which it was opened; every method a
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Final, Protocol
 
 from broker_jobs.core.confirms import Receipt
 from broker_jobs.core.deliveries import Tag
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
+    from contextlib import AbstractAsyncContextManager
 
     from broker_jobs.wire.topology import Exchange, Queue
 
-__all__ = ["Broker", "Delivery", "Depth", "Outgoing", "Receipt", "Subscription", "Tag"]
+__all__ = ["Broker", "Browsing", "Delivery", "Depth", "Letter", "OperatedBroker", "Outgoing", "Receipt", "Subscription", "Tag"]
+
+REASON: Final = "reason"
+"""Headers of a dead letter: why it is one, and where it was."""
+QUEUE: Final = "queue"
+EXCHANGE: Final = "exchange"
+KEY: Final = "key"
+AT: Final = "at"
+"""When it became one, in milliseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +82,35 @@ class Depth:
     consumers: int
 
 
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """A message that waits in a queue, as somebody sees it who only looks.
+
+    Attributes:
+        number: tells it from the others that were found with it
+        headers: those that are texts; of a message that the broker itself gave up, in the terms of `Broker.dead_letter`
+    """
+
+    number: int
+    exchange: str
+    key: str
+    body: bytes
+    headers: Mapping[str, str]
+
+
+class Browsing(Protocol):
+    """A look into a queue.
+
+    Attributes:
+        letters: the oldest messages that wait there, in order
+    """
+
+    letters: Sequence[Letter]
+
+    async def remove(self, letter: Letter) -> bool:
+        """Remove a message for good; False where it was taken by somebody meanwhile."""
+
+
 class Subscription(Protocol):
     """One consumer of one queue; it comes back by itself after a reconnect."""
 
@@ -102,6 +140,10 @@ class Broker(Protocol):
     @property
     def blocked(self) -> str | None:
         """Why the broker takes no messages now (an alarm of memory or disk), or None."""
+
+    @property
+    def denied(self) -> str | None:
+        """Which permission was missing when a message was `Receipt.refused` last, or None; with the name of the exchange in quotes."""
 
     @property
     def server(self) -> str:
@@ -150,8 +192,14 @@ class Broker(Protocol):
     def release(self, delivery: Delivery) -> bool:
         """Put a delivery back into its queue, for anybody; False as for `done`."""
 
-    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str) -> bool:
-        """Publish the message to `exchange` with the header ``reason``, and acknowledge it once that is confirmed; False as for `done`."""
+    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str, *, key: str | None = None) -> bool:
+        """Publish the message to `exchange`, and acknowledge it once that is confirmed; False as for `done`.
+
+        Its headers say the ``reason``, with ``queue``, ``exchange`` and ``key`` where it was, and ``at`` when that was (ms since 1970).
+
+        Args:
+            key: routing key (default: that of the message)
+        """
 
     async def hold_token(self, lease: Queue, token: Outgoing) -> None:
         """Declare the lease queue, put the token into it and hold it, from now on and after each reconnect (before `up` is called).
@@ -164,3 +212,33 @@ class Broker(Protocol):
 
     async def close(self) -> None:
         """End the connection; what is unsettled goes back."""
+
+
+class OperatedBroker(Broker, Protocol):
+    """What operators need besides: both adapters have it, and no daemon uses it."""
+
+    async def purge(self, queue: str) -> int:
+        """Remove what waits in a queue; how many messages that were. What somebody holds stays.
+
+        Raises:
+            BrokerError: there is no such queue, or it may not be read
+        """
+
+    def browse(self, queue: str, most: int) -> AbstractAsyncContextManager[Browsing]:
+        """Look at the oldest `most` messages that wait in a queue, which has no consumers. At the end what was not removed is where it was.
+
+        Raises:
+            BrokerError: there is no such queue, or it may not be read
+        """
+
+    async def migrate(self, queue: Queue, back: Callable[[str, str], tuple[str, str]]) -> bool:
+        """Give a queue the properties that it should have, with all that waits in it; False where it has them.
+
+        Nobody may consume it. Where this is interrupted, it goes on when it is called again. Messages may come twice.
+
+        Args:
+            back: exchange and key by which a message that came with these gets back into this queue, and into no other where possible
+
+        Raises:
+            BrokerError: it has consumers, or may not be changed
+        """

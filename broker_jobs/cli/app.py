@@ -13,8 +13,11 @@ from broker_jobs import __version__
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_NAMES: Final = ("demo", "submit", "submit-file", "job", "task", "step", "up", "down", "coordinator", "worker", "ledger", "key", "doctor")
-_START, _WORK, _DAEMONS, _SETUP = "Start here", "Work", "Daemons", "Set-up"
+_NAMES: Final = (
+    *("demo", "submit", "submit-file", "job", "task", "step", "up", "down", "coordinator", "worker", "queue", "dead"),
+    *("ledger", "key", "doctor"),
+)
+_START, _WORK, _DAEMONS, _BROKER, _SETUP = "Start here", "Work", "Daemons", "Broker", "Set-up"
 
 
 def _add(app: typer.Typer, name: str) -> None:
@@ -61,6 +64,14 @@ def _add(app: typer.Typer, name: str) -> None:
             from broker_jobs.cli import worker
 
             app.add_typer(worker.app, name=name, rich_help_panel=_DAEMONS)
+        case "queue":
+            from broker_jobs.cli import queue
+
+            app.add_typer(queue.app, name=name, rich_help_panel=_BROKER)
+        case "dead":
+            from broker_jobs.cli import dead
+
+            app.add_typer(dead.app, name=name, rich_help_panel=_BROKER)
         case "ledger":
             from broker_jobs.cli import ledger
 

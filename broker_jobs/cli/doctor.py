@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from broker_jobs.broker.port import Broker, Delivery
     from broker_jobs.config import Settings
     from broker_jobs.wire.messages import Cluster, WorkerInfo
+    from broker_jobs.wire.signing import SigningKey
     from broker_jobs.wire.topology import Topology
 
 PATIENCE: Final = 10.0
@@ -107,7 +108,7 @@ def _own(settings: Settings) -> list[Finding]:
             )
         )
     else:
-        found.append(Finding("key", Verdict.ok, f"id {settings.key.id}; workers and coordinators must show the same"))
+        found.append(Finding("key", Verdict.ok, f"id {_key_ids(settings.key)}; workers and coordinators must show the same"))
     if settings.value_store is None:
         remedy = "for larger ones set value_store in broker-jobs.toml to a folder that all hosts share"
         found.append(Finding("value store", Verdict.note, "there is none: values up to 8 MiB travel in messages", remedy))
@@ -153,7 +154,7 @@ async def _inspect(broker: Broker, settings: Settings, findings: list[Finding], 
         findings.append(Finding("permissions", Verdict.problem, str(error), remedy))
         return
     except TopologyMismatch as error:
-        remedy = "use the same ?queues= everywhere; when nothing is left in the queue, delete it: it is made again"
+        remedy = "use the same ?queues= everywhere; what another version made is migrated as the text says"
         findings.append(Finding("queue arguments", Verdict.problem, str(error), remedy))
         return
     findings.append(Finding("permissions", Verdict.ok, "exchanges and queues can be made, and are as they should be"))
@@ -162,6 +163,11 @@ async def _inspect(broker: Broker, settings: Settings, findings: list[Finding], 
     if trip.verdict is Verdict.ok and settings.key is not None:
         findings += await asyncio.to_thread(daemons)
     findings += await _queues(broker, topology)
+
+
+def _key_ids(key: SigningKey) -> str:
+    """Of the key that signs, and of those that are accepted, too."""
+    return key.id + (f" (also accepted: {', '.join(other.id for other in key.also)})" if key.also else "")
 
 
 def _version(server: str) -> Finding:
@@ -200,7 +206,7 @@ async def _queues(broker: Broker, topology: Topology) -> list[Finding]:
     if ledger is not None and ledger.ready > BACKLOG:
         found.append(Finding("ledger queue", Verdict.problem, f"{ledger.ready:,} messages wait", "is the coordinator up and fast enough?"))
     if dead is not None and dead.ready:
-        remedy = f"somebody sends what nobody can read, perhaps with another key; each message of queue {topology.dead} has its reason"
+        remedy = "somebody sends what nobody can read, perhaps with another key: broker-jobs dead list"
         found.append(Finding("dead letters", Verdict.note, f"{dead.ready:,}", remedy))
     else:
         found.append(Finding("dead letters", Verdict.ok, "none"))

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import concurrent.futures
 import contextlib
 import copy
+import time
 import weakref
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, ParamSpec, Self, TypeAlias, TypeVar, Unpack, overload
@@ -17,7 +19,7 @@ from broker_jobs.client.authoring import Job, Task
 from broker_jobs.client.calls import Caller, header_of
 from broker_jobs.client.data import WorkData
 from broker_jobs.client.executor import CallExecutor
-from broker_jobs.client.link import BrokerLink
+from broker_jobs.client.link import PATIENCE, BrokerLink
 from broker_jobs.client.mapping import MappedResults
 from broker_jobs.client.node import OwnNode
 from broker_jobs.client.options import CallDefaults, FunctionOptions
@@ -54,6 +56,7 @@ if TYPE_CHECKING:
     from types import ModuleType
     from typing import BinaryIO
 
+    from broker_jobs.client.chunking import OpenClasses
     from broker_jobs.client.core import Core
     from broker_jobs.client.encoding import Placement
     from broker_jobs.client.followed import Followed
@@ -249,11 +252,13 @@ class Client:
         self.settings.required_key()
         if to is not None:
             return self._add_to(self.job(to) if isinstance(to, str) else self._submitted(to.id), job, idempotency_key, timeout)
-        known = self._find_key(idempotency_key) if idempotency_key else None
+        deadline = time.monotonic() + timeout
+        known = self._find_key(idempotency_key, min(timeout, PATIENCE)) if idempotency_key else None
         if known and not known.incomplete:
             self._note(job, known.job, 0)
             return self._submitted(known.job)
-        return self._send([self._submission(job, known.job if known else new_job_id())], idempotency_key, timeout)[0]
+        left = max(0.0, deadline - time.monotonic())
+        return self._send([self._submission(job, known.job if known else new_job_id())], idempotency_key, left)[0]
 
     def submit_each(self, jobs: Iterable[Job], *, timeout: float = 30.0) -> list[SubmittedJob]:
         """Submit many jobs: one after the other, but waiting once for all confirms together.
@@ -643,7 +648,9 @@ class Client:
         placements = {placement for submission in submissions for placement in submission.placements}
         wanted = frozenset((placement.resource_class, placement.options.lane) for placement in placements)
         known = self.runtime.connect().opened(wanted)
-        is_open = known if known == wanted else self.runtime.run(lambda core: core.open_classes(wanted))
+        begun = time.monotonic()
+        is_open = known if known == wanted else self.runtime.run(lambda core: _open_classes(core, wanted, timeout))
+        timeout = max(0.0, timeout - (time.monotonic() - begun))
         link = self.runtime.connect().link
         hooked = [self._submitting(submission.job, submission.id) for submission in submissions]
         with contextlib.ExitStack() as spools:
@@ -683,7 +690,7 @@ class Client:
                 submitting.agree()
             # The numbers last of all: what was numbered and does not come is missed.
             question = ReserveTasks(target.id, idempotency_key or new_job_id(), len(job))
-            first = self.runtime.run(lambda core: core.ask(question, Reserved)).first
+            first = self.runtime.run(lambda core: core.ask(question, Reserved, min(timeout, PATIENCE))).first
             frames = draft.frames(link, first)
             if submitting:
                 self.runtime.run(lambda core: submitting.add(core, target.joined(core), frames, timeout, first=first))
@@ -725,11 +732,20 @@ class Client:
             raise JobNotFound(f"{job!r} was not submitted by this client")
         return found
 
-    def _find_key(self, key: str) -> Any:
+    def _find_key(self, key: str, timeout: float = PATIENCE) -> Any:
         try:
-            return self.runtime.run(lambda core: core.find(f"key:{key}"))
+            return self.runtime.run(lambda core: core.find(f"key:{key}", timeout))
         except JobNotFound:
             return None
+
+
+async def _open_classes(core: Core, wanted: OpenClasses, timeout: float) -> OpenClasses:
+    """Those that are known to have a queue; none where the broker does not say so in time, since the ledger knows the rest."""
+    try:
+        async with asyncio.timeout(timeout):
+            return await core.open_classes(wanted)
+    except TimeoutError:
+        return frozenset()
 
 
 def _job_id(job: SubmittedJob | str | None) -> str | None:

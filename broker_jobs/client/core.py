@@ -155,9 +155,9 @@ class Core:
             known.interrupted()
         return known
 
-    async def find(self, text: str) -> JobInfo:
+    async def find(self, text: str, timeout: float = PATIENCE) -> JobInfo:
         """The job of this id, ending of an id, or ``last``."""
-        return await self.ask(FindJob(text), JobInfo)
+        return await self.ask(FindJob(text), JobInfo, timeout)
 
     async def info(self, followed: Followed) -> JobInfo:
         """The job at a glance, from the ledger."""

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol, Self
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.errors import (
+    AccessRefused,
     AmbiguousId,
     BrokerBlocked,
     BrokerJobsError,
@@ -117,6 +118,7 @@ class Link(Protocol):
 
         Raises:
             BrokerBlocked, BrokerUnavailable: nothing was sent
+            AccessRefused: this user may not send jobs
             SubmitUnknown: not all were confirmed in time
         """
 
@@ -196,9 +198,7 @@ class BrokerLink:
 
     def seal(self, chunk: Chunk) -> Frame:
         """The signed frame of a chunk."""
-        partition = partition_of(chunk.job, PARTITIONS)
-        key = Topology.task_key(chunk.resource_class, chunk.lane, partition) if chunk.direct else Topology.ledger_key(partition)
-        return Frame(key, self._required_signer().seal(chunk, Role.submitter))
+        return sealed(chunk, self._required_signer())
 
     async def open_classes(self, wanted: Iterable[tuple[str, Lane]]) -> OpenClasses:
         """Those of these classes and lanes that are known to have a queue: none while there is no connection; the ledger opens the rest."""
@@ -309,13 +309,20 @@ class BrokerLink:
         return self._signer
 
     async def _publish(self, messages: Sequence[Outgoing]) -> None:
-        """Publish until each is confirmed, for ever: twice does no harm, and the caller has a deadline."""
+        """Publish until each is confirmed, for ever: twice does no harm, and the caller has a deadline.
+
+        Raises:
+            AccessRefused: this user may not
+        """
         attempt = 0
         while True:
             receipts = await self._broker.publish(messages)
             messages = [message for message, receipt in zip(messages, receipts, strict=True) if receipt is not Receipt.confirmed]
             if not messages:
                 return
+            denied = self._broker.denied
+            if denied and f"'{self._topology.tasks}'" in denied and set(receipts) == {Receipt.refused}:
+                raise AccessRefused(denied)
             if Receipt.unroutable in receipts:
                 # Somebody has deleted the ledger's queue.
                 await self._broker.declare(self._topology.exchanges(), self._ledgers())
@@ -365,6 +372,13 @@ class BrokerLink:
         task = asyncio.ensure_future(_logged(work))
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def sealed(chunk: Chunk, signer: Signer) -> Frame:
+    """The signed frame of a chunk."""
+    partition = partition_of(chunk.job, PARTITIONS)
+    key = Topology.task_key(chunk.resource_class, chunk.lane, partition) if chunk.direct else Topology.ledger_key(partition)
+    return Frame(key, signer.seal(chunk, Role.submitter))
 
 
 def _may_say(role: Role, answer: Answer) -> bool:

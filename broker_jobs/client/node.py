@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
-from broker_jobs.config import home_key, make_private, sqlite_url, state_folder
+from broker_jobs.config import home_key, make_private, private_file, sqlite_url, state_folder
 from broker_jobs.errors import CoordinatorUnavailable
 
 if TYPE_CHECKING:
@@ -89,7 +89,7 @@ class OwnNode:
             CoordinatorUnavailable: it does not end
         """
         make_private(self._home)
-        file = (self._home / CLIENTS_FILE).open("a", encoding="utf-8")
+        file = private_file(self._home / CLIENTS_FILE).open("a", encoding="utf-8")
         if not _wait(lambda: _locked(file.fileno(), fcntl.LOCK_SH), time.monotonic() + self._timeout):
             file.close()
             raise CoordinatorUnavailable(f"the node of {self._home} is ending and does not come to an end")
@@ -157,14 +157,14 @@ def _package_folders() -> Iterator[str]:
 @contextlib.contextmanager
 def _starting(home: Path, deadline: float) -> Iterator[None]:
     """One at a time: of several clients one starts the node. To look at its lock is to take it for a moment, so that happens here, too."""
-    with (home / _START_FILE).open("a") as file:
+    with private_file(home / _START_FILE).open("a") as file:
         if not _wait(lambda: _locked(file.fileno(), fcntl.LOCK_EX), deadline):
             raise CoordinatorUnavailable(f"another process is starting or ending the node of {home} and does not come to an end")
         yield
 
 
 def _alive(home: Path) -> bool:
-    with (home / LOCK_FILE).open("a") as file:
+    with private_file(home / LOCK_FILE).open("a") as file:
         return not _locked(file.fileno(), fcntl.LOCK_SH)
 
 

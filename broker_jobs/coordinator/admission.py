@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.data import inside
 from broker_jobs.core.resource_class import class_name
+from broker_jobs.core.value import Encoding
 from broker_jobs.errors import DecodeError, SecurityError, ValidationError
 from broker_jobs.wire.inputs import is_task
 from broker_jobs.wire.messages import (
@@ -210,6 +211,8 @@ def _check_task(chunk: Chunk, task: Task) -> None:
                 raise DecodeError(f"task {task.number} calls a function that is not in its chunk")
             if any(is_task(key) and int(key) not in task.deps for key in inputs):
                 raise DecodeError(f"task {task.number} takes the result of a task that it does not depend on")
+        case StepCall(parameters=parameters) if parameters.encoding is Encoding.pickle:
+            raise SecurityError(f"task {task.number} brings pickled parameters to a step, which takes plain data")
         case StepCall(inputs=inputs) as call:
             if not chunk.options[task.options].resources.demands(call.feature):
                 raise DecodeError(f"task {task.number} calls the {call.feature}, and would come to workers that do not serve it")

@@ -38,7 +38,7 @@ class CoordinatorConfig:
         republish_after: a published task that nobody holds is looked for after so long
     """
 
-    url: str
+    url: str = field(repr=False)
     key: SigningKey = field(repr=False)
     store: str = field(repr=False)
     namespace: str = "bj"

@@ -87,6 +87,9 @@ class JobStore:
     def __init__(self, place: str | Path) -> None:
         self.place = config.shown(str(place))
         self._engine = _engine(place)
+        if self._engine.dialect.name == "sqlite":
+            with contextlib.suppress(OSError):  # the database says what is wrong
+                config.private_file(Path(str(self._engine.url.database)))  # before SQLite makes the files beside it, which get its mode
         with self._transaction() as connection:
             self._prepare(connection)
         if self._engine.dialect.name == "sqlite":

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import hmac
 import secrets
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Final, Self
 
 from broker_jobs.errors import DecodeError, SecurityError, SigningKeyMissing, UnknownVersion
@@ -29,14 +29,30 @@ _HEAD: Final = len(MAGIC) + 1
 
 @dataclass(frozen=True, slots=True)
 class SigningKey:
-    """A shared secret and its public name."""
+    """A shared secret and its public name.
+
+    Attributes:
+        also: other keys with which what comes in may be signed, while keys are changed
+    """
 
     id: str
     secret: bytes = field(repr=False)
+    also: tuple[SigningKey, ...] = ()
 
     @classmethod
     def parse(cls, text: str) -> Self:
-        """The key in a text of at least 32 hexadecimal digits; `SigningKeyMissing`, which does not repeat the text, where there is none."""
+        """The key in a text of at least 32 hexadecimal digits.
+
+        Of several, with spaces or commas between, or on lines of their own, the first signs and the others are accepted, too.
+
+        Raises:
+            SigningKeyMissing: there is none, or one is none; the text is not repeated
+        """
+        first, *others = text.replace(",", " ").split() or [""]
+        return replace(cls._parse_one(first), also=tuple(map(cls._parse_one, others)))
+
+    @classmethod
+    def _parse_one(cls, text: str) -> Self:
         try:
             secret = bytes.fromhex(text.strip())
         except ValueError:
@@ -70,7 +86,7 @@ class Signer:
     def seal(self, message: Message, role: Role) -> bytes:
         """The signed frame of a message."""
         body = encode(message)
-        return MAGIC + bytes((VERSION,)) + pack([self.key.id, role.value, self._signature(VERSION, role.value, body), body])
+        return MAGIC + bytes((VERSION,)) + pack([self.key.id, role.value, self._signature(self.key, VERSION, role.value, body), body])
 
     def open(self, frame: bytes) -> Opened:
         """The message in a frame.
@@ -78,7 +94,7 @@ class Signer:
         Raises:
             DecodeError: these bytes are no frame, or hold no message
             UnknownVersion: written by a newer version, or by one too old
-            SecurityError: signed with another key, for another namespace, or not rightly
+            SecurityError: not signed, signed with another key, for another namespace, or not rightly
         """
         if frame[: len(MAGIC)] != MAGIC or len(frame) <= _HEAD:
             raise DecodeError("not a frame of broker-jobs")
@@ -90,15 +106,21 @@ class Signer:
             case [str(key_id), str(role), bytes(signature), bytes(body)]:
                 pass
             case _:
-                raise DecodeError("a frame that is not signed")
-        if key_id != self.key.id:
-            raise SecurityError(f"signed with the key {key_id[:40]!r}, and this process has {self.key.id!r}")
-        if not hmac.compare_digest(signature, self._signature(version, role, body)):
+                raise SecurityError("a frame that is not signed")
+        key = self.key if key_id == self.key.id else self._other(key_id)
+        if not hmac.compare_digest(signature, self._signature(key, version, role, body)):
             raise SecurityError("the signature is wrong: the message was changed, or is of another namespace")
         return Opened(decode(body), Role(role), key_id)
 
-    def _signature(self, version: int, role: str, body: bytes) -> bytes:
-        head = b"\0".join((bytes((version,)), self.namespace.encode(), self.key.id.encode(), role.encode(errors="surrogatepass"), b""))
-        digest = hmac.new(self.key.secret, head, hashlib.sha256)
+    def _other(self, key_id: str) -> SigningKey:
+        for key in self.key.also:
+            if key.id == key_id:
+                return key
+        here = " and ".join(repr(key.id) for key in (self.key, *self.key.also))
+        raise SecurityError(f"signed with the key {key_id[:40]!r}, and this process has {here}")
+
+    def _signature(self, key: SigningKey, version: int, role: str, body: bytes) -> bytes:
+        head = b"\0".join((bytes((version,)), self.namespace.encode(), key.id.encode(), role.encode(errors="surrogatepass"), b""))
+        digest = hmac.new(key.secret, head, hashlib.sha256)
         digest.update(body)
         return digest.digest()

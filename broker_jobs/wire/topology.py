@@ -7,11 +7,12 @@
     exchange ready     key <class>.<lane>.<partition>   → class queue alone: what the coordinator releases
     exchange replies   key <client>.<partition>         → ledger (*.<partition>) and the client's reply queue (<client>.*)
                        key <client>.direct              → the reply queue alone: answers, news
+                       key _.dead                       → queue dead: what a worker cannot read, which may publish to nothing else
     exchange control   key <worker> or "all"            → control queues of workers
     exchange lease     key <worker>.<partition>         → lease queue of the worker
     exchange returned  keys of the dead-lettered        → ledger (#.<partition>)
     exchange events    key <state>.<job>                → whoever binds a queue of theirs
-    exchange dead      (fanout)                         → queue dead
+    exchange dead      any key                          → queue dead
 """
 
 from __future__ import annotations
@@ -19,12 +20,10 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import Enum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
+from broker_jobs.core.spec import Lane
 from broker_jobs.errors import ValidationError
-
-if TYPE_CHECKING:
-    from broker_jobs.core.spec import Lane
 
 PARTITIONS: Final = 1
 """Ledger partitions of this version of the topology."""
@@ -32,6 +31,7 @@ PARTITIONS: Final = 1
 EVERYONE: Final = "all"
 DIRECT: Final = "direct"
 NOBODY: Final = "_"
+DEAD: Final = "dead"
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 
@@ -148,7 +148,7 @@ class Topology:
         return f"{self.namespace}.task.{resource_class}.{lane.value}"
 
     def ledger(self, partition: int) -> Queue:
-        """Everything that the coordinator of a partition must hear, with a single active consumer."""
+        """Everything that the coordinator of a partition must hear, with a single active consumer; what the broker drops goes to `dead`."""
         return Queue(
             self.ledger_name(partition),
             QueueKind.ledger,
@@ -157,11 +157,12 @@ class Topology:
                 Binding(self.replies, f"*.{partition}"),
                 Binding(self.returned, f"#.{partition}"),
             ),
+            dead_letter_exchange=self.dead,
         )
 
     def dead_letters(self) -> Queue:
         """Messages that nobody could read, each with a reason."""
-        return Queue(self.dead, QueueKind.dead, (Binding(self.dead, "#"),))
+        return Queue(self.dead, QueueKind.dead, (Binding(self.dead, "#"), Binding(self.replies, self.dead_key())))
 
     def class_queue(self, resource_class: str, lane: Lane) -> Queue:
         """Tasks of one class and lane; what the broker drops goes to `returned`."""
@@ -194,6 +195,20 @@ class Topology:
             dead_letter_exchange=self.returned,
         )
 
+    def kept(self, name: str) -> Queue | None:
+        """The queue of this name, where it is one that is kept for all: a ledger, one of a class and lane, the dead letters."""
+        kind, _, rest = name.removeprefix(f"{self.namespace}.").partition(".")
+        resource_class, _, lane = rest.rpartition(".")
+        if name == self.dead:
+            return self.dead_letters()
+        if not name.startswith(f"{self.namespace}."):
+            return None
+        if kind == "ledger" and rest.isdecimal():
+            return self.ledger(int(rest))
+        if kind == "task" and resource_class and "." not in resource_class and lane in {each.value for each in Lane}:
+            return self.class_queue(resource_class, Lane(lane))
+        return None
+
     # --- routing keys ---
 
     @staticmethod
@@ -219,6 +234,11 @@ class Topology:
     def answer_key(client: str) -> str:
         """On `replies`: to the client alone."""
         return f"{client}.{DIRECT}"
+
+    @staticmethod
+    def dead_key() -> str:
+        """On `replies`: to the dead letters alone."""
+        return f"{NOBODY}.{DEAD}"
 
     @staticmethod
     def token_key(worker: str, partition: int) -> str:

@@ -19,7 +19,7 @@ from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.spec import Lane
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.core.value import Encoding, Inline
-from broker_jobs.errors import BrokerBlocked, BrokerUnavailable, CoordinatorUnavailable, JobNotFound, SubmitUnknown
+from broker_jobs.errors import AccessRefused, BrokerBlocked, BrokerUnavailable, CoordinatorUnavailable, JobNotFound, SubmitUnknown
 from broker_jobs.wire.messages import (
     Changes,
     Ended,
@@ -72,6 +72,7 @@ class ScriptedBroker:
         self.connected = True
         self.generation = 1
         self.blocked: str | None = None
+        self.denied: str | None = None
         self.published: list[Outgoing] = []
         self.dead: list[str] = []
         self.declared = 0
@@ -108,7 +109,7 @@ class ScriptedBroker:
     def done(self, delivery: Delivery) -> bool:
         return True
 
-    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str) -> bool:
+    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str, *, key: str | None = None) -> bool:
         self.dead.append(reason)
         return True
 
@@ -185,6 +186,19 @@ def test_what_was_never_confirmed_is_unknown() -> None:
     broker = _play(story)
     bodies = [message.body for message in broker.published]
     assert (bodies.count(b"one"), bodies.count(b"two") > 1) == (1, True)
+
+
+def test_what_this_user_may_not_send_is_refused_at_once() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.receipt = lambda _: Receipt.refused
+        broker.denied = "write access to exchange 'bj.dead' refused"
+        with pytest.raises(SubmitUnknown):
+            await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 0.1)
+        broker.denied = "write access to exchange 'bj.tasks' refused"
+        with pytest.raises(AccessRefused, match=r"bj\.tasks"):
+            await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 10)
+
+    _play(story)
 
 
 def test_a_broker_without_memory_takes_nothing() -> None:

@@ -100,6 +100,12 @@ class Daemons:
             check=False,
         )
 
+    def python(self, code: str, timeout: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Run a program of a user to its end."""
+        return subprocess.run(
+            [sys.executable, "-P", "-c", code], env=self.env, cwd=self.folder, capture_output=True, text=True, timeout=timeout, check=False
+        )
+
     def kill(self, process: subprocess.Popen[bytes]) -> None:
         """SIGKILL for this process alone; its children must end by themselves."""
         process.kill()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import types
     from collections.abc import Callable, Coroutine
 
-    from broker_jobs.broker.port import Broker, Delivery
+    from broker_jobs.broker.port import Broker, Delivery, Subscription
     from broker_jobs.wire.messages import ReplyItem
 
 ONE_CPU = Request((("cpus", 10_000),))
@@ -75,13 +75,14 @@ class FakeCoordinator:
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
         self._broker: Broker
+        self._burying: Subscription
 
     async def __aenter__(self) -> Self:
         self._broker = await open_broker(self._url, name="coordinator", timeout=PATIENCE)
         queues = [self.names.class_queue(class_name(needs), lane) for needs in self._classes for lane in Lane]
         await self._broker.declare(self.names.exchanges(), [self.names.ledger(0), self.names.dead_letters(), *queues])
         await self._broker.consume(self.names.ledger_name(0), 1000, self._receive)
-        await self._broker.consume(self.names.dead, 1000, self._receive_dead)
+        self._burying = await self._broker.consume(self.names.dead, 1000, self._receive_dead)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None) -> None:
@@ -117,6 +118,10 @@ class FakeCoordinator:
 
     async def until_said(self, kind: type[ReplyItem], number: int) -> None:
         await self.until(lambda: self.items(kind, number), f"{kind.__name__} of task {number}")
+
+    async def leave_dead_letters(self) -> None:
+        """From now on they stay where they are."""
+        await self._burying.cancel()
 
     # --- what it says ---
 

@@ -84,6 +84,7 @@ def test_the_commands_are_those_of_the_documentation() -> None:
         ),
         *(f"job {name}" for name in ("list", "info", "wait", "progress", "cat", "cancel", "forget")),
         *("task list", "task info"),
+        *("queue list", "queue purge", "dead list", "dead show", "dead requeue", "dead drop"),
     }
 
 

@@ -25,6 +25,12 @@ from broker_jobs.errors import AddressError
             "amqp://ann:s%2Cc@one,two:5673,[::1],one:5672/v",
             Address((Endpoint("one", 5672), Endpoint("two", 5673), Endpoint("::1", 5672)), "ann", "s,c", "v"),
         ),
+        (
+            "amqps://host?cacertfile=/ca.pem&certfile=/me.pem&keyfile=/me.key",
+            Address(
+                (Endpoint("host", 5671),), "guest", "guest", "/", tls=True, cacertfile="/ca.pem", certfile="/me.pem", keyfile="/me.key"
+            ),
+        ),
         ("amqps://one,two", Address((Endpoint("one", 5671), Endpoint("two", 5671)), "guest", "guest", "/", tls=True)),
         (
             "amqp://host/v?queues=classic&heartbeat=30&connection_timeout=3",
@@ -58,6 +64,9 @@ def test_what_is_read(url: str, address: Address) -> None:
         ("amqp://ann:secret@host?heartbeat=ten", "heartbeat='ten'"),
         ("amqp://ann:secret@host?heartbeat=1&heartbeat=2", "twice"),
         ("amqp://ann:secret@host?heartbeat", "name=value"),
+        ("amqps://host?cacertfile=ca.pem", "absolute path"),
+        ("amqp://ann:secret@host?cacertfile=/ca.pem", "amqps://"),
+        ("amqps://ann:secret@host?keyfile=/key.pem", "certfile"),
         # a password that was not encoded
         ("amqp://ann:secret/x@host", "%2F"),
         ("amqp://ann:secret?x@host", "%3F"),

@@ -43,7 +43,8 @@ def test_what_is_replicated(queue: Queue, quorum: str, classic: str) -> None:
 
 
 def test_a_ledger_has_one_active_consumer() -> None:
-    assert declaration(NAMES.ledger(0), QueueStyle.quorum).arguments == {"x-queue-type": "quorum", "x-single-active-consumer": True}
+    arguments = declaration(NAMES.ledger(0), QueueStyle.quorum).arguments
+    assert arguments == {"x-queue-type": "quorum", "x-single-active-consumer": True, "x-dead-letter-exchange": "t.dead"}
 
 
 def test_a_token_is_never_lost() -> None:

@@ -50,6 +50,12 @@ def read(chunk: Chunk, role: Role = Role.submitter, queue: str = QUEUE) -> Chunk
     return read_chunk(SIGNER.seal(chunk, role), queue, SIGNER, NAMES)
 
 
+def test_pickled_parameters_of_a_step_are_refused_unread() -> None:
+    chunk = step_chunk(replace(STEP, parameters=Inline(Encoding.pickle, b"\x80")))
+    with pytest.raises(SecurityError, match="plain data"):
+        read(chunk, queue=NAMES.class_name(chunk.resource_class, chunk.lane))
+
+
 @pytest.mark.parametrize("role", [Role.submitter, Role.coordinator])
 def test_a_chunk_in_its_queue_is_accepted(role: Role) -> None:
     assert read(CHUNK, role) == CHUNK

@@ -75,6 +75,15 @@ StepsOption = Annotated[
     ),
 ]
 
+AcceptOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="WHAT",
+        help="Run only this: programs, functions, steps, or step:NAME; may be given several times. What else comes fails as rejected.",
+        show_default=False,
+    ),
+]
+
 CpusOption = Annotated[
     str | None,
     typer.Option(
@@ -138,6 +147,7 @@ def run(
     hyper_threading: bool = True,
     path: Sequence[Path] = (),
     steps: Sequence[str] = (),
+    accept: Sequence[str] = (),
     group: str = DEFAULT_GROUP,
     idle_timeout: str | None = None,
     time_limit: str | None = None,
@@ -162,6 +172,7 @@ def run(
         hyper_threading: False for one thread of each core, where processors are found out
         path: folders with modules of users
         steps: modules whose steps it serves
+        accept: kinds of work that it runs: ``programs``, ``functions``, ``steps``, ``step:NAME``; none for all
         group: workers that belong together
         idle_timeout: it ends when it has had no task for so long: seconds, or a text such as ``"10m"``
         time_limit: it stops after so long, and gives back what still runs
@@ -204,6 +215,7 @@ def run(
         hyper_threading=hyper_threading,
         path=tuple(str(folder.absolute()) for folder in path),
         steps=tuple(steps),
+        accept=tuple(accept),
         group=group,
         idle_timeout=None if idle_timeout is None else milliseconds(idle_timeout, "--idle-timeout") / 1000,
         time_limit=None if time_limit is None else milliseconds(time_limit, "--time-limit") / 1000,
@@ -247,6 +259,7 @@ def start(
     no_hyper_threading: NoHyperThreadingOption = False,
     path: PathOption = None,
     steps: StepsOption = None,
+    accept: AcceptOption = None,
     group: WorkerGroupOption = DEFAULT_GROUP,
     idle_timeout: IdleOption = None,
     time_limit: LimitOption = None,
@@ -277,6 +290,7 @@ def start(
             hyper_threading=not no_hyper_threading,
             path=path or (),
             steps=steps or (),
+            accept=accept or (),
             group=group,
             idle_timeout=idle_timeout,
             time_limit=time_limit,

@@ -15,6 +15,7 @@ from broker_jobs.core.descriptor import described
 from broker_jobs.errors import ValidationError
 from broker_jobs.wire.messages import DEFAULT_GROUP
 from broker_jobs.wire.topology import DIRECT, EVERYONE, NOBODY, Topology
+from broker_jobs_worker.accepting import Accepted
 from broker_jobs_worker.executors.recycling import KEEP
 from broker_jobs_worker.hardware import provided
 from broker_jobs_worker.machine.state import DEFAULT_TIMING, OnBrokerLost, Timing
@@ -56,6 +57,7 @@ class WorkerConfig:
         spool_limit: bytes of long output that are kept on this host for one cluster (default: a tenth of the file system, 16 GiB at most)
         path: folders with modules of users
         steps: names of modules whose steps it serves
+        accept: kinds of work that it runs: ``programs``, ``functions``, ``steps``, ``step:NAME``; empty for all
         metrics_host: address of the numbers
         metrics_port: port of the numbers; 0 for none, ``"auto"`` for any free one
         group: workers that belong together; letters, digits, ``_`` and ``-``
@@ -83,6 +85,7 @@ class WorkerConfig:
     spool_limit: int | None = None
     path: tuple[str, ...] = ()
     steps: tuple[str, ...] = ()
+    accept: tuple[str, ...] = ()
     metrics_host: str = "127.0.0.1"
     metrics_port: MetricsPort = 0
     group: str = DEFAULT_GROUP
@@ -103,6 +106,7 @@ class WorkerConfig:
         if not _NAME.fullmatch(self.group):
             raise ValidationError(f"the group of a worker is up to 100 letters, digits, '_' and '-', not {self.group!r}")
         described(self.resources)
+        Accepted.parse(self.accept)
         if self.executor == LOCAL and (self.executor_options or self.executor_folder is not None):
             raise ValidationError("options and folder of an executor are for those of batch systems: name one, such as --executor sge")
         if self.executor != LOCAL and self.steps:

@@ -28,6 +28,7 @@ from broker_jobs.metrics import MetricsServer, Pulse, WorkerMetrics
 from broker_jobs.wire.messages import Hello, JobsForgotten, OutputAsked, Response, Role, Token, Welcome
 from broker_jobs.wire.signing import Signer
 from broker_jobs.wire.topology import Topology
+from broker_jobs_worker.accepting import Accepted, AcceptingExecutor
 from broker_jobs_worker.config import LOCAL, fresh_worker_name
 from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.batch.finding import batch_executor
@@ -99,8 +100,9 @@ def local_executor(config: WorkerConfig, name: str, report: Callable[[ExecutionN
 
 
 def chosen_executor(config: WorkerConfig, name: str, report: Callable[[ExecutionNews], None], steps: Mapping[str, str]) -> Executor:
-    """The executor that the settings name; `ValidationError` where there is none of this name."""
-    return local_executor(config, name, report, steps) if config.executor == LOCAL else batch_executor(config, name, report)
+    """The executor that the settings name, behind a gate where not all is accepted; `ValidationError` where there is none of this name."""
+    found: Executor = local_executor(config, name, report, steps) if config.executor == LOCAL else batch_executor(config, name, report)
+    return AcceptingExecutor(Accepted.parse(config.accept), found, report) if config.accept else found
 
 
 class WorkerDaemon:
@@ -406,7 +408,8 @@ class WorkerDaemon:
                 self._feed(PublishConfirmed(number) if receipt is Receipt.confirmed else PublishFailed(number, receipt.value))
 
     async def _dead_letter(self, delivery: Delivery, reason: str) -> None:
-        await self._broker.dead_letter(delivery, self._topology.dead, reason)
+        # A worker may publish to this one exchange alone.
+        await self._broker.dead_letter(delivery, self._topology.replies, reason, key=self._topology.dead_key())
 
     async def _keep_subscriptions(self) -> None:
         """Consume and stop consuming, one after the other, in the order of the commands."""

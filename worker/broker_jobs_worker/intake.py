@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.data import inside
 from broker_jobs.core.resource_class import class_name
+from broker_jobs.core.value import Encoding
 from broker_jobs.errors import DecodeError, SecurityError, ValidationError
 from broker_jobs.wire.messages import (
     Call,
@@ -100,6 +101,8 @@ def _check_task(task: Task, chunk: Chunk) -> None:
             missing = [key for key in inputs if key not in chunk.values]
             if missing:
                 raise DecodeError(f"task {task.number} needs values that the chunk does not have: {missing[:3]}")
+        case StepCall(parameters=parameters) if parameters.encoding is Encoding.pickle:
+            raise SecurityError(f"task {task.number} brings pickled parameters to a step, which takes plain data")
         case StepCall(inputs=inputs) as call:
             if not chunk.options[task.options].resources.demands(call.feature):
                 raise DecodeError(f"task {task.number} calls the {call.feature}, which is not in its resource request")

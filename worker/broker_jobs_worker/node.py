@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Final, Self
 from broker_jobs.broker import open_broker
 from broker_jobs.client.node import CLIENTS_FILE, LOCK_FILE, READY_FILE
 from broker_jobs.collecting import collect_rarely
-from broker_jobs.config import make_private, resolve, scheme
+from broker_jobs.config import make_private, private_file, resolve, scheme
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.coordinator.service import Coordinator
 from broker_jobs.core.quantities import milliseconds
@@ -55,7 +55,7 @@ class _Held:
     """A file whose lock is held until the end of the process."""
 
     def __init__(self, path: Path) -> None:
-        self._file: TextIOWrapper = path.open("a+", encoding="utf-8")
+        self._file: TextIOWrapper = private_file(path).open("a+", encoding="utf-8")
 
     def try_exclusive(self) -> bool:
         """Take the lock, unless somebody has it."""
@@ -129,7 +129,7 @@ class _Node:
             welcomed = asyncio.ensure_future(daemon.welcomed.wait())
             await asyncio.wait([working, welcomed], return_when=asyncio.FIRST_COMPLETED)
             welcomed.cancel()
-            (self._settings.home / READY_FILE).write_text(f"{os.getpid()}\n", encoding="utf-8")
+            private_file(self._settings.home / READY_FILE).write_text(f"{os.getpid()}\n", encoding="utf-8")
             _log.info("node %s works for %s", daemon.name, self._settings)
             try:
                 return await working

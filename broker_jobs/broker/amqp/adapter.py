@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import time
 from itertools import cycle
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
@@ -18,22 +19,23 @@ from pika import exceptions
 from broker_jobs.broker.amqp.arguments import declaration
 from broker_jobs.broker.amqp.backoff import delays
 from broker_jobs.broker.amqp.consumer import Consumer, Unsettled
-from broker_jobs.broker.amqp.errors import NOT_FOUND, RESOURCE_LOCKED, WEATHER, may_pass, reason, translate
+from broker_jobs.broker.amqp.errors import ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, WEATHER, may_pass, reason, translate
 from broker_jobs.broker.amqp.link import Channel
+from broker_jobs.broker.amqp.operating import browse, migrate
 from broker_jobs.broker.amqp.publisher import Publisher
 from broker_jobs.broker.amqp.session import Session
 from broker_jobs.broker.amqp.token import TokenHolder
-from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.broker.port import AT, EXCHANGE, KEY, QUEUE, REASON, Outgoing, Receipt
 from broker_jobs.errors import BrokerUnavailable
-from broker_jobs.wire.topology import QueueKind
+from broker_jobs.wire.topology import Exchange, Queue, QueueKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 
     from broker_jobs.broker.amqp.address import Address
     from broker_jobs.broker.amqp.link import Link
+    from broker_jobs.broker.amqp.operating import AmqpBrowsing
     from broker_jobs.broker.port import Delivery, Depth, Subscription
-    from broker_jobs.wire.topology import Exchange, Queue
 
 _LOG: Final = logging.getLogger("broker_jobs.amqp")
 
@@ -111,6 +113,11 @@ class AmqpBroker:
         return self._session.publishing.blocked if self._session is not None else None
 
     @property
+    def denied(self) -> str | None:
+        """Which permission was missing when a message was refused last, or None."""
+        return self._publisher.denied
+
+    @property
     def server(self) -> str:
         """Name and version of the broker, such as ``RabbitMQ 3.10.8``."""
         return self._server
@@ -122,15 +129,18 @@ class AmqpBroker:
     async def declare(self, exchanges: Sequence[Exchange], queues: Sequence[Queue]) -> None:
         """Make exchanges and queues that are missing, with their bindings. Private ones are made again after a reconnect."""
         with self._speaking_of(self._where):
-            async with self._link().scratch() as channel:
-                for exchange in exchanges:
-                    with self._speaking_of(f"exchange {exchange.name}"):
-                        await channel.declare_exchange(exchange.name)
-                for queue in queues:
-                    with self._speaking_of(f"queue {queue.name}"):
-                        await self._declare(channel, queue)
-                    if queue.kind is QueueKind.private:
-                        self._private[queue.name] = queue
+            async with contextlib.AsyncExitStack() as channels:
+                channel = await channels.enter_async_context(self._link().scratch())
+                things: list[Exchange | Queue] = [*exchanges, *queues]
+                for thing in things:
+                    with self._speaking_of(f"{type(thing).__name__.lower()} {thing.name}"):
+                        try:
+                            await self._make(channel, thing)
+                        except exceptions.ChannelClosedByBroker as error:
+                            if error.reply_code != ACCESS_REFUSED:
+                                raise
+                            channel = await channels.enter_async_context(self._link().scratch())
+                            await self._see(channel, thing, error)
 
     async def delete(self, queue: str) -> None:
         """Delete a queue with what is in it; one that does not exist is no error."""
@@ -138,6 +148,24 @@ class AmqpBroker:
         with self._speaking_of(f"queue {queue}"):
             async with self._link().scratch() as channel:
                 await channel.delete_queue(queue)
+
+    async def purge(self, queue: str) -> int:
+        """Remove what waits in a queue; how many messages that were."""
+        with self._speaking_of(f"queue {queue}"):
+            async with self._link().scratch() as channel:
+                return await channel.purge(queue)
+
+    @contextlib.asynccontextmanager
+    async def browse(self, queue: str, most: int) -> AsyncIterator[AmqpBrowsing]:
+        """Look at the oldest `most` messages that wait in a queue."""
+        with self._speaking_of(f"queue {queue}"):
+            async with browse(self._link(), self._publisher.publish, queue, most) as browsing:
+                yield browsing
+
+    async def migrate(self, queue: Queue, back: Callable[[str, str], tuple[str, str]]) -> bool:
+        """Give a queue the properties that it should have, with all that waits in it; False where it has them."""
+        with self._speaking_of(f"queue {queue.name}"):
+            return await migrate(self._link(), self._publisher.publish, self._declare, queue, back)
 
     async def depth(self, queue: str) -> Depth | None:
         """How full a queue is; None where it does not exist."""
@@ -171,10 +199,17 @@ class AmqpBroker:
         """Put a delivery back into its queue, for anybody; False as for `done`."""
         return self._unsettled.settle(delivery.tag, Channel.requeue)
 
-    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str) -> bool:
-        """Publish the message to `exchange` with the header ``reason``, and acknowledge it once that is confirmed; False as for `done`."""
+    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str, *, key: str | None = None) -> bool:
+        """Publish the message to `exchange`, and acknowledge it once that is confirmed; False as for `done`."""
         told = reason[:_REASON_CHARACTERS].encode(errors="backslashreplace").decode()
-        letter = Outgoing(exchange, delivery.key, delivery.body, headers={"reason": told, "queue": delivery.queue})
+        headers = {
+            REASON: told,
+            QUEUE: delivery.queue,
+            EXCHANGE: delivery.exchange,
+            KEY: delivery.key,
+            AT: str(time.time_ns() // 1_000_000),
+        }
+        letter = Outgoing(exchange, delivery.key if key is None else key, delivery.body, headers=headers)
         for delay in delays():
             if not self._unsettled.owns(delivery.tag):
                 return False
@@ -287,6 +322,28 @@ class AmqpBroker:
             async with link.scratch() as channel:
                 await channel.delete_queue(holder.lease.name)
             raise
+
+    async def _make(self, channel: Channel, thing: Exchange | Queue) -> None:
+        match thing:
+            case Exchange(name):
+                await channel.declare_exchange(name)
+            case Queue(name, kind):
+                await self._declare(channel, thing)
+                if kind is QueueKind.private:
+                    self._private[name] = thing
+
+    async def _see(self, channel: Channel, thing: Exchange | Queue, refused: Exception) -> None:
+        """Whether somebody has made what this user may not make; `refused` where nobody has."""
+        try:
+            match thing:
+                case Exchange(name):
+                    await channel.exists(exchange=name)
+                case Queue(name, kind):
+                    if kind is QueueKind.private:
+                        raise refused
+                    await channel.exists(queue=name)
+        except exceptions.ChannelClosedByBroker:
+            raise refused from None
 
     async def _declare(self, channel: Channel, queue: Queue) -> None:
         await channel.declare_queue(queue.name, declaration(queue, self._address.queues))

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _LONGEST: Final = 3600
+_FILES: Final = frozenset({"cacertfile", "certfile", "keyfile"})
 
 
 class QueueStyle(StrEnum):
@@ -49,6 +50,9 @@ class Address:
         tls: whether the connection is encrypted (scheme ``amqps``)
         heartbeat: seconds; a connection that is silent for longer is taken for lost
         connection_timeout: seconds for one attempt to connect
+        cacertfile: who vouches for the broker (default: those whom this host trusts); its name is always checked
+        certfile: with which this process shows who it is, where the broker asks
+        keyfile: its key, where that is not in the same file
     """
 
     endpoints: tuple[Endpoint, ...]
@@ -59,6 +63,9 @@ class Address:
     queues: QueueStyle = QueueStyle.quorum
     heartbeat: int = 5
     connection_timeout: int = 10
+    cacertfile: str | None = None
+    certfile: str | None = None
+    keyfile: str | None = None
 
     def __str__(self) -> str:
         """Hosts and ports, for messages."""
@@ -67,6 +74,8 @@ class Address:
     @classmethod
     def parse(cls, url: str) -> Self:
         """Read ``amqp://user:password@host:port/vhost?queues=quorum|classic&heartbeat=5&connection_timeout=10``.
+
+        With ``amqps`` also ``&cacertfile=/path&certfile=/path&keyfile=/path``.
 
         Left out, user and password are ``guest``, the port is 5672 (``amqps``: 5671), the virtual host is ``/``.
         Nodes of a cluster stand behind each other, with commas between: ``amqp://user:password@host1,host2:5673/vhost``.
@@ -84,7 +93,13 @@ class Address:
         if parts.fragment:
             raise AddressError("the broker's address has a '#'; write it as %23")
         user, password = _login(parts)
-        return cls(_endpoints(parts), user, password, _vhost(parts), tls=parts.scheme == "amqps", **_options(parts))
+        options = _options(parts)
+        tls = parts.scheme == "amqps"
+        if not tls and (given := options.keys() & _FILES):
+            raise AddressError(f"{', '.join(sorted(given))} in the broker's address is for an encrypted connection: write amqps://")
+        if "keyfile" in options and "certfile" not in options:
+            raise AddressError("keyfile in the broker's address is the key of a certfile: give that, too")
+        return cls(_endpoints(parts), user, password, _vhost(parts), tls=tls, **options)
 
 
 def _login(parts: SplitResult) -> tuple[str, str]:
@@ -134,12 +149,17 @@ def _options(parts: SplitResult) -> dict[str, Any]:
                 options[name] = QueueStyle(value)
             case "heartbeat" | "connection_timeout" if value.isascii() and value.isdecimal() and 0 < int(value) <= _LONGEST:
                 options[name] = int(value)
+            case "cacertfile" | "certfile" | "keyfile" if value.startswith("/"):
+                options[name] = value
+            case "cacertfile" | "certfile" | "keyfile":
+                raise AddressError(f"{name}={value!r} in the broker's address: it is an absolute path")
             case "queues":
                 raise AddressError(f"queues={value!r} in the broker's address: it is quorum or classic")
             case "heartbeat" | "connection_timeout":
                 raise AddressError(f"{name}={value!r} in the broker's address: it is a number of seconds from 1 to {_LONGEST}")
             case _:
                 raise AddressError(
-                    f"unknown parameter {name!r} in the broker's address; there are queues, heartbeat and connection_timeout"
+                    f"unknown parameter {name!r} in the broker's address; there are queues, heartbeat, connection_timeout, "
+                    "and for amqps cacertfile, certfile and keyfile"
                 )
     return options

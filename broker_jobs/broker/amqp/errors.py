@@ -108,8 +108,23 @@ def _refusal(code: int, text: str, where: str) -> BrokerError:
     if code == RESOURCE_LOCKED:
         return TopologyMismatch(f"{where} belongs to another connection: {text}")
     if code == PRECONDITION_FAILED and "inequivalent" in text:
-        return TopologyMismatch(f"{where} exists with other properties; delete it, or use another namespace: {text}")
+        return _mismatch(text, where)
     return BrokerError(f"{where}: {text}")
+
+
+_INEQUIVALENT: Final = re.compile(
+    r"inequivalent arg '(?P<argument>[^']+)' for (?P<what>\w+) .*received (?P<wanted>.+) but current is (?P<found>.+)", re.DOTALL
+)
+_VALUE: Final = re.compile(r"^the value '(.*)' of type '\w+'$|^'(.*)'$", re.DOTALL)
+
+
+def _mismatch(text: str, where: str) -> TopologyMismatch:
+    """With the property and both values, as the broker words them."""
+    told = _INEQUIVALENT.search(text)
+    if told is None:
+        return TopologyMismatch(f"{where} exists with other properties; delete it, or use another namespace: {text}")
+    wanted, found = (_VALUE.sub(lambda value: value[1] or value[2] or "", told[name].strip()) for name in ("wanted", "found"))
+    return TopologyMismatch.of(where, told["argument"], wanted, found)
 
 
 def root(error: BaseException) -> BaseException:

@@ -20,6 +20,7 @@ from pika import exceptions, frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from broker_jobs.broker.port import Depth
+from broker_jobs.errors import AddressError
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 logging.getLogger("pika").addHandler(logging.NullHandler())
 
 _CLOSE_SECONDS: Final = 2.0
+_HOLD_SECONDS: Final = 5.0
 _PERSISTENT: Final = 2
 _HEADER_FRAME: Final = spec.FRAME_HEADER.to_bytes()
 
@@ -63,6 +65,14 @@ class Arrival:
     key: str
     redelivered: bool
     body: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """A message that was asked for, with its headers as pika reads them."""
+
+    arrival: Arrival
+    headers: Mapping[str, Any]
 
 
 class Channel:
@@ -111,6 +121,46 @@ class Channel:
         answer = await self._call(self._raw.queue_declare, queue, passive=True)
         return Depth(answer.method.message_count, answer.method.consumer_count)
 
+    async def unbind(self, queue: str, exchange: str, pattern: str) -> None:
+        """Undo a binding, or nothing."""
+        await self._call(self._raw.queue_unbind, queue, exchange, pattern)
+
+    async def exists(self, *, exchange: str = "", queue: str = "") -> None:
+        """Ask for an exchange or a queue, for which no permission is needed; the channel ends where there is none."""
+        if exchange:
+            await self._call(self._raw.exchange_declare, exchange, passive=True)
+        if queue:
+            await self._call(self._raw.queue_declare, queue, passive=True)
+
+    async def purge(self, queue: str) -> int:
+        """Remove what waits in a queue; how much that was."""
+        answer = await self._call(self._raw.queue_purge, queue)
+        return int(answer.method.message_count)
+
+    async def hold(self, queue: str, most: int) -> list[Found]:
+        """The oldest messages that wait in a queue, held until the channel ends: once for each channel.
+
+        By a consumer: a queue with a single active one knows no other way, and only what a consumer had is put back in order.
+        """
+        wanted = min(most, (await self.depth(queue)).ready)
+        found: list[Found] = []
+        if not wanted:
+            return found
+        came = asyncio.Event()
+
+        def on_message(_channel: object, method: Any, properties: Any, body: bytes) -> None:
+            found.append(Found(_arrival(method, body), properties.headers or {}))
+            came.set()
+
+        await self._call(self._raw.basic_qos, prefetch_count=wanted, global_qos=False)
+        consumer = await self._call(self._raw.basic_consume, queue, on_message)
+        with contextlib.suppress(TimeoutError):  # others were faster
+            while len(found) < wanted and self.is_open:
+                came.clear()
+                await asyncio.wait_for(came.wait(), _HOLD_SECONDS)
+        await self.cancel(consumer.method.consumer_tag)  # nothing comes in place of what is acknowledged
+        return found
+
     async def delete_queue(self, queue: str) -> None:
         """Delete a queue, or nothing."""
         await self._call(self._raw.queue_delete, queue)
@@ -145,6 +195,21 @@ class Channel:
     def reject(self, tag: int) -> None:
         """Let a delivery go to the dead-letter exchange of its queue."""
         self._raw.basic_nack(tag, requeue=False)
+
+    async def settle_to(self, queue: str, last: int) -> None:
+        """Acknowledge everything up to a delivery; returns when the queue knows it."""
+        self._raw.basic_ack(last, multiple=True)
+        await self.flush(queue)
+
+    async def flush(self, queue: str) -> None:
+        """Return when a queue knows what was acknowledged here.
+
+        A channel keeps back acknowledgements beyond the first 32 that a quorum queue has not answered, and forgets them when it is
+        closed. To make a consumer is a request that the queue answers after them.
+        """
+        await self._call(self._raw.basic_qos, prefetch_count=1, global_qos=False)
+        answer = await self._call(self._raw.basic_consume, queue, lambda *_: None)
+        await self.cancel(answer.method.consumer_tag)
 
     async def confirm(self, answered: Callable[[int, bool, bool], None], returned: Callable[[str], None]) -> None:
         """Let the broker answer for each message.
@@ -273,12 +338,32 @@ def _parameters(address: Address, endpoint: Endpoint, name: str) -> Any:
         address.vhost,
         pika.PlainCredentials(address.user, address.password),
         heartbeat=address.heartbeat,
-        ssl_options=pika.SSLOptions(ssl.create_default_context(), endpoint.host) if address.tls else None,
+        ssl_options=pika.SSLOptions(_encryption(address), endpoint.host) if address.tls else None,
         connection_attempts=1,
         socket_timeout=address.connection_timeout,
         stack_timeout=address.connection_timeout,
         client_properties={"connection_name": name, "product": "broker-jobs"},
     )
+
+
+def _encryption(address: Address) -> ssl.SSLContext:
+    """How a connection is encrypted: certificate and name of the broker are always checked.
+
+    Raises:
+        AddressError: a file that the address names cannot be used
+    """
+    named = address.cacertfile
+    try:
+        context = ssl.create_default_context(cafile=named)
+        if address.certfile is not None:
+            named = address.certfile
+            # A key with a password would be asked for at the terminal.
+            context.load_cert_chain(named, address.keyfile, password=lambda: b"")
+    except OSError as error:  # an SSLError is one
+        also = f" (with the key {address.keyfile})" if named == address.certfile and address.keyfile else ""
+        why = error.reason if isinstance(error, ssl.SSLError) and error.reason else error.strerror or str(error)
+        raise AddressError(f"{named}{also}, which the broker's address names, cannot be used: {why}") from None
+    return context
 
 
 def _abort(attempt: Any) -> None:
@@ -301,7 +386,11 @@ def _on_answer(answered: Callable[[int, bool, bool], None], method_frame: Any) -
 
 
 def _on_message(arrived: Callable[[Arrival], None], _channel: object, method: Any, _properties: object, body: bytes) -> None:
+    arrived(_arrival(method, body))
+
+
+def _arrival(method: Any, body: bytes) -> Arrival:
     key = method.routing_key
     if isinstance(key, bytes):  # not UTF-8: as readable as possible, and not longer
         key = key.decode(errors="replace").replace("\ufffd", "?")
-    arrived(Arrival(method.delivery_tag, method.exchange, key, method.redelivered, body))
+    return Arrival(method.delivery_tag, method.exchange, key, method.redelivered, body)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from pika import exceptions
 
-from broker_jobs.broker.amqp.errors import translate
+from broker_jobs.broker.amqp.errors import ACCESS_REFUSED, translate
 from broker_jobs.broker.port import Receipt
 from broker_jobs.core.confirms import Confirms
 from broker_jobs.errors import ValidationError
@@ -50,9 +50,14 @@ class _Batch:
 
 
 class Publisher:
-    """Publishes batches of messages whenever there is a link."""
+    """Publishes batches of messages whenever there is a link.
+
+    Attributes:
+        denied: why the broker has closed a channel last, where a permission was missing
+    """
 
     def __init__(self) -> None:
+        self.denied: str | None = None
         self._waiting: deque[_Batch] = deque()
         self._confirms: Confirms[tuple[_Batch, int]] = Confirms()
         self._link: Link | None = None
@@ -133,6 +138,8 @@ class Publisher:
             asyncio.get_running_loop().call_soon(self._send)
 
     def _on_answer(self, number: int, multiple: bool, confirmed: bool) -> None:  # noqa: FBT001
+        if confirmed and self.denied:
+            self.denied = None
         answer = self._confirms.acked if confirmed else self._confirms.nacked
         self._answer(answer(number, multiple=multiple))
         self._refused |= not confirmed
@@ -164,6 +171,7 @@ class Publisher:
         self._channel = None
         if not isinstance(reason, exceptions.ChannelClosedByBroker):
             return  # the connection has ended, and `detach` answers
+        self.denied = str(translate(reason, "what was published")) if reason.reply_code == ACCESS_REFUSED else None
         # One of the messages in flight was at fault, and the broker does not say which.
         in_flight = self._confirms.channel_closed()
         self._answer((item, Receipt.refused if receipt is Receipt.unknown else receipt) for item, receipt in in_flight)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -14,12 +15,12 @@ from broker_jobs.broker.embedded.directory import URGENCY
 from broker_jobs.broker.embedded.place import Place
 from broker_jobs.broker.embedded.store import Store
 from broker_jobs.broker.embedded.work import Batch, Pending, Work, parts
-from broker_jobs.broker.port import Delivery, Depth, Outgoing, Receipt
+from broker_jobs.broker.port import AT, EXCHANGE, KEY, QUEUE, REASON, Delivery, Depth, Letter, Outgoing, Receipt
 from broker_jobs.errors import BrokerError, BrokerUnavailable
 from broker_jobs.wire.topology import QueueKind
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
     from broker_jobs.wire.topology import Exchange, Queue
 
@@ -34,6 +35,18 @@ _LOST_RETRY: Final = (0.05, 2.0)
 _PATIENCE: Final = 1.0
 """Seconds after which waiting is reported as `blocked`."""
 _CLOSING: Final = 5.0
+
+
+class EmbeddedBrowsing:
+    """A look into a queue, as `broker_jobs.broker.port.Browsing` describes it."""
+
+    def __init__(self, letters: Sequence[Letter], remove: Callable[[Letter], Awaitable[bool]]) -> None:
+        self.letters = letters
+        self._remove = remove
+
+    async def remove(self, letter: Letter) -> bool:
+        """Remove a message for good; False where it was taken by somebody meanwhile."""
+        return await self._remove(letter)
 
 
 class EmbeddedBroker:
@@ -92,6 +105,11 @@ class EmbeddedBroker:
     def blocked(self) -> str | None:
         """Why nothing could be written for more than a second, or None."""
         return self._stalled[1] if self._stalled and self._loop.time() - self._stalled[0] > _PATIENCE else None
+
+    @property
+    def denied(self) -> str | None:
+        """Which permission was missing: none ever is, for whoever may write the file may publish."""
+        return None
 
     @property
     def server(self) -> str:
@@ -306,6 +324,35 @@ class EmbeddedBroker:
 
         await self._do(perform, self._unavailable(), committed=forget)
 
+    async def purge(self, queue: str) -> int:
+        """Remove what waits in a queue; how many messages that were."""
+
+        def perform(store: Store) -> int:
+            return store.purge(queue)
+
+        return await self._do(perform, self._unavailable(), alone=True)
+
+    @contextlib.asynccontextmanager
+    async def browse(self, queue: str, most: int) -> AsyncIterator[EmbeddedBrowsing]:
+        """Look at the oldest `most` messages that wait in a queue."""
+
+        def perform(store: Store) -> list[Letter]:
+            return store.letters(queue, most)
+
+        async def remove(letter: Letter) -> bool:
+            return await self._do(lambda store: store.remove(queue, letter.number), self._unavailable())
+
+        yield EmbeddedBrowsing(await self._do(perform, self._unavailable(), alone=True), remove)
+
+    async def migrate(self, queue: Queue, back: Callable[[str, str], tuple[str, str]]) -> bool:
+        """Give a queue the properties that it should have; what waits in it stays where it is."""
+        del back
+
+        def perform(store: Store) -> bool:
+            return store.migrate(queue)
+
+        return await self._do(perform, self._unavailable(), alone=True)
+
     async def depth(self, queue: str) -> Depth | None:
         """How full a queue is; None where it does not exist."""
 
@@ -374,8 +421,8 @@ class EmbeddedBroker:
             self._turn_soon()
         return held is not None
 
-    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str) -> bool:
-        """Publish the message to `exchange` with the header ``reason``, and acknowledge it.
+    async def dead_letter(self, delivery: Delivery, exchange: str, reason: str, *, key: str | None = None) -> bool:
+        """Publish the message to `exchange`, and acknowledge it.
 
         Raises:
             BrokerError: no queue takes it there; the message is back in its queue
@@ -383,7 +430,14 @@ class EmbeddedBroker:
         held = self._consuming.settle(delivery.tag)
         if not held:
             return False
-        letter = Outgoing(exchange, delivery.key, delivery.body, headers={"reason": reason})
+        headers = {
+            REASON: reason,
+            QUEUE: delivery.queue,
+            EXCHANGE: delivery.exchange,
+            KEY: delivery.key,
+            AT: str(time.time_ns() // 1_000_000),
+        }
+        letter = Outgoing(exchange, delivery.key if key is None else key, delivery.body, headers=headers)
 
         def perform(store: Store) -> Receipt:
             (receipt,) = store.publish([letter])

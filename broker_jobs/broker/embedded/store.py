@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from broker_jobs.broker.embedded import schema
 from broker_jobs.broker.embedded.directory import Directory, KnownQueue
-from broker_jobs.broker.port import Depth, Receipt
+from broker_jobs.broker.port import Depth, Letter, Receipt
 from broker_jobs.errors import BrokerError, TopologyMismatch
 from broker_jobs.wire.topology import QueueKind
 
@@ -199,11 +199,24 @@ class Store:
         if known.owner not in (None, self.connection):
             raise BrokerError(f"queue {queue.name} is private to another connection")
         if (known.kind, known.dead_letter_exchange) != (queue.kind, queue.dead_letter_exchange):
-            raise TopologyMismatch(
-                f"queue {queue.name} exists as {known.kind.value} with dead letters to {known.dead_letter_exchange}, "
-                f"not as {queue.kind.value} with dead letters to {queue.dead_letter_exchange}"
-            )
+            if known.kind is not queue.kind:
+                raise TopologyMismatch.of(f"queue {queue.name}", "kind", queue.kind.value, known.kind.value)
+            if known.dead_letter_exchange is not None:
+                raise TopologyMismatch.of(
+                    f"queue {queue.name}", "dead letter exchange", queue.dead_letter_exchange or "none", known.dead_letter_exchange
+                )
+            # Nothing was promised to what waits there: an earlier version made it.
+            self.set_properties(queue)
         return known.id
+
+    def set_properties(self, queue: Queue) -> bool:
+        """Give a queue the properties that it should have; False where it has them, or does not exist."""
+        return bool(
+            self._execute(
+                "UPDATE queues SET kind = ?1, dead_letter_exchange = ?2 WHERE name = ?3 AND (kind, dead_letter_exchange) IS NOT (?1, ?2)",
+                (queue.kind.value, queue.dead_letter_exchange, queue.name),
+            ).rowcount
+        )
 
     def _find(self, name: str) -> KnownQueue | None:
         row = self._execute("SELECT id, kind, dead_letter_exchange, owner FROM queues WHERE name = ?", (name,)).fetchone()
@@ -242,6 +255,46 @@ class Store:
             " UNION ALL SELECT id, queue FROM messages WHERE queue = ? AND holder IS NOT NULL"
         )
         return self._execute(statement, (queue, queue)).fetchall()
+
+    def migrate(self, queue: Queue) -> bool:
+        """Give a queue the properties that it should have, and make it where it is missing; False where it has them.
+
+        Raises:
+            BrokerError: it has consumers
+        """
+        known = self.directory.queues.get(queue.name)
+        if known and (count := self.directory.consumers(known.id)):
+            raise BrokerError(f"queue {queue.name} is consumed by {count}: stop them, and call this again")
+        changed = self.set_properties(queue)
+        self.declare((), (queue,))
+        if changed:
+            self._topology_changed()
+        return changed
+
+    def purge(self, name: str) -> int:
+        """Remove what waits in a queue; how many messages that were."""
+        rows = self._execute("SELECT id, queue FROM messages WHERE queue = ? AND holder IS NULL", (self.readable(name).id,)).fetchall()
+        self._forget(rows)
+        return len(rows)
+
+    def letters(self, name: str, most: int) -> list[Letter]:
+        """The oldest messages that wait in a queue."""
+        rows = self._execute(
+            "SELECT id, exchange, key, body, headers FROM messages JOIN bodies USING (id)"
+            " WHERE queue = ? AND holder IS NULL ORDER BY id LIMIT ?",
+            (self.readable(name).id, most),
+        )
+        return [Letter(number, exchange, key, body, json.loads(headers or "{}")) for number, exchange, key, body, headers in rows]
+
+    def remove(self, name: str, number: int) -> bool:
+        """Remove a message that waits in a queue; False where it does not."""
+        queue = self.directory.queues.get(name)
+        if queue is None:
+            return False
+        row = self._execute("SELECT id, queue FROM messages WHERE id = ? AND queue = ? AND holder IS NULL", (number, queue.id)).fetchone()
+        if row:
+            self._forget([row])
+        return row is not None
 
     def depth(self, name: str) -> Depth | None:
         """How full a queue is; None where it does not exist."""

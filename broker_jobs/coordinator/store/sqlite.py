@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, cast
 import sqlalchemy as sa
 from sqlalchemy.pool import StaticPool
 
+from broker_jobs.config import private_file
 from broker_jobs.coordinator.store.lock import LedgerLock
 from broker_jobs.errors import LedgerRefused
 
@@ -52,6 +53,7 @@ class SqliteDatabase:
         del wait
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._lock = LedgerLock(self.path)
+        private_file(self.path)  # before SQLite makes the files beside it, which get its mode
 
     @contextmanager
     def prepare(self) -> Iterator[Connection]:

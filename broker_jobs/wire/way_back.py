@@ -1,0 +1,46 @@
+"""How a message gets back to the queue where it was, and to nobody else where that is possible."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from broker_jobs.wire.topology import EVERYONE
+
+if TYPE_CHECKING:
+    from broker_jobs.wire.topology import Topology
+
+
+def way_back(topology: Topology, queue: str, exchange: str, key: str) -> tuple[str, str] | None:
+    """Exchange and key by which a message gets back.
+
+    The ledger asks how a message came, so it comes in the same way again: a chunk that went to a class queue, too, goes there once
+    more, and a reply to its client. Both know what comes twice.
+
+    Args:
+        queue: in which it was
+        exchange: through which it came there
+        key: with which it came there
+
+    Returns:
+        None where the queue is none of this namespace that is kept
+    """
+    kind, _, rest = queue.removeprefix(f"{topology.namespace}.").partition(".")
+    if not queue.startswith(f"{topology.namespace}.") or not rest:
+        return (topology.dead, key) if queue == topology.dead else None
+    match kind, rest.rpartition("."):
+        case "ledger", _ if exchange in {topology.tasks, topology.replies, topology.returned}:
+            return exchange, key
+        case "task", (str(resource_class), ".", str(lane)):
+            return topology.ready, f"{resource_class}.{lane}.{_partition(key)}"
+        case "control", ("", "", str(worker)) if worker != EVERYONE:
+            return topology.control, worker
+        case "reply", ("", "", str(client)):
+            return topology.replies, topology.answer_key(client)
+        case _:
+            return None
+
+
+def _partition(key: str) -> str:
+    """Of a key that ends with one; of any other the first, for whoever takes tasks does not ask."""
+    last = key.rpartition(".")[2]
+    return last if last.isdecimal() else "0"

@@ -1,0 +1,113 @@
+"""Rules that every queue keeps, and how messages get back to where they were."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import broker_jobs.broker.amqp
+from broker_jobs.broker.amqp.address import QueueStyle
+from broker_jobs.broker.amqp.arguments import declaration
+from broker_jobs.core.spec import Lane
+from broker_jobs.errors import ValidationError
+from broker_jobs.wire.topology import Queue, QueueKind, Topology
+from broker_jobs.wire.way_back import way_back
+
+NAMES = Topology("t")
+CLASS = NAMES.class_queue("cpus1-0a", Lane.high)
+QUEUES = [NAMES.ledger(0), CLASS, NAMES.dead_letters(), NAMES.lease_queue("w"), NAMES.control_queue("w"), NAMES.reply_queue("c")]
+
+
+def test_each_kind_of_queue_is_looked_at() -> None:
+    assert {queue.kind for queue in QUEUES} == set(QueueKind)
+
+
+@pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.kind.value)
+@pytest.mark.parametrize("style", QueueStyle)
+def test_what_is_dropped_is_found_again(queue: Queue, style: QueueStyle) -> None:
+    target = declaration(queue, style).arguments.get("x-dead-letter-exchange")
+    match queue.kind:
+        case QueueKind.dead:
+            assert target is None, "it is where they end"
+        case QueueKind.private:
+            assert target is None, "it holds copies of what the ledger has, and drops them when its one reader is slow"
+        case _:
+            assert target in {exchange.name for exchange in NAMES.exchanges()}
+
+
+@pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.kind.value)
+def test_all_names_have_the_namespace(queue: Queue) -> None:
+    assert queue.name.startswith("t.")
+    assert all(binding.exchange.startswith("t.") for binding in queue.bindings)
+
+
+def test_namespaces_share_nothing() -> None:
+    names = {}
+    for namespace in ("t", "t2", "u"):
+        topology = Topology(namespace)
+        queues = [topology.ledger(0), topology.class_queue("c", Lane.low), topology.dead_letters(), topology.reply_queue("c")]
+        names[namespace] = {each.name for each in (*topology.exchanges(), *queues)} | {
+            binding.exchange for queue in queues for binding in queue.bindings
+        }
+    assert not names["t"] & names["t2"] | names["t"] & names["u"]
+    with pytest.raises(ValidationError):
+        Topology("t.tasks")  # whose names could be those of another
+
+
+def _calls(name: str) -> list[dict[str, Any]]:
+    """Arguments by keyword of each call of a method of pika's, anywhere in the adapter; what is no constant as its source."""
+    found = []
+    for path in Path(broker_jobs.broker.amqp.__file__).parent.glob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if not isinstance(node, ast.Call):
+                continue
+            # Called, or handed to what calls it.
+            if name in [part.attr for part in (node.func, *node.args[:1]) if isinstance(part, ast.Attribute)]:
+                given = {each.arg: each.value for each in node.keywords if each.arg}
+                found.append({key: value.value if isinstance(value, ast.Constant) else ast.unparse(value) for key, value in given.items()})
+    return found
+
+
+def test_no_prefetch_is_global() -> None:
+    calls = _calls("basic_qos")
+    assert calls
+    assert all(call["global_qos"] is False for call in calls)
+
+
+def test_queues_are_durable_or_exclusive() -> None:
+    made = [call for call in _calls("queue_declare") if not call.get("passive")]
+    assert [(call["durable"], call["exclusive"]) for call in made] == [("not how.exclusive", "how.exclusive")]
+    exchanges = [call for call in _calls("exchange_declare") if not call.get("passive")]
+    assert [call["durable"] for call in exchanges] == [True]
+
+
+def test_queues_that_are_kept_are_found_by_name() -> None:
+    for queue in QUEUES[:3]:
+        assert NAMES.kept(queue.name) == queue
+    for name in ("t", "t.ledger.x", "t.task.a", "t.task.a.b.high", "t.task.a.wide", "u.dead", "t.reply.c", "t.lease.w", "dead"):
+        assert NAMES.kept(name) is None
+
+
+@pytest.mark.parametrize(
+    ("queue", "exchange", "key", "back"),
+    [
+        (NAMES.ledger_name(0), NAMES.tasks, "_._.0", (NAMES.tasks, "_._.0")),
+        (NAMES.ledger_name(0), NAMES.replies, "c.0", (NAMES.replies, "c.0")),
+        (NAMES.ledger_name(0), NAMES.returned, "w.0", (NAMES.returned, "w.0")),
+        (NAMES.ledger_name(0), "amq.direct", "x", None),
+        (CLASS.name, NAMES.tasks, "cpus1-0a.high.0", (NAMES.ready, "cpus1-0a.high.0")),
+        (CLASS.name, "", CLASS.name, (NAMES.ready, "cpus1-0a.high.0")),
+        ("t.control.w", NAMES.control, "all", (NAMES.control, "w")),
+        ("t.control.all", NAMES.control, "all", None),
+        ("t.reply.c", NAMES.replies, "c.0", (NAMES.replies, "c.direct")),
+        (NAMES.dead, NAMES.replies, "_.dead", (NAMES.dead, "_.dead")),
+        ("t.lease.w", NAMES.lease, "w.0", None),
+        ("u.control.w", NAMES.control, "w", None),
+        ("", "", "", None),
+    ],
+)
+def test_a_message_gets_back_into_its_queue_alone(queue: str, exchange: str, key: str, back: tuple[str, str] | None) -> None:
+    assert way_back(NAMES, queue, exchange, key) == back
