@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from broker_jobs.coordinator.store import LedgerStore, Writes, postgres, schema
+from broker_jobs.coordinator.verify import repair, verify
 from broker_jobs.core.outcome import Cause, Failed
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.states import JobState, TaskState
@@ -223,4 +224,12 @@ def test_it_keeps_what_a_file_keeps(url: str) -> None:
     world.ask(m.ListJobs(limit=10))
     world.batch(range(len(world.inbox)))
     world.restart()
+    assert verify(url, "t").problems == [], "looked at while it is kept"
     world.store.close()
+    value(url, "UPDATE jobs SET counts = '{}'")
+    report = verify(url, "t")
+    assert len(report.problems) == len(report.remedies) == 3
+    repair(url, "t", report.remedies, holder="test")
+    assert verify(url, "t").problems == []
+    with pytest.raises(LedgerRefused, match="there is no ledger of the namespace 'other'"):
+        verify(url, "other")

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
 
 TASKS = 200_000
-WARM = 60_000
+WARM = 30_000
 """Tasks after which a daemon has all that it keeps for later: warm children, compiled statements, pages of its allocator."""
 
 CLIENTS = 2_000
@@ -42,7 +42,7 @@ class Held(NamedTuple):
 
 def held(pid: int) -> Held:
     status = dict(line.split(":", 1) for line in Path(f"/proc/{pid}/status").read_text().splitlines())
-    return Held(int(status["VmRSS"].split()[0]) * 1024, len(os.listdir(f"/proc/{pid}/fd")), int(status["Threads"]))
+    return Held(int(status["VmRSS"].split()[0]) * 1024, len(list(Path(f"/proc/{pid}/fd").iterdir())), int(status["Threads"]))
 
 
 def nothing(number: int) -> None:
@@ -68,9 +68,7 @@ def test_daemons_do_not_grow_with_the_tasks_that_they_have_done(daemons: Daemons
 
         def as_before() -> bool:
             after = grown()
-            return all(
-                after[name].memory - before[name].memory < GROWTH and after[name][1:] <= before[name][1:] for name in pids
-            )
+            return all(after[name].memory - before[name].memory < GROWTH and after[name][1:] <= before[name][1:] for name in pids)
 
         # What the last tasks needed is given back in a moment.
         until(as_before, f"before: {before}", timeout=15)

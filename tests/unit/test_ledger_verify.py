@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from broker_jobs.cli.app import app
 from broker_jobs.config import sqlite_url
 from broker_jobs.coordinator.store import LedgerStore
 from broker_jobs.coordinator.verify import repair, verify
@@ -16,6 +19,7 @@ from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.value import Encoding
 from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import LedgerRefused
+from broker_jobs.ids import short
 from tests.support.cast import call, job_chunks, value
 from tests.support.ledger_world import World
 
@@ -159,6 +163,24 @@ def test_what_follows_from_other_rows_is_derived_anew(ledger: Path) -> None:
         after = connection.execute("SELECT * FROM jobs").fetchall()
     assert [sorted(map(str, row)) for row in after if row[0] == 3] == [sorted(map(str, row)) for row in before if row[0] == 3]
     assert [row[0] for row in after] == [row[0] for row in before]
+
+
+def test_the_command_says_it_in_words_and_by_its_exit_code(ledger: Path) -> None:
+    store = ["ledger", "verify", "--namespace", "t", "--store", sqlite_url(ledger)]
+    done = CliRunner().invoke(app, store)
+    assert (done.exit_code, done.stdout) == (0, f"{ledger}: 3 jobs, 16 tasks, 1 value in folders of this host: nothing is wrong\n")
+    with closing(sqlite3.connect(ledger)) as connection:
+        (job,) = connection.execute("SELECT id FROM jobs WHERE key = 2").fetchone()
+    spoil(ledger, "UPDATE jobs SET version = 1 WHERE key = 2")
+    done = CliRunner().invoke(app, [*store, "--output", "quiet"])
+    assert (done.exit_code, done.stdout) == (1, f"job {short(job)}: it has the version 1, and one of its tasks changed at 12\n")
+    found = json.loads(CliRunner().invoke(app, [*store, "--output", "json"]).stdout)
+    assert found["problems"] == [{"job": job, "text": "it has the version 1, and one of its tasks changed at 12", "repairable": True}]
+    done = CliRunner().invoke(app, [*store, "--repair"])
+    assert done.exit_code == 0
+    assert "repaired: the counts and versions of 1 job were derived anew from their tasks" in done.stdout
+    done = CliRunner().invoke(app, [*store[:-1], f"{sqlite_url(ledger)}-missing"])
+    assert done.exit_code == 2
 
 
 def test_a_damaged_file_is_said_to_be_one(ledger: Path) -> None:
