@@ -234,6 +234,7 @@ class Coordinator:
     async def _keep(self, store: LedgerStore, post: Post, ledger_thread: Executor) -> None:
         """Take the ledger up, work until told to stop, and put it down."""
         loop = asyncio.get_running_loop()
+        await post.claim(store.id)
         # Before the rows are read, which may take a while: who stands by sees that somebody is there.
         await post.consume()
         ledger, effects = await loop.run_in_executor(ledger_thread, self._load, store)

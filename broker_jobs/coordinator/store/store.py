@@ -6,6 +6,7 @@ Every transaction holds only while nobody else has taken the partition: it start
 from __future__ import annotations
 
 import logging
+import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -38,6 +39,7 @@ class LedgerStore:
 
     Attributes:
         name: for people
+        id: of the ledger, made with it and kept as long as it is
         local: whether it is a file of this host, which answers within a millisecond or two
         look: what can be read
 
@@ -60,6 +62,7 @@ class LedgerStore:
                     self._claim(connection, namespace)
                 else:
                     _create(connection, namespace)
+                self.id = _identity(connection)
         except BaseException:
             self._database.close()
             raise
@@ -177,3 +180,13 @@ def _create(connection: Connection, namespace: str) -> None:
     known = {"schema": str(schema.SCHEMA_VERSION), "namespace": namespace}
     connection.execute(schema.meta.insert(), [{"name": name, "value": value} for name, value in known.items()])
     connection.execute(schema.alembic_version.insert().values(version_num=str(schema.SCHEMA_VERSION)))
+
+
+def _identity(connection: Connection) -> str:
+    """The id of the ledger; those that were made before there were ids get one."""
+    meta = schema.meta
+    found = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "id"))
+    if found is None:
+        found = uuid.uuid4().hex
+        connection.execute(meta.insert().values(name="id", value=found))
+    return str(found)
