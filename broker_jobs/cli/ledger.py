@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, exit_codes
+from broker_jobs.cmdline import conceal
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.verify import Report
@@ -26,6 +27,7 @@ def verify(
         str | None,
         typer.Option(
             metavar="URL",
+            callback=conceal,
             help="The ledger: sqlite:////path/ledger.db or postgresql://user:password@host/database."
             " Default: ledger.db in the state folder.",
             show_default=False,

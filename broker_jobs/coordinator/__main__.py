@@ -14,6 +14,7 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from broker_jobs.cmdline import conceal
 from broker_jobs.collecting import collect_rarely
 from broker_jobs.config import resolve, scheme, sqlite_url
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
@@ -58,7 +59,7 @@ def configuration(arguments: Sequence[str] | None = None) -> CoordinatorConfig:
     return CoordinatorConfig(
         url=settings.url,
         key=settings.required_key(),
-        store=given.store or sqlite_url(settings.home / "ledger.db"),
+        store=conceal(given.store) or sqlite_url(settings.home / "ledger.db"),
         namespace=settings.namespace,
         name=given.name,
         durability=Durability(given.durability) if given.durability else default,
