@@ -61,10 +61,10 @@ def value(url: str, sql: str, namespace: str = "t") -> object:
     return None if row is None else row[0]
 
 
-def takes(answers: list[bool], seen: list[str]) -> Callable[[str], bool]:
-    """How somebody waits: whether to take the ledger, once for each answer; then the waiting is over."""
+def takes(answers: list[float], seen: list[str]) -> Callable[[str], float]:
+    """How somebody waits: seconds for which the holder has not been seen at work, once for each answer; then the waiting is over."""
 
-    def wait(holder: str) -> bool:
+    def wait(holder: str) -> float:
         seen.append(holder)
         if not answers:
             raise TimeoutError
@@ -78,16 +78,16 @@ def test_a_second_one_is_told_who_holds_it_and_waits_if_it_likes(store: LedgerSt
         LedgerStore(url, "t")
     seen: list[str] = []
     with pytest.raises(TimeoutError):
-        LedgerStore(url, "t", wait=takes([False, True], seen))  # the first has only just said something: it is not frozen
+        LedgerStore(url, "t", wait=takes([0.0, 20.0], seen))  # the first has only just said something: it is not frozen
     assert len(seen) == 3
     assert seen[0].startswith("first, process ")
     with store.transaction():
         store.write(Writes(chunks=[(1, "0")]))
 
-    def wait(holder: str) -> bool:
+    def wait(holder: str) -> float:
         del holder
         store.close()
-        return False
+        return 0.0
 
     second = LedgerStore(url, "t", wait=wait)
     assert second.look.chunk_names(1) == {"0"}
@@ -98,11 +98,11 @@ def test_a_second_one_is_told_who_holds_it_and_waits_if_it_likes(store: LedgerSt
 def test_one_that_was_frozen_writes_nothing_when_it_wakes_up(
     store: LedgerStore, url: str, inside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "FROZEN", 0)
+    monkeypatch.setattr(postgres, "FROZEN", 0.0)
     seconds: list[LedgerStore] = []
 
     def oust() -> None:
-        second = LedgerStore(url, "t", holder="second", wait=takes([True] * 100, []))
+        second = LedgerStore(url, "t", holder="second", wait=takes([1.0] * 100, []))
         second.take_epoch(0)
         seconds.append(second)
 
@@ -122,6 +122,31 @@ def test_one_that_was_frozen_writes_nothing_when_it_wakes_up(
         second.write(Writes(chunks=[(1, "of the second")]))
     assert second.look.chunk_names(1) == {"of the second"}
     second.close()
+
+
+def test_one_that_has_lost_the_broker_is_followed_by_one_that_has_not(store: LedgerStore, url: str) -> None:
+    """It goes on saying something in its session, and does no work for half a minute."""
+
+    def wait(holder: str) -> float:
+        if not gone:
+            with store.transaction():
+                gone.append(holder)
+            return 29.0
+        return 31.0
+
+    gone: list[str] = []
+    second = LedgerStore(url, "t", holder="second", wait=wait)
+    assert gone[0].startswith("first, process ")
+    with pytest.raises(LedgerLost), store.transaction():
+        pass
+    second.close()
+
+
+def test_one_that_is_busy_with_the_tables_is_left_alone(store: LedgerStore, url: str) -> None:
+    with store.transaction(), pytest.raises(TimeoutError):
+        LedgerStore(url, "t", wait=takes([31.0] * 3, []))
+    with store.transaction():
+        store.write(Writes(chunks=[(1, "0")]))
 
 
 def test_whoever_has_lost_the_epoch_writes_nothing(store: LedgerStore, url: str) -> None:

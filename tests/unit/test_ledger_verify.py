@@ -23,8 +23,6 @@ from broker_jobs.ids import short
 from tests.support.cast import call, job_chunks, value
 from tests.support.ledger_world import World
 
-GOLDEN = Path(__file__).parents[1] / "golden"
-
 
 @pytest.fixture(scope="module")
 def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -205,16 +203,3 @@ def test_what_is_no_ledger_of_ours_is_refused(ledger: Path, tmp_path: Path) -> N
     (tmp_path / "text").write_text("this is no database" * 100)
     with pytest.raises(LedgerRefused, match="cannot be used: file is not a database"):
         verify(sqlite_url(tmp_path / "text"), "t")
-    old = Path(shutil.copy(GOLDEN / "0.1.0" / "ledger.db", tmp_path / "old.db"))
-    with pytest.raises(LedgerRefused, match=r"has the format 1, .*: start a coordinator once, which brings it up to date"):
-        verify(sqlite_url(old), "bj")
-
-
-@pytest.mark.parametrize("name", ["ledger.db", "ledger-at-work.db"])
-def test_ledgers_of_released_versions_are_sound(name: str, tmp_path: Path) -> None:
-    url = sqlite_url(Path(shutil.copy(GOLDEN / "0.1.0" / name, tmp_path)))
-    namespace = {"ledger.db": "bj", "ledger-at-work.db": "t"}[name]
-    LedgerStore(url, namespace).close()
-    report = verify(url, namespace)
-    assert report.problems == []
-    assert report.tasks > 0

@@ -35,7 +35,7 @@ class LedgerStore:
         durable: survive a loss of power too (SQLite: ``synchronous=FULL``; PostgreSQL always does)
         holder: who this is, for the next one who is refused
         wait: for a ledger that several coordinators share: called with the name of the one who holds it, until it is free; waits a
-            moment, and says whether to take the ledger from a holder who seems to be frozen. What it raises ends the waiting
+            moment, and says for how many seconds the holder has not been seen at work. What it raises ends the waiting
 
     Attributes:
         name: for people
@@ -49,7 +49,7 @@ class LedgerStore:
     """
 
     def __init__(
-        self, url: str, namespace: str, *, durable: bool = False, holder: str = "", wait: Callable[[str], bool] | None = None
+        self, url: str, namespace: str, *, durable: bool = False, holder: str = "", wait: Callable[[str], float] | None = None
     ) -> None:
         self._database = open_database(url, namespace, durable=durable, holder=holder)
         self.name, self.local = self._database.name, self._database.local
