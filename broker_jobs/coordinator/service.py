@@ -65,7 +65,10 @@ LAST_MOMENTS: Final = 5.0
 """Seconds that plugins have at the end."""
 
 STAND_BY: Final = 0.25
-"""Seconds between two looks of a coordinator that stands by."""
+"""Seconds after which a coordinator that stands by asks for the ledger again."""
+
+WATCH: Final = 1.0
+"""Seconds after which it looks again whether anybody works."""
 
 PARTITION: Final = 0
 
@@ -224,7 +227,7 @@ class Coordinator:
             if not post.connected or await post.consumers():
                 self._attended = time.monotonic()
             self._pulse.beat(connected=post.connected, standby=True)
-            await asyncio.sleep(STAND_BY)
+            await asyncio.sleep(WATCH)
 
     async def _keep(self, store: LedgerStore, post: Post, ledger_thread: Executor) -> None:
         """Take the ledger up, work until told to stop, and put it down."""
