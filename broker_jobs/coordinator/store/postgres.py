@@ -76,7 +76,7 @@ class PostgresDatabase:
     def __init__(self, address: URL, namespace: str, *, holder: str) -> None:
         self._schema = f"broker_jobs_{namespace}"
         self._key = zlib.crc32(namespace.encode()) & 0x7FFFFFFF
-        settings = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, "search_path": self._schema}.items())
+        settings = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, "search_path": f'"{self._schema}"'}.items())
         who = f"{(holder or 'coordinator')[:40]}, process {os.getpid()} on {platform.node()}"
         # Types of extensions are not looked up: that would be a question for each connection.
         self._engine = sa.create_engine(
