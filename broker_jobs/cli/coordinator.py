@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from broker_jobs.cli.options import NamespaceOption, UrlOption
+from broker_jobs.cmdline import conceal
 
 app = typer.Typer(no_args_is_help=True, help="The daemon that keeps the ledger of jobs.")
 
@@ -24,6 +25,7 @@ def start(
         str | None,
         typer.Option(
             metavar="URL",
+            callback=conceal,
             help="The ledger: sqlite:////path/ledger.db, or postgresql://user:password@host/database for several coordinators."
             " Default: ledger.db in the state folder.",
             show_default=False,

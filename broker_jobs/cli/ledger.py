@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, exit_codes
+from broker_jobs.cmdline import conceal
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.verify import Report
@@ -26,6 +27,7 @@ def verify(
         str | None,
         typer.Option(
             metavar="URL",
+            callback=conceal,
             help="The ledger: sqlite:////path/ledger.db or postgresql://user:password@host/database."
             " Default: ledger.db in the state folder.",
             show_default=False,
@@ -80,10 +82,15 @@ def _show(report: Report, repaired: int, output: OutputFormat) -> None:
     if output is OutputFormat.quiet:
         return
     if repaired:
-        typer.echo(f"repaired: the counts and versions of {repaired} job{'s' if repaired > 1 else ''} were derived anew from their tasks")
-    found = f"{report.jobs} jobs, {report.tasks} tasks, {report.values} values in folders of this host"
-    unseen = f"; {report.elsewhere} values lie where they cannot be seen from here" if report.elsewhere else ""
-    verdict = f"{len(report.problems)} problems" if report.problems else "nothing is wrong"
+        typer.echo(f"repaired: the counts and versions of {_number(repaired, 'job')} were derived anew from their tasks")
+    found = f"{_number(report.jobs, 'job')}, {_number(report.tasks, 'task')}, {_number(report.values, 'value')} in folders of this host"
+    unseen = f"; {_number(report.elsewhere, 'value')} in places that cannot be seen from here" if report.elsewhere else ""
+    verdict = _number(len(report.problems), "problem") if report.problems else "nothing is wrong"
     typer.echo(f"{report.ledger}: {found}{unseen}: {verdict}")
     if report.remedies:
-        typer.echo(f"{len(report.remedies)} of the jobs can be repaired: broker-jobs ledger verify --repair, when no coordinator is up")
+        what = _number(len(report.remedies), "job")
+        typer.echo(f"{what} can be repaired: broker-jobs ledger verify --repair, when no coordinator is up")
+
+
+def _number(count: int, word: str) -> str:
+    return f"{count} {word}{'' if count == 1 else 's'}"

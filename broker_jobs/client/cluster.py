@@ -203,7 +203,8 @@ class LocalCluster:
     def _queues(self) -> tuple[str, ...]:
         """The queues of this cluster on a broker that stays."""
         names = Topology(self.namespace)
-        found = [*(names.ledger_name(partition) for partition in range(PARTITIONS)), names.dead]
+        kept = [name(partition) for partition in range(PARTITIONS) for name in (names.ledger_name, names.keeper_name)]
+        found = [*kept, names.dead]
         try:
             with Client(self.url, namespace=self.namespace, signing_key=self.key) as client:
                 known = client.runtime.run(lambda core: core.ask(GetWorkers(), Cluster, _SHORT))

@@ -14,11 +14,12 @@ import sys
 import threading
 from typing import TYPE_CHECKING
 
+from broker_jobs.cmdline import conceal
 from broker_jobs.collecting import collect_rarely
 from broker_jobs.config import resolve, scheme, sqlite_url
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.core.quantities import milliseconds
-from broker_jobs.errors import AddressError, BrokerError, BrokerJobsError, LedgerLost, LedgerRefused
+from broker_jobs.errors import AddressError, BrokerError, BrokerJobsError, BrokerUnavailable, LedgerLost, LedgerRefused
 from broker_jobs.hooks.found import COORDINATORS, installed
 from broker_jobs.logs import start_logging
 from broker_jobs.metrics import parse_port
@@ -58,7 +59,7 @@ def configuration(arguments: Sequence[str] | None = None) -> CoordinatorConfig:
     return CoordinatorConfig(
         url=settings.url,
         key=settings.required_key(),
-        store=given.store or sqlite_url(settings.home / "ledger.db"),
+        store=conceal(given.store) or sqlite_url(settings.home / "ledger.db"),
         namespace=settings.namespace,
         name=given.name,
         durability=Durability(given.durability) if given.durability else default,
@@ -79,7 +80,7 @@ def _hooks(config: CoordinatorConfig) -> Told | None:
 
 
 def run(config: CoordinatorConfig) -> None:
-    """Work until a signal, and start anew whenever the ledger is lost; one that was never reached is an error."""
+    """Work until a signal, and start anew whenever the ledger is lost; where it was never reached, that is an error."""
     from broker_jobs.coordinator.service import Coordinator
 
     stopped = threading.Event()
@@ -95,7 +96,7 @@ def run(config: CoordinatorConfig) -> None:
     while not stopped.is_set():
         try:
             coordinator.run()
-        except LedgerLost as error:
+        except (LedgerLost, BrokerUnavailable) as error:
             reached = reached or coordinator.reached
             if not reached:
                 raise

@@ -13,10 +13,11 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.config import shown
 from broker_jobs.core.spec import Lane
 from broker_jobs.data.files import Files
 from broker_jobs.data.store import ValueStore
-from broker_jobs.errors import BrokerError, BrokerUnavailable, LedgerRefused, ValueStoreError
+from broker_jobs.errors import BrokerError, BrokerUnavailable, LedgerRefused, TopologyMismatch, ValueStoreError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
@@ -124,6 +125,25 @@ class Post:
         await self._broker.declare(self._topology.exchanges(), [self._topology.dead_letters(), self._topology.ledger(self._partition)])
         self._broker.watch(lambda _: self._put(Reconnected()), lambda reason: _LOG.warning("the connection is gone: %s", reason))
 
+    async def claim(self, ledger: str) -> None:
+        """Say at the broker which ledger keeps the namespace; the first one that does stays it.
+
+        Args:
+            ledger: its id
+
+        Raises:
+            LedgerRefused: another one keeps it
+            BrokerError: the broker refuses, or the connection went
+        """
+        try:
+            await self._broker.declare((), [self._topology.keeper(self._partition, ledger)])
+        except TopologyMismatch as error:
+            name = self._topology.keeper_name(self._partition)
+            raise LedgerRefused(
+                f"another ledger than {shown(self._config.store)} keeps the namespace {self._topology.namespace!r} at this broker: "
+                f"use its store. Where that is lost for good, delete the queue {name} (of an embedded broker, its file), and start again"
+            ) from error
+
     async def consume(self) -> None:
         """Let messages arrive.
 
@@ -175,7 +195,7 @@ class Post:
         while (depth := await self._broker.depth(name)) is not None and depth.consumers:
             if self._loop.time() > deadline:
                 raise LedgerRefused(
-                    f"another coordinator, with another store than {self._config.store}, keeps the ledger of the namespace "
+                    f"another coordinator, with another store than {shown(self._config.store)}, keeps the ledger of the namespace "
                     f"{self._topology.namespace!r} at this broker: stop it, or use its store"
                 )
             await asyncio.sleep(AGAIN)

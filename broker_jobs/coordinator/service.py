@@ -65,10 +65,10 @@ LAST_MOMENTS: Final = 5.0
 """Seconds that plugins have at the end."""
 
 STAND_BY: Final = 0.25
-"""Seconds between two looks of a coordinator that stands by."""
+"""Seconds after which a coordinator that stands by asks for the ledger again."""
 
-ABANDONED: Final = 5.0
-"""Seconds without a consumer of the ledger queue after which a coordinator that holds the ledger may be frozen."""
+WATCH: Final = 1.0
+"""Seconds after which it looks again whether anybody works."""
 
 PARTITION: Final = 0
 
@@ -132,7 +132,7 @@ class Coordinator:
         self._tidy_at: float | None = None
         self._unfinished = 0
         self._stopping = threading.Event()
-        self._abandoned = False
+        self._attended = 0.0
 
     @property
     def idle(self) -> bool:
@@ -195,6 +195,7 @@ class Coordinator:
 
     async def _take_up(self, post: Post, ledger_thread: Executor) -> LedgerStore:
         """Open the ledger, when it is free."""
+        self._attended = time.monotonic()
         watching = asyncio.ensure_future(self._watch(post))
         try:
             return await asyncio.get_running_loop().run_in_executor(ledger_thread, self._open_store)
@@ -211,29 +212,27 @@ class Coordinator:
         self.reached = True
         return store
 
-    def _stand_by(self, holder: str) -> bool:
-        """Wait a moment for the ledger; whether the one who has it seems to be frozen."""
+    def _stand_by(self, holder: str) -> float:
+        """Wait a moment for the ledger; seconds for which nobody has received what is for it."""
         if not self.reached:
             self.reached = True
             _LOG.info("coordinator %s stands by: the ledger is kept by %s", self._config.name, holder)
         if self._stopping.wait(STAND_BY):
             raise _Stopped
-        return self._abandoned
+        return time.monotonic() - self._attended
 
     async def _watch(self, post: Post) -> None:
         """Notice that nobody consumes the ledger queue, although somebody may hold the ledger."""
-        loop = asyncio.get_running_loop()
-        attended = loop.time()
         while True:
             if not post.connected or await post.consumers():
-                attended = loop.time()
-            self._abandoned = loop.time() - attended > ABANDONED
+                self._attended = time.monotonic()
             self._pulse.beat(connected=post.connected, standby=True)
-            await asyncio.sleep(STAND_BY)
+            await asyncio.sleep(WATCH)
 
     async def _keep(self, store: LedgerStore, post: Post, ledger_thread: Executor) -> None:
         """Take the ledger up, work until told to stop, and put it down."""
         loop = asyncio.get_running_loop()
+        await post.claim(store.id)
         # Before the rows are read, which may take a while: who stands by sees that somebody is there.
         await post.consume()
         ledger, effects = await loop.run_in_executor(ledger_thread, self._load, store)

@@ -160,6 +160,18 @@ class Topology:
             dead_letter_exchange=self.dead,
         )
 
+    def keeper_name(self, partition: int) -> str:
+        """Name of the queue that says which ledger keeps a partition."""
+        return f"{self.ledger_name(partition)}.keeper"
+
+    def keeper(self, partition: int, ledger: str) -> Queue:
+        """Says which ledger keeps a partition: always empty, and cannot be declared for another ledger while it is there.
+
+        Args:
+            ledger: id of the ledger, which stands where no message ever goes
+        """
+        return Queue(self.keeper_name(partition), QueueKind.dead, dead_letter_exchange=f"{self.ledger_name(partition)}.{ledger}")
+
     def dead_letters(self) -> Queue:
         """Messages that nobody could read, each with a reason."""
         return Queue(self.dead, QueueKind.dead, (Binding(self.dead, "#"), Binding(self.replies, self.dead_key())))

@@ -53,7 +53,13 @@ def test_a_cluster_leaves_no_queue_behind(rabbitmq: RabbitMQ) -> None:
         names = Topology(cluster.namespace)
         (known,) = client.cluster().classes
         (worker,) = client.cluster().workers
-    queues = [names.ledger_name(0), names.dead, names.class_name(known.name, Lane.normal), names.lease_queue(worker.worker).name]
+    queues = [
+        names.ledger_name(0),
+        names.keeper_name(0),
+        names.dead,
+        names.class_name(known.name, Lane.normal),
+        names.lease_queue(worker.worker).name,
+    ]
 
     async def depths() -> list[object]:
         broker = await open_broker(url, name="look", timeout=PATIENCE)
@@ -62,7 +68,7 @@ def test_a_cluster_leaves_no_queue_behind(rabbitmq: RabbitMQ) -> None:
         finally:
             await broker.close()
 
-    assert asyncio.run(depths()) == [None] * 4
+    assert asyncio.run(depths()) == [None] * 5
 
 
 def test_a_connection_that_is_cut_again_and_again_loses_nothing(rabbitmq: RabbitMQ) -> None:

@@ -10,7 +10,6 @@ import pytest
 
 from broker_jobs.broker.port import Outgoing
 from broker_jobs.config import sqlite_url
-from broker_jobs.coordinator import post
 from broker_jobs.coordinator.ledger import Ledger
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Crashed, Failed, Succeeded
@@ -558,13 +557,17 @@ def test_an_unsealed_job_of_a_vanished_submitter_is_void(ground: Ground) -> None
     play(ground, story(), incomplete_after=1.0)
 
 
-def test_a_second_coordinator_is_refused_and_so_is_another_namespace(ground: Ground, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_second_coordinator_is_refused_and_so_is_another_namespace(ground: Ground) -> None:
     with in_a_thread(ground.config()), pytest.raises(LedgerRefused, match="process"), in_a_thread(ground.config()):
         pass
     # Another store at the same broker would be another ledger of the same namespace.
-    monkeypatch.setattr(post, "PREDECESSOR", 0.3)
     elsewhere = dataclasses.replace(ground.config(), store=sqlite_url(ground.folder / "elsewhere.db"))
     with in_a_thread(ground.config()), pytest.raises(LedgerRefused, match="use its store"), in_a_thread(elsewhere):
+        pass
+    refused = pytest.raises(LedgerRefused, match=r"another ledger than .*elsewhere\.db keeps .* delete the queue t\.ledger\.0\.keeper")
+    with refused, in_a_thread(elsewhere):
+        pass
+    with in_a_thread(ground.config()):
         pass
     other = dataclasses.replace(ground.config(), namespace="other")
     with pytest.raises(LedgerRefused, match="belongs to the namespace 't'"), in_a_thread(other):

@@ -8,8 +8,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from broker_jobs.config import sqlite_url
 from broker_jobs.coordinator.config import Durability
 from broker_jobs.core.states import JobState, TaskState
+from broker_jobs.errors import LedgerRefused
 from broker_jobs.wire import messages as m
 from tests.support.cast import FakeClient, FakeWorker, Work, call, job_chunks, playing, value
 from tests.support.coordinator import Ground, in_a_thread
@@ -63,6 +65,18 @@ def test_a_lost_worker_is_known_soon(tmp_path: Path, rabbitmq: RabbitMQ) -> None
 
     with in_a_thread(config(ground, rabbitmq.fresh_vhost(), grace=0.5, reconnect_grace=0.5)):
         run(story())
+
+
+@pytest.mark.parametrize("queues", ["", "?queues=classic"])
+def test_a_namespace_stays_with_its_ledger(tmp_path: Path, rabbitmq: RabbitMQ, queues: str) -> None:
+    ground = Ground(tmp_path)
+    right = config(ground, rabbitmq.fresh_vhost() + queues)
+    wrong = dataclasses.replace(right, store=sqlite_url(tmp_path / "wrong.db"))
+    for _ in range(2):
+        with in_a_thread(right):
+            pass
+        with pytest.raises(LedgerRefused, match=r"another ledger than .*wrong\.db keeps the namespace 't'"), in_a_thread(wrong):
+            pass
 
 
 @pytest.mark.owns_node

@@ -13,6 +13,7 @@ import pytest
 import sqlalchemy as sa
 
 from broker_jobs.coordinator.store import LedgerStore, Writes, postgres, schema
+from broker_jobs.coordinator.verify import repair, verify
 from broker_jobs.core.outcome import Cause, Failed
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.states import JobState, TaskState
@@ -39,7 +40,7 @@ def database(postgres: Postgres) -> str:
 def url(database: str) -> str:
     """A database without a ledger; a new one takes longer to make than most of these tests."""
     with psycopg.connect(database, autocommit=True) as connection:
-        for namespace in ("t", "u-2"):
+        for namespace in ("t", "U-2"):
             connection.execute(f'DROP SCHEMA IF EXISTS "broker_jobs_{namespace}" CASCADE'.encode())
     return database
 
@@ -60,10 +61,10 @@ def value(url: str, sql: str, namespace: str = "t") -> object:
     return None if row is None else row[0]
 
 
-def takes(answers: list[bool], seen: list[str]) -> Callable[[str], bool]:
-    """How somebody waits: whether to take the ledger, once for each answer; then the waiting is over."""
+def takes(answers: list[float], seen: list[str]) -> Callable[[str], float]:
+    """How somebody waits: seconds for which the holder has not been seen at work, once for each answer; then the waiting is over."""
 
-    def wait(holder: str) -> bool:
+    def wait(holder: str) -> float:
         seen.append(holder)
         if not answers:
             raise TimeoutError
@@ -77,16 +78,16 @@ def test_a_second_one_is_told_who_holds_it_and_waits_if_it_likes(store: LedgerSt
         LedgerStore(url, "t")
     seen: list[str] = []
     with pytest.raises(TimeoutError):
-        LedgerStore(url, "t", wait=takes([False, True], seen))  # the first has only just said something: it is not frozen
+        LedgerStore(url, "t", wait=takes([0.0, 20.0], seen))  # the first has only just said something: it is not frozen
     assert len(seen) == 3
     assert seen[0].startswith("first, process ")
     with store.transaction():
         store.write(Writes(chunks=[(1, "0")]))
 
-    def wait(holder: str) -> bool:
+    def wait(holder: str) -> float:
         del holder
         store.close()
-        return False
+        return 0.0
 
     second = LedgerStore(url, "t", wait=wait)
     assert second.look.chunk_names(1) == {"0"}
@@ -97,11 +98,11 @@ def test_a_second_one_is_told_who_holds_it_and_waits_if_it_likes(store: LedgerSt
 def test_one_that_was_frozen_writes_nothing_when_it_wakes_up(
     store: LedgerStore, url: str, inside: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(postgres, "FROZEN", 0)
+    monkeypatch.setattr(postgres, "FROZEN", 0.0)
     seconds: list[LedgerStore] = []
 
     def oust() -> None:
-        second = LedgerStore(url, "t", holder="second", wait=takes([True] * 100, []))
+        second = LedgerStore(url, "t", holder="second", wait=takes([1.0] * 100, []))
         second.take_epoch(0)
         seconds.append(second)
 
@@ -123,6 +124,31 @@ def test_one_that_was_frozen_writes_nothing_when_it_wakes_up(
     second.close()
 
 
+def test_one_that_has_lost_the_broker_is_followed_by_one_that_has_not(store: LedgerStore, url: str) -> None:
+    """It goes on saying something in its session, and does no work for half a minute."""
+
+    def wait(holder: str) -> float:
+        if not gone:
+            with store.transaction():
+                gone.append(holder)
+            return 29.0
+        return 31.0
+
+    gone: list[str] = []
+    second = LedgerStore(url, "t", holder="second", wait=wait)
+    assert gone[0].startswith("first, process ")
+    with pytest.raises(LedgerLost), store.transaction():
+        pass
+    second.close()
+
+
+def test_one_that_is_busy_with_the_tables_is_left_alone(store: LedgerStore, url: str) -> None:
+    with store.transaction(), pytest.raises(TimeoutError):
+        LedgerStore(url, "t", wait=takes([31.0] * 3, []))
+    with store.transaction():
+        store.write(Writes(chunks=[(1, "0")]))
+
+
 def test_whoever_has_lost_the_epoch_writes_nothing(store: LedgerStore, url: str) -> None:
     """The second line: the session is still there, as behind a pooler that has given its lock to somebody else."""
     value(url, "UPDATE epochs SET epoch = epoch + 1, holder = 'second'")
@@ -142,9 +168,10 @@ def test_an_epoch_waits_for_the_transaction_of_the_one_before(store: LedgerStore
 def test_namespaces_share_a_database(store: LedgerStore, url: str) -> None:
     with store.transaction():
         store.write(Writes(chunks=[(1, "of t")]))
-    other = LedgerStore(url, "u-2")
-    assert other.look.chunk_names(1) == set()
-    other.close()
+    for _ in range(2):
+        other = LedgerStore(url, "U-2")
+        assert other.look.chunk_names(1) == set()
+        other.close()
     assert value(url, "SELECT value FROM meta WHERE name = 'namespace'") == "t"
 
 
@@ -223,4 +250,12 @@ def test_it_keeps_what_a_file_keeps(url: str) -> None:
     world.ask(m.ListJobs(limit=10))
     world.batch(range(len(world.inbox)))
     world.restart()
+    assert verify(url, "t").problems == [], "looked at while it is kept"
     world.store.close()
+    value(url, "UPDATE jobs SET counts = '{}'")
+    report = verify(url, "t")
+    assert len(report.problems) == len(report.remedies) == 3
+    repair(url, "t", report.remedies, holder="test")
+    assert verify(url, "t").problems == []
+    with pytest.raises(LedgerRefused, match="there is no ledger of the namespace 'other'"):
+        verify(url, "other")

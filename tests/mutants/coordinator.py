@@ -20,6 +20,10 @@ _PACKS: Final = "tests/property/test_ledger_packs.py"
 
 _PACKED: Final = "tests/unit/test_ledger_packs.py"
 
+_STORE: Final = "tests/unit/test_coordinator_store.py"
+
+_VERIFY: Final = "tests/unit/test_ledger_verify.py"
+
 _HERE: Final = "broker_jobs/coordinator"
 
 MUTANTS: Final = (
@@ -385,5 +389,33 @@ MUTANTS: Final = (
         "last_chance = backlog.ready == 0",
         "last_chance = True",
         "tests/integration/test_client_link.py::test_a_coordinator_that_is_behind_has_longer_for_an_answer",
+    ),
+    (
+        "epoch: write although another has taken it",
+        f"{_HERE}/store/store.py",
+        "                if found is None or found[0] != epoch:\n",
+        "                if found is None:\n",
+        _STORE,
+    ),
+    (
+        "verify: do not count tasks that share a row",
+        f"{_HERE}/verify/job.py",
+        "                self._tasks.setdefault(number, task)\n",
+        "",
+        _VERIFY,
+    ),
+    (
+        "verify: repair the counts and leave the version",
+        f"{_HERE}/verify/job.py",
+        "Recount(facts.key, counts, max(newest, facts.version))",
+        "Recount(facts.key, counts, facts.version)",
+        _VERIFY,
+    ),
+    (
+        "verify: take what came with a task for what is there",
+        f"{_HERE}/verify/job.py",
+        "self._function + digest not in rows.blobs",
+        "not digest",
+        _VERIFY,
     ),
 )

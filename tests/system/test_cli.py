@@ -75,6 +75,7 @@ def test_the_commands_are_those_of_the_documentation() -> None:
             "submit",
             "doctor",
             "key new",
+            "ledger verify",
             "coordinator start",
             "worker start",
             "worker list",

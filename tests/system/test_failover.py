@@ -86,6 +86,8 @@ def test_work_goes_on_within_5_s_when_the_coordinator_is_killed(deployment: Daem
         active, standing_by = standing_by, coordinator(deployment, "stands by")
     assert job.result(last, timeout=60) == 100
     assert job.info().counts == {"succeeded": 100}
+    standing_by.terminate()
+    assert standing_by.wait(10) == 0, "one that stands by ends at once"
     assert {task.attempt for task in job.tasks()} == {1}, "nothing was done twice"
 
 

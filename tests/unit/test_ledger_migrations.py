@@ -15,6 +15,7 @@ from alembic.script import ScriptDirectory
 
 from broker_jobs.config import sqlite_url
 from broker_jobs.coordinator.store import LedgerStore, migrations, schema
+from broker_jobs.coordinator.verify import verify
 from broker_jobs.errors import LedgerRefused
 
 GOLDEN = Path(__file__).parents[1] / "golden"
@@ -77,3 +78,14 @@ def test_the_ledger_of_another_namespace_is_not_migrated(tmp_path: Path) -> None
     with pytest.raises(LedgerRefused, match="belongs to the namespace"):
         opened(ledger, "others")
     assert rows(ledger, "SELECT value FROM meta WHERE name = 'schema'") == [("1",)]
+
+
+@pytest.mark.parametrize("golden", LEDGERS, ids=lambda path: f"{path.parent.name} {path.stem}")
+def test_what_was_brought_here_is_sound(golden: Path, tmp_path: Path) -> None:
+    ledger, namespace = Path(shutil.copy(golden, tmp_path)), NAMESPACES[golden.name]
+    with pytest.raises(LedgerRefused, match=r"has the format 1, .*: start a coordinator once, which brings it up to date"):
+        verify(sqlite_url(ledger), namespace)
+    opened(ledger, namespace)
+    report = verify(sqlite_url(ledger), namespace)
+    assert report.problems == []
+    assert report.tasks > 0

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import sqlite3
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
+from broker_jobs.cli.app import app
 from broker_jobs.config import sqlite_url
 from broker_jobs.coordinator.store import LedgerStore
 from broker_jobs.coordinator.verify import repair, verify
@@ -16,10 +19,9 @@ from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.value import Encoding
 from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import LedgerRefused
+from broker_jobs.ids import short
 from tests.support.cast import call, job_chunks, value
 from tests.support.ledger_world import World
-
-GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="module")
@@ -161,6 +163,24 @@ def test_what_follows_from_other_rows_is_derived_anew(ledger: Path) -> None:
     assert [row[0] for row in after] == [row[0] for row in before]
 
 
+def test_the_command_says_it_in_words_and_by_its_exit_code(ledger: Path) -> None:
+    store = ["ledger", "verify", "--namespace", "t", "--store", sqlite_url(ledger)]
+    done = CliRunner().invoke(app, store)
+    assert (done.exit_code, done.stdout) == (0, f"{ledger}: 3 jobs, 16 tasks, 1 value in folders of this host: nothing is wrong\n")
+    with closing(sqlite3.connect(ledger)) as connection:
+        (job,) = connection.execute("SELECT id FROM jobs WHERE key = 2").fetchone()
+    spoil(ledger, "UPDATE jobs SET version = 1 WHERE key = 2")
+    done = CliRunner().invoke(app, [*store, "--output", "quiet"])
+    assert (done.exit_code, done.stdout) == (1, f"job {short(job)}: it has the version 1, and one of its tasks changed at 12\n")
+    found = json.loads(CliRunner().invoke(app, [*store, "--output", "json"]).stdout)
+    assert found["problems"] == [{"job": job, "text": "it has the version 1, and one of its tasks changed at 12", "repairable": True}]
+    done = CliRunner().invoke(app, [*store, "--repair"])
+    assert done.exit_code == 0
+    assert "repaired: the counts and versions of 1 job were derived anew from their tasks" in done.stdout
+    done = CliRunner().invoke(app, [*store[:-1], f"{sqlite_url(ledger)}-missing"])
+    assert done.exit_code == 2
+
+
 def test_a_damaged_file_is_said_to_be_one(ledger: Path) -> None:
     with closing(sqlite3.connect(ledger)) as connection:
         page = connection.execute("SELECT rootpage FROM sqlite_master WHERE name = 'tasks_by_change'").fetchone()[0]
@@ -183,16 +203,3 @@ def test_what_is_no_ledger_of_ours_is_refused(ledger: Path, tmp_path: Path) -> N
     (tmp_path / "text").write_text("this is no database" * 100)
     with pytest.raises(LedgerRefused, match="cannot be used: file is not a database"):
         verify(sqlite_url(tmp_path / "text"), "t")
-    old = Path(shutil.copy(GOLDEN / "0.1.0" / "ledger.db", tmp_path / "old.db"))
-    with pytest.raises(LedgerRefused, match=r"has the format 1, .*: start a coordinator once, which brings it up to date"):
-        verify(sqlite_url(old), "bj")
-
-
-@pytest.mark.parametrize("name", ["ledger.db", "ledger-at-work.db"])
-def test_ledgers_of_released_versions_are_sound(name: str, tmp_path: Path) -> None:
-    url = sqlite_url(Path(shutil.copy(GOLDEN / "0.1.0" / name, tmp_path)))
-    namespace = {"ledger.db": "bj", "ledger-at-work.db": "t"}[name]
-    LedgerStore(url, namespace).close()
-    report = verify(url, namespace)
-    assert report.problems == []
-    assert report.tasks > 0

@@ -39,12 +39,12 @@ class Database(Protocol):
     def lost(self) -> bool:
         """Whether the connection is gone, so that nothing more can be written."""
 
-    def hold(self, wait: Callable[[str], bool] | None) -> None:
+    def hold(self, wait: Callable[[str], float] | None) -> None:
         """Become the one who may write, until `close` or the end of this process.
 
         Args:
-            wait: called with the name of who holds it, again and again, until it is free: waits a moment, and says whether to take
-                the ledger from a holder who seems to be frozen. Without it, a ledger that is held is refused
+            wait: called with the name of who holds it, again and again, until it is free: waits a moment, and says for how many seconds
+                the holder has not been seen at work, after some of which it loses the ledger. Without it, one that is held is refused
 
         Raises:
             LedgerRefused: another coordinator holds it

@@ -1,9 +1,9 @@
 """The ledger in a PostgreSQL, which several coordinators share: one writes, the others wait until it is gone.
 
 Whoever writes holds an advisory lock of the same session in which it writes. When its process or its host ends, the server ends the
-session, and the lock goes to the next one. One that is frozen keeps its session, which the next one then ends (`_oust`): what wakes up
-later finds that it has no connection any more. The row of the epoch, which every transaction locks and reads, is the second line: it
-holds even where a pooler stands in between and sessions are not what they seem.
+session, and the lock goes to the next one. One that is frozen, or has lost the broker, keeps its session, which the next one then ends
+(`_oust`): what wakes up later finds that it has no connection any more. The row of the epoch, which every transaction locks and reads,
+is the second line: it holds even where a pooler stands in between and sessions are not what they seem.
 
 The tables of a namespace lie in a schema of their own, so that a database can be shared with others.
 """
@@ -33,8 +33,11 @@ _LOCK: Final = 0x626A6C65  # "bjle": of all advisory locks of a database, those 
 _MOST_NAME: Final = 63
 """Characters that PostgreSQL keeps of the name of an application."""
 
-FROZEN: Final = 5
-"""Seconds without a statement after which a session may belong to a process that is frozen."""
+FROZEN: Final = 5.0
+"""Seconds for which a process neither works nor says anything in its session: then it is frozen."""
+
+CUT_OFF: Final = 30.0
+"""Seconds for which a process does not work although its session lives: then it has lost the broker, and others have not."""
 
 _SILENCE: Final = {"keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3, "tcp_user_timeout": 10_000}
 """A server that is gone without a word is known to be gone after about ten seconds (the last one is in milliseconds)."""
@@ -51,7 +54,7 @@ _SETTINGS: Final = {
 
 _TRY: Final = "SELECT pg_try_advisory_lock(%s, %s)"
 _OTHERS: Final = """
-    SELECT a.pid, a.application_name, a.state LIKE 'idle%%' AND a.state_change < clock_timestamp() - make_interval(secs => %s)
+    SELECT a.pid, a.application_name, coalesce(a.state, ''), extract(epoch FROM clock_timestamp() - a.state_change)::float8
     FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid
     WHERE l.locktype = 'advisory' AND l.granted AND l.classid = %s::oid AND l.objid = %s::oid
       AND a.datname = current_database() AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
@@ -73,7 +76,7 @@ class PostgresDatabase:
     def __init__(self, address: URL, namespace: str, *, holder: str) -> None:
         self._schema = f"broker_jobs_{namespace}"
         self._key = zlib.crc32(namespace.encode()) & 0x7FFFFFFF
-        settings = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, "search_path": self._schema}.items())
+        settings = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, "search_path": f'"{self._schema}"'}.items())
         who = f"{(holder or 'coordinator')[:40]}, process {os.getpid()} on {platform.node()}"
         # Types of extensions are not looked up: that would be a question for each connection.
         self._engine = sa.create_engine(
@@ -98,21 +101,21 @@ class PostgresDatabase:
         """Whether the session is over."""
         return bool(self._connection.closed)
 
-    def hold(self, wait: Callable[[str], bool] | None) -> None:
+    def hold(self, wait: Callable[[str], float] | None) -> None:
         """Take the lock, or wait for it."""
         with self._answering():
             while not self._ask(_TRY, _LOCK, self._key)[0][0]:
-                holders = self._ask(_OTHERS, FROZEN, _LOCK, self._key)
+                holders = self._ask(_OTHERS, _LOCK, self._key)
                 name = holders[0][1] if holders else "it has not said which"
                 if wait is None:
                     raise LedgerRefused(f"the ledger {self.name} is in use by another coordinator: {name}")
-                if wait(name):
-                    self._oust(holders)
+                self._oust(holders, wait(name))
 
-    def _oust(self, holders: list[tuple[Any, ...]]) -> None:
-        """End the sessions of those who have done nothing for a while."""
-        for pid, _, idle in holders:
-            if idle:
+    def _oust(self, holders: list[tuple[Any, ...]], unattended: float) -> None:
+        """End the sessions of those who do not work, for so many seconds now. One that makes tables is busy in its session."""
+        for pid, _, state, silence in holders:
+            frozen = unattended > FROZEN and state.startswith("idle") and silence > FROZEN
+            if frozen or (unattended > CUT_OFF and state == "idle"):
                 self._ask("SELECT pg_terminate_backend(%s)", pid)
 
     @contextmanager

@@ -48,7 +48,7 @@ class SqliteDatabase:
         )
         self.dialect: Dialect = self._engine.dialect
 
-    def hold(self, wait: Callable[[str], bool] | None) -> None:
+    def hold(self, wait: Callable[[str], float] | None) -> None:
         """Take the lock. Nobody waits for a file: whoever would take it over is on this host, and can be started when it is free."""
         del wait
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -6,6 +6,7 @@ Every transaction holds only while nobody else has taken the partition: it start
 from __future__ import annotations
 
 import logging
+import uuid
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Final
 
@@ -34,10 +35,11 @@ class LedgerStore:
         durable: survive a loss of power too (SQLite: ``synchronous=FULL``; PostgreSQL always does)
         holder: who this is, for the next one who is refused
         wait: for a ledger that several coordinators share: called with the name of the one who holds it, until it is free; waits a
-            moment, and says whether to take the ledger from a holder who seems to be frozen. What it raises ends the waiting
+            moment, and says for how many seconds the holder has not been seen at work. What it raises ends the waiting
 
     Attributes:
         name: for people
+        id: of the ledger, made with it and kept as long as it is
         local: whether it is a file of this host, which answers within a millisecond or two
         look: what can be read
 
@@ -47,7 +49,7 @@ class LedgerStore:
     """
 
     def __init__(
-        self, url: str, namespace: str, *, durable: bool = False, holder: str = "", wait: Callable[[str], bool] | None = None
+        self, url: str, namespace: str, *, durable: bool = False, holder: str = "", wait: Callable[[str], float] | None = None
     ) -> None:
         self._database = open_database(url, namespace, durable=durable, holder=holder)
         self.name, self.local = self._database.name, self._database.local
@@ -60,6 +62,7 @@ class LedgerStore:
                     self._claim(connection, namespace)
                 else:
                     _create(connection, namespace)
+                self.id = _identity(connection)
         except BaseException:
             self._database.close()
             raise
@@ -177,3 +180,13 @@ def _create(connection: Connection, namespace: str) -> None:
     known = {"schema": str(schema.SCHEMA_VERSION), "namespace": namespace}
     connection.execute(schema.meta.insert(), [{"name": name, "value": value} for name, value in known.items()])
     connection.execute(schema.alembic_version.insert().values(version_num=str(schema.SCHEMA_VERSION)))
+
+
+def _identity(connection: Connection) -> str:
+    """The id of the ledger; those that were made before there were ids get one."""
+    meta = schema.meta
+    found = connection.scalar(sa.select(meta.c.value).where(meta.c.name == "id"))
+    if found is None:
+        found = uuid.uuid4().hex
+        connection.execute(meta.insert().values(name="id", value=found))
+    return str(found)

@@ -108,14 +108,14 @@ class ToldRows:
     ends: tuple[Ended, ...]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class JobRows:
     """All rows of a job, decoded.
 
     Attributes:
         options: numbers of its options
         tasks: those with rows of their own
-        specs: sizes by task
+        specs: by task, the size that its row says, and the one that there is
         works: what the tasks do that have not ended
         outcomes: by task, of those with rows of their own
         blobs: keys of functions and values that are there

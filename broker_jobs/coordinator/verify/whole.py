@@ -100,37 +100,39 @@ def repair(url: str, namespace: str, remedies: Sequence[Recount], *, holder: str
 
 
 def _job(look: Inspection, key: int, job: str, report: Report) -> None:
-    rows = JobRows(look.facts(job))
-    rows.options = [option.number for option in look.look.options(key)]
-    sizes: dict[int, int] = {}
     tasks: list[TaskRows] = []
+    sizes: dict[int, int] = {}
     for row, options, size, deps, after in look.tasks(key):
-        state = TaskState(row.state)
-        chosen = (row.attempt, row.failures, row.crashes, row.changed, deps, after, row.chunk, bool(row.taken), row.due_ms, row.worker)
-        tasks.append(TaskRows(row.number, state, options, *chosen))
+        counted = (row.attempt, row.failures, row.crashes, row.changed)
+        held = (row.chunk, bool(row.taken), row.due_ms, row.worker)
+        tasks.append(TaskRows(row.number, TaskState(row.state), options, *counted, deps, after, *held))
         sizes[row.number] = size
-    rows.tasks = tasks
-    open_tasks = {task.number for task in tasks if task.state not in ENDED}
-    rows.packs = [_pack(row) for row in look.packs(key)]
-    rows.told = [_told(row) for row in look.successes(key)]
+    packs = [_pack(row) for row in look.packs(key)]
+    told = [_told(row) for row in look.successes(key)]
+    ended = {task.number for task in tasks if task.state in ENDED} | {end.task for reply in told for end in reply.ends}
+    works = {task.number: task for pack in packs for task in pack.tasks if task.number not in ended}
     specs: dict[int, tuple[int, int]] = {}
-    works: dict[int, Task] = {task.number: task for pack in rows.packs for task in pack.tasks}
     for number, spec in look.specs(key):
         specs[number] = sizes.get(number, len(spec)), len(spec)
-        if number in open_tasks:
+        if number not in ended:
             works[number] = _read(lambda data: decode_part(Task, data), spec, f"what task {number} does")
-    for told in rows.told:
-        for ended in told.ends:
-            works.pop(ended.task, None)
-    rows.specs, rows.works = specs, works
     outcomes = {number: _read(load_outcome, data, f"the result of task {number}") for number, data in look.outcomes(key)}
-    rows.outcomes = outcomes
     blobs = look.look.all_blobs(key)
-    rows.blobs = {name for name, _ in blobs}
-    rows.linked = {link.number for link in look.look.links(key)}
-    report.tasks += len(tasks) + sum(pack.length for pack in rows.packs)
+    report.tasks += len(tasks) + sum(pack.length for pack in packs)
+    rows = JobRows(
+        look.facts(job),
+        options=[option.number for option in look.look.options(key)],
+        tasks=tasks,
+        packs=packs,
+        told=told,
+        specs=specs,
+        works=works,
+        outcomes=outcomes,
+        blobs={name for name, _ in blobs},
+        linked={link.number for link in look.look.links(key)},
+    )
     report.problems += check_job(rows, FUNCTION, VALUE)
-    ends = [*outcomes.items(), *((ended.task, ended.outcome) for told in rows.told for ended in told.ends)]
+    ends = [*outcomes.items(), *((end.task, end.outcome) for reply in told for end in reply.ends)]
     results = [(f"the result of task {number}", outcome.value) for number, outcome in ends if isinstance(outcome, Succeeded)]
     taken = [("a value of its tasks", _read(load_value, data, "a value")) for name, data in blobs if name.startswith(VALUE)]
     _values(job, [*results, *taken], report)
