@@ -133,7 +133,8 @@ def test_3_12_a_function_that_holds_the_gil_costs_no_connection(rabbitmq: Rabbit
     run(story())
 
 
-@pytest.mark.parametrize("count", [1000, pytest.param(10_000, marks=pytest.mark.long)])
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("count", [500, pytest.param(10_000, marks=pytest.mark.long)])
 def test_3_20_random_messages_are_dead_letters_all_of_them(rabbitmq: RabbitMQ, tmp_path: Path, count: int) -> None:
     url = rabbitmq.fresh_vhost()
     chance = random.Random(20)
@@ -149,10 +150,11 @@ def test_3_20_random_messages_are_dead_letters_all_of_them(rabbitmq: RabbitMQ, t
             headers = [{chance.randbytes(4).hex(): chance.randbytes(20).decode("latin-1")} for _ in bodies]
             messages = [Outgoing(coordinator.names.ready, key, body, headers=more) for body, more in zip(bodies, headers, strict=True)]
             assert await vandal.publish(messages) == [Receipt.confirmed] * count
-            await coordinator.until(lambda: len(coordinator.dead) == count, "each is a dead letter")
+            for some in range(100, count + 1, 100):
+                await coordinator.until(lambda some=some: len(coordinator.dead) >= some, f"{some} are dead letters")  # type: ignore[misc]
             assert sorted(letter.body for letter in coordinator.dead) == sorted(bodies)
             await coordinator.put(good)
             await coordinator.until_ended(0)
         await vandal.close()
 
-    run(story())
+    asyncio.run(asyncio.wait_for(story(), 580))
