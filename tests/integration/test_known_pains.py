@@ -1,14 +1,16 @@
-"""Checks of docs/known-pains.md that no other test makes: groups, results that were read, cut connections, the GIL, garbage."""
+"""Checks of docs/known-pains.md that no other test makes: groups, results that were read, cut connections, threads, the GIL, garbage."""
 
 from __future__ import annotations
 
 import asyncio
 import gc
 import random
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
 
 import pytest
 
+from broker_jobs import LocalCluster
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.core.outcome import Succeeded
@@ -131,6 +133,11 @@ def test_3_12_a_function_that_holds_the_gil_costs_no_connection(rabbitmq: Rabbit
             assert daemon._metrics.registry.get_sample_value("broker_jobs_reconnects_total") == 0  # noqa: SLF001
 
     run(story())
+
+
+def test_3_13_twenty_threads_share_a_client_over_one_connection(rabbitmq: RabbitMQ) -> None:
+    with LocalCluster(cpus=2, url=rabbitmq.fresh_vhost()) as cluster, cluster.client() as client, ThreadPoolExecutor(20) as threads:
+        assert list(threads.map(lambda number: client.call(abs, -number), range(200))) == list(range(200))
 
 
 @pytest.mark.timeout(600)
