@@ -13,12 +13,9 @@ import pytest
 from broker_jobs import Client, Job
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing
-from broker_jobs.coordinator import post
 from broker_jobs.core.states import JobState
-from broker_jobs.errors import LedgerRefused
 from broker_jobs.wire.signing import new_key
 from broker_jobs.wire.topology import Topology
-from tests.support.coordinator import Ground, in_a_thread
 from tests.support.daemons import Daemons, until
 from tests.support.inbox import PATIENCE
 
@@ -135,15 +132,3 @@ def test_the_broker_is_started_again_with_messages_in_every_queue(daemons: Daemo
         assert graph.result(last) == sum(2 * number for number in range(10))
         assert array.results() == {number: 2 * number for number in range(50)}
         assert graph.info().state is JobState.succeeded
-
-
-def test_a_coordinator_with_another_store_than_the_ledger_of_the_namespace_is_refused(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(post, "PREDECESSOR", 0.5)
-    ground = Ground(tmp_path)
-    with in_a_thread(ground.config()):
-        ground.store = f"sqlite:///{tmp_path}/another.db"
-        with pytest.raises(LedgerRefused, match=r"another coordinator, with another store than .*another\.db, keeps the ledger of"):
-            with in_a_thread(ground.config()):
-                pass
