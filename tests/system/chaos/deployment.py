@@ -20,6 +20,7 @@ from broker_jobs.wire.signing import new_key
 from tests.support.daemons import Daemons, until
 from tests.system.chaos import work
 from tests.system.chaos.faults import Role, Target, can_step
+from tests.system.chaos.journal import Journal, What
 from tests.system.chaos.links import Link, Links
 from tests.system.chaos.submitter import STOP
 
@@ -183,10 +184,15 @@ class Deployment:
     # --- the end ---
 
     def finish_submitters(self, timeout: float) -> list[Target]:
-        """Tell the submitters to come to an end; those that have not within this time."""
+        """Tell the submitters to come to an end, and wait; those that have not when none was told of a job for so long."""
         (self.folder / STOP).touch()
-        deadline = time.monotonic() + timeout
-        while time.monotonic() < deadline and any(unit.wanted for unit in self._of(Role.submitter)):
+        told, deadline = -1, 0.0
+        while any(unit.wanted for unit in self._of(Role.submitter)):
+            now = sum(len(Journal.of(self.folder, unit.target.index).last(What.told)) for unit in self._of(Role.submitter))
+            if now > told:
+                told, deadline = now, time.monotonic() + timeout
+            elif time.monotonic() > deadline:
+                break
             time.sleep(_LOOK)
         return [unit.target for unit in self._of(Role.submitter) if unit.wanted]
 

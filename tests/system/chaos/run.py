@@ -29,7 +29,7 @@ _CPUS: Final = 8
 """Of all workers together."""
 _LOAD: Final = 0.4
 """How busy they are, about: faults take time, too."""
-_FINISH: Final = 150.0
+_FINISH: Final = 60.0
 _END: Final = 45.0
 _LOOK: Final = 0.5
 
@@ -128,7 +128,7 @@ def run(
         _await_recovery(deployment, report)
         say("the faults are over; the submitters come to an end")
         late = deployment.finish_submitters(_FINISH)
-        report.wrong += [f"{target} has not come to an end {_FINISH:g} s after the faults" for target in late]
+        report.wrong += [f"{target} has not come to an end, {_FINISH:g} s after it was last told of a job" for target in late]
         report.verdict = checking.check_jobs(deployment, seed, each)
         report.wrong += report.verdict.wrong
         report.wrong += checking.check_queues(deployment)
