@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.rabbitmq import RabbitMQ
 
-pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 TASKS = 200_000
 WARM = 30_000
@@ -76,7 +76,9 @@ def test_daemons_do_not_grow_with_the_tasks_that_they_have_done(daemons: Daemons
 
 def test_clients_that_come_and_go_leave_nothing(daemons: Daemons, rabbitmq: RabbitMQ) -> None:
     url, key = daemons.env["BROKER_JOBS_URL"], daemons.env["BROKER_JOBS_SIGNING_KEY"]
-    coordinator = daemons.start("coordinator", "start").pid
+    started = daemons.start("coordinator", "start")
+    until(lambda: daemons.says(started, "keeps"), "the coordinator is up")
+    coordinator = started.pid
     vhost = urlsplit(url).path[1:]
 
     def at_broker() -> tuple[int, int]:
