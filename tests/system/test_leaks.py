@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 TASKS = 200_000
-WARM = 30_000
+WARM = 60_000
 """Tasks after which a daemon has all that it keeps for later: warm children, compiled statements, pages of its allocator."""
 
 CLIENTS = 2_000
