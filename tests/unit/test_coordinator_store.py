@@ -66,6 +66,22 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path) -> None:
             LedgerStore(url, "t")
 
 
+def test_a_full_disk_is_no_bug_and_what_it_had_is_there_when_there_is_room(store: LedgerStore) -> None:
+    with store.transaction():
+        store.write(Writes(chunks=[(1, "0")]))
+    store._cursor.execute("PRAGMA max_page_count = 1")  # as many as there are
+    store._cursor.fetchall()
+    with pytest.raises(LedgerLost, match="database or disk is full"), store.transaction():
+        store.write(Writes(blobs=[(1, "f:large", bytes(1_000_000))]))
+    store.close()
+    again = LedgerStore(sqlite_url(Path(store.name)), "t")
+    again.take_epoch(0)
+    with again.transaction():
+        again.write(Writes(chunks=[(1, "1")]))
+    assert again.look.chunk_names(1) == {"0", "1"}
+    again.close()
+
+
 def test_whoever_has_lost_the_epoch_writes_nothing(store: LedgerStore) -> None:
     with store.transaction():
         store.write(Writes(chunks=[(1, "0")]))

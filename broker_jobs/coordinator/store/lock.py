@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -32,8 +33,9 @@ class LedgerLock:
             os.close(self._handle)
             raise LedgerRefused(f"the ledger {ledger} is in use by another coordinator: {holder}") from None
         note = json.dumps({"pid": os.getpid(), "host": platform.node()}).encode()
-        os.ftruncate(self._handle, 0)
-        os.pwrite(self._handle, note, 0)
+        with contextlib.suppress(OSError):  # the disk is full: it is held, and does not say by whom
+            os.ftruncate(self._handle, 0)
+            os.pwrite(self._handle, note, 0)
 
     def close(self) -> None:
         """Let the next one in."""

@@ -12,7 +12,7 @@ from sqlalchemy.pool import StaticPool
 
 from broker_jobs.config import private_file
 from broker_jobs.coordinator.store.lock import LedgerLock
-from broker_jobs.errors import LedgerRefused
+from broker_jobs.errors import LedgerLost, LedgerRefused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.store.statement import Cursor
 
 BEGIN: Final = "BEGIN IMMEDIATE"
+
+_WEATHER: Final = frozenset({sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR})
 
 
 class SqliteDatabase:
@@ -71,7 +73,8 @@ class SqliteDatabase:
                     raise
                 connection.exec_driver_sql("COMMIT")
         except sa.exc.DBAPIError as error:
-            raise LedgerRefused(f"the ledger {self.name} cannot be used: {error.orig}") from error
+            kind = LedgerLost if isinstance(error.orig, Exception) and self.is_weather(error.orig) else LedgerRefused
+            raise kind(f"the ledger {self.name} cannot be used: {error.orig}") from error
         self.path.chmod(0o600)
 
     def cursor(self) -> Cursor:
@@ -112,9 +115,8 @@ class SqliteDatabase:
         return BEGIN
 
     def is_weather(self, error: Exception) -> bool:
-        """Nothing of a local file is."""
-        del error
-        return False
+        """A disk that is full has room again one day, and one that cannot be read or written may come back."""
+        return isinstance(error, sqlite3.Error) and getattr(error, "sqlite_errorcode", 0) & 0xFF in _WEATHER
 
     def close(self) -> None:
         """Close the file and let the next coordinator in."""

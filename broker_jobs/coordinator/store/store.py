@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 import uuid
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Final
 
 import sqlalchemy as sa
@@ -148,7 +148,8 @@ class LedgerStore:
                 yield
             except BaseException:
                 if not self._database.lost:
-                    self._cursor.execute("ROLLBACK")
+                    with suppress(Exception):  # a database that is full has done so itself; what is wrong is said below
+                        self._cursor.execute("ROLLBACK")
                 raise
             self._cursor.execute("COMMIT")
 
