@@ -53,6 +53,8 @@ _log = logging.getLogger(__name__)
 
 _BUSY_PATIENCE: Final = 300.0
 """The same for one that works through what stands before the question, as after the submission of a million tasks."""
+_LOOK: Final = 1.0
+"""Seconds in which a broker that is there says how full a queue is."""
 _REVIVE_AFTER: Final = 2.0
 _LATE: Final = 3600.0
 _CREDIT: Final = 1000
@@ -278,8 +280,9 @@ class BrokerLink:
 
     async def _backlog(self, partition: int) -> Depth | None:
         """How much waits for a coordinator, and whether one is there; None where that cannot be known."""
-        with contextlib.suppress(BrokerUnavailable):
-            return await self._broker.depth(self._topology.ledger_name(partition))
+        with contextlib.suppress(BrokerUnavailable, TimeoutError):
+            async with asyncio.timeout(_LOOK):
+                return await self._broker.depth(self._topology.ledger_name(partition))
         return None
 
     async def tell(self, question: Question) -> None:
