@@ -123,7 +123,8 @@ def test_a_status_is_as_it_was_known_where_nobody_can_be_asked(
 ) -> None:
     made = manager.create_job("job", "ann", "held")
     made.execute()
-    monkeypatch.setattr(Core.ask, "__defaults__", (0.2,))  # its patience
+    for question in (Core.ask, Core.find):
+        monkeypatch.setattr(question, "__defaults__", (0.2,))  # its patience
     with Client(f"sqlite:///{tmp_path}/queue.db") as alone:  # there is no coordinator
         job = JobManager(App, store=tmp_path / "jobs.db", client=alone, workspaces=tmp_path / "w").get_job(made.id)
         assert job is not None
