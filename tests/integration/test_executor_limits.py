@@ -176,6 +176,7 @@ def test_a_coroutine_may_catch_the_limit(tmp_path: Path) -> None:
     told(tmp_path / "spool", story)
 
 
+@pytest.mark.alone
 @pytest.mark.parametrize("kind", ["program", "function"])
 @pytest.mark.parametrize("mode", ["daemon", "hop"])
 def test_a_limit_holds_for_the_whole_tree(tmp_path: Path, kind: str, mode: str) -> None:

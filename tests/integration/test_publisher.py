@@ -87,6 +87,7 @@ def test_what_is_submitted_again_after_a_silence_is_one_job(cluster: LocalCluste
     assert sorted(file.read_text().split()) == [str(number) for number in range(5)], "each task ran once"
 
 
+@pytest.mark.alone
 def test_a_broker_that_is_silent_keeps_nobody_beyond_the_deadline(cluster: LocalCluster) -> None:
     async def story() -> None:
         async with Proxy(cluster.url) as proxy:

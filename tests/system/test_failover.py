@@ -68,6 +68,7 @@ def succeeded(job: SubmittedJob) -> int:
     return job.info().counts.get("succeeded", 0)
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(120)
 def test_work_goes_on_within_5_s_when_the_coordinator_is_killed(deployment: Daemons, client: Client) -> None:
     active = coordinator(deployment, "keeps")

@@ -72,6 +72,7 @@ def living(folder: Path) -> list[int]:
     return [process.pid for process in processes() if process.alive and process.pid in pids]
 
 
+@pytest.mark.alone
 def test_check_3_28_time_limits_that_limit(cluster: LocalCluster, tmp_path: Path) -> None:
     job, tasks = stubborn_job(tmp_path, time_limit=LIMIT, grace=GRACE)
     with cluster.client() as client:
@@ -87,6 +88,7 @@ def test_check_3_28_time_limits_that_limit(cluster: LocalCluster, tmp_path: Path
         assert client.call(os.getpid) > 0
 
 
+@pytest.mark.alone
 def test_check_3_28_a_cancel_takes_the_same_ladder(cluster: LocalCluster, tmp_path: Path) -> None:
     job, _ = stubborn_job(tmp_path, grace=GRACE)
     with cluster.client() as client:

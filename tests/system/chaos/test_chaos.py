@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 pytestmark = pytest.mark.owns_node
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300)
 def test_a_short_run(cluster: RabbitMQCluster, postgres: Postgres, tmp_path: Path) -> None:
     report = run(tmp_path, cluster, ServerGround(postgres), seed=2, seconds=20, tasks=500, pace=SHORT)
