@@ -27,7 +27,7 @@ from broker_jobs.coordinator.post import Arrived, Broken, Confirmed, Item, Looke
 from broker_jobs.coordinator.store import LedgerStore
 from broker_jobs.coordinator.telling import Telling
 from broker_jobs.coordinator.workers import WorkerState
-from broker_jobs.errors import DecodeError, LedgerRefused, MessageError, SecurityError
+from broker_jobs.errors import BrokerError, DecodeError, LedgerRefused, MessageError, SecurityError
 from broker_jobs.metrics import CoordinatorMetrics, MetricsServer, Pulse
 from broker_jobs.wire.messages import Chunk, Goodbye, Heartbeat, Hello, Reply, Request, Token
 from broker_jobs.wire.signing import Signer
@@ -173,7 +173,7 @@ class Coordinator:
                 await self._keep(store, post, ledger_thread)
             except _Stopped:
                 return
-            except LedgerRefused:
+            except (LedgerRefused, BrokerError):  # weather, or what a person must set right: the text says it all
                 if self._hooks is not None:
                     await asyncio.to_thread(self._hooks.close, LAST_MOMENTS)
                 raise
