@@ -69,6 +69,7 @@ SILENCE_LIMIT: Final = 30.0
 """Seconds without a sign of life after which a process is not well."""
 
 _SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0, 10_000.0, 86_400.0)
+_PORT_DIGITS: Final = 5
 _MILLISECONDS: Final = tuple(1000 * seconds for seconds in _SECONDS)
 _SIZES: Final = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
@@ -284,6 +285,6 @@ def parse_port(text: str) -> MetricsPort:
     """
     if text == "auto":
         return "auto"
-    if text.isdigit() and int(text) < 2**16:
+    if text.isascii() and text.isdigit() and len(text) <= _PORT_DIGITS and int(text) < 2**16:
         return int(text)
     raise ValidationError(f"a metrics port is a number up to 65535, 0 for none, or 'auto', not {text!r}")
