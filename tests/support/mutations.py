@@ -211,6 +211,14 @@ def pieces(raw: object) -> Iterator[object]:
         yield from pieces(part)
 
 
+def places(raw: object) -> Iterator[tuple[Any, Any]]:
+    """Every container in a piece of plain data, with every key of it."""
+    items = list(raw.items()) if isinstance(raw, dict) else list(enumerate(raw)) if isinstance(raw, list) else ()
+    for key, part in items:
+        yield raw, key
+        yield from places(part)
+
+
 def feed(name: str, factor: int, make: Callable[[random.Random], Any], take: Callable[[Any], object], allowed: Allowed) -> Counter[str]:
     """Give a decoder as many inputs as `INPUTS` says, times a factor; how many it took, and how many it refused.
 
