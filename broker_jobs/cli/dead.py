@@ -78,7 +78,9 @@ def _dead(letter: Letter) -> _Dead:
     at = letter.headers.get(AT, "")
     known = "\0".join((queue, exchange, key or letter.key, reason, at)).encode(errors="replace")
     number = hashlib.sha256(known + b"\0" + letter.body).hexdigest()[:8]
-    return _Dead(number, letter, queue, exchange, key or letter.key, reason, int(at) if at.isdecimal() and len(at) <= _LONGEST_TIME else None)
+    return _Dead(
+        number, letter, queue, exchange, key or letter.key, reason, int(at) if at.isdecimal() and len(at) <= _LONGEST_TIME else None
+    )
 
 
 def _all(browsing: Browsing) -> list[_Dead]:

@@ -36,7 +36,9 @@ PIECES = [piece for body in BODIES for piece in pieces(unpack(body))]
 FRAMES = [SIGNER.seal(message, role) for message, role in ex.EXAMPLES.values()]
 
 PROGRESS = [p.Ready(), p.Prepared(), p.Redirected("out", None), p.Progressed(0.5, "half"), p.Tidied(clean=True), p.Stale(), p.Halted()]
-ENDS = [p.Done(outcome, clean=True, stdout=ex.OUTPUT, more=True) for outcome in (Succeeded(ex.VALUE), ex.FAILED, Canceled("x"), Crashed("x", 9))]
+ENDS = [
+    p.Done(outcome, clean=True, stdout=ex.OUTPUT, more=True) for outcome in (Succeeded(ex.VALUE), ex.FAILED, Canceled("x"), Crashed("x", 9))
+]
 NEWS = [encode_part(p.FromChild(news)) for news in (*PROGRESS, *ENDS)]
 NEXT = p.Next("e2", 1, 1, "next", ex.VALUE, ex.PROGRAM.work)  # type: ignore[arg-type] # it is a program
 ORDER = p.Run("e1", ex.JOB, 0, 1, ex.CALL.work, ex.OPTIONS, "/f", values={"0": ex.STORED}, spool=("a", "b"), hosts=("h",), then=(NEXT,))
@@ -191,7 +193,10 @@ def test_streams_of_children(factor: int) -> None:
 @pytest.mark.parametrize("factor", FACTORS)
 def test_columns_of_the_ledger(factor: int) -> None:
     columns: list[tuple[Callable[[bytes], object], bytes]] = [
-        *((load_outcome, dump_outcome(outcome)) for outcome in (Succeeded(ex.VALUE), Succeeded(ex.STORED), ex.FAILED, Canceled("x"), Crashed("x", 9))),
+        *(
+            (load_outcome, dump_outcome(outcome))
+            for outcome in (Succeeded(ex.VALUE), Succeeded(ex.STORED), ex.FAILED, Canceled("x"), Crashed("x", 9))
+        ),
         *((load_value, dump_value(value)) for value in (ex.VALUE, ex.STORED)),
     ]
 

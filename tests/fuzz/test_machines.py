@@ -61,17 +61,30 @@ def posted(boot: str) -> list[Posted]:
     """All kinds of messages for a ledger that it has reason to take."""
     found = submitted()
     for message, role in EXAMPLES.values():
-        exchange = NAMES.tasks if isinstance(message, m.Chunk | m.Request) else NAMES.returned if isinstance(message, m.Token) else NAMES.replies
+        exchange = (
+            NAMES.tasks if isinstance(message, m.Chunk | m.Request) else NAMES.returned if isinstance(message, m.Token) else NAMES.replies
+        )
         found.append((exchange, NAMES.ledger_key(0), message, role))
     for job in (FIRST, SECOND):
         for task in range(4):
             outcomes = (Succeeded(value(1)), Failed(Cause.error, "x"), Crashed("x", 9))
             items: list[m.ReplyItem] = [m.Ended(task, 1, "e1", outcome, 1, 2) for outcome in outcomes]
-            items += [m.Started(task, 1, "e1", 5), m.Taken(task, 1, "e1"), m.Progress(task, 1, 0.5, "x"), m.Returned(task, 1, Return.redelivered)]
+            items += [
+                m.Started(task, 1, "e1", 5),
+                m.Taken(task, 1, "e1"),
+                m.Progress(task, 1, 0.5, "x"),
+                m.Returned(task, 1, Return.redelivered),
+            ]
             found += [(NAMES.replies, "_.0", m.Reply(job, "w", boot, (item,), "c"), m.Role.worker) for item in items]
     questions: list[m.Question] = [
         *(m.CancelTasks(FIRST, (), "x"), m.CancelTasks(SECOND, (1,), "x"), m.PauseTasks(FIRST), m.ResumeTasks(FIRST), m.GetWork(FIRST, 1)),
-        *(m.GetChanges(FIRST, 0, 100), m.ResubmitJob(SECOND, "f" * 32), m.ForgetJobs((FIRST,)), m.ExplainTask(FIRST, 1), m.GetOutput(SECOND, 1)),
+        *(
+            m.GetChanges(FIRST, 0, 100),
+            m.ResubmitJob(SECOND, "f" * 32),
+            m.ForgetJobs((FIRST,)),
+            m.ExplainTask(FIRST, 1),
+            m.GetOutput(SECOND, 1),
+        ),
     ]
     requests = [m.Request("r1", "client-1", question, 2**52) for question in questions]
     return found + [(NAMES.tasks, NAMES.ledger_key(0), request, m.Role.submitter) for request in requests]
@@ -219,7 +232,11 @@ def test_messages_to_a_worker(factor: int) -> None:
         m.Welcome("w", "boot", tuple(map(at_worker.resource_class, (at_worker.ONE_CPU, at_worker.MEMORY)))),
         m.ClassOpened(at_worker.resource_class(at_worker.MEMORY)),
         m.Revoked((m.Revocation(at_worker.JOB, 0, 1, "x"), m.Revocation(at_worker.JOB, 1, 1, "x"))),
-        *(m.TeamAsked("w", "boot", at_worker.OWN_TEAM), m.TeamAsked("w", "boot", at_worker.OWN_TEAM, complete=True), m.TeamAsked("w", "boot", None)),
+        *(
+            m.TeamAsked("w", "boot", at_worker.OWN_TEAM),
+            m.TeamAsked("w", "boot", at_worker.OWN_TEAM, complete=True),
+            m.TeamAsked("w", "boot", None),
+        ),
         m.HelloAsked("c"),
     ]
     worker = AtWorker()

@@ -115,7 +115,10 @@ ADDRESSES = (
 )
 WORDS: dict[str, tuple[tuple[str, ...], Callable[[str], object]]] = {
     "address of RabbitMQ": (ADDRESSES, Address.parse),
-    "address of a file": (("sqlite:////path/queue.db?durability=power", *ADDRESSES), lambda text: (config.scheme(text), config.sqlite_path(text))),
+    "address of a file": (
+        ("sqlite:////path/queue.db?durability=power", *ADDRESSES),
+        lambda text: (config.scheme(text), config.sqlite_path(text)),
+    ),
     "duration": (("1h30m", "90", "1.5 s", "2d 3h", "100ms"), lambda text: milliseconds(text, "it")),
     "size": (("4 GiB", "100", "1.5k", "2E"), lambda text: size_bytes(text, "it")),
     "amount": (("4", "0.5", "1e3"), lambda text: amount(text, "it")),

@@ -117,9 +117,10 @@ def _endpoints(parts: SplitResult) -> tuple[Endpoint, ...]:
     """The nodes, each once."""
     hosts = parts.netloc.rpartition("@")[2].split(",")
     try:
-        return tuple(dict.fromkeys(_endpoint(urlsplit(f"{parts.scheme}://{host}")) for host in hosts))
+        nodes = [urlsplit(f"{parts.scheme}://{host}") for host in hosts]
     except ValueError:
         raise AddressError(_HOST) from None
+    return tuple(dict.fromkeys(map(_endpoint, nodes)))
 
 
 def _endpoint(parts: SplitResult) -> Endpoint:
