@@ -101,21 +101,8 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
             _at(exchange, topology.replies)
             _name(message.worker)
             _name(message.boot)
-            if isinstance(message, Hello):
-                _numbers((message.pid,), "pid")
-                _numbers((message.started_ms, message.ends_ms or 0), "a time", LATEST_MS)
-                _numbers((message.away_ms,), "the time that a worker may be away", MOST_AWAY_MS)
-                for job in message.kept:
-                    _job(job)
-            if isinstance(message, Hello | Heartbeat):
-                for held in message.held:
-                    _job(held.job)
-                    _numbers((held.task,), "the number of a task")
-                    _numbers((held.attempt,), "an attempt")
-            if isinstance(message, Hello | Heartbeat) and message.seat is not None:
-                for member in message.seat.team.members:
-                    _name(member.worker)
-                    _name(member.boot)
+            if not isinstance(message, Goodbye):
+                _check_worker(message)
         case Token():
             _require(opened, Role.worker)
             _at(exchange, topology.returned)
@@ -150,6 +137,23 @@ def _numbers(numbers: Iterable[int], what: str, most: int = MOST_NUMBER) -> None
     for number in numbers:
         if not 0 <= number <= most:
             raise DecodeError(f"{what} cannot be {number}")
+
+
+def _check_worker(message: Hello | Heartbeat) -> None:
+    if isinstance(message, Hello):
+        _numbers((message.pid,), "pid")
+        _numbers((message.started_ms, message.ends_ms or 0), "a time", LATEST_MS)
+        _numbers((message.away_ms,), "the time that a worker may be away", MOST_AWAY_MS)
+        for job in message.kept:
+            _job(job)
+    for held in message.held:
+        _job(held.job)
+        _numbers((held.task,), "the number of a task")
+        _numbers((held.attempt,), "an attempt")
+    if message.seat is not None:
+        for member in message.seat.team.members:
+            _name(member.worker)
+            _name(member.boot)
 
 
 def _check_names(chunk: Chunk) -> None:

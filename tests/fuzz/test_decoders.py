@@ -1,10 +1,9 @@
-"""Every decoder of the wire and of what lies on disks, with valid bytes that were made wrong: it answers, or raises what it says it does."""
+"""Every decoder of the wire and of what lies on disks, with valid bytes that were made wrong: it answers, or raises as it says."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import random
 import socket
 from typing import TYPE_CHECKING, Any
 
@@ -27,6 +26,7 @@ from tests.support import examples as ex
 from tests.support.mutations import FACTORS, INPUTS, LONG, Mutator, feed, pieces
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Callable
 
 KEY = SigningKey.parse("ab" * 32)
@@ -151,7 +151,7 @@ def test_news_of_children(factor: int) -> None:
 
 @pytest.mark.parametrize("factor", FACTORS)
 def test_streams_of_children(factor: int) -> None:
-    """Whatever comes through its socket, in whatever pieces: what came whole before the fault is heard, and then the stream ends or waits."""
+    """Whatever comes through its socket, in whatever pieces: what came whole before the fault is heard."""
     loop = asyncio.new_event_loop()
 
     def make(chance: random.Random) -> tuple[list[bytes], int, bytes, int]:

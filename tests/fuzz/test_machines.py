@@ -5,7 +5,6 @@ What is in them was valid and was changed in one place, so most of what arrives 
 
 from __future__ import annotations
 
-import random
 from typing import TYPE_CHECKING, Final
 
 import pytest
@@ -31,6 +30,7 @@ from tests.support.ledger_world import KEY, NAMES, SIGNER, World
 from tests.support.mutations import FACTORS, NUMBERS, TEXTS, Mutator, feed, pieces, places
 
 if TYPE_CHECKING:
+    import random
     from collections.abc import Iterator
 
     from broker_jobs_worker.machine.events import Event
