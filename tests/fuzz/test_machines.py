@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from broker_jobs.broker.port import Delivery, Tag
+from broker_jobs.client.jobview import JobView, Layout, Row
 from broker_jobs.coordinator.admission import LedgerMessage, admit
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Crashed, Failed, Succeeded
-from broker_jobs.core.spec import Lane
+from broker_jobs.core.spec import Lane, Retry
 from broker_jobs.errors import DecodeError, SecurityError
 from broker_jobs.wire import messages as m
 from broker_jobs.wire.codec import decode, encode, pack, unpack
@@ -264,6 +265,30 @@ def test_messages_to_a_worker(factor: int) -> None:
             worker.control(frame)
 
     feed("messages to a worker", factor, make, take, (DecodeError, SecurityError))
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_replies_to_a_client(factor: int) -> None:
+    layout = Layout((Row(0, 4, "many", range(4), program=False, retry=Retry(2)),), 4, flat=True)
+    replies = [message for _, _, message, _ in posted("boot") if isinstance(message, m.Reply) and message.job == FIRST]
+    view = JobView(FIRST, layout)
+    taken = 0
+
+    def make(chance: random.Random) -> bytes:
+        body = encode(chance.choice(replies))
+        return body if chance.random() < 0.1 else pack(Mutator(chance, PIECES).tree(unpack(body)))
+
+    def take(body: bytes) -> None:
+        nonlocal view, taken
+        taken += 1
+        if taken % 20 == 0:
+            view = JobView(FIRST, layout)
+        message = decode(body)
+        assert isinstance(message, m.Reply)
+        view.heard(message)
+        view.check()
+
+    feed("replies to a client", factor, make, take, DecodeError)
 
 
 def test_a_resource_request_of_nothing_is_no_request() -> None:

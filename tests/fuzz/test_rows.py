@@ -12,6 +12,7 @@ from broker_jobs.broker.embedded.lock import LockFile
 from broker_jobs.broker.embedded.place import Place
 from broker_jobs.broker.embedded.store import Store
 from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.cli import dead
 from broker_jobs.errors import MessageError
 from broker_jobs.wire.topology import Binding, Exchange, Queue, QueueKind
 from tests.fuzz.test_decoders import FRAMES, SIGNER
@@ -52,7 +53,9 @@ def test_rows_of_the_embedded_broker(store: Store, tmp_path: Path, factor: int) 
             mutator.octets(frame) if column == "body" and chance.random() < 0.6 else mutator.text('{"reason": "decode: x", "at": "1"}')
         )
         if chance.random() < 0.3:
-            wrong = chance.choice((None, 0, -1, 2.5, 2**62, "text", "", "[1]", '"x"', "[" * 5000, '{"reason": 5}'))
+            wrong = chance.choice(
+                (None, 0, -1, 2.5, 2**62, "text", "", "[1]", '"x"', "[" * 5000, '{"reason": 5}', '{"at": "' + "9" * 5000 + '"}')
+            )
         return column, wrong.encode(errors="replace").decode() if isinstance(wrong, str) else wrong, frame
 
     def take(given: tuple[str, Any, bytes]) -> None:
@@ -66,6 +69,7 @@ def test_rows_of_the_embedded_broker(store: Store, tmp_path: Path, factor: int) 
         try:
             [letter] = store.letters("one", 10)
             assert {type(text) for item in letter.headers.items() for text in item} <= {str}
+            dead._dead(letter).as_json()  # noqa: SLF001 (what `dead list` shows)
             [claimed] = store.claim(queue, 10)
             assert (letter.exchange, letter.key, letter.body) == (claimed.exchange, claimed.key, claimed.body)
             assert [type(each) for each in (claimed.exchange, claimed.key, claimed.body)] == [str, str, bytes]

@@ -43,6 +43,7 @@ INPUTS: Final = {
     # machines
     "messages to a ledger": 2_500,
     "messages to a worker": 3_000,
+    "replies to a client": 3_000,
 }
 """How many inputs each decoder gets in the short form."""
 
