@@ -116,10 +116,10 @@ def test_a_coordinator_is_sent_a_job_in_pieces_of_which_most_are_bad(tmp_path: P
         async with playing(FakeClient.open(ground.url, ground.signer), FakeWorker.open(ground.url, ground.signer)) as (client, worker):
             names = client.names
             whole = [(names.tasks, names.ledger_key(0), ground.signer.seal(chunk, m.Role.submitter)) for chunk in chunks]
-            # A day ago: word of this job from a worker that is not there any more, and a question whose asker went home.
+            # A day ago: word of attempts that there never were, from a worker that is gone, and a question whose asker went home.
             past = time.time_ns() // 1_000_000 - DAY_MS
             old: list[m.Message] = [m.Request("q", "client-1", m.FindJob("last"), past)]
-            stray = m.Reply(job, "worker-0", "boot-0", (m.Started(0, 1, "e0", past), m.Returned(1, 7, Return.lost)), "c")
+            stray = m.Reply(job, "worker-0", "boot-0", (m.Started(0, 9, "e0", past), m.Returned(1, 7, Return.lost)), "c")
             late = [
                 *((names.tasks, names.ledger_key(0), ground.signer.seal(message, m.Role.submitter)) for message in old),
                 (names.replies, "_.0", ground.signer.seal(m.Goodbye("worker-0", "boot-0"), m.Role.worker)),
