@@ -28,7 +28,7 @@ from tests.support import worker_world as at_worker
 from tests.support.cast import call, job_chunks, program, value
 from tests.support.examples import EXAMPLES
 from tests.support.ledger_world import KEY, NAMES, SIGNER, World
-from tests.support.mutations import FACTORS, NUMBERS, TEXTS, Mutator, feed, pieces, places
+from tests.support.mutations import FACTORS, NUMBERS, Mutator, feed, pieces, places
 
 if TYPE_CHECKING:
     import random
@@ -143,7 +143,12 @@ def test_messages_to_a_ledger(factor: int) -> None:
     ledger.close()
 
 
-HOSTILE = {str: (*TEXTS, "x\0y", "x" * 3000), int: NUMBERS, float: (float("nan"), -1.0, 2.0, 1e300), bytes: (b"", b"\xff")}
+HOSTILE = {
+    str: ("", "\ud800", "x\0y", "x" * 3000, "²", "0" * 32, "9" * 5000, "a.b", "../.."),
+    int: NUMBERS,
+    float: (float("nan"), -1.0, 2.0, 1e300),
+    bytes: (b"", b"\xff"),
+}
 
 
 def each_place(body: bytes) -> Iterator[bytes]:
