@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 DAY_MS: Final = 86_400_000
 TASKS: Final = 40
+FEW: Final = 20
 
 NAMES: Final = ("", "last", "../../etc", "0" * 31, "A" * 32, "\0" * 32)
 """Names that no job has."""
@@ -172,35 +173,37 @@ def test_a_worker_is_sent_chunks_of_which_most_are_bad(tmp_path: Path) -> None:
     stranger = Signer("t", SigningKey.parse(new_key()))
 
     async def story() -> None:
-        async with FakeCoordinator(url, key) as coordinator, working(settings) as daemon:
-            await coordinator.until(coordinator.hellos, "hello")
-            await coordinator.leave_dead_letters()
-            names, signer = coordinator.names, coordinator.signer
-            chunks = [coordinator.chunk(program(number, "true")) for number in range(TASKS)]
-            place = names.ready, names.task_key(chunks[0].resource_class, Lane.normal, 0)
-            whole = [(*place, signer.seal(chunk, m.Role.coordinator)) for chunk in chunks]
-            # A day ago: somebody wanted other tasks to stop, told of a class, and put the worker into a team that is none any more.
-            old: list[m.Message] = [
-                m.Revoked((m.Revocation(coordinator.job, 10**6, 1, "a day ago"),)),
-                m.TeamAsked("w1", "another boot", None),
-                m.HelloAsked("coordinator-0"),
-            ]
-            control = [(names.control, "w1", signer.seal(message, m.Role.coordinator)) for message in old]
-            foreign = [(*place, stranger.seal(chunk, m.Role.coordinator)) for chunk in chunks[:5]]
-            nowhere = [(*place, signer.seal(of_job(chunk, name), m.Role.coordinator)) for chunk, name in zip(chunks, NAMES, strict=False)]
-            bad = [*damaged(chance, whole + control, signer), *foreign, *nowhere]
-            posts = whole * 2 + control + bad
-            chance.shuffle(posts)
-            await publish(url, posts)
-            await coordinator.until(lambda: all(coordinator.items(m.Ended, number) for number in range(TASKS)), "each has ended")
-            assert all(isinstance(item, m.Ended) and item.outcome == Succeeded() for item in coordinator.items(m.Ended))
-            registry = daemon._metrics.registry  # noqa: SLF001 (as it would be served)
-            await asyncio.to_thread(until, lambda: len(dead_letters(tmp_path)) >= len(bad), f"{len(bad)} dead letters")
-            check_reasons(dead_letters(tmp_path), bad)
-            assert refused(registry) == len(bad)
-            [extra] = [coordinator.chunk(program(TASKS, "true"))]
-            await coordinator.put(extra)
-            await coordinator.until_ended(TASKS)
-            assert not await coordinator.unsettled()
+        async with FakeCoordinator(url, key) as coordinator:
+            async with working(settings) as daemon:
+                await coordinator.until(coordinator.hellos, "hello")
+                await coordinator.leave_dead_letters()
+                names, signer = coordinator.names, coordinator.signer
+                chunks = [coordinator.chunk(program(number, "true")) for number in range(FEW)]
+                place = names.ready, names.task_key(chunks[0].resource_class, Lane.normal, 0)
+                whole = [(*place, signer.seal(chunk, m.Role.coordinator)) for chunk in chunks]
+                # A day ago: other tasks were to stop, another boot was in a team, and a coordinator came up.
+                old: list[m.Message] = [
+                    m.Revoked((m.Revocation(coordinator.job, 10**6, 1, "a day ago"),)),
+                    m.TeamAsked("w1", "another boot", None),
+                    m.HelloAsked("coordinator-0"),
+                ]
+                control = [(names.control, "w1", signer.seal(message, m.Role.coordinator)) for message in old]
+                foreign = [(*place, stranger.seal(chunk, m.Role.coordinator)) for chunk in chunks[:5]]
+                nowhere = [
+                    (*place, signer.seal(of_job(chunk, name), m.Role.coordinator)) for chunk, name in zip(chunks, NAMES, strict=False)
+                ]
+                bad = [*damaged(chance, whole + control, signer), *foreign, *nowhere]
+                posts = whole * 2 + control + bad
+                chance.shuffle(posts)
+                await publish(url, posts)
+                await coordinator.until(lambda: all(coordinator.items(m.Ended, number) for number in range(FEW)), "each has ended")
+                assert all(isinstance(item, m.Ended) and item.outcome == Succeeded() for item in coordinator.items(m.Ended))
+                registry = daemon._metrics.registry  # noqa: SLF001 (as it would be served)
+                await asyncio.to_thread(until, lambda: len(dead_letters(tmp_path)) >= len(bad), f"{len(bad)} dead letters")
+                check_reasons(dead_letters(tmp_path), bad)
+                assert refused(registry) == len(bad)
+                await coordinator.run(program(FEW, "true"))
+                await coordinator.until_ended(FEW)
+            assert not await coordinator.unsettled(), "all was acknowledged"
 
     run(story())
