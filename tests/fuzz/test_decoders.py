@@ -18,6 +18,8 @@ from broker_jobs.wire import messages as m
 from broker_jobs.wire.codec import decode, decode_part, encode, encode_part, pack, unpack
 from broker_jobs.wire.payload import load, load_call
 from broker_jobs.wire.signing import MAGIC, Signer, SigningKey
+from broker_jobs_worker.executors.batch import htcondor, sge
+from broker_jobs_worker.executors.batch.port import SchedulerSilent
 from broker_jobs_worker.executors.batch.record import Record, packed, unpacked
 from broker_jobs_worker.executors.links import Stream
 from broker_jobs_worker.runners import protocol as p
@@ -220,3 +222,37 @@ def test_arguments_and_values(factor: int) -> None:
         assert (type(positional), type(named)) == (list, dict)
 
     feed("arguments and values", factor, lambda chance: changed(chance, chance.choice(bodies)), take, DecodeError)
+
+
+QSTAT = """<?xml version='1.0'?><job_info><queue_info>
+<job_list state="running"><JB_job_number>17</JB_job_number><JB_name>bj</JB_name><state>r</state></job_list>
+</queue_info><job_info><job_list state="pending"><JB_job_number>18</JB_job_number><state>qw</state></job_list></job_info></job_info>"""
+CONDOR = '[{"ClusterId": 17, "JobStatus": 2}, {"ClusterId": 18, "JobStatus": 5, "HoldReasonCode": 16, "HoldReason": "Spooling"}]'
+
+
+@pytest.mark.parametrize("factor", FACTORS)
+def test_lists_of_batch_systems(factor: int) -> None:
+    def make(chance: random.Random) -> tuple[bool, str]:
+        grid = chance.random() < 0.5
+        mutator = Mutator(chance)
+        return grid, str(mutator.several(mutator.text, QSTAT if grid else CONDOR))
+
+    def take(given: tuple[bool, str]) -> None:
+        grid, text = given
+        if grid:
+            for letters in sge.listed(text).values():
+                sge.state_of(letters, "")
+        else:
+            for job in htcondor.listed(text, "condor_q"):
+                htcondor.state_of(job.get("JobStatus", 0), job)
+                htcondor.ended_words(job)
+
+    feed("lists of batch systems", factor, make, take, SchedulerSilent)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, "[" + "9" * 5000 + "]", "\ud800", "<other/>", "[1]"])
+def test_what_is_no_list_of_a_batch_system_is_silence(text: str) -> None:
+    with pytest.raises(SchedulerSilent):
+        htcondor.listed(text, "condor_q")
+    with pytest.raises(SchedulerSilent):
+        sge.listed(text)

@@ -33,6 +33,7 @@ INPUTS: Final = {
     "columns of the ledger": 3_000,
     "arguments and values": 2_000,
     "rows of the embedded broker": 500,
+    "lists of batch systems": 1_000,
     # what people write
     "job files": 1_500,
     "configurations": 500,
