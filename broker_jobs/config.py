@@ -185,8 +185,11 @@ def sqlite_url(path: Path) -> str:
 
 def sqlite_path(url: str) -> Path:
     """The file of a ``sqlite:`` address; `AddressError` where it names none."""
-    parts = urlsplit(url)
-    if parts.netloc or not parts.path.strip("/"):
+    try:
+        parts = urlsplit(url)
+    except ValueError:  # brackets, as around an IPv6 address
+        parts = urlsplit("sqlite://")
+    if parts.netloc or not parts.path.strip("/") or "\0" in parts.path:
         raise AddressError(f"{shown(url)!r} names no file: use sqlite:////path/queue.db (four slashes and an absolute path)")
     return Path(parts.path[1:]).absolute()
 
@@ -297,7 +300,7 @@ def _parse(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text())
     except OSError as error:
         raise ValidationError(f"the configuration {path} cannot be read: {error.strerror}") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # also bytes that are no text, and a number of thousands of digits
         raise ValidationError(f"the configuration {path} is not TOML: {error}") from error
 
 

@@ -6,6 +6,7 @@ so they serve as the short form. Nothing here reads a clock or draws a random nu
 
 from __future__ import annotations
 
+import re
 import secrets
 import time
 from typing import Final, NewType
@@ -19,6 +20,12 @@ ExecutionId = NewType("ExecutionId", str)
 
 SHORT_DIGITS: Final = 8
 FEWEST_DIGITS: Final = 4
+MOST_NUMBER: Final = 2**31 - 1
+"""No task and no attempt has a larger number."""
+
+_JOB: Final = re.compile(r"[0-9a-f]{32}")
+_PROCESS: Final = re.compile(r"[A-Za-z0-9_:@+-]{1,120}")
+"""Names of processes stand in routing keys, so there is no dot in them."""
 
 
 def uuid7(unix_ms: int, noise: bytes) -> str:
@@ -37,6 +44,16 @@ def new_job_id() -> JobId:
 def new_name(prefix: str) -> str:
     """A fresh name for a process of ours, such as ``client-9f2c01ab33d0e1f4``."""
     return f"{prefix}-{secrets.token_hex(8)}"
+
+
+def is_job_id(text: str) -> bool:
+    """Whether this can be the id of a job."""
+    return _JOB.fullmatch(text) is not None
+
+
+def is_process_name(text: str) -> bool:
+    """Whether this can be the name of a worker, a boot or a client."""
+    return _PROCESS.fullmatch(text) is not None
 
 
 def made_ms(job_id: str) -> int:

@@ -23,6 +23,8 @@ name                                        labels    meaning
 ``broker_jobs_reconnects_total``                      connections after the first
 ``broker_jobs_connected``                             1 with a connection to the broker, else 0
 ``broker_jobs_duplicates_total``            class     coordinator: outcomes that came for a task that had one already
+``broker_jobs_dropped_messages_total``      reason    coordinator: messages that came too late to be of use: a late
+                                                      question, a reply without a job, news of a forgotten job
 ``broker_jobs_ledger_lag_seconds``                    coordinator: age of the oldest message of the last batch
 ``broker_jobs_ledger_messages``                       coordinator: messages that wait in the ledger queue
 ``broker_jobs_ledger_batches_total``                  coordinator: transactions
@@ -37,7 +39,11 @@ name                                        labels    meaning
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
+import socket
+import sys
 import threading
 import time
 from bisect import bisect_left
@@ -68,7 +74,13 @@ MetricsPort = int | Literal["auto"]
 SILENCE_LIMIT: Final = 30.0
 """Seconds without a sign of life after which a process is not well."""
 
+MOST_CONNECTIONS: Final = 64
+"""Open at a time; where one more comes, the one that is open for longest is cut: nobody keeps others from the numbers by saying nothing,
+and the daemon's descriptors and threads are for its tasks."""
+
+_LOG: Final = logging.getLogger(__name__)
 _SECONDS: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0, 3600.0, 10_000.0, 86_400.0)
+_PORT_DIGITS: Final = 5
 _MILLISECONDS: Final = tuple(1000 * seconds for seconds in _SECONDS)
 _SIZES: Final = (1.0, 3.0, 10.0, 30.0, 100.0, 300.0, 1000.0)
 
@@ -167,6 +179,7 @@ class CoordinatorMetrics(DaemonMetrics):
         self.queue = self._durations("task_queue_seconds", "From the release of an attempt to its start.")
         self.end_to_end = self._durations("task_end_to_end_seconds", "From submission to the recorded outcome.")
         self.duplicates = self._counter("duplicates", "Outcomes that came for a task that had one already.", "class")
+        self.dropped = self._counter("dropped_messages", "Messages that came too late to be of use.", "reason")
         self.ledger_lag = self._gauge("ledger_lag_seconds", "Age of the oldest message of the last batch.")
         self.ledger_messages = self._gauge("ledger_messages", "Messages that wait in the ledger queue.")
         self.batches = self._counter("ledger_batches", "Transactions.")
@@ -244,6 +257,35 @@ class _Server(ThreadingHTTPServer):
     daemon_threads = True
     # Where another process listens already, this one must not take half of its requests.
     allow_reuse_port = False
+    request_queue_size = MOST_CONNECTIONS
+
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self._taken: dict[socket.socket, None] = {}
+        self._changing = threading.Lock()
+        super().__init__(address, handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer in a thread."""
+        with self._changing:
+            self._taken[request] = None
+            if len(self._taken) > MOST_CONNECTIONS:
+                oldest = next(iter(self._taken))
+                del self._taken[oldest]
+                with contextlib.suppress(OSError):
+                    oldest.shutdown(socket.SHUT_RDWR)  # its thread reads the end, and closes it
+        super().process_request(request, client_address)
+
+    def shutdown_request(self, request: Any) -> None:
+        """The end of a connection."""
+        with self._changing:
+            self._taken.pop(request, None)
+        super().shutdown_request(request)
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """Whoever asks may go away before the answer: that is no news. Anything else is."""
+        del request, client_address
+        if not isinstance(sys.exc_info()[1], OSError):
+            _LOG.exception("a request for the numbers failed")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -284,6 +326,6 @@ def parse_port(text: str) -> MetricsPort:
     """
     if text == "auto":
         return "auto"
-    if text.isdigit() and int(text) < 2**16:
+    if text.isascii() and text.isdigit() and len(text) <= _PORT_DIGITS and int(text) < 2**16:
         return int(text)
     raise ValidationError(f"a metrics port is a number up to 65535, 0 for none, or 'auto', not {text!r}")

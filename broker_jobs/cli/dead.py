@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 MOST: Final = 2_000
 """So many, the oldest, are looked through for an id: the broker hands them over with their bytes."""
 _SHOWN_BYTES: Final = 256
+_LONGEST_TIME: Final = 15
 _UNPRINTABLE: Final = re.compile("[^ -~]")
 
 app = typer.Typer(no_args_is_help=True, help="Messages that nobody could read.")
@@ -77,7 +78,9 @@ def _dead(letter: Letter) -> _Dead:
     at = letter.headers.get(AT, "")
     known = "\0".join((queue, exchange, key or letter.key, reason, at)).encode(errors="replace")
     number = hashlib.sha256(known + b"\0" + letter.body).hexdigest()[:8]
-    return _Dead(number, letter, queue, exchange, key or letter.key, reason, int(at) if at.isdecimal() else None)
+    return _Dead(
+        number, letter, queue, exchange, key or letter.key, reason, int(at) if at.isdecimal() and len(at) <= _LONGEST_TIME else None
+    )
 
 
 def _all(browsing: Browsing) -> list[_Dead]:

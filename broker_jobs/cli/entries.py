@@ -57,7 +57,7 @@ def items(file: Path) -> list[str]:
     """The items of the list in a JSON file, each as JSON without spaces."""
     try:
         found = json.loads(_read(file))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValidationError(f"{file} is no JSON: {error}") from None
     if not isinstance(found, list):
         raise ValidationError(f"{file} must hold a JSON list, one item for each task, not {type(found).__name__}")

@@ -147,7 +147,7 @@ def read_job(file: Path, *, attached: bool = False) -> Job:
         table = tomllib.loads(text)
     except OSError as error:
         raise ValidationError(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValidationError(f"{file} is no TOML: {error}") from None
     top = _Place(file, text)
     if "stream" in table:

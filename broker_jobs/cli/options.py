@@ -35,6 +35,8 @@ INTERRUPTED: Final = 130
 PIPE_WIDTH: Final = 10_000
 """Columns where the output is no terminal: a row is a line, whatever is in it."""
 
+_LONGEST_NUMBER: Final = 10
+
 
 class _Output(Console):
     """Standard output. That its reader has gone (`| head`) is no failure."""
@@ -89,7 +91,7 @@ TaskArgument = Annotated[
 
 def task_ref(text: str) -> int | str:
     """A task as a person names it: by number, else by name."""
-    return int(text) if text.isdecimal() else text
+    return int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else text
 
 
 def connect(url: str | None, namespace: str | None) -> Client:

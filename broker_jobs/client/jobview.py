@@ -16,7 +16,8 @@ from broker_jobs.core.outcome import Canceled, Crashed, Failed, Succeeded
 from broker_jobs.core.retry import GiveUp, decide
 from broker_jobs.core.states import ENDED, JOB_ENDED, JobState, TaskState, job_state
 from broker_jobs.core.value import Inline
-from broker_jobs.errors import TaskNotFound, ValidationError
+from broker_jobs.errors import DecodeError, TaskNotFound, ValidationError
+from broker_jobs.ids import short
 from broker_jobs.wire.messages import Ended, Program, Progress, Returned, Started, Taken
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ BUDGET: Final = 64 * 2**20
 """Bytes of values that are kept of one job."""
 
 _OVERHEAD: Final = 200
+_LONGEST_ID: Final = 10
 _WITHOUT_OUTCOME: Final = frozenset({TaskState.canceled, TaskState.aborted})
 _STATES: Final = tuple(TaskState)
 _CODES: Final = {state: code for code, state in enumerate(_STATES)}
@@ -98,7 +100,7 @@ class Layout:
         """
         found = [row.first for row in self.rows if row.name == name and row.ids is None]
         base, _, digits = name.removesuffix("]").rpartition("[")
-        if name.endswith("]") and digits.isdecimal():
+        if name.endswith("]") and digits.isdecimal() and len(digits) <= _LONGEST_ID:
             chosen = int(digits)
             found += [row.first + row.ids.index(chosen) for row in self.rows if row.ids and base in {"", row.name} and chosen in row.ids]
         return only(found, name)
@@ -218,7 +220,13 @@ class JobView:
             self._size -= _size(ending)
 
     def heard(self, reply: Reply) -> list[Ending]:
-        """Take a worker's reply; the endings that became known."""
+        """Take a worker's reply; the endings that became known.
+
+        Raises:
+            DecodeError: it is about tasks that the job does not have
+        """
+        if self.layout and not all(0 <= item.task < self.layout.total for item in reply.items):
+            raise DecodeError(f"a reply about a task that job {short(self.job)} does not have: it has {self.layout.total}")
         found: list[Ending] = []
         row: Row | None = None
         for item in reply.items:

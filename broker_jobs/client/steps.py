@@ -294,4 +294,4 @@ class StepRun:
 def _order(key: str) -> tuple[str, int]:
     """What data of a collection is sorted by: its number stands behind the last dot."""
     name, _, number = key.rpartition(".")
-    return (name, int(number)) if number.isdigit() else (key, 0)
+    return (name, int(number)) if number.isascii() and number.isdigit() else (key, 0)

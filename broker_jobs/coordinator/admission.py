@@ -13,6 +13,7 @@ from broker_jobs.core.data import inside
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.core.value import Encoding
 from broker_jobs.errors import DecodeError, SecurityError, ValidationError
+from broker_jobs.ids import MOST_NUMBER, is_job_id, is_process_name
 from broker_jobs.wire.inputs import is_task
 from broker_jobs.wire.messages import (
     Call,
@@ -27,6 +28,7 @@ from broker_jobs.wire.messages import (
     Reply,
     Request,
     ReserveTasks,
+    ResubmitJob,
     Returned,
     Role,
     Started,
@@ -45,16 +47,13 @@ if TYPE_CHECKING:
 
 LedgerMessage = Chunk | Reply | Hello | Heartbeat | Goodbye | Token | Request
 
-MOST_ATTEMPTS: Final = 2**31 - 1
 LATEST_MS: Final = 2**53
 MOST_AWAY_MS: Final = 24 * 3_600_000
 MOST_TASKS: Final = 2**27
-"""So many a submission to an open job may bring: numbers end at `MOST_ATTEMPTS`."""
+"""So many a submission to an open job may bring: numbers end at `MOST_NUMBER`."""
 
-_JOB: Final = re.compile(r"[0-9a-f]{32}")
-_NAME: Final = re.compile(r"[A-Za-z0-9_:@+-]{1,120}")
-"""Names of processes stand in routing keys, so there is no dot in them."""
 _CHUNK: Final = re.compile(r"[0-9]{1,9}")
+_KEY: Final = re.compile(r"[0-9a-f]{1,64}")
 
 
 def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition: int) -> LedgerMessage:
@@ -102,16 +101,8 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
             _at(exchange, topology.replies)
             _name(message.worker)
             _name(message.boot)
-            if isinstance(message, Hello):
-                _numbers((message.pid,), "pid")
-                _numbers((message.started_ms, message.ends_ms or 0), "a time", LATEST_MS)
-                _numbers((message.away_ms,), "the time that a worker may be away", MOST_AWAY_MS)
-                for job in message.kept:
-                    _job(job)
-            if isinstance(message, Hello | Heartbeat) and message.seat is not None:
-                for member in message.seat.team.members:
-                    _name(member.worker)
-                    _name(member.boot)
+            if not isinstance(message, Goodbye):
+                _check_worker(message)
         case Token():
             _require(opened, Role.worker)
             _at(exchange, topology.returned)
@@ -133,19 +124,36 @@ def _at(exchange: str, wanted: str) -> None:
 
 
 def _job(job: str) -> None:
-    if not _JOB.fullmatch(job):
+    if not is_job_id(job):
         raise DecodeError(f"{job[:100]!r} is no job id")
 
 
 def _name(name: str) -> None:
-    if not _NAME.fullmatch(name):
+    if not is_process_name(name):
         raise DecodeError(f"{name[:100]!r} cannot be the name of a process")
 
 
-def _numbers(numbers: Iterable[int], what: str, most: int = MOST_ATTEMPTS) -> None:
+def _numbers(numbers: Iterable[int], what: str, most: int = MOST_NUMBER) -> None:
     for number in numbers:
         if not 0 <= number <= most:
             raise DecodeError(f"{what} cannot be {number}")
+
+
+def _check_worker(message: Hello | Heartbeat) -> None:
+    if isinstance(message, Hello):
+        _numbers((message.pid,), "pid")
+        _numbers((message.started_ms, message.ends_ms or 0), "a time", LATEST_MS)
+        _numbers((message.away_ms,), "the time that a worker may be away", MOST_AWAY_MS)
+        for job in message.kept:
+            _job(job)
+    for held in message.held:
+        _job(held.job)
+        _numbers((held.task,), "the number of a task")
+        _numbers((held.attempt,), "an attempt")
+    if message.seat is not None:
+        for member in message.seat.team.members:
+            _name(member.worker)
+            _name(member.boot)
 
 
 def _check_names(chunk: Chunk) -> None:
@@ -166,8 +174,14 @@ def _check_submitted(chunk: Chunk) -> None:
         _check_header(chunk.header)
     if chunk.seal is not None:
         _numbers((chunk.seal.tasks, chunk.seal.chunks), "a seal")
+    for key in (*chunk.functions, *chunk.values):
+        if not _KEY.fullmatch(key):
+            raise DecodeError(f"{key[:100]!r} is no key of a function or of a value")
     for options in chunk.options:
-        wanted = class_name(options.resources)
+        try:
+            wanted = class_name(options.resources)
+        except ValidationError as error:
+            raise DecodeError(f"a resource request that is none: {error}") from None
         if wanted != chunk.resource_class or options.lane is not chunk.lane:
             raise DecodeError(f"tasks of {wanted}.{options.lane.value} in a chunk of {chunk.resource_class[:100]}.{chunk.lane.value}")
         _numbers((options.priority + 2**31,), "a priority", 2**32)
@@ -192,6 +206,8 @@ def _check_wish(question: Question) -> None:
         case OpenJob(job=job, header=header):
             _job(job)
             _check_header(header)
+        case ResubmitJob(new=new):
+            _job(new)
         case ReserveTasks(tasks=tasks):
             _numbers((tasks,), "a number of tasks", MOST_TASKS)
         case _:
@@ -251,7 +267,7 @@ def _inside(path: str) -> None:
 
 def _check_item(item: ReplyItem) -> None:
     # Of all that comes these are the most: what is right takes no further call.
-    if not (0 <= item.task <= MOST_ATTEMPTS and 0 <= item.attempt <= MOST_ATTEMPTS):
+    if not (0 <= item.task <= MOST_NUMBER and 0 <= item.attempt <= MOST_NUMBER):
         _numbers((item.task,), "the number of a task")
         _numbers((item.attempt,), "an attempt")
     match item:

@@ -24,12 +24,14 @@ class Counted:
         ended: from submission to the recorded outcome
         crashes: attempts that were lost or crashed
         duplicates: outcomes that came for a task that had one
+        dropped: messages that came too late to be of use, by the reason
     """
 
     queued: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     ended: defaultdict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
     crashes: Counter[str] = field(default_factory=Counter)
     duplicates: Counter[str] = field(default_factory=Counter)
+    dropped: Counter[str] = field(default_factory=Counter)
 
 
 @dataclass(slots=True)

@@ -45,6 +45,7 @@ class Intake:
     def take(self, batch: Batch, chunk: Chunk) -> LiveJob | None:
         """A chunk has come: the job with its new tasks, or None where it brings nothing new."""
         if self._jobs.forgotten(chunk.job):
+            batch.effects.counted.dropped["forgotten job"] += 1
             return None
         job = self._jobs.live.get(chunk.job) or self._jobs.changed.get(chunk.job) or self._find(batch, chunk)
         if job is None or chunk.chunk in job.chunks:

@@ -52,6 +52,7 @@ class Replies:
             patience: a time before which no worker is lost
         """
         if self._jobs.forgotten(reply.job):
+            batch.effects.counted.dropped["forgotten job"] += 1
             return
         job = self._jobs.live.get(reply.job)
         facts = self._store.look.job(reply.job) if job is None else None
@@ -79,7 +80,10 @@ class Replies:
 
     def expire(self, batch: Batch) -> None:
         """Drop replies whose job never came."""
-        batch.writes.early_done.extend(self._store.look.old_early(batch.now_ms - STALE_MS))
+        old = self._store.look.old_early(batch.now_ms - STALE_MS)
+        batch.writes.early_done.extend(old)
+        if old:
+            batch.effects.counted.dropped["reply without a job"] += len(old)
         self._early_jobs = self._store.look.early_jobs()[0] | {row.job_id for row in batch.writes.early}
 
     def _keep(self, batch: Batch, reply: Reply, item: ReplyItem) -> None:

@@ -130,6 +130,8 @@ class Requests:
             case _:
                 if request.deadline_ms + LATE_MS > batch.now_ms:
                     self._asked.append(request)
+                else:
+                    batch.effects.counted.dropped["late question"] += 1
 
     def finish(self, batch: Batch, changed: Iterable[str]) -> None:
         """Answer the questions of this batch, and those that waited for a change; the rows are written."""

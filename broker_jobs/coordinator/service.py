@@ -436,7 +436,8 @@ class Coordinator:
         for histogram, durations in ((metrics.queue, counted.queued), (metrics.end_to_end, counted.ended)):
             for name, milliseconds in durations.items():
                 histogram.observe(name, milliseconds)
-        for counter, counts in ((metrics.crashes, counted.crashes), (metrics.duplicates, counted.duplicates)):
+        by_label = ((metrics.crashes, counted.crashes), (metrics.duplicates, counted.duplicates), (metrics.dropped, counted.dropped))
+        for counter, counts in by_label:
             for name, count in counts.items():
                 counter.labels(name).inc(count)
 

@@ -18,11 +18,12 @@ if TYPE_CHECKING:
 MOST_SINGLES: Final = 10_000
 """A resource has no more single ones: as many as a machine has, not as many as a typing error makes."""
 
-_NUMBER: Final = re.compile(r"\d+")
-_PRODUCT: Final = re.compile(r"(\d+)x(\d+)")
-_RANGE: Final = re.compile(r"range\(\s*(\d+)\s*-\s*(\d+)\s*\)")
+_DIGITS: Final = r"\d{1,30}"
+_NUMBER: Final = re.compile(_DIGITS, re.ASCII)
+_PRODUCT: Final = re.compile(rf"({_DIGITS})x({_DIGITS})", re.ASCII)
+_RANGE: Final = re.compile(rf"range\(\s*({_DIGITS})\s*-\s*({_DIGITS})\s*\)", re.ASCII)
 _SUM: Final = re.compile(r"sum\((.*)\)")
-_SPAN: Final = re.compile(r"(\d+)-(\d+)")
+_SPAN: Final = re.compile(rf"({_DIGITS})-({_DIGITS})", re.ASCII)
 _TOKEN: Final = re.compile(r"\s*(?:(?P<sign>[\[\],])|\"(?P<quoted>[^\"]+)\"|(?P<label>[A-Za-z0-9_.:/-]+))\s*")
 
 

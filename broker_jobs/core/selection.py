@@ -13,7 +13,8 @@ if TYPE_CHECKING:
 MOST_SELECTED: Final = 10_000_000
 """A selection has no more numbers: as many as a person means, not as many as a typing error makes."""
 
-_PART: Final = re.compile(r"(?P<first>\d[\d_]*)(?:-(?P<last>\d[\d_]*)(?::(?P<step>\d[\d_]*))?)?")
+_DIGITS: Final = r"\d(?:_?\d){0,29}"
+_PART: Final = re.compile(rf"(?P<first>{_DIGITS})(?:-(?P<last>{_DIGITS})(?::(?P<step>{_DIGITS}))?)?", re.ASCII)
 _MOST: Final = 2**31 - 1
 
 

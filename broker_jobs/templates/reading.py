@@ -45,7 +45,7 @@ def load_templates(path: str | os.PathLike[str]) -> list[JobTemplate]:
         tables = tomllib.loads(text)
     except OSError as error:
         raise ValidationError(f"{file} cannot be read: {error.strerror}") from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ValidationError(f"{file} is no TOML: {error}") from None
     rows = tables.pop("template", None)
     if tables or not isinstance(rows, list):

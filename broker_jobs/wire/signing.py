@@ -25,6 +25,7 @@ OLDEST_VERSION: Final = 1
 KEY_BYTES: Final = 32
 FEWEST_KEY_BYTES: Final = 16
 _HEAD: Final = len(MAGIC) + 1
+_ROLES: Final = frozenset(role.value for role in Role)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +111,8 @@ class Signer:
         key = self.key if key_id == self.key.id else self._other(key_id)
         if not hmac.compare_digest(signature, self._signature(key, version, role, body)):
             raise SecurityError("the signature is wrong: the message was changed, or is of another namespace")
+        if role not in _ROLES:
+            raise SecurityError(f"signed by a {role[:40]!r}, which may say nothing here: update this program")
         return Opened(decode(body), Role(role), key_id)
 
     def _other(self, key_id: str) -> SigningKey:

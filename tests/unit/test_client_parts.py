@@ -12,10 +12,10 @@ from broker_jobs.client.runtime import left_line
 from broker_jobs.client.submission import Spool, Submission
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from broker_jobs.core.states import JobState, TaskState
-from broker_jobs.errors import TaskAborted, TaskCanceled, TaskFailed, TaskNotFound, TooManyClasses, ValidationError
+from broker_jobs.errors import DecodeError, TaskAborted, TaskCanceled, TaskFailed, TaskNotFound, TooManyClasses, ValidationError
 from broker_jobs.ids import new_job_id, short
 from broker_jobs.wire import payload
-from broker_jobs.wire.messages import JobInfo
+from broker_jobs.wire.messages import JobInfo, Reply, Started
 
 JOB = new_job_id()
 
@@ -43,7 +43,7 @@ def _layout() -> Layout:
 def test_tasks_are_found_by_their_name() -> None:
     layout = _layout()
     assert [layout.named(name) for name in ("one", "many[0]", "many[2]")] == [0, 1, 3]
-    for name in ("three", "many", "many[3]", "one[0]", "many[x]", "]"):
+    for name in ("three", "many", "many[3]", "one[0]", "many[x]", "]", f"many[{'9' * 5000}]"):
         with pytest.raises(TaskNotFound, match="no task named"):
             layout.named(name)
     with pytest.raises(ValidationError, match="2 tasks are named 'two': use a number, such as 4"):
@@ -115,3 +115,12 @@ def test_too_many_classes_are_refused() -> None:
         job.program(["true"], resources=ResourceRequest(cpus=cpus))
     with pytest.raises(TooManyClasses, match="more than 200 distinct resource requests"):
         Submission(job, JOB, None, ())
+
+
+def test_a_reply_about_a_task_that_the_job_does_not_have_is_refused() -> None:
+    view = JobView("0" * 32, _layout())
+    for number in (-1, 7, 2**62):
+        with pytest.raises(DecodeError, match="a task that job 00000000 does not have"):
+            view.heard(Reply("0" * 32, "w", "b", (Started(0, 1, "e", 1), Started(number, 1, "e", 1))))
+    view.check()
+    assert view.state_of(0) is TaskState.waiting

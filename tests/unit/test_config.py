@@ -92,7 +92,7 @@ def test_a_wrong_address_is_refused_without_its_password(tmp_path: Path, url: st
     assert "secret" not in str(caught.value)
 
 
-@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite://host/queue.db"])
+@pytest.mark.parametrize("url", ["sqlite://", "sqlite:///", "sqlite://host/queue.db", "sqlite://[/queue.db", "sqlite:////queue\0.db"])
 def test_a_file_address_without_a_file_is_refused(tmp_path: Path, url: str) -> None:
     with pytest.raises(AddressError, match="names no file"):
         _resolve(tmp_path, url=url)

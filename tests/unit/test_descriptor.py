@@ -52,6 +52,8 @@ def test_amounts_of_what_is_described() -> None:
         ("cpus", "[0,1]]", "cannot be read"),
         ("cpus", "[0;1]", "cannot be read"),
         ("cpus", "[a,b]", "by their numbers"),
+        ("cpus", "9" * 5000, "cannot be read|must be a number"),
+        ("cpus", f"{'9' * 5000}x2", "cannot be read"),
         ("cpus", "[0,0]", "has '0' twice"),
         ("cpus", "[[0,1],[1,2]]", "has '1' twice"),
         ("cpus", "range(3-1)", "runs backwards"),

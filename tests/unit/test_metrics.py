@@ -94,7 +94,7 @@ def test_ports_of_the_command_line(text: str, port: object) -> None:
     assert parse_port(text) == port
 
 
-@pytest.mark.parametrize("text", ["", "65536", "-1", "http", "9464.0"])
+@pytest.mark.parametrize("text", ["", "65536", "-1", "http", "9464.0", "808²", "٨٠٨٠", "9" * 5000])
 def test_what_is_no_port_is_refused(text: str) -> None:
     with pytest.raises(ValidationError, match="auto"):
         parse_port(text)

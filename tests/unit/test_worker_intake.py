@@ -92,6 +92,10 @@ def test_a_step_that_is_not_meant_for_this_queue_is_refused(chunk: Chunk, said: 
 @pytest.mark.parametrize(
     ("chunk", "said"),
     [
+        (replace(CHUNK, job="last"), "'last' is no job id"),
+        (replace(CHUNK, job="../../etc"), "is no job id"),
+        (replace(CHUNK, submitter="a.b"), "cannot be the name of a process"),
+        (replace(CHUNK, tasks=(Task(2**31, Program((b"true",))),)), "there is no such thing"),
         (replace(CHUNK, tasks=()), "without tasks"),
         (replace(CHUNK, isolated=True), "one task"),
         (replace(CHUNK, options=()), "the chunk has 0"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from broker_jobs.errors import MessageError, SecurityError, SigningKeyMissing, UnknownVersion
+from broker_jobs.wire.codec import encode, pack
 from broker_jobs.wire.messages import VERSION, Goodbye, Role
 from broker_jobs.wire.signing import Opened, Signer, SigningKey, new_key
 
@@ -81,6 +82,13 @@ def test_the_id_of_one_key_does_not_help_the_secret_of_another() -> None:
 def test_an_unknown_version_is_its_own_error() -> None:
     with pytest.raises(UnknownVersion, match="update"):
         SIGNER.open(FRAME[:2] + bytes((VERSION + 1,)) + FRAME[3:])
+
+
+def test_a_role_that_is_not_known_may_say_nothing() -> None:
+    body = encode(MESSAGE)
+    signature = SIGNER._signature(KEY, VERSION, "observer", body)  # noqa: SLF001 (as a later version signs)
+    with pytest.raises(SecurityError, match=r"signed by a 'observer'.*update"):
+        SIGNER.open(b"BJ" + bytes((VERSION,)) + pack([KEY.id, "observer", signature, body]))
 
 
 def test_an_unsigned_message_is_refused() -> None:

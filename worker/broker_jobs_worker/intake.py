@@ -11,6 +11,7 @@ from broker_jobs.core.data import inside
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.core.value import Encoding
 from broker_jobs.errors import DecodeError, SecurityError, ValidationError
+from broker_jobs.ids import MOST_NUMBER, is_job_id, is_process_name
 from broker_jobs.wire.messages import (
     Call,
     Chunk,
@@ -72,6 +73,10 @@ def read_control(frame: bytes, signer: Signer) -> Control | JobsForgotten | Outp
 
 def _check_contents(chunk: Chunk) -> None:
     """What a chunk refers to is in it, and its tasks are of its class and lane."""
+    if not is_job_id(chunk.job):
+        raise DecodeError(f"{chunk.job[:100]!r} is no job id")
+    if chunk.submitter and not is_process_name(chunk.submitter):
+        raise DecodeError(f"{chunk.submitter[:100]!r} cannot be the name of a process")
     if not chunk.tasks:
         raise DecodeError("a chunk without tasks")
     if chunk.isolated and len(chunk.tasks) != 1:
@@ -92,7 +97,7 @@ def _check_contents(chunk: Chunk) -> None:
 def _check_task(task: Task, chunk: Chunk) -> None:
     if not 0 <= task.options < len(chunk.options):
         raise DecodeError(f"task {task.number} has the options {task.options}, and the chunk has {len(chunk.options)}")
-    if task.number < 0 or task.attempt < 1:
+    if not (0 <= task.number <= MOST_NUMBER and 1 <= task.attempt <= MOST_NUMBER):
         raise DecodeError(f"attempt {task.attempt} of task {task.number}: there is no such thing")
     match task.work:
         case Call(inputs=inputs) as call:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 
 _PORTS: Final = {"amqp": 5672, "amqps": 5671}
 _LONGEST: Final = 3600
+_HOST: Final = "the host of the broker's address cannot be understood: write an IPv6 address in brackets"
 _FILES: Final = frozenset({"cacertfile", "certfile", "keyfile"})
 
 
@@ -86,7 +87,9 @@ class Address:
         try:
             parts = urlsplit(url)
         except ValueError:
-            raise AddressError("the host of the broker's address cannot be understood: write an IPv6 address in brackets") from None
+            raise AddressError(_HOST) from None
+        if parts.scheme not in _PORTS:
+            raise AddressError(f"the broker's address begins with amqp:// or amqps://, and not with {parts.scheme!r}")
         if "@" in parts.path + parts.query + parts.fragment:
             # Here stands a piece of the password: it must not be repeated in a message about a port or a parameter.
             raise AddressError("in the broker's address, write '/', '?', '#' and '@' in user and password as %2F, %3F, %23 and %40")
@@ -113,7 +116,11 @@ def _login(parts: SplitResult) -> tuple[str, str]:
 def _endpoints(parts: SplitResult) -> tuple[Endpoint, ...]:
     """The nodes, each once."""
     hosts = parts.netloc.rpartition("@")[2].split(",")
-    return tuple(dict.fromkeys(_endpoint(urlsplit(f"{parts.scheme}://{host}")) for host in hosts))
+    try:
+        nodes = [urlsplit(f"{parts.scheme}://{host}") for host in hosts]
+    except ValueError:
+        raise AddressError(_HOST) from None
+    return tuple(dict.fromkeys(map(_endpoint, nodes)))
 
 
 def _endpoint(parts: SplitResult) -> Endpoint:
@@ -135,6 +142,10 @@ def _vhost(parts: SplitResult) -> str:
     return unquote(name) or "/"
 
 
+def _is_seconds(text: str) -> bool:
+    return text.isascii() and text.isdecimal() and len(text) <= len(str(_LONGEST)) and 0 < int(text) <= _LONGEST
+
+
 def _options(parts: SplitResult) -> dict[str, Any]:
     try:
         pairs = parse_qsl(parts.query, keep_blank_values=True, strict_parsing=bool(parts.query))
@@ -147,7 +158,7 @@ def _options(parts: SplitResult) -> dict[str, Any]:
         match name:
             case "queues" if value in _STYLES:
                 options[name] = QueueStyle(value)
-            case "heartbeat" | "connection_timeout" if value.isascii() and value.isdecimal() and 0 < int(value) <= _LONGEST:
+            case "heartbeat" | "connection_timeout" if _is_seconds(value):
                 options[name] = int(value)
             case "cacertfile" | "certfile" | "keyfile" if value.startswith("/"):
                 options[name] = value

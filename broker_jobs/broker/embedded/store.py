@@ -280,11 +280,12 @@ class Store:
     def letters(self, name: str, most: int) -> list[Letter]:
         """The oldest messages that wait in a queue."""
         rows = self._execute(
-            "SELECT id, exchange, key, body, headers FROM messages JOIN bodies USING (id)"
+            "SELECT id, ifnull(CAST(exchange AS TEXT), ''), ifnull(CAST(key AS TEXT), ''), ifnull(CAST(body AS BLOB), x''),"
+            " CAST(headers AS TEXT) FROM messages JOIN bodies USING (id)"
             " WHERE queue = ? AND holder IS NULL ORDER BY id LIMIT ?",
             (self.readable(name).id, most),
         )
-        return [Letter(number, exchange, key, body, json.loads(headers or "{}")) for number, exchange, key, body, headers in rows]
+        return [Letter(number, exchange, key, body, _read_headers(headers)) for number, exchange, key, body, headers in rows]
 
     def remove(self, name: str, number: int) -> bool:
         """Remove a message that waits in a queue; False where it does not."""
@@ -343,9 +344,10 @@ class Store:
         return self._execute("SELECT 1 FROM messages WHERE queue = ? AND holder IS NULL LIMIT 1", (queue,)).fetchone() is not None
 
     def claim(self, queue: int, most: int) -> list[Claimed]:
-        """Hold the oldest messages that nobody holds."""
+        """Hold the oldest messages that nobody holds. A column may hold anything; what is no text or no bytes there is read as some."""
         rows = self._execute(
-            "SELECT id, exchange, key, body, redelivered FROM messages JOIN bodies USING (id)"
+            "SELECT id, ifnull(CAST(exchange AS TEXT), ''), ifnull(CAST(key AS TEXT), ''), ifnull(CAST(body AS BLOB), x''), redelivered"
+            " FROM messages JOIN bodies USING (id)"
             " WHERE queue = ? AND holder IS NULL ORDER BY id LIMIT ?",
             (queue, most),
         ).fetchall()
@@ -428,6 +430,15 @@ class Store:
         number = self._execute(statement, values).lastrowid
         assert number is not None  # noqa: S101 (an INSERT into a table with a rowid has one)
         return number
+
+
+def _read_headers(text: str | None) -> dict[str, str]:
+    """The headers in a column; none where it holds something else."""
+    try:
+        found = json.loads(text or "{}")
+    except (ValueError, RecursionError):
+        return {}
+    return {name: value for name, value in found.items() if isinstance(value, str)} if isinstance(found, dict) else {}
 
 
 def _identity(path: Path) -> tuple[int, int]:

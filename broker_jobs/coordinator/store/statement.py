@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, Protocol
 import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
+from broker_jobs.coordinator.store.parts import clean
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
@@ -61,7 +63,7 @@ class Query:
     def run(self, cursor: Cursor, **parameters: object) -> None:
         """Leave the rows to the cursor."""
         given = {**self._own, **parameters}
-        cursor.execute(self._sql, tuple([given[name] for name in self._order]))
+        cursor.execute(self._sql, tuple([_fit(given[name]) for name in self._order]))
 
 
 class Change:
@@ -137,6 +139,11 @@ class Changes:
     def several(self, statement: sa.Update) -> NamedChange:
         """New values for many rows."""
         return NamedChange(statement, self._dialect)
+
+
+def _fit(parameter: Any) -> Any:
+    """What is asked for, as it would have been written: people ask for any text, and a database takes not all."""
+    return clean(parameter) if isinstance(parameter, str) else parameter
 
 
 def _parameters(names: Sequence[str]) -> dict[str, Any]:

@@ -154,7 +154,7 @@ def listed(text: str, command: str) -> list[dict[str, Any]]:
         return []
     try:
         jobs = json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise SchedulerSilent(f"{command} said no list of jobs: {error}") from error
     if not isinstance(jobs, list) or not all(isinstance(job, dict) for job in jobs):
         raise SchedulerSilent(f"{command} said no list of jobs, but {text[:100]!r}")

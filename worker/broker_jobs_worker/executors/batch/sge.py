@@ -139,7 +139,7 @@ def listed(text: str) -> dict[str, str]:
     """
     try:
         root = ET.fromstring(text)  # noqa: S314 (a command that the worker trusts to run programs)
-    except ET.ParseError as error:
+    except (ET.ParseError, ValueError) as error:  # also half of a character
         raise SchedulerSilent(f"qstat said no list of jobs: {error}") from error
     if root.tag != "job_info":
         raise SchedulerSilent(f"qstat said no list of jobs, but <{root.tag}>")
