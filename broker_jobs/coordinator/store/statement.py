@@ -9,7 +9,6 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, Protocol
 
 import sqlalchemy as sa
-from sqlalchemy.dialects import postgresql, sqlite
 
 from broker_jobs.coordinator.store.parts import clean
 
@@ -108,7 +107,7 @@ class Changes:
 
     def __init__(self, dialect: Dialect) -> None:
         self._dialect = dialect
-        self._upsert: Any = postgresql.insert if dialect.name == "postgresql" else sqlite.insert
+        self._upsert: Any = _inserting(dialect)
 
     def insert(self, table: sa.Table, names: Sequence[str]) -> Change:
         """A new row."""
@@ -148,3 +147,12 @@ def _fit(parameter: Any) -> Any:
 
 def _parameters(names: Sequence[str]) -> dict[str, Any]:
     return {name: sa.bindparam(name) for name in names}
+
+
+def _inserting(dialect: Dialect) -> Any:
+    """The insert that knows conflicts; the other database's is not loaded, which takes two megabytes."""
+    if dialect.name == "postgresql":
+        from sqlalchemy.dialects.postgresql import insert as inserting
+    else:
+        from sqlalchemy.dialects.sqlite import insert as inserting  # type: ignore[assignment]
+    return inserting
