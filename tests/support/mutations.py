@@ -5,6 +5,7 @@ Everything follows from a seed and a number, so each input can be made again. Mu
 
 from __future__ import annotations
 
+import copy
 import os
 import random
 from collections import Counter
@@ -164,7 +165,7 @@ class Mutator:
             case 1:
                 container.insert(key, container[key])
             case 2 if self._pieces:
-                container[key] = chance.choice(self._pieces)
+                container[key] = copy.deepcopy(chance.choice(self._pieces))  # what is changed later is this input alone
             case 3:
                 other = self._key(container)
                 container[key], container[other] = container[other], container[key]
@@ -181,7 +182,7 @@ class Mutator:
 
     def _any(self) -> Any:
         kind = self._chance.choice((NUMBERS, NUMBERS, FLOATS, TEXTS, TEXTS, BYTES, (None, True, False, [], {}, [[]], {"_": []})))
-        return self._chance.choice(kind)
+        return copy.deepcopy(self._chance.choice(kind))
 
     def leaf(self, value: Any) -> Any:
         """Another value, of the same type more often than not."""
