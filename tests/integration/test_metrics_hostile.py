@@ -66,7 +66,7 @@ def heard(link: socket.socket) -> bytes:
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.parametrize("count", [400, pytest.param(6000, marks=pytest.mark.long)])
+@pytest.mark.parametrize("count", [400, pytest.param(6000, marks=[pytest.mark.long, pytest.mark.hours])])
 def test_requests_that_were_made_wrong_are_answered_or_refused(
     server: MetricsServer, count: int, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
 ) -> None:

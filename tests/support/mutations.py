@@ -49,7 +49,7 @@ INPUTS: Final = {
 }
 """How many inputs each decoder gets in the short form."""
 
-FACTORS: Final = (1, pytest.param(LONG, marks=[pytest.mark.long, pytest.mark.timeout(600)]))
+FACTORS: Final = (1, pytest.param(LONG, marks=[pytest.mark.long, pytest.mark.hours, pytest.mark.timeout(600)]))
 
 NUMBERS: Final = (
     0, 1, -1, 2, 127, 128, 255, 256, 4096, 2**16, 2**31 - 1, 2**31, 2**32, 2**53, 2**53 + 1, 2**62, 2**63 - 1, 2**63, 2**64 - 1, -(2**31),

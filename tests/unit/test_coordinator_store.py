@@ -69,8 +69,9 @@ def test_what_is_no_ledger_is_refused(tmp_path: Path) -> None:
 def test_a_full_disk_is_no_bug_and_what_it_had_is_there_when_there_is_room(store: LedgerStore) -> None:
     with store.transaction():
         store.write(Writes(chunks=[(1, "0")]))
-    store._cursor.execute("PRAGMA max_page_count = 1")  # as many as there are
-    store._cursor.fetchall()
+    cursor = store._cursor  # noqa: SLF001 (the limit is that of a connection)
+    cursor.execute("PRAGMA max_page_count = 1")  # as many as there are
+    cursor.fetchall()
     with pytest.raises(LedgerLost, match="database or disk is full"), store.transaction():
         store.write(Writes(blobs=[(1, "f:large", bytes(1_000_000))]))
     store.close()

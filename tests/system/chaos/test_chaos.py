@@ -29,6 +29,7 @@ def test_a_short_run(cluster: RabbitMQCluster, postgres: Postgres, tmp_path: Pat
 
 
 @pytest.mark.long
+@pytest.mark.hours
 @pytest.mark.timeout(600)
 def test_a_long_run(cluster: RabbitMQCluster, tmp_path: Path) -> None:
     report = run(tmp_path, cluster, FileGround(tmp_path), seed=5, seconds=150, tasks=1000, pace=LONG)
