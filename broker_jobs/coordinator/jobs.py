@@ -380,8 +380,8 @@ class Jobs:
             if not record.called_back:
                 job.land(number)
         if record.ended or record.state is TaskState.retrying:
-            busy = ended.ended_ms - ended.started_ms if ended is not None else 0
-            if ended is not None and job.ordered:
+            busy = None if ended is None else ended.ended_ms - ended.started_ms
+            if busy is not None and job.ordered:
                 job.pace.ran(job.shared[task.options].queue, busy)
             job.land(number, busy)
             job.taken.discard(number)

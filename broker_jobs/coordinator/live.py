@@ -201,8 +201,8 @@ class LiveJob:
         record = self.machine.tasks[task.number]
         return record.state is TaskState.queued and record.attempt == task.attempt and self.tasks[task.number].chunk is None
 
-    def land(self, number: int, busy_ms: int = 0) -> None:
-        """A task leaves the chunk that holds it."""
+    def land(self, number: int, busy_ms: int | None = None) -> None:
+        """A task leaves the chunk that holds it; None where it has not run to an end there."""
         facts = self.tasks.get(number)
         if facts is not None and facts.chunk is not None:
             self.window.land(facts.chunk, number, busy_ms)

@@ -81,7 +81,8 @@ class Flight:
         size: tasks that it had
         open: tasks of it that have not ended and have not come back
         since: when it was published, in seconds
-        busy_ms: how long its tasks ran, so far
+        ran: tasks of it that have run to an end
+        busy_ms: how long these ran
         split: some of it was given back because it was slow
     """
 
@@ -89,6 +90,7 @@ class Flight:
     size: int
     open: set[int]
     since: float
+    ran: int = 0
     busy_ms: int = 0
     split: bool = False
 
@@ -130,13 +132,19 @@ class Window:
             self.flights[chunk] = Flight(group, len(numbers), numbers, now)
             self._flying[group.queue] += 1
 
-    def land(self, chunk: str, task: int, busy_ms: int = 0) -> None:
-        """A task of a chunk has ended, has come back, or was taken: when it was the last one, the chunk's place is free."""
+    def land(self, chunk: str, task: int, busy_ms: int | None = None) -> None:
+        """A task of a chunk has ended, has come back, or was taken: when it was the last one, the chunk's place is free.
+
+        Args:
+            busy_ms: how long it ran; None where it did not run to an end
+        """
         flight = self.flights.get(chunk)
         if flight is None or task not in flight.open:
             return
         flight.open.discard(task)
-        flight.busy_ms += busy_ms
+        if busy_ms is not None:
+            flight.ran += 1
+            flight.busy_ms += busy_ms
         if not flight.open:
             del self.flights[chunk]
             self._flying[flight.group.queue] -= 1
@@ -147,7 +155,9 @@ class Window:
 
     def _note_pace(self, flight: Flight) -> None:
         """Take in how long tasks of a chunk ran: of the latest ones, rather too long than too short."""
-        ms = flight.busy_ms / flight.size
+        if not flight.ran:
+            return
+        ms = flight.busy_ms / flight.ran
         before = self._ms.get(flight.group.options, ms)
         self._ms[flight.group.options] = max(ms, before + (ms - before) / 4)
 

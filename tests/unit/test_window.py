@@ -150,6 +150,14 @@ def test_a_few_quick_tasks_wait_for_more_while_every_slot_has_work() -> None:
     assert sizes(drafts(window, slots=2)) == [49], "one has ended"
 
 
+def test_what_did_not_run_says_nothing_of_how_long_tasks_take() -> None:
+    window = filled(4000)
+    [draft] = drafts(window, slots=0)[:1]
+    for task in draft.tasks:
+        window.land("r0", task.number)
+    assert sizes(drafts(window, slots=1)) == [MOST_TASKS]
+
+
 def test_a_few_quick_tasks_do_not_wait_where_nothing_is_under_way() -> None:
     assert sizes(drafts(knowing(0, 3), slots=0)) == [3]
 
