@@ -13,6 +13,7 @@ A broker object belongs to the event loop on which it was opened; every method a
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Protocol
 
@@ -42,7 +43,7 @@ class Outgoing:
 
     Attributes:
         mandatory: a message that no queue takes is `Receipt.unroutable`; else it counts as confirmed
-        headers: for people who look into the queue; nothing of ours reads them
+        headers: where and why a dead letter became one, for those who look into the queue; no daemon reads them
     """
 
     exchange: str
@@ -109,6 +110,22 @@ class Browsing(Protocol):
 
     async def remove(self, letter: Letter) -> bool:
         """Remove a message for good; False where it was taken by somebody meanwhile."""
+
+
+def dead(delivery: Delivery, exchange: str, reason: str, key: str | None) -> Outgoing:
+    """A delivery as a dead letter, which says why and since when it is one, and where it was.
+
+    Args:
+        key: with which it goes to `exchange`; None is its own
+    """
+    headers = {
+        REASON: reason,
+        QUEUE: delivery.queue,
+        EXCHANGE: delivery.exchange,
+        KEY: delivery.key,
+        AT: str(time.time_ns() // 1_000_000),
+    }
+    return Outgoing(exchange, delivery.key if key is None else key, delivery.body, headers=headers)
 
 
 class Subscription(Protocol):

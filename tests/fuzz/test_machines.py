@@ -102,14 +102,7 @@ class AtLedger:
         """One batch with one message."""
         world = self.world
         message = admit(Opened(decode(body), role, KEY.id), NAMES, exchange, key, 0)
-        with world.store.transaction():
-            world.ledger.begin(world.now, world.now_ms)
-            world.ledger.take(message, returned=exchange == NAMES.returned)
-            for name in world.opened:
-                world.ledger.opened(name, ())
-            effects = world.ledger.finish()
-        world.opened.clear()
-        world.publish(effects)
+        world.take(message, exchange)
         world.queues.clear()
         world.now += 0.01
         return message

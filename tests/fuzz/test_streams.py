@@ -44,14 +44,7 @@ class Stream:
             except (DecodeError, SecurityError) as error:
                 self.refused.append(str(error))
                 continue
-            with world.store.transaction():
-                world.ledger.begin(world.now, world.now_ms)
-                world.ledger.take(message, returned=exchange == NAMES.returned)
-                for name in world.opened:
-                    world.ledger.opened(name, ())
-                effects = world.ledger.finish()
-            world.opened.clear()
-            world.publish(effects)
+            world.take(message, exchange)
             self.taken += 1
         world.check()
 

@@ -35,6 +35,7 @@ from tests.support.told import Everything, check_order
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from broker_jobs.coordinator.admission import LedgerMessage
     from broker_jobs.coordinator.effects import Effects
     from broker_jobs.coordinator.store import OutboxRow
     from broker_jobs.core.value import Inline
@@ -188,6 +189,17 @@ class World:
             return
         for position in reversed(positions):
             del self.inbox[position]
+
+    def take(self, message: LedgerMessage, exchange: str) -> None:
+        """A batch of one message, which came over this exchange."""
+        with self.store.transaction():
+            self.ledger.begin(self.now, self.now_ms)
+            self.ledger.take(message, returned=exchange == NAMES.returned)
+            for name in self.opened:
+                self.ledger.opened(name, ())
+            effects = self.ledger.finish()
+        self.opened.clear()
+        self.publish(effects)
 
     def publish(self, effects: Effects) -> None:
         """What the broker does with the effects of a batch."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import time
 from itertools import cycle
 from typing import TYPE_CHECKING, Final, NamedTuple, Self, TypeVar
 
@@ -25,7 +24,7 @@ from broker_jobs.broker.amqp.operating import browse, migrate
 from broker_jobs.broker.amqp.publisher import Publisher
 from broker_jobs.broker.amqp.session import Session
 from broker_jobs.broker.amqp.token import TokenHolder
-from broker_jobs.broker.port import AT, EXCHANGE, KEY, QUEUE, REASON, Outgoing, Receipt
+from broker_jobs.broker.port import Outgoing, Receipt, dead
 from broker_jobs.errors import BrokerUnavailable
 from broker_jobs.wire.topology import Exchange, Queue, QueueKind
 
@@ -202,14 +201,7 @@ class AmqpBroker:
     async def dead_letter(self, delivery: Delivery, exchange: str, reason: str, *, key: str | None = None) -> bool:
         """Publish the message to `exchange`, and acknowledge it once that is confirmed; False as for `done`."""
         told = reason[:_REASON_CHARACTERS].encode(errors="backslashreplace").decode()
-        headers = {
-            REASON: told,
-            QUEUE: delivery.queue,
-            EXCHANGE: delivery.exchange,
-            KEY: delivery.key,
-            AT: str(time.time_ns() // 1_000_000),
-        }
-        letter = Outgoing(exchange, delivery.key if key is None else key, delivery.body, headers=headers)
+        letter = dead(delivery, exchange, told, key)
         for delay in delays():
             if not self._unsettled.owns(delivery.tag):
                 return False

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
-import time
 from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
@@ -15,13 +14,14 @@ from broker_jobs.broker.embedded.directory import URGENCY
 from broker_jobs.broker.embedded.place import Place
 from broker_jobs.broker.embedded.store import Store
 from broker_jobs.broker.embedded.work import Batch, Pending, Work, parts
-from broker_jobs.broker.port import AT, EXCHANGE, KEY, QUEUE, REASON, Delivery, Depth, Letter, Outgoing, Receipt
+from broker_jobs.broker.port import Delivery, Depth, Letter, Receipt, dead
 from broker_jobs.errors import BrokerError, BrokerUnavailable
 from broker_jobs.wire.topology import QueueKind
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
+    from broker_jobs.broker.port import Outgoing
     from broker_jobs.wire.topology import Exchange, Queue
 
 T = TypeVar("T")
@@ -430,14 +430,7 @@ class EmbeddedBroker:
         held = self._consuming.settle(delivery.tag)
         if not held:
             return False
-        headers = {
-            REASON: reason,
-            QUEUE: delivery.queue,
-            EXCHANGE: delivery.exchange,
-            KEY: delivery.key,
-            AT: str(time.time_ns() // 1_000_000),
-        }
-        letter = Outgoing(exchange, delivery.key if key is None else key, delivery.body, headers=headers)
+        letter = dead(delivery, exchange, reason, key)
 
         def perform(store: Store) -> Receipt:
             (receipt,) = store.publish([letter])
