@@ -13,9 +13,8 @@ A broker object belongs to the event loop on which it was opened; every method a
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from broker_jobs.core.confirms import Receipt
 from broker_jobs.core.deliveries import Tag
@@ -27,14 +26,6 @@ if TYPE_CHECKING:
     from broker_jobs.wire.topology import Exchange, Queue
 
 __all__ = ["Broker", "Browsing", "Delivery", "Depth", "Letter", "OperatedBroker", "Outgoing", "Receipt", "Subscription", "Tag"]
-
-REASON: Final = "reason"
-"""Headers of a dead letter: why it is one, and where it was."""
-QUEUE: Final = "queue"
-EXCHANGE: Final = "exchange"
-KEY: Final = "key"
-AT: Final = "at"
-"""When it became one, in milliseconds since 1970."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,22 +101,6 @@ class Browsing(Protocol):
 
     async def remove(self, letter: Letter) -> bool:
         """Remove a message for good; False where it was taken by somebody meanwhile."""
-
-
-def dead(delivery: Delivery, exchange: str, reason: str, key: str | None) -> Outgoing:
-    """A delivery as a dead letter, which says why and since when it is one, and where it was.
-
-    Args:
-        key: with which it goes to `exchange`; None is its own
-    """
-    headers = {
-        REASON: reason,
-        QUEUE: delivery.queue,
-        EXCHANGE: delivery.exchange,
-        KEY: delivery.key,
-        AT: str(time.time_ns() // 1_000_000),
-    }
-    return Outgoing(exchange, delivery.key if key is None else key, delivery.body, headers=headers)
 
 
 class Subscription(Protocol):

@@ -14,7 +14,8 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from broker_jobs.broker.port import AT, EXCHANGE, KEY, QUEUE, REASON, Outgoing, Receipt
+from broker_jobs.broker.letter import AT, EXCHANGE, KEY, QUEUE, REASON
+from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.cli.operating import YesOption, be_sure, operate, publish
 from broker_jobs.cli.options import WORK_FAILED, NamespaceOption, OutputFormat, OutputOption, UrlOption, err, exit_codes, out
 from broker_jobs.cli.show import first_line, new_table, print_table, when, write_json

@@ -270,7 +270,11 @@ class BrokerLink:
                     f"no coordinator has answered within {waited:.0f} s. Start one with: broker-jobs coordinator start"
                 )
             if last_chance or waited >= _BUSY_PATIENCE:
-                behind = f", and {backlog.ready} messages wait for it: ask again later" if backlog.ready else ": its log may say why"
+                behind = (
+                    f", and {backlog.ready} messages wait for it: ask again later"
+                    if backlog.ready
+                    else ": its log, or broker-jobs doctor, may say why"
+                )
                 raise CoordinatorUnavailable(f"the coordinator that is there has not answered within {waited:.0f} s{behind}")
             # What it has taken from its queue it still has to work through.
             last_chance = backlog.ready == 0

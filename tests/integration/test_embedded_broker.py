@@ -175,6 +175,8 @@ def test_a_child_does_not_keep_its_parents_connection_alive(url: str) -> None:
             finally:
                 os.kill(child, signal.SIGKILL)
             await parent.wait()
+            # The child had it open as well: only its end lets ours be closed.
+            assert await asyncio.wait_for(parent.stdout.read(), PATIENCE) == b""
 
     run(story())
 

@@ -389,6 +389,7 @@ def test_doctor_says_what_to_do(deployment: Daemons) -> None:
     assert "rabbitmqctl add_vhost" in missing["text"]
     mismatch = _doctor(deployment, f"{url}?queues=classic", 1)["queue arguments"]
     assert "use the same ?queues= everywhere" in mismatch["remedy"]
+    assert deployment.run("submit", "--wait", "--", "true").returncode == 0  # its class has a queue now: a wrong key is confirmed
     waiting = subprocess.Popen(
         [sys.executable, "-P", "-m", "broker_jobs", "submit", "--wait", "--", "true"],
         env=deployment.env | {"BROKER_JOBS_SIGNING_KEY": new_key()}, stderr=subprocess.PIPE, text=True,

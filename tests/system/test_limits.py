@@ -181,10 +181,12 @@ def test_check_3_1_no_stray_of_a_worker(url: str | None, tmp_path: Path, how: st
     left.mkdir()
     address = url or f"sqlite:///{tmp_path}/queue.db"
     key = new_key()
-    with Daemons(tmp_path, {"BROKER_JOBS_URL": address, "BROKER_JOBS_SIGNING_KEY": key}) as daemons:
+    space = f"stray-{how}"  # a namespace has one ledger, and each of these has its own
+    env = {"BROKER_JOBS_URL": address, "BROKER_JOBS_SIGNING_KEY": key, "BROKER_JOBS_NAMESPACE": space}
+    with Daemons(tmp_path, env) as daemons:
         daemons.start("coordinator", "start", "--store", f"sqlite:///{tmp_path}/ledger.db")
         worker = daemons.start("worker", "start", "--cpus", "4")
-        with Client(address, signing_key=key) as client:
+        with Client(address, namespace=space, signing_key=key) as client:
             client.submit(stubborn_job(left, grace=GRACE)[0])
             until(lambda: len(list(left.iterdir())) == 2, "both daemons are there")
             worker.send_signal(signal.SIGKILL if how == "killed" else signal.SIGTERM)

@@ -24,7 +24,8 @@ from broker_jobs.broker.amqp.operating import browse, migrate
 from broker_jobs.broker.amqp.publisher import Publisher
 from broker_jobs.broker.amqp.session import Session
 from broker_jobs.broker.amqp.token import TokenHolder
-from broker_jobs.broker.port import Outgoing, Receipt, dead
+from broker_jobs.broker.letter import dead
+from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.errors import BrokerUnavailable
 from broker_jobs.wire.topology import Exchange, Queue, QueueKind
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, Final
 from pika import exceptions
 
 from broker_jobs.broker.amqp.errors import NOT_FOUND, PRECONDITION_FAILED
-from broker_jobs.broker.port import EXCHANGE, KEY, QUEUE, REASON, Letter, Outgoing, Receipt
+from broker_jobs.broker.letter import EXCHANGE, KEY, QUEUE, REASON
+from broker_jobs.broker.port import Letter, Outgoing, Receipt
 from broker_jobs.errors import BrokerError
 from broker_jobs.wire.topology import Queue, QueueKind
 
@@ -70,13 +71,14 @@ async def browse(link: Link, publish: Publish, queue: str, most: int) -> AsyncIt
         try:
             yield browsing
         finally:
+            left = len(held) - browsing.count_removed  # a fresh copy stands for its original
             for letter in worn:
                 if not browsing.removed(letter):
                     await _renew(publish, browsing, letter)
             if browsing.count_removed:
                 await channel.flush(queue)
             await channel.close()
-            await _wait_for(link, queue, len(held) - browsing.count_removed)
+            await _wait_for(link, queue, left)
 
 
 async def _wait_for(link: Link, queue: str, count: int) -> None:

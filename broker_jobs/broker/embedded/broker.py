@@ -14,7 +14,8 @@ from broker_jobs.broker.embedded.directory import URGENCY
 from broker_jobs.broker.embedded.place import Place
 from broker_jobs.broker.embedded.store import Store
 from broker_jobs.broker.embedded.work import Batch, Pending, Work, parts
-from broker_jobs.broker.port import Delivery, Depth, Letter, Receipt, dead
+from broker_jobs.broker.letter import dead
+from broker_jobs.broker.port import Delivery, Depth, Letter, Receipt
 from broker_jobs.errors import BrokerError, BrokerUnavailable
 from broker_jobs.wire.topology import QueueKind
 
