@@ -225,11 +225,11 @@ class BrokerLink:
                     await self._publish([Outgoing(self._topology.tasks, frame.key, frame.body) for frame in batch])
         except TimeoutError:
             if not begun:
-                raise BrokerUnavailable(f"no connection to the broker within {timeout:g} s; nothing was sent") from None
+                raise BrokerUnavailable(f"no connection to the broker within {timeout:.3g} s; nothing was sent") from None
             # A broker says that it is short of memory or disk only to those who have published something.
             why = f" ({self._broker.blocked})" if self._broker.blocked else ""
             raise SubmitUnknown(
-                f"the broker did not confirm all of job {job} within {timeout:g} s{why}: it may or may not run. "
+                f"the broker did not confirm all of job {job} within {timeout:.3g} s{why}: it may or may not run. "
                 "Submit it again with the same idempotency_key, which goes on with it",
                 job_id=job,
             ) from None
@@ -265,6 +265,11 @@ class BrokerLink:
         while True:
             backlog = await self._backlog(partition)
             waited = time.monotonic() - begun
+            if self._broker.blocked is not None:
+                raise CoordinatorUnavailable(
+                    f"nobody has answered within {waited:.0f} s: the broker takes no messages now ({self._broker.blocked}). "
+                    "To find out why: broker-jobs doctor"
+                )
             if backlog is None or not backlog.consumers:
                 raise CoordinatorUnavailable(
                     f"no coordinator has answered within {waited:.0f} s. Start one with: broker-jobs coordinator start"

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING
 
 import pytest
 
+from broker_jobs import Client, Job
 from broker_jobs.broker.port import Depth, Outgoing, Receipt
 from broker_jobs.core.spec import Lane
+from broker_jobs.errors import BrokerBlocked, CoordinatorUnavailable, SubmitUnknown
+from broker_jobs.wire.signing import new_key
 from broker_jobs.wire.topology import Topology
 from tests.support.inbox import PATIENCE, Inbox, run, until
 from tests.support.station import CLASS, connected, drain, numbered, put, ready
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
 
 pytestmark = pytest.mark.owns_node
 
+DEADLINE = 2.0
 SETTLED = 3.0
 """Seconds after which a new quorum queue is safe from SIGKILL of a single node (measured on 3.10.8: not before 2)."""
 
@@ -137,6 +142,25 @@ def test_a_node_without_memory_blocks_publishers_and_nobody_else(owned_node: Rab
             assert await drain(broker, CLASS.name, 2) == [b"meanwhile", b"later"]
 
     run(story())
+
+
+@pytest.mark.alone
+def test_a_client_says_within_its_deadline_that_a_node_has_no_memory(owned_node: RabbitMQNode) -> None:
+    job = Job(name="blocked")
+    job.program(["true"])
+    with Client(owned_node.fresh_vhost(), signing_key=new_key()) as client:
+        client.runtime.reports_left_work = False
+        owned_node.ctl("set_vm_memory_high_watermark", "absolute", "1MB")
+        try:
+            # A node says that it has no memory only to those who have published something.
+            for told, key in ((SubmitUnknown, None), (BrokerBlocked, None), (CoordinatorUnavailable, "blocked")):
+                begun = time.monotonic()
+                with pytest.raises(told, match="memory"):
+                    client.submit(job, timeout=DEADLINE, idempotency_key=key)
+                assert time.monotonic() - begun < DEADLINE + 2
+        finally:
+            owned_node.ctl("set_vm_memory_high_watermark", "0.6")
+        assert client.submit(job, timeout=PATIENCE).id, "it is confirmed again"
 
 
 @pytest.mark.parametrize("style", ["quorum", "classic"])

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 GIVEN: Final = "BROKER_JOBS_TEST_AMQP_URL"
 MANAGEMENT: Final = "BROKER_JOBS_TEST_MANAGEMENT_URL"
 
-_PROGRAMS: Final = Path("/usr/lib/rabbitmq/bin")
+_PROGRAMS: Final = Path(os.environ.get("BROKER_JOBS_TEST_RABBITMQ") or "/usr/lib/rabbitmq/bin")
 """Of the distribution's package; the wrappers in /usr/sbin change to the system's user and settings."""
 _SPAWNER: Final = ThreadPoolExecutor(1)  # the kernel kills a node when the *thread* that started it ends; this one stays
 _START_SECONDS: Final = 90.0
