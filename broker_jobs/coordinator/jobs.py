@@ -103,14 +103,14 @@ class Jobs:
         self._hungry: set[str] = set()
         self._turns = Turns()
         self._fleet = 0
-        self._due: list[tuple[int, str, int, int]] = []
+        self._due: list[tuple[float, str, int, int]] = []
         self._forgotten: OrderedDict[str, None] = OrderedDict()
         self.links = Links(self, store)
         self.data = Datasets(store)
 
     # --- jobs come and go ---
 
-    def load(self, now: float) -> None:
+    def load(self, now: float, now_ms: int) -> None:
         """Take up all jobs that have not ended."""
         for facts in self._store.look.live_jobs():
             job = self.restore(facts, now)
@@ -122,7 +122,12 @@ class Jobs:
                 self._hungry.add(facts.id)
             for number, task in job.tasks.items():
                 if task.due_ms is not None:
-                    heapq.heappush(self._due, (task.due_ms, facts.id, number, job.machine.tasks[number].attempt))
+                    # Who wrote that may have had another time of day: no delay is longer than that of the policy.
+                    retry = job.shared[task.options].options.retry
+                    longest = retry.max_backoff if retry is not None else 0.0
+                    wait = min(max(0.0, (task.due_ms - now_ms) / 1000), longest)
+                    task.due_ms = now_ms + round(wait * 1000)
+                    heapq.heappush(self._due, (now + wait, facts.id, number, job.machine.tasks[number].attempt))
 
     def restore(self, facts: JobFacts, now: float) -> LiveJob:
         """A job from its rows."""
@@ -187,9 +192,8 @@ class Jobs:
                         if refused:
                             events.append(AttemptEnded(number, attempt, "", Failed(Cause.rejected, refused)))
                     case Delay(number, attempt, seconds):
-                        due = batch.now_ms + round(seconds * 1000)
-                        job.tasks[number].due_ms = due
-                        heapq.heappush(self._due, (due, job.facts.id, number, attempt))
+                        job.tasks[number].due_ms = batch.now_ms + round(seconds * 1000)
+                        heapq.heappush(self._due, (batch.now + seconds, job.facts.id, number, attempt))
                     case Revoke(number, attempt, reason) | Withdraw(number, attempt, reason):
                         # What was never published, nobody has; of what was taken, no message is left.
                         task = job.tasks[number]
@@ -316,8 +320,8 @@ class Jobs:
             for flight in job.window.flights.values()
         )
 
-    def next_due_ms(self) -> int | None:
-        """When the next delayed attempt is due."""
+    def next_due(self) -> float | None:
+        """When the next delayed attempt is due, in seconds."""
         return self._due[0][0] if self._due else None
 
     # --- commands ---
@@ -438,7 +442,7 @@ class Jobs:
         return {job.facts.id for job in changed}
 
     def _release_due(self, batch: Batch) -> None:
-        while self._due and self._due[0][0] <= batch.now_ms:
+        while self._due and self._due[0][0] <= batch.now:
             _, job_id, number, attempt = heapq.heappop(self._due)
             job = self.live.get(job_id)
             if job is not None:

@@ -125,7 +125,7 @@ class Ledger:
         self._patience = now + self._config.reconnect_grace
         self.workers.come_back(now, self._patience)
         self.teams.adopt_until = self._patience
-        self.jobs.load(now)
+        self.jobs.load(now, now_ms)
         rows = self._store.look.workers()
         self.workers.restore((_worker(row, now) for row in rows), self._patience)
         batch = Batch(now, now_ms)
@@ -237,14 +237,10 @@ class Ledger:
 
     # --- time ---
 
-    def due_in(self, now: float, now_ms: int) -> float:
+    def due_in(self, now: float) -> float:
         """Seconds until something is due without a message."""
-        due = [self._next_round - now]
-        retry = self.jobs.next_due_ms()
-        if retry is not None:
-            due.append((retry - now_ms) / 1000)
-        due.extend(at - now for at in (self.workers.due(), self.teams.due(), self._requests.polls.due()) if at is not None)
-        return max(0.0, min(due))
+        due = (self._next_round, self.jobs.next_due(), self.workers.due(), self.teams.due(), self._requests.polls.due())
+        return max(0.0, min(at for at in due if at is not None) - now)
 
     def suspicious(self, now: float) -> set[str]:
         """Class queues that are worth a look: something published there long ago is with nobody."""

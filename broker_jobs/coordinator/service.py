@@ -329,7 +329,7 @@ class Coordinator:
 
     def _patience(self, ledger: Ledger) -> float:
         now = time.monotonic()
-        until = min(self._next_look, now + ledger.due_in(now, _now_ms()))
+        until = min(self._next_look, now + ledger.due_in(now))
         return max(0.001, (until if self._tidy_at is None else min(until, self._tidy_at)) - now)
 
     def _only_confirms(self, items: list[Item], ledger: Ledger) -> bool:

@@ -124,9 +124,23 @@ MUTANTS: Final = (
         "                if False:\n",
     ),
     (
+        "believe any time at which an attempt is due",
+        f"{_HERE}/jobs.py",
+        "wait = min(max(0.0, (task.due_ms - now_ms) / 1000), longest)",
+        "wait = max(0.0, (task.due_ms - now_ms) / 1000)",
+        "tests/unit/test_coordinator_ledger.py::test_a_clock_that_was_wrong_delays_an_attempt_by_one_delay_more_at_most",
+    ),
+    (
+        "wait for attempts by the clock of the day",
+        f"{_HERE}/jobs.py",
+        "heapq.heappush(self._due, (batch.now + seconds, job.facts.id, number, attempt))",
+        "heapq.heappush(self._due, (batch.now_ms / 1000 + seconds, job.facts.id, number, attempt))",
+        "tests/unit/test_coordinator_ledger.py::test_a_clock_that_was_wrong_delays_an_attempt_by_one_delay_more_at_most",
+    ),
+    (
         "do not write down when an attempt is due",
         f"{_HERE}/jobs.py",
-        "                        job.tasks[number].due_ms = due\n",
+        "                        job.tasks[number].due_ms = batch.now_ms + round(seconds * 1000)\n",
         "",
     ),
     (

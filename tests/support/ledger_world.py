@@ -106,6 +106,7 @@ class World:
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ledger-")))
     now: float = 1000.0
+    ahead_ms: int = 0
     inbox: list[tuple[str, str, bytes]] = field(default_factory=list)
     queues: dict[str, list[Standing]] = field(default_factory=dict)
     unconfirmed: dict[int, OutboxRow] = field(default_factory=dict)
@@ -128,7 +129,7 @@ class World:
     @property
     def now_ms(self) -> int:
         """Milliseconds since 1970."""
-        return round(self.now * 1000)
+        return round(self.now * 1000) + self.ahead_ms
 
     @property
     def boot(self) -> str:

@@ -159,6 +159,14 @@ class RabbitMQNode:
         """Whether it was started, and not stopped or killed by us."""
         return self._process is not None
 
+    def answers(self) -> bool:
+        """Whether it is at work: one that the others of its cluster have given up starts anew by itself, and takes a while for that."""
+        try:
+            self.management.request("GET", "overview")
+        except OSError:
+            return False
+        return True
+
     def start(self) -> None:
         """Start it; returns when it takes connections."""
         if self._epmd is None and self._beside is None:

@@ -182,8 +182,27 @@ def test_a_delayed_attempt_goes_out_when_it_is_due_also_after_a_restart(world: W
     world.now += 4.9
     step(world)
     assert standing(world) == []
-    assert world.ledger.due_in(world.now, world.now_ms) == pytest.approx(0.1)
+    assert world.ledger.due_in(world.now) == pytest.approx(0.1)
     world.now += 0.2
+    step(world)
+    assert [chunk.tasks[0].attempt for chunk in standing(world)] == [2]
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["goes on", "starts again"])
+@pytest.mark.parametrize("ahead_ms", [3_600_000, -900_000])
+def test_a_clock_that_was_wrong_delays_an_attempt_by_one_delay_more_at_most(world: World, ahead_ms: int, again: bool) -> None:
+    job = submit(world, job_chunks([call(0)], options=TaskOptions(retry=Retry(2, 5.0, max_backoff=8.0, jitter=0.0))))
+    chunk = take(world)
+    world.ahead_ms = ahead_ms
+    world.reply(job, world.ended(chunk.tasks[0], Failed(Cause.error, "no")))
+    step(world)
+    world.ahead_ms = 0
+    if again:
+        restart(world)
+    # What is due by the clock of the day is due at once when it was too late, and after the longest delay when it was too early.
+    wait = (8.0 if ahead_ms > 0 else 0.0) if again else 5.0
+    assert world.ledger.jobs.next_due() == pytest.approx(world.now + wait)
+    world.now += wait + 0.1
     step(world)
     assert [chunk.tasks[0].attempt for chunk in standing(world)] == [2]
 

@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final, assert_never
 
+from tests.support.daemons import until
 from tests.system.chaos.deployment import CLOCK
 from tests.system.chaos.faults import Kind, Role
 from tests.system.chaos.links import Cut, Deaf, Delayed, Silent, Throttled, Whole
@@ -24,9 +25,9 @@ DELAY: Final = Delayed(0.4)
 THROTTLE: Final = Throttled(20_000)
 _STEP: Final = "+3600"
 _STOP_SECONDS: Final = 45.0
+"""For a worker that drains, while the broker may be away, and for a node that was given up and starts anew."""
 _ONE_NODE: Final = threading.Lock()
 """A busy machine takes longer for a fault than its window: the next node waits for it."""
-"""For a worker that drains, while the broker may be away."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,6 +156,7 @@ def _end(deployment: Deployment, fault: Fault) -> None:
 
 def _begin_at_node(deployment: Deployment, fault: Fault) -> None:
     node = deployment.node(fault.target)
+    until(node.answers, f"{fault.target} is at work", _STOP_SECONDS)
     match fault.kind:
         case Kind.killed:
             node.kill()

@@ -49,7 +49,9 @@ class Scene:
     def __enter__(self) -> Self:
         with contextlib.ExitStack() as stack:
             for node in self.nodes:
-                until(lambda node=node: _answers(node), "all nodes are up", RECOVERED)
+                if not node.running:
+                    node.start()
+                until(node.answers, "all nodes are up", RECOVERED)
             self.vhost = self.nodes[0].management.make_vhost()
             links = stack.enter_context(Links([node.port for node in self.nodes]))
             self.links, self.link = links, links.make(0)
@@ -140,17 +142,6 @@ class Scene:
         """Wait until so many tasks of a job have run to their end."""
         path = self._folder / "effects-worker-0.jsonl"
         until(lambda: path.exists() and path.read_text().count(f'"{name}"') >= count, f"{count} tasks of {name} have run", RECOVERED)
-
-
-def _answers(node: RabbitMQNode) -> bool:
-    """Whether a node is up: one that was given up by the others starts anew by itself, and takes a while for that."""
-    if not node.running:
-        node.start()
-    try:
-        node.management.request("GET", "overview")
-    except OSError:
-        return False
-    return True
 
 
 def wait(seconds: float) -> None:
