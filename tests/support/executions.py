@@ -15,7 +15,7 @@ from broker_jobs.host import host_identity
 from broker_jobs.wire import payload
 from broker_jobs.wire.messages import Call, Origin, Program
 from broker_jobs_worker.executors.local import LocalExecutor
-from broker_jobs_worker.executors.port import Execution, ExecutionEnded, ExecutionProgressed, ExecutionsRecalled
+from broker_jobs_worker.executors.port import Execution, ExecutionEnded, ExecutionProgressed, ExecutionsRecalled, ExecutionsSucceeded
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Mapping
@@ -90,9 +90,10 @@ class Bench:
 
     def _report(self, news: ExecutionNews) -> None:
         match news:
-            case ExecutionEnded():
-                assert news.execution not in self.ended, "an execution ends once"
-                self.ended[news.execution] = news
+            case ExecutionEnded() | ExecutionsSucceeded():
+                for each in (news,) if isinstance(news, ExecutionEnded) else news.each():
+                    assert each.execution not in self.ended, "an execution ends once"
+                    self.ended[each.execution] = each
             case ExecutionProgressed():
                 self.progress.append(news)
             case ExecutionsRecalled(executions):

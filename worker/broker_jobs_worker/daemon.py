@@ -33,7 +33,7 @@ from broker_jobs_worker.config import LOCAL, fresh_worker_name
 from broker_jobs_worker.executors.archive import Archive, usual_room
 from broker_jobs_worker.executors.batch.finding import batch_executor
 from broker_jobs_worker.executors.local import LocalExecutor
-from broker_jobs_worker.executors.port import ExecutionEnded
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionsSucceeded
 from broker_jobs_worker.executors.spool import clear_leftovers
 from broker_jobs_worker.intake import read_chunk, read_control
 from broker_jobs_worker.machine.commands import Exit, Publish, Recall, Say, Settle, Start, Stop, Subscribe, Unsubscribe
@@ -167,7 +167,7 @@ class WorkerDaemon:
         self._observer = Observer(self._metrics)
         self._pulse = Pulse({"worker": self.name, "connected": False})
         self._inbox: deque[Event] = deque()
-        self._ends: list[ExecutionEnded] = []
+        self._ends: list[ExecutionEnded | ExecutionsSucceeded] = []
         self._story: deque[tuple[float, Event, tuple[Command, ...]]] = deque(maxlen=STORY)
         self._handling = False
         self._heard_at = now
@@ -292,7 +292,7 @@ class WorkerDaemon:
 
     def _hear(self, news: ExecutionNews) -> None:
         """Take in what the executor says; ends of one turn of the loop are one event."""
-        if isinstance(news, ExecutionEnded):
+        if isinstance(news, ExecutionEnded | ExecutionsSucceeded):
             if not self._ends:
                 self._loop.call_soon(self._tell_ends)
             self._ends.append(news)

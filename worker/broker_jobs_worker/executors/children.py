@@ -227,6 +227,7 @@ class Children:
             child.stream.close()
             child.capture.close()
             child.tickets.close()
+            child.notes.close()
             if child.pid is not None:
                 self._by_pid.pop(child.pid, None)
         server.children.clear()
@@ -264,7 +265,7 @@ class Children:
         child.stream = Stream(self._loop, ours, lambda data: self._on_message(child, data), lambda: self._on_end(child))
         server.children.add(child)
         server.forking.append(child)
-        server.packets.send(b"fork", (theirs.detach(), child.tickets.lend()))
+        server.packets.send(b"fork", (theirs.detach(), child.tickets.lend(), child.notes.lend()))
 
     # --- what they say ---------------------------------------------------------------------------------------------
 
@@ -373,6 +374,7 @@ class Children:
             self._listener.on_ended(child, child.status)
         child.capture.close()
         child.tickets.close()
+        child.notes.close()
         if not child.ready:
             server.bad_starts += 1
             if server.bad_starts >= MOST_BAD_STARTS and not server.dead:

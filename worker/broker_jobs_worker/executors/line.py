@@ -5,8 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from broker_jobs.core.value import Inline
 from broker_jobs.wire.messages import Call, Program
-from broker_jobs_worker.runners.protocol import Next
+from broker_jobs_worker.runners.protocol import Followers
 
 if TYPE_CHECKING:
     from collections import deque
@@ -33,20 +34,20 @@ class Line:
     given: int = 0
     begun: int = 0
 
-    def orders(self) -> tuple[Next, ...]:
+    def orders(self) -> Followers | None:
         """What the child is told of those that follow."""
-        if self.apart:
-            return ()
-        return tuple(
-            Next(
-                follower.execution,
-                follower.task,
-                follower.attempt,
-                follower.task_name,
-                follower.work.args if isinstance(follower.work, Call) else None,
-                follower.work if isinstance(follower.work, Program) else None,
-            )
-            for follower in self.waiting
+        if self.apart or not self.waiting:
+            return None
+        names = tuple(each.task_name for each in self.waiting)
+        args = [each.work.args for each in self.waiting if isinstance(each.work, Call)]
+        return Followers(
+            tuple(each.execution for each in self.waiting),
+            tuple(each.task for each in self.waiting),
+            tuple(each.attempt for each in self.waiting),
+            names if any(names) else (),
+            "".join(each.encoding for each in args),
+            tuple(each.data for each in args if isinstance(each, Inline)),
+            tuple(each.work for each in self.waiting if isinstance(each.work, Program)),
         )
 
     @property

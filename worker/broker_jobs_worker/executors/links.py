@@ -15,8 +15,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
 _READ: Final = 256 * 1024
-_MOMENT: Final = 0.001
-"""Seconds for which a stream is left alone on which more is sure to come: waking up for each message takes longer than reading it."""
 
 
 class Stream:
@@ -38,7 +36,6 @@ class Stream:
         self._inbox = bytearray()
         self._outbox = bytearray()
         self._open = True
-        self._later: asyncio.TimerHandle | None = None
         loop.add_reader(link, self.read)
 
     def send(self, part: object) -> None:
@@ -66,18 +63,6 @@ class Stream:
         del self._outbox[: self._try(self._outbox)]
         if not self._outbox:
             self._loop.remove_writer(self._link)
-
-    def expect_more(self) -> None:
-        """Take in what comes next a moment later, together with what follows it."""
-        if self._open and self._later is None:
-            self._loop.remove_reader(self._link)
-            self._later = self._loop.call_later(_MOMENT, self._look)
-
-    def _look(self) -> None:
-        self._later = None
-        self.read()
-        if self._open and self._later is None:
-            self._loop.add_reader(self._link, self.read)
 
     def read(self) -> None:
         """Take in what there is now."""
@@ -126,8 +111,6 @@ class Stream:
         """Close this end."""
         if self._open:
             self._open = False
-            if self._later is not None:
-                self._later.cancel()
             self._loop.remove_reader(self._link)
             self._loop.remove_writer(self._link)
             self._link.close()

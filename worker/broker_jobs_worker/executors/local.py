@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.spec import Isolation
+from broker_jobs.errors import DecodeError
 from broker_jobs.wire.messages import Call, Output, Piece, Program, StepCall
 from broker_jobs_worker.executors import groups
 from broker_jobs_worker.executors.archive import Archive, usual_room
@@ -27,7 +28,7 @@ from broker_jobs_worker.executors.environments import Environments, UnavailableE
 from broker_jobs_worker.executors.knowledge import unknown_functions, unknown_values
 from broker_jobs_worker.executors.line import Line
 from broker_jobs_worker.executors.memory import Memory
-from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, ExecutionsRecalled
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, ExecutionsRecalled, ExecutionsSucceeded
 from broker_jobs_worker.executors.prints import Prints
 from broker_jobs_worker.executors.recycling import KEEP
 from broker_jobs_worker.executors.running import Running, remains
@@ -42,6 +43,8 @@ from broker_jobs_worker.runners.protocol import (
     PROGRESS_TEXT,
     Done,
     Halted,
+    News,
+    Noted,
     Prepared,
     Progressed,
     Ready,
@@ -66,6 +69,8 @@ _log = logging.getLogger(__name__)
 
 LONGEST_LINE: Final = 100
 """So many executions follow one another in a child at most."""
+NOTES_INTERVAL: Final = 0.05
+"""Seconds after which the successes of a line are seen at the latest."""
 GRACE: Final = 2.0
 """Seconds between asking a task to end and killing it."""
 _CLOSING_PATIENCE: Final = 10.0
@@ -272,11 +277,13 @@ class LocalExecutor:
         execution = running.execution
         running.child = child
         running.started_ms = _now_ms()
+        child.notes.unheeded.clear()
         spool = child.capture.begin()
         self._memory.begin(running, child)
         if running.line is not None and not running.line.apart:
             running.line.given, running.line.begun = len(running.line.waiting), 0
             child.tickets.give(running.line.given)
+            self._loop.call_later(NOTES_INTERVAL, self._look_at_notes, running.line, child)
         function, setup, forget = unknown_functions(child, execution)
         values, forget_values = unknown_values(child, execution)
         child.send(
@@ -301,7 +308,7 @@ class LocalExecutor:
                 spool=spool,
                 groups=None if running.group is None else (running.group.entry, running.group.exit),
                 hosts=execution.hosts,
-                then=running.line.orders() if running.line is not None else (),
+                then=running.line.orders() if running.line is not None else None,
             )
         )
         self._start_clock(running)
@@ -320,8 +327,13 @@ class LocalExecutor:
 
     # --- from running to ended --------------------------------------------------------------------------------------
 
-    def on_news(self, child: Child, news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale | Halted) -> None:
-        """Take in what a child says."""
+    def on_news(self, child: Child, news: News) -> None:
+        """Take in what a child says, and what it has noted before and after that."""
+        self._read_notes(child)
+        self._take_in(child, news)
+        self._heed_notes(child)
+
+    def _take_in(self, child: Child, news: News) -> None:
         running = self._of(child)
         if running is None:
             if isinstance(news, Halted) and (line := self._halting.pop(child, None)) is not None:
@@ -351,7 +363,7 @@ class LocalExecutor:
                     self._children.sweep(child)
             case Prepared():
                 self._start_anew(running)
-            case Ready() | Halted():
+            case Ready() | Halted() | Noted():
                 pass
             case _:
                 assert_never(news)
@@ -393,6 +405,7 @@ class LocalExecutor:
 
     def on_ended(self, child: Child, status: int | None) -> None:
         """End what ran in a child that is gone."""
+        self._read_notes(child)
         running = self._of(child)
         if running is not None and running.line is not None:
             self._take_back(running.line)
@@ -511,8 +524,53 @@ class LocalExecutor:
         line.begun += 1
         line.running = self._running[follower.execution] = Running(follower, _now_ms(), running.folder, child=child, line=line)
         child.ticket = follower.execution
-        child.stream.expect_more()
         return True
+
+    def _read_notes(self, child: Child) -> None:
+        """Take in what a child has noted of its line."""
+        try:
+            child.notes.read()
+        except DecodeError as error:
+            _log.warning("child %s noted what is no success, and is killed: %s", child.pid, error)
+            self._children.kill(child)
+        self._heed_notes(child)
+
+    def _look_at_notes(self, line: Line, child: Child) -> None:
+        """Read the notes now and then while their child does not say that it is time, since it is busy with one task."""
+        if line.running is not None and line.running.child is child and line.goes_on:
+            self._read_notes(child)
+            self._loop.call_later(NOTES_INTERVAL, self._look_at_notes, line, child)
+
+    def _heed_notes(self, child: Child) -> None:
+        """End what has succeeded; a gap in the notes is what the child says by its stream."""
+        notes = child.notes.unheeded
+        while notes and (running := self._of(child)) is not None and running.line is not None and notes[0].place == running.line.begun:
+            # One after the other where something has been decided about it, or where the child must not go on.
+            if running.verdict is not None or running.answer is not None or not running.line.goes_on:
+                note = notes.popleft()
+                if running.answer is None:
+                    self._take_in(child, Done(note.outcome, clean=True, more=True))
+            else:
+                self._succeed(running, running.line, child)
+
+    def _succeed(self, running: Running, line: Line, child: Child) -> None:
+        """End what a child has noted, as long as it may have begun the next of the line by itself."""
+        notes = child.notes.unheeded
+        last = line.begun + min(line.given - line.begun, len(line.waiting))
+        now, heeded, executions = running.execution, [], []
+        while notes and notes[0].place == line.begun < last:
+            heeded.append(notes.popleft())
+            executions.append(now.execution)
+            line.begun += 1
+            now = line.waiting.popleft()
+            del self._lined_up[now.execution]
+        running.forget_timers()
+        del self._running[executions[0]]
+        line.running = self._running[now.execution] = Running(now, heeded[-1].ended_ms, running.folder, child=child, line=line)
+        child.ticket = now.execution
+        values = tuple(note.outcome.value for note in heeded)
+        ended_ms = tuple(note.ended_ms for note in heeded)
+        self._report(ExecutionsSucceeded(tuple(executions), running.started_ms, ended_ms, values))
 
     def _take_back(self, line: Line) -> None:
         """Let the child begin nothing more of a line; afterwards at most one of it has begun, and the rest waits."""
@@ -526,6 +584,7 @@ class LocalExecutor:
             self._unbegin(line, running, child)
             return
         # What a child says of a task it says before it takes the ticket of the next one.
+        self._read_notes(child)
         child.stream.read()
         if line.begun != line.given:
             _log.warning("tickets of child %s were taken by somebody else, and it is killed", child.pid)

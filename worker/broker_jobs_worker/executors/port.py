@@ -9,13 +9,16 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from broker_jobs.core.outcome import Succeeded
+from broker_jobs.wire.messages import Output
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.core.spec import TaskOptions
-    from broker_jobs.core.value import Value
-    from broker_jobs.wire.messages import Function, Origin, Output, Piece, Work
+    from broker_jobs.core.value import Inline, Value
+    from broker_jobs.wire.messages import Function, Origin, Piece, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,28 @@ class ExecutionEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class ExecutionsSucceeded:
+    """Executions of a line have succeeded one after the other, and nothing else: they printed nothing and made no data.
+
+    Attributes:
+        started_ms: when the first began; each further one began when the one before it had ended
+        values: of each, by position as `ended_ms`
+    """
+
+    executions: tuple[str, ...]
+    started_ms: int
+    ended_ms: tuple[int, ...]
+    values: tuple[Inline | None, ...]
+
+    def each(self) -> Iterator[ExecutionEnded]:
+        """The same, told apart."""
+        started_ms = self.started_ms
+        for execution, ended_ms, value in zip(self.executions, self.ended_ms, self.values, strict=True):
+            yield ExecutionEnded(execution, Succeeded(value), started_ms, ended_ms, Output(), Output())
+            started_ms = ended_ms
+
+
+@dataclass(frozen=True, slots=True)
 class ExecutionProgressed:
     """A task says how far it is (fraction: 0 to 1)."""
 
@@ -80,7 +105,7 @@ class ExecutionsRecalled:
     executions: tuple[str, ...]
 
 
-ExecutionNews = ExecutionEnded | ExecutionProgressed | ExecutionsRecalled
+ExecutionNews = ExecutionEnded | ExecutionsSucceeded | ExecutionProgressed | ExecutionsRecalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +144,7 @@ class Executor(Protocol):
         """
 
     def start(self, execution: Execution, then: Sequence[Execution] = ()) -> None:
-        """Run it. There is exactly one `ExecutionEnded` for each execution that was not recalled, whatever happens.
+        """Run it. There is exactly one `ExecutionEnded` for each execution that was not recalled, whatever happens, or it is in one `ExecutionsSucceeded`.
 
         Args:
             then: calls of the same function with the same options, which follow one after the other with the same resources: a *line*

@@ -7,6 +7,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
+from broker_jobs_worker.executors.notes import Notes
 from broker_jobs_worker.executors.tickets import Tickets
 from broker_jobs_worker.runners.protocol import ToChild
 
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from broker_jobs_worker.executors.links import Packets, Stream
     from broker_jobs_worker.executors.spool import Capture
-    from broker_jobs_worker.runners.protocol import Done, Halted, Prepared, Progressed, Redirected, Run, Stale, Tidied, Tidy
+    from broker_jobs_worker.runners.protocol import News, Run, Tidy
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +62,7 @@ class Listener(Protocol):
     def on_denied(self, ticket: str, reason: str) -> None:
         """There will be no child for this ticket."""
 
-    def on_news(self, child: Child, news: Prepared | Redirected | Progressed | Done | Tidied | Stale | Halted) -> None:
+    def on_news(self, child: Child, news: News) -> None:
         """A child that has been given out said something."""
 
     def on_swept(self, child: Child) -> None:
@@ -95,6 +96,7 @@ class Child:
     capture: Capture
     stream: Stream = field(init=False)
     tickets: Tickets = field(default_factory=Tickets)
+    notes: Notes = field(default_factory=Notes)
     pid: int | None = None
     ready: bool = False
     given: bool = False

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from broker_jobs.wire.messages import ClassOpened, DrainAsked, HelloAsked, Revoked, TeamAsked, Welcome
-from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, ExecutionsRecalled
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, ExecutionsRecalled, ExecutionsSucceeded
 
 if TYPE_CHECKING:
     from broker_jobs.broker.port import Delivery
@@ -89,7 +89,7 @@ class StopRequested:
 class ExecutionsEnded:
     """Several are over: what was heard at one moment."""
 
-    ends: tuple[ExecutionEnded, ...]
+    ends: tuple[ExecutionEnded | ExecutionsSucceeded, ...]
 
 
 Control = Welcome | ClassOpened | Revoked | TeamAsked | DrainAsked | HelloAsked
@@ -106,6 +106,7 @@ Event = (
     | DrainRequested
     | StopRequested
     | ExecutionEnded
+    | ExecutionsSucceeded
     | ExecutionsEnded
     | ExecutionProgressed
     | ExecutionsRecalled

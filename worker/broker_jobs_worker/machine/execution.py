@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.spec import Isolation, Keep
+from broker_jobs.core.value import Inline
 from broker_jobs.wire.messages import Call, Program, StepCall
 from broker_jobs_worker.executors.port import Execution
 from broker_jobs_worker.machine.allotment import allotment
@@ -46,7 +47,7 @@ def may_follow(leader: Task, task: Task) -> bool:
     """Whether a task differs from the one that leads the line in its arguments alone."""
     match leader.work, task.work:
         case Call() as one, Call() as other:
-            alike = (one.function, one.setup, one.inputs) == (other.function, other.setup, other.inputs)
+            alike = (one.function, one.setup, one.inputs) == (other.function, other.setup, other.inputs) and isinstance(other.args, Inline)
         case Program() as one, Program() as other:
             alike = one.argv[:1] == other.argv[:1] and not (other.task_dir or other.files or other.collects)
         case _:

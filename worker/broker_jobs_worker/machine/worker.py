@@ -45,7 +45,7 @@ from broker_jobs.wire.messages import (
     TeamAsked,
     Welcome,
 )
-from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, ExecutionsRecalled
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgressed, ExecutionsRecalled, ExecutionsSucceeded
 from broker_jobs_worker.machine.commands import Exit, Recall, Say, Settle, Start, Stop
 from broker_jobs_worker.machine.credit import CreditBook
 from broker_jobs_worker.machine.events import (
@@ -213,11 +213,11 @@ class WorkerMachine:
                 yield from self._tick(now)
             case ChunkArrived(delivery, chunk):
                 yield from self._arrived(delivery, chunk, now)
-            case ExecutionEnded():
-                self._ended(event, now)
+            case ExecutionEnded() | ExecutionsSucceeded():
+                self._over(event, now)
             case ExecutionsEnded(ends):
                 for each in ends:
-                    self._ended(each, now)
+                    self._over(each, now)
             case ExecutionProgressed():
                 self._progressed(event, now)
             case ExecutionsRecalled(executions):
@@ -552,6 +552,10 @@ class WorkerMachine:
             self._return(self._have.attempts[key], Return.unstarted, now)
 
     # --- executions ---------------------------------------------------------------------------------------------------
+
+    def _over(self, news: ExecutionEnded | ExecutionsSucceeded, now: float) -> None:
+        for each in (news,) if isinstance(news, ExecutionEnded) else news.each():
+            self._ended(each, now)
 
     def _ended(self, news: ExecutionEnded, now: float) -> None:
         attempt = self._have.running.get(news.execution)

@@ -14,12 +14,13 @@ import threading
 import time
 from typing import TYPE_CHECKING, Final, assert_never
 
-from broker_jobs.core.outcome import Cause, Failed
+from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.current import Surrounding, current
 from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import Call, Program, StepCall
 from broker_jobs_worker.processes import become_subreaper
 from broker_jobs_worker.runners import function, inputs, nodes, preparation, program, step
+from broker_jobs_worker.runners.notes import Notes
 from broker_jobs_worker.runners.pinning import UnpinnableError, pinned
 from broker_jobs_worker.runners.program import Ending
 from broker_jobs_worker.runners.protocol import (
@@ -28,6 +29,8 @@ from broker_jobs_worker.runners.protocol import (
     Done,
     FromChild,
     Halted,
+    News,
+    Noted,
     Prepared,
     Progressed,
     Ready,
@@ -61,17 +64,18 @@ BROKEN: Final = 70
 """Exit code of a child that met a bug of ours (EX_SOFTWARE)."""
 
 
-def main(link: socket.socket, tickets: int) -> NoReturn:
+def main(link: socket.socket, tickets: int, notes: int) -> NoReturn:
     """Serve until the parent closes the stream.
 
     Args:
         tickets: descriptor of the pipe that says how many may follow the first of a line
+        notes: that of the one that takes what they have come to
     """
     os.setsid()
     become_subreaper()
     # What crashes in C says where it was, to the standard error of its task.
     faulthandler.enable(2)
-    child = Child(link, tickets)
+    child = Child(link, tickets, notes)
     child.send(Ready())
     while (data := receive(link)) is not None:
         match decode_part(ToChild, data).order:
@@ -88,9 +92,10 @@ def main(link: socket.socket, tickets: int) -> NoReturn:
 class Child:
     """What a child keeps from one task to the next."""
 
-    def __init__(self, link: socket.socket, tickets: int) -> None:
+    def __init__(self, link: socket.socket, tickets: int, notes: int) -> None:
         self._link = link
         self._tickets = tickets
+        self._notes = Notes(notes, lambda: self.send(Noted()))
         self._pid = os.getpid()
         self._streams = Streams()
         interrupt = function.Interrupt()
@@ -102,11 +107,13 @@ class Child:
         self._sources = Sources()
         self._job = ""
         self._folder = ""
+        self._spoke = False
         self._sending = threading.Lock()
         self._progress_at = float("-inf")
 
-    def send(self, news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale | Halted) -> None:
+    def send(self, news: News) -> None:
         """Tell the parent."""
+        self._spoke = True
         data = framed(FromChild(news))
         with self._sending:
             self._link.sendall(data)
@@ -124,18 +131,19 @@ class Child:
         self._means.inputs.learn(run)
         if run.spool is not None:
             self._streams.use_spool(*run.spool)
-        following = iter(run.then)
-        task: Run | None = run
-        while task is not None:
-            follower = next(following, None)
-            more = self._answer(task, followed=follower is not None)
-            task = None
-            if follower is not None and more:
-                if self._has_ticket():
-                    task = run.followed_by(follower)
-                else:
+        then = run.then
+        count = 0 if then is None else len(then.executions)
+        self._notes.begin()
+        task = run
+        for place in range(count + 1):
+            if then is not None and place > 0:
+                if not self._has_ticket():
                     self._leave()
                     self.send(Halted())
+                    return True
+                task = run.followed_by(then, place - 1)
+            if not self._answer(task, place, followed=place < count):
+                break
         return True
 
     def _has_ticket(self) -> bool:
@@ -145,9 +153,10 @@ class Child:
         except BlockingIOError:
             return False
 
-    def _answer(self, run: Run, *, followed: bool) -> bool:
+    def _answer(self, run: Run, place: int, *, followed: bool) -> bool:
         """Run one task and say what came of it; whether the next one would find everything as this one has found it."""
         self._progress_at = float("-inf")
+        self._spoke = False
         if run.groups is None:
             ending = self._perform(run, followed=followed)
         else:
@@ -163,7 +172,10 @@ class Child:
             more &= remove_folder(run)
         if not more:
             self._leave()
-        self.send(Done(ending.outcome, clean, stdout, stderr, spent=not self._usable, explained=ending.explained, more=more))
+        outcome = ending.outcome
+        if more and not self._spoke and isinstance(outcome, Succeeded) and not outcome.made and self._notes.write(place, outcome.value):
+            return True
+        self.send(Done(outcome, clean, stdout, stderr, spent=not self._usable, explained=ending.explained, more=more))
         return more
 
     def _leave(self) -> None:

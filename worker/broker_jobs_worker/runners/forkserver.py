@@ -29,7 +29,7 @@ _IGNORED: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
 
 
 def serve(link: socket.socket) -> None:
-    """Make children until the parent closes the socket; each packet brings the socket of one, and the pipe of its tickets."""
+    """Make children until the parent closes the socket; each packet brings the socket of one, and the pipes of its tickets and notes."""
     warm_up()
     sys.argv[:] = [""]
     # Children of `multiprocessing` would import the main module again.
@@ -75,9 +75,9 @@ def _reap(link: socket.socket, children: set[int]) -> None:
 
 
 def _order(link: socket.socket) -> list[int] | None:
-    """The socket and the pipe for a child that is to be made; None when the parent is gone."""
+    """The socket and the pipes for a child that is to be made; None when the parent is gone."""
     try:
-        data, fds, _, _ = socket.recv_fds(link, PACKET, 2)
+        data, fds, _, _ = socket.recv_fds(link, PACKET, 3)
     except ConnectionError:  # it has left something unread
         return None
     for fd in fds:
@@ -101,7 +101,7 @@ def _fork(fds: Sequence[int], ours: Sequence[socket.socket]) -> int:
             for number in (*_IGNORED, signal.SIGCHLD):
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.default_int_handler)
-            child.main(socket.socket(fileno=fds[0]), fds[1])
+            child.main(socket.socket(fileno=fds[0]), fds[1], fds[2])
         except BaseException:  # noqa: BLE001 (whatever it is, a child must not go on as a forkserver)
             traceback.print_exc()
         finally:

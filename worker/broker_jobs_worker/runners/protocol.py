@@ -1,9 +1,10 @@
 """What the worker's parent, the guardian, the forkservers and their children say to each other.
 
 Messages to and from the guardian and a forkserver are packets (SOCK_SEQPACKET), which may carry file descriptors; see `environment` for the
-first one to a forkserver, and each further one brings the socket of a child that it is to make, and the pipe of its tickets. A child has
-a stream of its own; there, a message is its length in four bytes, and its bytes. The parent takes nothing on trust that comes from a child:
-whatever is no message of this kind ends the child.
+first one to a forkserver, and each further one brings the socket of a child that it is to make, and the pipes of its tickets and notes. A child has
+a stream of its own; there, a message is its length in four bytes, and its bytes. What tasks of a line have come to is *noted* in a pipe that
+the parent reads when something comes by the stream, or when it wants to know; a task that has said something by the stream ends there, too, so
+that the order is known. The parent takes nothing on trust that comes from a child: whatever is no message of this kind ends the child.
 """
 
 from __future__ import annotations
@@ -11,11 +12,11 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, ClassVar, Final
+from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
-from broker_jobs.core.outcome import Outcome
+from broker_jobs.core.outcome import Outcome, Succeeded
 from broker_jobs.core.spec import TaskOptions
-from broker_jobs.core.value import Value
+from broker_jobs.core.value import Encoding, Inline, Value
 from broker_jobs.errors import DecodeError
 from broker_jobs.wire.codec import decode_part, encode_part
 from broker_jobs.wire.messages import Call, Function, Output, Program, Work
@@ -198,21 +199,34 @@ class FromServer:
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
-    """A task that follows another one in the same child: what differs. It begins with a ticket, else not at all.
+class Followers:
+    """Tasks that follow another one in the same child: what differs, by position. Each begins with a ticket, else not at all.
 
     Attributes:
-        args: of a call of the same function
-        program: another run of the program
+        names: empty where none has one
+        encodings: of `args`, one letter each
+        args: of calls of the same function
+        programs: other runs of the program
     """
 
-    tag: ClassVar[str] = "next"
-    execution: str
-    task: int
-    attempt: int
-    name: str
-    args: Value | None = None
-    program: Program | None = None
+    tag: ClassVar[str] = "followers"
+    executions: tuple[str, ...]
+    tasks: tuple[int, ...]
+    attempts: tuple[int, ...]
+    names: tuple[str, ...] = ()
+    encodings: str = ""
+    args: tuple[bytes, ...] = ()
+    programs: tuple[Program, ...] = ()
+
+    def work(self, place: int, leader: Work) -> Work:
+        """What the one at this place is to do; `DecodeError` where that is not said."""
+        try:
+            if isinstance(leader, Call):
+                args = Inline(Encoding(self.encodings[place]), self.args[place])
+                return Call(leader.function, args, leader.inputs, leader.setup)
+            return self.programs[place]
+        except (IndexError, ValueError):
+            raise DecodeError(f"nothing follows a {leader.tag} without saying what") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,24 +269,19 @@ class Run:
     spool: tuple[str, str] | None = None
     groups: tuple[str, str] | None = None
     hosts: tuple[str, ...] = ()
-    then: tuple[Next, ...] = ()
+    then: Followers | None = None
 
-    def followed_by(self, follower: Next) -> Run:
-        """The order to run a follower; the child knows functions and values by now."""
-        work: Work | None = follower.program
-        if isinstance(self.work, Call) and follower.args is not None:
-            work = Call(self.work.function, follower.args, self.work.inputs, self.work.setup)
-        if work is None:
-            raise DecodeError(f"nothing follows a {self.work.tag} without saying what")
+    def followed_by(self, then: Followers, place: int) -> Run:
+        """The order to run the follower at this place; the child knows functions and values by now."""
         return Run(
-            follower.execution,
+            then.executions[place],
             self.job,
-            follower.task,
-            follower.attempt,
-            work,
+            then.tasks[place],
+            then.attempts[place],
+            then.work(place, self.work),
             self.options,
             self.folder,
-            follower.name,
+            then.names[place] if then.names else "",
             self.allocation,
             self.values,
             self.store,
@@ -378,10 +387,60 @@ class Halted:
 
 
 @dataclass(frozen=True, slots=True)
+class Noted:
+    """There are notes that should be read now."""
+
+    tag: ClassVar[str] = "noted"
+
+
+News = Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale | Halted | Noted
+
+
+@dataclass(frozen=True, slots=True)
 class FromChild:
     """One message of a child."""
 
-    news: Ready | Prepared | Redirected | Progressed | Done | Tidied | Stale | Halted
+    news: News
+
+
+# --- child → parent, without waking it --------------------------------------------------------------------------------
+
+NOTE: Final = struct.Struct("<IIqc")
+"""Size of the value, place in the line, time, and encoding; the value follows."""
+NO_VALUE: Final = b"-"
+_ENCODINGS: Final[Mapping[bytes, Encoding | None]] = {NO_VALUE: None, **{encoding.value.encode(): encoding for encoding in Encoding}}
+
+
+class Note(NamedTuple):
+    """A task of a line has succeeded as `Done` says it with `clean` and `more`, and has said nothing by the stream before.
+
+    Attributes:
+        place: in the line, 0 for the one that leads it
+        encoding: of its value; None where it has none
+    """
+
+    place: int
+    ended_ms: int
+    encoding: Encoding | None
+    data: bytes
+
+    @property
+    def outcome(self) -> Succeeded:
+        """The success."""
+        return Succeeded(None if self.encoding is None else Inline(self.encoding, self.data))
+
+
+def note_of(data: bytes, start: int, largest: int) -> tuple[Note, int]:
+    """The note that begins here, and where it ends; it is not whole where that is beyond the data.
+
+    Raises:
+        DecodeError: it is none
+    """
+    size, place, ended_ms, letter = NOTE.unpack_from(data, start)
+    if size > largest or letter not in _ENCODINGS:
+        raise DecodeError(f"a note of {size} bytes and the encoding {letter!r}")
+    begin = start + NOTE.size
+    return Note(place, ended_ms, _ENCODINGS[letter], data[begin : begin + size]), begin + size
 
 
 def is_shared(key: str) -> bool:
