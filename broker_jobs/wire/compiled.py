@@ -61,16 +61,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, fields, is_dataclass
 from enum import Enum
 from functools import cache
+from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union, get_args, get_origin, get_type_hints
 
 from broker_jobs.core.value import Value
 from broker_jobs.errors import ValidationError
+from broker_jobs.wire.columns import FEWEST, KIND, Columns, Field, Shape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-KIND: Final = "_"
-"""The key that says which class a map is, where there are several."""
+    from collections.abc import Iterable, Iterator, Sequence
 
 _NAMES: Final = {"Mapping": Mapping, "Value": Value}
 """Names that the annotated modules import for type checkers alone."""
@@ -168,8 +167,11 @@ def _enum(kind: type[Enum]) -> Codec:
 def _sequence(item: object) -> Codec:
     write_item, read_item, by_type = codec(item)
     exact = _exact(item)
+    columns = Columns(_field_of("", item, MISSING), _shape, Misfit) if _classes(item) else None
 
     def write(value: tuple[object, ...]) -> object:
+        if columns is not None and len(value) >= FEWEST:
+            return columns.write(value)
         if by_type is not None:
             return [by_type[type(part)](part) for part in value]
         return list(value) if write_item is _same else [write_item(part) for part in value]
@@ -177,6 +179,8 @@ def _sequence(item: object) -> Codec:
     def read(raw: object) -> tuple[object, ...]:
         if type(raw) is not list:
             raise _misfit("a list", raw)
+        if columns is not None:
+            return columns.read(raw)
         return tuple([part if type(part) in exact else read_item(part) for part in raw] if exact else [read_item(part) for part in raw])
 
     return Codec(write, read)
@@ -287,6 +291,28 @@ def _tagged(classes: tuple[Any, ...], plain: Codec) -> Codec:
     return Codec(lambda value: writers[type(value)](value), read, writers)
 
 
+# --- columns --------------------------------------------------------------------------------------------------------
+
+
+def _classes(hint: Any) -> dict[str, type]:
+    """The classes of messages among the types that an annotation allows, by tag."""
+    options = get_args(hint) if get_origin(hint) in {Union, types.UnionType} else (hint,)
+    return {getattr(option, "tag", ""): option for option in options if is_dataclass(option) and isinstance(option, type)}
+
+
+def _field_of(name: str, hint: Any, default: object) -> Field:
+    known = codec(hint)
+    write = None if known.write is _same else known.write
+    tagged = get_origin(hint) in {Union, types.UnionType}
+    return Field(name, attrgetter(name) if name else _same, write, known.read, _exact(hint), default, _classes(hint), tagged)
+
+
+@cache
+def _shape(kind: Any) -> Shape:
+    fields_ = tuple(_field_of(part.name, part.hint, part.default) for part in _fields(kind))
+    return Shape(getattr(kind, "tag", ""), fields_, _class(kind).build)
+
+
 # --- classes --------------------------------------------------------------------------------------------------------
 
 
@@ -341,11 +367,12 @@ class _Field:
 
 
 class _Compiled(NamedTuple):
-    """What was compiled for a class; `tagged` is for where a map has to say which class it is."""
+    """What was compiled for a class; `tagged` is for where a map has to say which class it is, `build` for columns."""
 
     write: Encoder
     tagged: Encoder
     read: Decoder
+    build: Callable[[Sequence[Iterable[object]]], list[Any]]
 
 
 @cache
@@ -360,7 +387,7 @@ def _class(kind: Any) -> _Compiled:
         names["blank"] = type(kind.__name__, (), {"__slots__": kind.__slots__})
     # The source is made of names of fields and of the tag; `dataclasses` makes `__init__` in the same way.
     exec(compile(source(kind), f"<codec of {kind.__qualname__}>", "exec"), names)  # noqa: S102
-    return _Compiled(names["write"], names["tagged"], names["read"])
+    return _Compiled(names["write"], names["tagged"], names["read"], names["build"])
 
 
 def _fields(kind: Any) -> list[_Field]:
@@ -395,4 +422,17 @@ def source(kind: Any) -> str:
     else:
         lines += ["    made = blank()", *(f"    made.{part.name} = {part.variable}" for part in parts)]
         lines += ["    made.__class__ = kind", "    return made"]
-    return "\n".join(lines)
+    return "\n".join(lines + _building(kind, parts))
+
+
+def _building(kind: Any, parts: list[_Field]) -> list[str]:
+    """The function that makes many from columns."""
+    variables = "".join(f"{part.variable}, " for part in parts)
+    lines = ["def build(columns):", "    items = []", f"    for {variables}in zip(*columns):" if parts else "    for _ in ():"]
+    if _makes_itself(kind):
+        lines += ["        try:", f"            made = kind({variables})"]
+        lines += ["        except ValidationError as error:", "            raise Misfit(f': {error}') from error"]
+    else:
+        lines += ["        made = blank()", *(f"        made.{part.name} = {part.variable}" for part in parts)]
+        lines += ["        made.__class__ = kind"]
+    return [*lines, "        items.append(made)", "    return items"]

@@ -33,17 +33,26 @@ if TYPE_CHECKING:
 
 KEY = SigningKey.parse("ab" * 32)
 SIGNER = Signer("t", KEY)
-BODIES = [encode(message) for message, _ in ex.EXAMPLES.values()]
+BODIES = [*(encode(message) for message, _ in ex.EXAMPLES.values()), *map(encode, ex.MANY)]
 PIECES = [piece for body in BODIES for piece in pieces(unpack(body))]
 FRAMES = [SIGNER.seal(message, role) for message, role in ex.EXAMPLES.values()]
 
-PROGRESS = [p.Ready(), p.Prepared(), p.Redirected("out", None), p.Progressed(0.5, "half"), p.Tidied(clean=True), p.Stale(), p.Halted()]
+PROGRESS = [
+    p.Ready(),
+    p.Prepared(),
+    p.Redirected("out", None),
+    p.Progressed(0.5, "half"),
+    p.Tidied(clean=True),
+    p.Stale(),
+    p.Halted(),
+    p.Noted(),
+]
 ENDS = [
     p.Done(outcome, clean=True, stdout=ex.OUTPUT, more=True) for outcome in (Succeeded(ex.VALUE), ex.FAILED, Canceled("x"), Crashed("x", 9))
 ]
 NEWS = [encode_part(p.FromChild(news)) for news in (*PROGRESS, *ENDS)]
-NEXT = p.Next("e2", 1, 1, "next", ex.VALUE, ex.PROGRAM.work)  # type: ignore[arg-type] # it is a program
-ORDER = p.Run("e1", ex.JOB, 0, 1, ex.CALL.work, ex.OPTIONS, "/f", values={"0": ex.STORED}, spool=("a", "b"), hosts=("h",), then=(NEXT,))
+NEXT = p.Followers(("e2",), (1,), (1,), ("next",), "m", (b"\xc0",), (ex.PROGRAM.work,))  # type: ignore[arg-type] # it is a program
+ORDER = p.Run("e1", ex.JOB, 0, 1, ex.CALL.work, ex.OPTIONS, "/f", values={"0": ex.STORED}, spool=("a", "b"), hosts=("h",), then=NEXT)
 RECORD = Record("17", "sge", "e1", ex.JOB, 0, 1, (b"sort",), (("A", "1"),), ex.OPTIONS, "client-1", "cpus2-0")
 PARTS: list[Any] = [
     *(ex.OPTIONS, ex.NEED, ex.HAS, ex.ORIGIN, ex.OUTPUT, ex.DATA, ex.STEP, ex.CALL, ex.PROGRAM, ex.STEP_CALL, ex.COLLECTING),

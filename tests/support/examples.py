@@ -84,6 +84,11 @@ REPLY: Final = m.Reply(
     ),
     "cpus2-00000000",
 )
+MANY: Final = (
+    replace(CHUNK, isolated=False, tasks=tuple(replace(CALL, number=number, deps=(), after=()) for number in range(6))),
+    replace(REPLY, items=tuple(m.Ended(n, 1, f"boot-1.{n}", Succeeded(VALUE if n % 2 else STORED), n, n + 1) for n in range(7))),
+)
+"""Messages in which several of one class follow one another."""
 HELD: Final = m.Held(JOB, 1, 2, taken=True)
 INFO: Final = m.JobInfo(
     JOB, "train", JobState.failed, 7, 1, {"failed": 1}, 1, ("a",), "user", 3, 2, "because", incomplete=True, ephemeral=True, notes=("note",)

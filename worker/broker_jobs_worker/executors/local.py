@@ -549,7 +549,7 @@ class LocalExecutor:
             if running.verdict is not None or running.answer is not None or not running.line.goes_on:
                 note = notes.popleft()
                 if running.answer is None:
-                    self._take_in(child, Done(note.outcome, clean=True, more=True))
+                    self._take_in(child, Done(Succeeded(note.value), clean=True, more=True))
             else:
                 self._succeed(running, running.line, child)
 
@@ -568,7 +568,7 @@ class LocalExecutor:
         del self._running[executions[0]]
         line.running = self._running[now.execution] = Running(now, heeded[-1].ended_ms, running.folder, child=child, line=line)
         child.ticket = now.execution
-        values = tuple(note.outcome.value for note in heeded)
+        values = tuple(note.value for note in heeded)
         ended_ms = tuple(note.ended_ms for note in heeded)
         self._report(ExecutionsSucceeded(tuple(executions), running.started_ms, ended_ms, values))
 

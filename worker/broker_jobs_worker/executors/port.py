@@ -144,7 +144,7 @@ class Executor(Protocol):
         """
 
     def start(self, execution: Execution, then: Sequence[Execution] = ()) -> None:
-        """Run it. There is exactly one `ExecutionEnded` for each execution that was not recalled, whatever happens, or it is in one `ExecutionsSucceeded`.
+        """Run it. Of each execution that was not recalled there is exactly one end, whatever happens.
 
         Args:
             then: calls of the same function with the same options, which follow one after the other with the same resources: a *line*

@@ -1,10 +1,11 @@
 """What the worker's parent, the guardian, the forkservers and their children say to each other.
 
 Messages to and from the guardian and a forkserver are packets (SOCK_SEQPACKET), which may carry file descriptors; see `environment` for the
-first one to a forkserver, and each further one brings the socket of a child that it is to make, and the pipes of its tickets and notes. A child has
-a stream of its own; there, a message is its length in four bytes, and its bytes. What tasks of a line have come to is *noted* in a pipe that
-the parent reads when something comes by the stream, or when it wants to know; a task that has said something by the stream ends there, too, so
-that the order is known. The parent takes nothing on trust that comes from a child: whatever is no message of this kind ends the child.
+first one to a forkserver, and each further one brings what a child that it is to make needs: its socket, and the pipes of its tickets and
+notes. A child has a stream of its own; there, a message is its length in four bytes, and its bytes. What tasks of a line have come to is
+*noted* in a pipe that the parent reads when something comes by the stream, or when it wants to know; a task that has said something by the
+stream ends there, too, so that the order is known. The parent takes nothing on trust that comes from a child: whatever is no message of
+this kind ends the child.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, ClassVar, Final, NamedTuple
 
-from broker_jobs.core.outcome import Outcome, Succeeded
+from broker_jobs.core.outcome import Outcome
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.value import Encoding, Inline, Value
 from broker_jobs.errors import DecodeError
@@ -425,9 +426,9 @@ class Note(NamedTuple):
     data: bytes
 
     @property
-    def outcome(self) -> Succeeded:
-        """The success."""
-        return Succeeded(None if self.encoding is None else Inline(self.encoding, self.data))
+    def value(self) -> Inline | None:
+        """What the task returned."""
+        return None if self.encoding is None else Inline(self.encoding, self.data)
 
 
 def note_of(data: bytes, start: int, largest: int) -> tuple[Note, int]:
