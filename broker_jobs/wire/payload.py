@@ -65,7 +65,7 @@ def dump(value: object, by_value: Sequence[ModuleType] = ()) -> Inline:
 
     Classes of the modules `by_value` travel with it.
     """
-    if _is_plain(value, set(), 0):
+    if type(value) in _SCALARS or _is_plain(value, set(), 0):
         try:
             return Inline(Encoding.msgpack, pack(value))
         except (OverflowError, ValueError):

@@ -27,6 +27,7 @@ from broker_jobs_worker.runners.protocol import (
     PROGRESS_INTERVAL,
     PROGRESS_TEXT,
     Done,
+    Followers,
     FromChild,
     Halted,
     News,
@@ -131,20 +132,39 @@ class Child:
         self._means.inputs.learn(run)
         if run.spool is not None:
             self._streams.use_spool(*run.spool)
-        then = run.then
-        count = 0 if then is None else len(then.executions)
         self._notes.begin()
-        task = run
-        for place in range(count + 1):
-            if then is not None and place > 0:
+        if run.then is None:
+            self._answer(run, 0, followed=False)
+        elif self._answer(run, 0, followed=True):
+            self._go_on(run, run.then)
+        return True
+
+    def _go_on(self, run: Run, then: Followers) -> None:
+        """Run what follows the first of a line, one after the other, as long as there are tickets and nothing has changed."""
+        home = self._quick_home(run)
+        try:
+            last = len(then.executions)
+            for place in range(1, last + 1):
                 if not self._has_ticket():
                     self._leave()
                     self.send(Halted())
-                    return True
-                task = run.followed_by(then, place - 1)
-            if not self._answer(task, place, followed=place < count):
-                break
-        return True
+                    return
+                if home is not None and self._surroundings.applied:
+                    more = self._repeat(run, then, place, home, followed=place < last)
+                else:
+                    more = self._answer(run.followed_by(then, place - 1), place, followed=place < last)
+                if not more:
+                    return
+        finally:
+            if home is not None:
+                os.close(home)
+
+    def _quick_home(self, run: Run) -> int | None:
+        """The folder of the calls of a line, where they share that, and their streams are those of the spool; None where it is not so."""
+        simple = isinstance(run.work, Call) and run.groups is None and self._streams.paths == (None, None)
+        if not simple or not self._folder or self._folder != run.options.home:
+            return None
+        return os.open(".", os.O_PATH | os.O_DIRECTORY)
 
     def _has_ticket(self) -> bool:
         """Whether the next task is still this child's."""
@@ -176,6 +196,29 @@ class Child:
         if more and not self._spoke and isinstance(outcome, Succeeded) and not outcome.made and self._notes.write(place, outcome.value):
             return True
         self.send(Done(outcome, clean, stdout, stderr, spent=not self._usable, explained=ending.explained, more=more))
+        return more
+
+    def _repeat(self, run: Run, then: Followers, place: int, home: int, *, followed: bool) -> bool:
+        """`_answer` for a call that differs from the one before in its arguments: what is the same for both is not done again."""
+        index = place - 1
+        self._progress_at = float("-inf")
+        self._spoke = False
+        execution, task, attempt = then.executions[index], then.tasks[index], then.attempts[index]
+        os.fchdir(home)
+        self._surroundings.turn_to(run, (task, attempt, execution), *self._streams.spool)
+        name = then.names[index] if then.names else ""
+        current.enter(Surrounding(run.job, task, attempt, execution, name, run.allocation, self._progress, run.hosts))
+        try:
+            outcome = function.call(run, then.work(index, run.work), self._means)
+        finally:
+            self._end_call(followed=followed)
+        clean = _alone()
+        more = followed and clean and self._usable and not self._streams.printed()
+        if not more:
+            self._leave()
+        elif not self._spoke and isinstance(outcome, Succeeded) and self._notes.write(place, outcome.value):
+            return True
+        self.send(Done(outcome, clean, spent=not self._usable, more=more))
         return more
 
     def _leave(self) -> None:
@@ -223,11 +266,15 @@ class Child:
                 return function.call(run, work, self._means)
             return step.call(run, work, self._steps, self._means.inputs, self._means.interrupt)
         finally:
-            current.enter(None)
-            self._surroundings.flush()
-            if not (followed and self._surroundings.kept()):
-                self._usable = self._surroundings.restore()
-            self._sources.note()
+            self._end_call(followed=followed)
+
+    def _end_call(self, *, followed: bool) -> None:
+        """Put back what the call has changed, and all of it where none follows."""
+        current.enter(None)
+        self._surroundings.flush()
+        if not (followed and self._surroundings.kept()):
+            self._usable = self._surroundings.restore()
+        self._sources.note()
 
     def _prepared(self) -> None:
         """What the setup has changed and started is there for all tasks of this child."""

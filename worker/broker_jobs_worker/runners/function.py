@@ -40,14 +40,20 @@ _LARGEST_EXIT_CODE: Final = 2**31
 
 
 class Interrupt:
-    """Turns a signal into an exception, once, and only while a function runs."""
+    """Turns a signal into an exception, once, and only while a function runs.
+
+    Attributes:
+        pid: of the process that it was installed in
+    """
 
     def __init__(self) -> None:
+        self.pid = 0
         self._armed = False
         self._awaited: Awaited | None = None
 
     def install(self) -> None:
-        """Take over the two signals."""
+        """Take over the two signals, in this process."""
+        self.pid = os.getpid()
         signal.signal(CANCEL_SIGNAL, self._on_signal)
         signal.signal(TIME_SIGNAL, self._on_signal)
 
@@ -173,7 +179,7 @@ def outcome_of(
     Args:
         succeeded: makes that of a result
     """
-    pid = os.getpid()
+    pid = interrupt.pid
     try:
         # Context variables that a task sets are its own.
         result = contextvars.copy_context().run(_value, function, positional, keywords, interrupt)

@@ -6,6 +6,7 @@ So the streams take nothing from such threads. That costs a look at each write, 
 
 from __future__ import annotations
 
+import _thread
 import sys
 import threading
 from typing import TYPE_CHECKING, Final, TextIO
@@ -45,7 +46,7 @@ class StandardStreams:
 
     def hush_threads(self) -> None:
         """Take nothing any more from the threads that a task leaves behind."""
-        if threading.active_count() == 1:
+        if not _thread._count():  # noqa: SLF001 (asked for after each task; `threading` takes a lock for it)
             return
         self._left.update(thread for thread in threading.enumerate() if thread is not _MAIN and thread not in self._own)
         if self._left and not self._hushing:

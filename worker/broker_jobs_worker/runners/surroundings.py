@@ -40,6 +40,9 @@ _LIMITING: Final = frozenset({"resource.setrlimit", "resource.prlimit"})
 _LIMITS: Final = tuple(sorted({number for name, number in vars(resource).items() if name.startswith("RLIMIT_")}))
 _raw_environment: Final[dict[bytes, bytes]] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 (compared after each task: decoding takes longer than the task)
 _flush_c: Final = ctypes.CDLL(None).fflush
+_put_c: Final = ctypes.CDLL(None).putenv
+_NAMES: Final = ("BROKER_JOBS_TASK", "BROKER_JOBS_ATTEMPT", "BROKER_JOBS_EXECUTION")
+_LONGEST_VARIABLE: Final = 512
 
 
 def variables(run: Run) -> dict[str, str]:
@@ -57,7 +60,34 @@ def variables(run: Run) -> dict[str, str]:
 
 def names(run: Run) -> dict[str, str]:
     """Those of them in which the tasks of a line differ."""
-    return {"BROKER_JOBS_TASK": str(run.task), "BROKER_JOBS_ATTEMPT": str(run.attempt), "BROKER_JOBS_EXECUTION": run.execution}
+    return dict(zip(_NAMES, map(str, (run.task, run.attempt, run.execution)), strict=True))
+
+
+class Names:
+    """The variables in which the tasks of a line differ, in memory that is written again for each.
+
+    `os.putenv` keeps what it was ever given, and takes longer than a small task.
+    """
+
+    def __init__(self) -> None:
+        # Never given back: the C library may point to it for as long as this process lives.
+        self._places = [(name, name.encode(), ctypes.create_string_buffer(_LONGEST_VARIABLE)) for name in _NAMES]
+        self._put = False
+
+    def forget(self) -> None:
+        """The environment was made by others: these variables are not here any more."""
+        self._put = False
+
+    def put(self, chosen: Mapping[str, str], values: tuple[int, int, str]) -> None:
+        """Set them; those that the user has chosen stay."""
+        for (name, key, place), value in zip(self._places, values, strict=True):
+            if name not in chosen:
+                data = str(value).encode()
+                place.value = key + b"=" + data
+                if not self._put:
+                    _put_c(place)
+                _raw_environment[key] = data
+        self._put = True
 
 
 def enter_folder(run: Run) -> str:
@@ -216,6 +246,7 @@ class Surroundings:
         self._idle = (os.dup(1), os.dup(2))
         self._streams = StandardStreams()
         self._argv, self._path = sys.argv, sys.path
+        self._names = Names()
         sys.addaudithook(self._hear)
         self.note()
 
@@ -243,26 +274,25 @@ class Surroundings:
     def apply(self, run: Run, stdout: int, stderr: int) -> None:
         """Let a task begin with its variables and streams."""
         if self._applied is not None:
-            self._turn_to(run, stdout, stderr)
+            self.turn_to(run, (run.task, run.attempt, run.execution), stdout, stderr)
             return
+        self._names.forget()
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.environ.update(variables(run))
         self._applied = self._before = dict(_raw_environment)
 
-    def _turn_to(self, run: Run, stdout: int, stderr: int) -> None:
-        """Go on with what the last task has `kept`: only what differs between the two is put into place."""
+    def turn_to(self, run: Run, own: tuple[int, int, str], stdout: int, stderr: int) -> None:
+        """Go on with what the last task has `kept`: only what differs between the two is put into place.
+
+        Args:
+            own: number, attempt and execution of the task
+        """
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         self._streams.hush_threads()
         self._streams.put()
-        own, chosen = names(run), dict(run.options.env)
-        for name, value in own.items():
-            if name not in chosen:
-                # Ten times as fast as by `os.environ`.
-                key, data = name.encode(), value.encode()
-                os.putenv(key, data)
-                _raw_environment[key] = data
+        self._names.put(dict(run.options.env), own)
         self._applied = self._before = dict(_raw_environment)
 
     @property
