@@ -115,6 +115,16 @@ class WorkerStory(RuleBasedStateMachine):
         names = self.world.endable()
         self.world.end_several(list(self.world.line_of(names[pick % len(names)])[:count]), Succeeded())
 
+    @precondition(lambda self: self.followed())
+    @rule(pick=index, count=st.integers(1, 4), took=st.sampled_from([0, 0, 5, 100]))
+    def succeed(self, pick: int, count: int, took: int) -> None:
+        """The first ones of a line have succeeded, and another one runs."""
+        names = self.followed()
+        self.world.succeed(list(self.world.line_of(names[pick % len(names)])[:-1][:count]), took)
+
+    def followed(self) -> list[str]:
+        return [name for name in self.world.endable() if len(self.world.line_of(name)) > 1]
+
     @precondition(lambda self: self.world.recalls and self.world.exit is None)
     @rule(begun=st.integers(0, 2))
     def give_back(self, begun: int) -> None:

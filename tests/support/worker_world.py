@@ -44,7 +44,7 @@ from broker_jobs.wire.messages import (
     TeamAsked,
     Welcome,
 )
-from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionsRecalled
+from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionsRecalled, ExecutionsSucceeded
 from broker_jobs_worker.machine.commands import Command, Exit, Publish, Recall, Say, Settle, Start, Stop, Subscribe, Unsubscribe
 from broker_jobs_worker.machine.events import (
     ChunkArrived,
@@ -296,6 +296,14 @@ class World:
         return self.tell(
             ExecutionsEnded(tuple(ExecutionEnded(each, outcome, START_MS, START_MS, Output(), Output()) for each in executions))
         )
+
+    def succeed(self, executions: list[str], took: int = 1) -> tuple[Command, ...]:
+        """These of a line have succeeded, one after the other, and the next has begun."""
+        for execution in executions:
+            del self.executions[execution]
+            self.line_of(execution).remove(execution)
+        ended_ms = tuple(START_MS + took * place for place, _ in enumerate(executions, 1))
+        return self.tell(ExecutionsSucceeded(tuple(executions), START_MS, ended_ms, (None,) * len(executions)))
 
     def endable(self) -> list[str]:
         """Executions that run, and do not only follow others."""

@@ -9,12 +9,12 @@ import pytest
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from broker_jobs.core.spec import Isolation, Keep, Pin
 from broker_jobs.errors import IllegalTransition
-from broker_jobs.wire.messages import Chunk, Program, Returned, Revocation, Revoked, Started, Task
-from broker_jobs_worker.executors.port import ExecutionsRecalled
+from broker_jobs.wire.messages import Chunk, Ended, Program, Returned, Revocation, Revoked, Started, Task
+from broker_jobs_worker.executors.port import ExecutionsRecalled, ExecutionsSucceeded
 from broker_jobs_worker.machine.commands import Recall, Start, Stop
 from broker_jobs_worker.machine.events import DrainRequested
 from broker_jobs_worker.machine.pace import LINE_MS, MEMORY, Pace
-from tests.support.worker_world import JOB, ONE_CPU, TWO_CPUS, World, make_chunk
+from tests.support.worker_world import JOB, ONE_CPU, START_MS, TWO_CPUS, World, make_chunk
 
 
 def lines(commands: tuple[object, ...]) -> list[list[int]]:
@@ -44,6 +44,24 @@ def test_quick_calls_are_shared_out_among_what_is_free() -> None:
     for number in (0, 1, 2, 3):
         assert run_out(world, number) == []
     assert run_out(world, 4) == [[10]], "until the last of it has ended"
+
+
+def test_what_has_only_succeeded_is_told_together() -> None:
+    world = known()
+    world.arrive(make_chunk(*range(9), functions="f"))
+    first = [world.execution_of(number) for number in range(4)]
+    world.succeed(first[:3], took=2)
+    world.pass_time(0.11)
+    world.confirm_all()
+    ends = [item for number in range(3) for item in world.said(number)]
+    assert [(item.execution, item.started_ms - START_MS, item.ended_ms - START_MS) for item in ends if isinstance(item, Ended)] == [
+        (first[0], 0, 2), (first[1], 2, 4), (first[2], 4, 6),
+    ]  # fmt: skip
+    assert world.said(3) == []
+    with pytest.raises(IllegalTransition, match="is in no line"):
+        world.tell(ExecutionsSucceeded(("nobody",), 0, (1,), (None,)))
+    with pytest.raises(IllegalTransition, match="not in the line"):
+        world.tell(ExecutionsSucceeded((first[3], world.execution_of(5)), 0, (1, 2), (None, None)))
 
 
 def test_no_more_follow_than_the_executor_takes_or_than_a_moment_lasts() -> None:

@@ -16,7 +16,7 @@ from broker_jobs_worker.machine.execution import may_follow, may_lead
 from broker_jobs_worker.machine.state import LANES, Announced, Attempt, AttemptKey, Closing, Due, Running, Taking, Waiting, below
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Iterable, Iterator
+    from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
     from broker_jobs.broker.port import Delivery
     from broker_jobs.core.request import Request
@@ -189,6 +189,23 @@ class Holdings:
             due.unfinished.discard(attempt.key)
             if not due.unfinished:
                 yield due.group
+
+    def close_all(self, line: Line, ends: Sequence[tuple[Attempt, Ended]]) -> Iterator[Group]:
+        """`close`, for several of one line that run."""
+        dues: dict[Delivery, Due] = {}
+        allocation = None
+        for attempt, word in ends:
+            if not isinstance(attempt.state, Running):
+                raise IllegalTransition(f"a second last word about {attempt.key}")
+            allocation = attempt.state.allocation
+            del self.running[word.execution], line.left[word.execution]
+            attempt.state = Closing(word)
+            for delivery in attempt.deliveries:
+                due = dues[delivery] = self.dues[delivery]
+                due.unfinished.discard(attempt.key)
+        if allocation is not None and not line.left:
+            self.pool.release(allocation)
+        yield from (due.group for due in dues.values() if not due.unfinished)
 
     def drop(self, attempt: Attempt) -> None:
         """Forget it: nobody needs a word about it. Its deliveries are the caller's to `discharge`."""

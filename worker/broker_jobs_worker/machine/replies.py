@@ -16,7 +16,7 @@ from broker_jobs.wire.topology import PARTITIONS, Topology
 from broker_jobs_worker.machine.commands import Publish
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from broker_jobs.wire.messages import ReplyItem
     from broker_jobs_worker.machine.state import Group, Identity
@@ -73,10 +73,22 @@ class ReplyBook:
             buffer.progress[item.task, item.attempt] = item
             return
         if isinstance(item, Ended):
-            buffer.progress.pop((item.task, item.attempt), None)
-            buffer.size += _size(item)
-        buffer.items.append(item)
-        buffer.urgent |= urgent or buffer.size >= CHUNK_LIMIT or len(buffer.items) >= ITEMS_LIMIT
+            self.add_ends(group, (item,), now)
+        else:
+            buffer.items.append(item)
+        buffer.urgent |= urgent or len(buffer.items) >= ITEMS_LIMIT
+
+    def add_ends(self, group: Group, ends: Sequence[Ended], now: float) -> None:
+        """`add`, for many that have ended."""
+        buffer = self._buffers.get(group)
+        if buffer is None:
+            buffer = self._buffers[group] = _Buffer(now)
+        if buffer.progress:
+            for item in ends:
+                buffer.progress.pop((item.task, item.attempt), None)
+        buffer.size += sum(map(_size, ends))
+        buffer.items += ends
+        buffer.urgent |= buffer.size >= CHUNK_LIMIT or len(buffer.items) >= ITEMS_LIMIT
 
     def hurry(self, group: Group) -> None:
         """Do not gather any longer for this group."""

@@ -22,7 +22,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.job import Return
-from broker_jobs.core.outcome import Canceled
+from broker_jobs.core.outcome import Canceled, Succeeded
 from broker_jobs.core.resource_class import rounded
 from broker_jobs.core.resources import Resources
 from broker_jobs.errors import IllegalTransition
@@ -554,8 +554,33 @@ class WorkerMachine:
     # --- executions ---------------------------------------------------------------------------------------------------
 
     def _over(self, news: ExecutionEnded | ExecutionsSucceeded, now: float) -> None:
-        for each in (news,) if isinstance(news, ExecutionEnded) else news.each():
-            self._ended(each, now)
+        if isinstance(news, ExecutionEnded):
+            self._ended(news, now)
+        else:
+            self._succeeded(news, now)
+
+    def _succeeded(self, news: ExecutionsSucceeded, now: float) -> None:
+        """`_ended`, for several of a line in one pass."""
+        first = self._have.running.get(news.executions[0])
+        state = None if first is None else first.state
+        if first is None or not isinstance(state, Running) or (line := state.line) is None:
+            raise IllegalTransition(f"execution {news.executions[0]} ended, and it is in no line")
+        self._warm = True
+        line.moved = now
+        ends: list[tuple[Attempt, Ended]] = []
+        started_ms, longest = news.started_ms, 0
+        for execution, ended_ms, value in zip(news.executions, news.ended_ms, news.values, strict=True):
+            if execution not in line.left:
+                raise IllegalTransition(f"execution {execution} ended, and it is not in the line of {news.executions[0]}")
+            attempt = line.left[execution][0]
+            word = Ended(attempt.key.task, attempt.key.attempt, execution, Succeeded(value), started_ms, ended_ms)
+            ends.append((attempt, word))
+            longest = max(longest, ended_ms - started_ms)
+            started_ms = ended_ms
+        self._pace.ended(state.sort, longest if longest > LINE_MS else (started_ms - news.started_ms) / len(ends))
+        self._replies.add_ends(first.group, [word for _, word in ends], now)
+        for group in self._have.close_all(line, ends):
+            self._replies.hurry(group)
 
     def _ended(self, news: ExecutionEnded, now: float) -> None:
         attempt = self._have.running.get(news.execution)
