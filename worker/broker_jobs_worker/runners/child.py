@@ -57,6 +57,7 @@ from broker_jobs_worker.runners.surroundings import (
 
 if TYPE_CHECKING:
     import socket
+    from collections.abc import Iterator
     from typing import NoReturn
 
     from broker_jobs.core.outcome import Outcome
@@ -141,30 +142,37 @@ class Child:
 
     def _go_on(self, run: Run, then: Followers) -> None:
         """Run what follows the first of a line, one after the other, as long as there are tickets and nothing has changed."""
-        home = self._quick_home(run)
-        try:
+        with self._common(run) as common:
             last = len(then.executions)
             for place in range(1, last + 1):
                 if not self._has_ticket():
                     self._leave()
                     self.send(Halted())
                     return
-                if home is not None and self._surroundings.applied:
-                    more = self._repeat(run, then, place, home, followed=place < last)
+                if common is not None and self._surroundings.applied:
+                    more = self._repeat(run, common, then, place, followed=place < last)
                 else:
                     more = self._answer(run.followed_by(then, place - 1), place, followed=place < last)
                 if not more:
                     return
-        finally:
-            if home is not None:
-                os.close(home)
 
-    def _quick_home(self, run: Run) -> int | None:
-        """The folder of the calls of a line, where they share that, and their streams are those of the spool; None where it is not so."""
-        simple = isinstance(run.work, Call) and run.groups is None and self._streams.paths == (None, None)
-        if not simple or not self._folder or self._folder != run.options.home:
-            return None
-        return os.open(".", os.O_PATH | os.O_DIRECTORY)
+    @contextlib.contextmanager
+    def _common(self, run: Run) -> Iterator[tuple[Call, int] | None]:
+        """A call of a line and its folder, where all of the line share that and have the streams of the spool; else None."""
+        call, home = run.work, run.options.home
+        if not isinstance(call, Call) or run.groups is not None or self._streams.paths != (None, None) or not home or self._folder != home:
+            yield None
+            return
+        try:
+            folder = os.open(home, os.O_PATH | os.O_DIRECTORY)
+        except OSError:
+            yield None
+            return
+        try:
+            yield call, folder
+        finally:
+            with contextlib.suppress(OSError):  # what runs here may close anything
+                os.close(folder)
 
     def _has_ticket(self) -> bool:
         """Whether the next task is still this child's."""
@@ -198,18 +206,22 @@ class Child:
         self.send(Done(outcome, clean, stdout, stderr, spent=not self._usable, explained=ending.explained, more=more))
         return more
 
-    def _repeat(self, run: Run, then: Followers, place: int, home: int, *, followed: bool) -> bool:
+    def _repeat(self, run: Run, common: tuple[Call, int], then: Followers, place: int, *, followed: bool) -> bool:
         """`_answer` for a call that differs from the one before in its arguments: what is the same for both is not done again."""
+        call, folder = common
         index = place - 1
+        try:
+            os.fchdir(folder)
+        except OSError:
+            return self._answer(run.followed_by(then, index), place, followed=followed)
         self._progress_at = float("-inf")
         self._spoke = False
         execution, task, attempt = then.executions[index], then.tasks[index], then.attempts[index]
-        os.fchdir(home)
         self._surroundings.turn_to(run, (task, attempt, execution), *self._streams.spool)
         name = then.names[index] if then.names else ""
         current.enter(Surrounding(run.job, task, attempt, execution, name, run.allocation, self._progress, run.hosts))
         try:
-            outcome = function.call(run, then.work(index, run.work), self._means)
+            outcome = function.call(run, then.call(index, call), self._means)
         finally:
             self._end_call(followed=followed)
         clean = _alone()

@@ -35,6 +35,7 @@ PROGRESS_TEXT: Final = 1000
 """Characters of the text of a progress."""
 _DIGEST: Final = 64
 HEADER: Final = struct.Struct("<I")
+_ENCODINGS: Final = {encoding.value: encoding for encoding in Encoding}
 
 
 # --- parent → guardian ------------------------------------------------------------------------------------------------
@@ -221,13 +222,20 @@ class Followers:
 
     def work(self, place: int, leader: Work) -> Work:
         """What the one at this place is to do; `DecodeError` where that is not said."""
+        if isinstance(leader, Call):
+            return self.call(place, leader)
         try:
-            if isinstance(leader, Call):
-                args = Inline(Encoding(self.encodings[place]), self.args[place])
-                return Call(leader.function, args, leader.inputs, leader.setup)
             return self.programs[place]
-        except (IndexError, ValueError):
+        except IndexError:
             raise DecodeError(f"nothing follows a {leader.tag} without saying what") from None
+
+    def call(self, place: int, leader: Call) -> Call:
+        """The same, after a call."""
+        try:
+            args = Inline(_ENCODINGS[self.encodings[place]], self.args[place])
+        except (IndexError, KeyError):
+            raise DecodeError("nothing follows a call without saying what") from None
+        return Call(leader.function, args, leader.inputs, leader.setup)
 
 
 @dataclass(frozen=True, slots=True)
@@ -409,7 +417,7 @@ class FromChild:
 NOTE: Final = struct.Struct("<IIqc")
 """Size of the value, place in the line, time, and encoding; the value follows."""
 NO_VALUE: Final = b"-"
-_ENCODINGS: Final[Mapping[bytes, Encoding | None]] = {NO_VALUE: None, **{encoding.value.encode(): encoding for encoding in Encoding}}
+_LETTERS: Final[Mapping[bytes, Encoding | None]] = {NO_VALUE: None, **{encoding.value.encode(): encoding for encoding in Encoding}}
 
 
 class Note(NamedTuple):
@@ -438,10 +446,10 @@ def note_of(data: bytes, start: int, largest: int) -> tuple[Note, int]:
         DecodeError: it is none
     """
     size, place, ended_ms, letter = NOTE.unpack_from(data, start)
-    if size > largest or letter not in _ENCODINGS:
+    if size > largest or letter not in _LETTERS:
         raise DecodeError(f"a note of {size} bytes and the encoding {letter!r}")
     begin = start + NOTE.size
-    return Note(place, ended_ms, _ENCODINGS[letter], data[begin : begin + size]), begin + size
+    return Note(place, ended_ms, _LETTERS[letter], data[begin : begin + size]), begin + size
 
 
 def is_shared(key: str) -> bool:
