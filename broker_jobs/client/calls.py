@@ -125,7 +125,9 @@ class Caller:
         header = header_of(link.client, callee.function.name if callee else "call", ephemeral=True)
         chunker = Chunker(job, header, is_open, most=most, store=self.store)
         chunks = list(cut(chunker, (call.numbered(number) for number, call in enumerate(calls))))
-        layout = Layout(self._rows(calls), len(calls), flat=all(chunk.direct for chunk in chunks))
+        alike = callee is not None and all(call.callee is callee or call.callee == callee for call in calls)
+        function = callee.digest if callee and alike else None
+        layout = Layout(self._rows(calls), len(calls), flat=all(chunk.direct for chunk in chunks), function=function)
         return Batch(job, layout, [link.seal(chunk) for chunk in chunks], deliver, fail, self.timeout)
 
     def _rows(self, calls: Sequence[Encoded]) -> tuple[Row, ...]:
@@ -137,6 +139,10 @@ class Caller:
             rows.append(Row(first, count, name, None, program=False, retry=self.options.retry))
             first += count
         return tuple(rows)
+
+    def worth(self, callee: Callee | None) -> int:
+        """How many calls of a function are worth a message, as far as is known."""
+        return self.runtime.connect().paces.worth(callee.digest if callee else None)
 
     def launch(self, batch: Batch) -> None:
         """Send it."""

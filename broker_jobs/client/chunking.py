@@ -28,6 +28,9 @@ MOST_READY: Final = 100
 MOST_WAITING: Final = 1000
 """Tasks of a chunk for the ledger, which cuts it anew."""
 
+LARGEST: Final = 5
+"""Of tasks that are known to be quick, a chunk has at most so many times what is worth a message."""
+
 SHARE: Final = 64
 """A chunk for a class queue has at most this part of its job."""
 
@@ -179,9 +182,14 @@ class Chunker:
         )
 
 
-def share(tasks: int, most: int = MOST_READY) -> int:
-    """How many tasks make a chunk for a class queue, of so many in all: several workers shall get some."""
-    return min(max(tasks // SHARE, 1), most)
+def share(tasks: int, most: int = MOST_READY, worth: int = 1) -> int:
+    """How many tasks make a chunk for a class queue, of so many in all: several workers shall get some.
+
+    Args:
+        most: of those of which nothing is known
+        worth: so many are known to be quick enough to travel together
+    """
+    return min(max(tasks // SHARE, worth), max(most, min(LARGEST * worth, MOST_WAITING)))
 
 
 def cut(chunker: Chunker, tasks: Iterable[Encoded]) -> Iterator[Chunk]:

@@ -651,12 +651,12 @@ class Client:
         begun = time.monotonic()
         is_open = known if known == wanted else self.runtime.run(lambda core: _open_classes(core, wanted, timeout))
         timeout = max(0.0, timeout - (time.monotonic() - begun))
-        link = self.runtime.connect().link
+        core = self.runtime.connect()
         hooked = [self._submitting(submission.job, submission.id) for submission in submissions]
         with contextlib.ExitStack() as spools:
             encoded: list[tuple[Spool, Layout]] = []
             for submission in submissions:
-                encoded.append(submission.encode(link, is_open, idempotency_key))
+                encoded.append(submission.encode(core.link, is_open, idempotency_key, core.paces))
                 spools.callback(encoded[-1][0].close)
             for submitting in hooked:
                 if submitting:

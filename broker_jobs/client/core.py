@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 from broker_jobs.client.followed import Batch, Followed, leave
 from broker_jobs.client.jobview import JobView, ending_of
 from broker_jobs.client.link import PATIENCE
+from broker_jobs.client.paces import Paces
 from broker_jobs.core.states import ENDED, JOB_ENDED
 from broker_jobs.errors import BrokerJobsError, ClientClosed, CoordinatorUnavailable, TaskNotFound
 from broker_jobs.wire.messages import CancelResult, CancelTasks, Changes, FindJob, ForgetJobs, GetChanges, JobInfo
@@ -57,12 +58,14 @@ class Core:
 
     Attributes:
         unfinished: jobs that were submitted over it and are not known to have ended
+        paces: how long calls take
     """
 
     def __init__(self, link: Link, hooks: Hooks | None = None) -> None:
         self.link = link
         self.hooks = hooks
         self.unfinished: set[str] = set()
+        self.paces = Paces()
         self._opened: dict[tuple[str, Lane], float] = {}
         self._followed: weakref.WeakValueDictionary[str, Followed] = weakref.WeakValueDictionary()
         self._batches: dict[str, tuple[Batch, Followed]] = {}
@@ -82,6 +85,8 @@ class Core:
         followed = self._followed.get(reply.job)
         if followed is not None and followed.view.layout is not None:
             endings = followed.view.heard(reply)
+            if followed.view.layout.function is not None:
+                self.paces.heard(followed.view.layout.function, reply.items)
             if followed.watch is not None:
                 followed.watch.heard(reply, endings)
             self._known(followed, endings)

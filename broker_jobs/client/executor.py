@@ -175,7 +175,9 @@ class CallExecutor(Executor):
             pending.sent = True
             if not pending.calls:
                 return
-            most = share(len(self._open))
+            callee = pending.calls[0][0].callee
+            alike = all(encoded.callee == callee for encoded, _ in pending.calls)
+            most = share(len(self._open), worth=self._caller.worth(callee) if alike else 1)
             futures = [future for _, future in pending.calls]
             for number, future in enumerate(futures):
                 future.job, future.number = pending.job, number

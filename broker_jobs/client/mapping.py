@@ -82,8 +82,7 @@ class Rows:
     def send_ahead(self, is_open: OpenClasses) -> None:
         """Send rows until the window is full."""
         while self.wanting:
-            # Where nobody knows how many will come, jobs grow with what has come.
-            self._send(share(self._hint or 4 * self._sent, self._most()), is_open)
+            self._send(is_open)
 
     def note(self, news: News) -> None:
         """Take what was `put`; raises the reason why nothing more comes."""
@@ -127,11 +126,14 @@ class Rows:
         (begun, before), (now, taken) = self._paces[0], self._paces[-1]
         return min(max(MOST_READY, int(_PACE * (taken - before) / max(now - begun, 1e-6))), MOST_WAITING)
 
-    def _send(self, most: int, is_open: OpenClasses) -> None:
+    def _send(self, is_open: OpenClasses) -> None:
         """Send the next rows as one job."""
         job = new_job_id()
         encoder = self._caller.encoder(job)
         callee = self._caller.callee(encoder, self._fn)
+        # Where nobody knows how many will come, jobs grow with what has come.
+        most = self._most()
+        most = min(share(self._hint or 4 * self._sent, most, self._caller.worth(callee)), most)
         placement = encoder.place(self._caller.options)
         calls: list[Encoded] = []
         size = 0

@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Final
 from broker_jobs.client.calls import folder, header_of
 from broker_jobs.client.chunking import Chunker, cut, share
 from broker_jobs.client.encoding import Encoder
+from broker_jobs.client.entries import CallWork, MapWork
 from broker_jobs.client.jobview import Layout
 from broker_jobs.client.link import Frame
 from broker_jobs.core.resource_class import MAX_CLASSES
 from broker_jobs.data.store import ValueStore
-from broker_jobs.errors import TooManyClasses, ValidationError
+from broker_jobs.errors import TooManyClasses, UnpicklableError, ValidationError, ValueTooLarge
 from broker_jobs.wire.codec import decode, encode
 from broker_jobs.wire.inputs import shifted
 from broker_jobs.wire.messages import Chunk
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.chunking import OpenClasses
     from broker_jobs.client.encoding import Placement
     from broker_jobs.client.link import Link
+    from broker_jobs.client.paces import Paces
 
 _IN_MEMORY: Final = 64 * 2**20
 
@@ -116,8 +118,11 @@ class Submission:
             raise
         return draft
 
-    def encode(self, link: Link, is_open: OpenClasses, idempotency_key: str | None) -> tuple[Spool, Layout]:
+    def encode(self, link: Link, is_open: OpenClasses, idempotency_key: str | None, paces: Paces) -> tuple[Spool, Layout]:
         """All chunks, signed.
+
+        Args:
+            paces: of calls that are known
 
         Raises:
             ValidationError: something of it cannot be sent; nothing was
@@ -128,7 +133,9 @@ class Submission:
             raise ValidationError(f"idempotency_key must be a text, not {idempotency_key!r}")
         header = header_of(link.client, job.name, tags=job.tags, max_fails=job.max_fails, idempotency_key=idempotency_key)
         ordered = len({placement.options.priority for placement in self.placements}) > 1
-        chunker = Chunker(self.id, header, is_open, most=share(len(job)), store=self._store, ordered=ordered)
+        function = self._only_function()
+        most = share(len(job), worth=paces.worth(function))
+        chunker = Chunker(self.id, header, is_open, most=most, store=self._store, ordered=ordered)
         spool, flat = Spool(), True
         try:
             for chunk in cut(chunker, self._encoder.tasks(job)):
@@ -137,4 +144,15 @@ class Submission:
         except BaseException:
             spool.close()
             raise
-        return spool, Layout.of(job, flat=flat)
+        return spool, Layout.of(job, flat=flat, function=function)
+
+    def _only_function(self) -> str | None:
+        """The hash of the function that all tasks call; None where they do not, or where it cannot be sent."""
+        works = [entry.work for entry in self.job.entries]
+        calls = [work.function for work in works if isinstance(work, CallWork | MapWork)]
+        if not calls or len(calls) < len(works) or any(call is not calls[0] for call in calls):
+            return None
+        try:
+            return self._encoder.callee(calls[0]).digest
+        except (UnpicklableError, ValueTooLarge):
+            return None  # it is said where its tasks are encoded, and which one it is

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from broker_jobs import config
 from broker_jobs.client.link import Frame, sealed
+from broker_jobs.client.paces import Paces
 from broker_jobs.client.submission import Submission
 from broker_jobs.ids import new_job_id, new_name
 from broker_jobs.outbox.store import TABLE, OutboxTable
@@ -67,8 +68,8 @@ class OutboxSubmitter:
             ValidationError: the job is empty, or something of it cannot be sent; nothing was written
         """
         submission = Submission(job, new_job_id(), self.settings.value_store, self._by_value)
-        # Which classes are open only a connection knows, so the ledger gets all of it.
-        spool, _ = submission.encode(cast("Link", self._sealing), frozenset(), None)  # of a link it asks for its name, and to sign
+        # Which classes are open, and how long calls take, only a connection knows, so the ledger gets all of it.
+        spool, _ = submission.encode(cast("Link", self._sealing), frozenset(), None, Paces())  # of a link it asks for its name, and to sign
         try:
             self._table.add(connection, submission.id, spool)
         finally:
