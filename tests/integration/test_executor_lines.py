@@ -17,8 +17,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from broker_jobs import current
 from broker_jobs.core.outcome import Canceled, Crashed, Failed, Succeeded
 from broker_jobs.wire import payload
+from broker_jobs_worker.runners.protocol import NOTE
 from tests.support.executions import appears, bench, call, program
 
 if TYPE_CHECKING:
@@ -209,6 +211,71 @@ def test_each_of_a_line_is_told_its_own_name(tmp_path: Path) -> None:
             tasks = [call(told, number, env=(("BROKER_JOBS_TASK", "mine"),)) for number in range(4)]
             executor.executor.start(tasks[0], tasks[1:])
             assert [value(ended) for ended in await executor.finish(*tasks)] == [("mine", each.execution) for each in tasks]
+
+    asyncio.run(main())
+
+
+def speaks(number: int) -> int:
+    """Every third one says how far it is."""
+    if number % 3 == 1:
+        current.progress(number / 10)
+    return number
+
+
+def test_what_one_says_of_its_progress_is_its_own(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = [call(speaks, number) for number in range(10)]
+            executor.executor.start(tasks[0], tasks[1:])
+            assert [value(ended) for ended in await executor.finish(*tasks)] == list(range(10))
+            said = [(news.execution, news.fraction) for news in executor.progress]
+            assert said == [(tasks[number].execution, number / 10) for number in (1, 4, 7)]
+
+    asyncio.run(main())
+
+
+def long_value(number: int, size: int) -> bytes:
+    return bytes([number]) * size
+
+
+@pytest.mark.parametrize("size", [60_000, 70_000])
+def test_results_may_be_more_than_a_pipe_holds(tmp_path: Path, size: int) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = [call(long_value, number, size) for number in range(60)]
+            executor.executor.start(tasks[0], tasks[1:])
+            ends = await executor.finish(*tasks)
+            assert all(value(ended) == long_value(number, size) for number, ended in enumerate(ends))
+
+    asyncio.run(main())
+
+
+def scribbles(folder: str, number: int, what: bytes) -> int:
+    """The second one writes into all pipes that it finds."""
+    mark(folder, number)
+    if number == 1:
+        for place in Path("/proc/self/fd").iterdir():
+            with contextlib.suppress(OSError):
+                if place.is_fifo():
+                    os.write(int(place.name), what)
+    return number
+
+
+@pytest.mark.parametrize("what", [b"\xff" * 100, NOTE.pack(0, 1, 0, b"x"), NOTE.pack(2**20, 1, 0, b"m")])
+def test_a_task_that_writes_where_its_child_does_ends_its_child(tmp_path: Path, what: bytes) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = line(scribbles, tmp_path, 6, what)
+            executor.executor.start(tasks[0], tasks[1:])
+            ends = await executor.finish(*tasks)
+            assert value(ends[0]) == 0
+            assert [type(ended.outcome) for ended in ends].count(Crashed) == 1, "the one that its child was in when that was noticed"
+            assert {type(ended.outcome) for ended in ends} == {Succeeded, Crashed}
+            # What that child did afterwards nobody knows: it is run again, as after any crash, and nothing is left out.
+            assert set(ran(tmp_path)) == set(range(6))
+            again = call(long_value, 1, 1)
+            executor.executor.start(again)
+            assert value((await executor.finish(again))[0]) == b"\x01"
 
     asyncio.run(main())
 

@@ -6,6 +6,8 @@ from typing import Final
 
 _MACHINE: Final = "worker/broker_jobs_worker/machine"
 _TESTS: Final = "tests/unit/test_worker_lines.py"
+_EXECUTOR: Final = "tests/integration/test_executor_lines.py"
+_LINES: Final = f"{_EXECUTOR}::test_what_one_says_of_its_progress_is_its_own"
 _SURROUNDINGS: Final = "worker/broker_jobs_worker/runners/surroundings.py"
 
 MUTANTS: Final = (
@@ -61,6 +63,55 @@ MUTANTS: Final = (
         _TESTS,
     ),
     ("lines: give the resources back with the first", f"{_MACHINE}/holdings.py", "if line is None or not line.left:", "if True:", _TESTS),
+    (
+        "lines: give the resources back with the first successes",
+        f"{_MACHINE}/holdings.py",
+        "if allocation is not None and not line.left:",
+        "if allocation is not None:",
+        "tests/unit/test_worker_lines.py tests/property/test_worker_machine.py",
+    ),
+    (
+        "lines: let a message wait for what has succeeded",
+        f"{_MACHINE}/holdings.py",
+        "due = dues[delivery] = self.dues[delivery]\n                due.unfinished.discard(attempt.key)\n",
+        "due = dues[delivery] = self.dues[delivery]\n",
+        "tests/property/test_worker_machine.py",
+    ),
+    (
+        "lines: say that all have begun together",
+        f"{_MACHINE}/worker.py",
+        "            started_ms = ended_ms\n",
+        "",
+        "tests/unit/test_worker_lines.py::test_what_has_only_succeeded_is_told_together",
+    ),
+    (
+        "notes: heed them across a gap",
+        "worker/broker_jobs_worker/executors/local.py",
+        " and notes[0].place == running.line.begun:",
+        ":",
+        _LINES,
+    ),
+    (
+        "notes: note also what has spoken",
+        "worker/broker_jobs_worker/runners/child.py",
+        "elif not self._spoke and isinstance(outcome, Succeeded) and self._notes",
+        "elif isinstance(outcome, Succeeded) and self._notes",
+        _LINES,
+    ),
+    (
+        "notes: begin anew with a part of one",
+        "worker/broker_jobs_worker/executors/notes.py",
+        "        del self._inbox[:place]\n",
+        "        self._inbox.clear()\n",
+        f"{_EXECUTOR}::test_results_may_be_more_than_a_pipe_holds",
+    ),
+    (
+        "notes: drop what does not fit",
+        "worker/broker_jobs_worker/runners/notes.py",
+        "                select.select([], [self._pipe], [])\n",
+        "                return\n",
+        f"{_EXECUTOR}::test_results_may_be_more_than_a_pipe_holds",
+    ),
     ("lines: keep the resources", f"{_MACHINE}/holdings.py", "if line is None or not line.left:", "if line is None:", _TESTS),
     (
         "lines: put what comes back behind the rest",
@@ -113,7 +164,8 @@ MUTANTS: Final = (
             ("the list of arguments", "self._argv == self._arguments\n            and ", ""),
             ("the import path", "self._path == self._folders\n            and ", ""),
             ("handlers of signals", "all(map(is_, _handlers(), self._handlers))\n            and ", ""),
-            ("limits", "_limits() == self._limits\n            and os", "os"),
+            ("limits", "            and not (self._limited and _limits() != self._limits)\n", ""),
+            ("who asks for other limits", "        if event in _LIMITING:\n", "        if False:\n"),
             ("the priority", "os.getpriority(os.PRIO_PROCESS, 0) == self._nice\n            and os", "os"),
             ("processors", "os.sched_getaffinity(0) == self._affinity\n            and _", "_"),
         )

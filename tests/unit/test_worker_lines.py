@@ -75,7 +75,7 @@ def test_one_that_is_slow_ends_the_lines_of_its_function() -> None:
     pace = Pace()
     assert pace.fitting("f") == 1
     pace.ended("f", 0)
-    assert pace.fitting("f") == 10 * LINE_MS
+    assert pace.fitting("f") == 20 * LINE_MS
     assert pace.fitting("g") == 1
     pace.ended("f", LINE_MS + 1)
     assert pace.fitting("f") == 1

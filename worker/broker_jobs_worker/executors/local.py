@@ -67,7 +67,7 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 
-LONGEST_LINE: Final = 100
+LONGEST_LINE: Final = 400
 """So many executions follow one another in a child at most."""
 NOTES_INTERVAL: Final = 0.05
 """Seconds after which the successes of a line are seen at the latest."""
@@ -330,8 +330,9 @@ class LocalExecutor:
     def on_news(self, child: Child, news: News) -> None:
         """Take in what a child says, and what it has noted before and after that."""
         self._read_notes(child)
-        self._take_in(child, news)
-        self._heed_notes(child)
+        if not child.notes.broken:  # else nobody knows of which task this is said
+            self._take_in(child, news)
+            self._heed_notes(child)
 
     def _take_in(self, child: Child, news: News) -> None:
         running = self._of(child)
@@ -528,6 +529,8 @@ class LocalExecutor:
 
     def _read_notes(self, child: Child) -> None:
         """Take in what a child has noted of its line."""
+        if child.notes.broken:
+            return
         try:
             child.notes.read()
         except DecodeError as error:

@@ -9,6 +9,7 @@ from collections import deque
 from typing import Final
 
 from broker_jobs.core.value import INLINE_LIMIT
+from broker_jobs.errors import DecodeError
 from broker_jobs_worker.runners.protocol import NOTE, Note, note_of
 
 ROOM: Final = 1024 * 1024
@@ -21,10 +22,12 @@ class Notes:
 
     Attributes:
         unheeded: have been read, and nothing has been done about them
+        broken: what was written is no note, so what follows is not known
     """
 
     def __init__(self) -> None:
         self.unheeded: deque[Note] = deque()
+        self.broken = False
         self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
         with contextlib.suppress(OSError):
             fcntl.fcntl(self._writing, fcntl.F_SETPIPE_SZ, ROOM)
@@ -46,7 +49,11 @@ class Notes:
                 self._inbox += data
         place, data = 0, bytes(self._inbox)
         while len(data) - place >= NOTE.size:
-            note, end = note_of(data, place, INLINE_LIMIT)
+            try:
+                note, end = note_of(data, place, INLINE_LIMIT)
+            except DecodeError:
+                self.broken = True
+                raise
             if end > len(data):
                 break
             self.unheeded.append(note)

@@ -11,7 +11,7 @@ MEMORY: Final = 1000
 """So many sorts of tasks are remembered, the latest ones."""
 _WEIGHT: Final = 0.25
 """Of the latest task, in the average."""
-_LEAST_MS: Final = 0.1
+_LEAST_MS: Final = 0.05
 
 
 class Pace:

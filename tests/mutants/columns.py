@@ -1,0 +1,56 @@
+"""Seeded bugs in columns, and in what a client knows of its calls."""
+
+from __future__ import annotations
+
+from typing import Final
+
+_COLUMNS: Final = "broker_jobs/wire/columns.py"
+_PACES: Final = "broker_jobs/client/paces.py"
+_TESTS: Final = "tests/wire/test_columns.py"
+_PACES_TESTS: Final = "tests/unit/test_paces.py"
+
+MUTANTS: Final = (
+    # (what is broken, file, text, text of the mutant, tests that must find it)
+    ("columns: take what differs for the same", _COLUMNS, "values.count(first) != len(values)", "values.count(first) < 2", _TESTS),
+    ("columns: take what is of several classes for one", _COLUMNS, "alike = len(set(map(type, values))) == 1", "alike = True", _TESTS),
+    (
+        "columns: forget the class",
+        _COLUMNS,
+        "columns = None if same else self._columns(values, tagged=union)",
+        "columns = None if same else self._columns(values, tagged=False)",
+        _TESTS,
+    ),
+    ("columns: read columns of any length", _COLUMNS, "if len(lengths) != 1:", "if not lengths:", _TESTS),
+    (
+        "columns: trust what stands in a column",
+        _COLUMNS,
+        "return [value if type(value) in exact else read(value) for value in column]",
+        "return column",
+        _TESTS,
+    ),
+    (
+        "columns: trust what is shared",
+        _COLUMNS,
+        "return repeat(value if type(value) in field.exact else field.read(value))",
+        "return repeat(value)",
+        _TESTS,
+    ),
+    (
+        "columns: change the order",
+        _COLUMNS,
+        "groupby(items, type)",
+        "groupby(sorted(items, key=lambda item: type(item).__name__), type)",
+        _TESTS,
+    ),
+    ("columns: write none", _COLUMNS, "if len(run) >= FEWEST and kind in self._kinds else None", "if False else None", _TESTS),
+    ("paces: believe a slow one slowly", _PACES, "mean if mean > known else known", "known", _PACES_TESTS),
+    ("paces: remember every function", _PACES, "if len(self._averages) > _MEMORY:", "if False:", _PACES_TESTS),
+    ("paces: count failures", _PACES, " and isinstance(item.outcome, Succeeded)", "", _PACES_TESTS),
+    (
+        "share: never more than of unknown ones",
+        "broker_jobs/client/chunking.py",
+        "max(most, min(LARGEST * worth, MOST_WAITING))",
+        "most",
+        _PACES_TESTS,
+    ),
+)
