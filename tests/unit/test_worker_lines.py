@@ -82,6 +82,13 @@ def test_one_that_is_slow_ends_the_lines_of_its_function() -> None:
     for _ in range(40):
         pace.ended("f", 0)
     assert pace.fitting("f") > 50, "and many quick ones begin them again"
+    one, other = Pace(), Pace()
+    for each in (one, other):
+        each.ended("f", 10)
+    one.ended("f", 1, 5)
+    for _ in range(5):
+        other.ended("f", 1)
+    assert one.fitting("f") == other.fitting("f"), "several count as if each were told"
     for number in range(MEMORY):
         pace.ended(str(number), 0)
     assert pace.fitting("f") == 1, "what is known is bounded"

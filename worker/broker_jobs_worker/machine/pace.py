@@ -10,7 +10,7 @@ LINE_MS: Final = 20
 MEMORY: Final = 1000
 """So many sorts of tasks are remembered, the latest ones."""
 _WEIGHT: Final = 0.25
-"""Of the latest task, in the average."""
+"""Of the latest task, in the average; of several that are told together, as if each were."""
 _LEAST_MS: Final = 0.05
 
 
@@ -20,15 +20,16 @@ class Pace:
     def __init__(self) -> None:
         self._averages: OrderedDict[str, float] = OrderedDict()
 
-    def ended(self, sort: str, milliseconds: float) -> None:
-        """One of them took so long."""
+    def ended(self, sort: str, milliseconds: float, count: int = 1) -> None:
+        """So many of them took so long each."""
         known = self._averages.get(sort)
         if known is None:
             if len(self._averages) >= MEMORY:
                 self._averages.popitem(last=False)
             known = milliseconds
         # One that is slower than expected counts at once: others may wait behind the next.
-        self._averages[sort] = max(milliseconds, known) if milliseconds > LINE_MS else known + _WEIGHT * (milliseconds - known)
+        weight = 1 - (1 - _WEIGHT) ** count
+        self._averages[sort] = max(milliseconds, known) if milliseconds > LINE_MS else known + weight * (milliseconds - known)
 
     def fitting(self, sort: str) -> int:
         """How many of them make a line; 1 as long as nothing is known."""

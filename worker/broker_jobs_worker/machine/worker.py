@@ -577,7 +577,10 @@ class WorkerMachine:
             ends.append((attempt, word))
             longest = max(longest, ended_ms - started_ms)
             started_ms = ended_ms
-        self._pace.ended(state.sort, longest if longest > LINE_MS else (started_ms - news.started_ms) / len(ends))
+        if longest > LINE_MS:
+            self._pace.ended(state.sort, longest)
+        else:
+            self._pace.ended(state.sort, (started_ms - news.started_ms) / len(ends), len(ends))
         self._replies.add_ends(first.group, [word for _, word in ends], now)
         for group in self._have.close_all(line, ends):
             self._replies.hurry(group)
