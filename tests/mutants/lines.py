@@ -58,8 +58,8 @@ MUTANTS: Final = (
     (
         "lines: begin them with what prints",
         f"{_MACHINE}/worker.py",
-        "took = LINE_MS + 1 if news.stdout.size or news.stderr.size else news",
-        "took = news",
+        "LINE_MS + 1 if news.stdout.size or news.stderr.size else took",
+        "took",
         _TESTS,
     ),
     ("lines: give the resources back with the first", f"{_MACHINE}/holdings.py", "if line is None or not line.left:", "if True:", _TESTS),
@@ -111,6 +111,20 @@ MUTANTS: Final = (
         "                select.select([], [self._pipe], [])\n",
         "                return\n",
         f"{_EXECUTOR}::test_results_may_be_more_than_a_pipe_holds",
+    ),
+    (
+        "lines: believe that one which had to wait is slow",
+        f"{_MACHINE}/pace.py",
+        "[: max(len(spent) - max(",
+        "[max(0 * len(spent) - max(",
+        _TESTS,
+    ),
+    (
+        "lines: let long ones go on beside those who are idle",
+        f"{_MACHINE}/worker.py",
+        "if (stuck or long) and now",
+        "if stuck and now",
+        _TESTS,
     ),
     ("lines: keep the resources", f"{_MACHINE}/holdings.py", "if line is None or not line.left:", "if line is None:", _TESTS),
     (

@@ -64,6 +64,50 @@ def test_what_has_only_succeeded_is_told_together() -> None:
         world.tell(ExecutionsSucceeded((first[3], world.execution_of(5)), 0, (1, 2), (None, None)))
 
 
+def test_one_that_had_to_wait_for_the_processor_says_nothing_of_the_others() -> None:
+    world = known()
+    world.arrive(make_chunk(*range(40), functions="f"))
+    names = [world.execution_of(number) for number in range(20)]
+    world.tell(stalled(world, names[:16]))
+    run_all(world, names[16:])
+    for number in range(20, 40):
+        run_out(world, number)
+    world.pass_time(0.11)
+    world.confirm_all()
+    assert [len(each) for each in lines(world.arrive(make_chunk(*range(100, 140), functions="f")))] == [20, 20]
+
+
+def stalled(world: World, names: list[str]) -> ExecutionsSucceeded:
+    """All of these took no time but the second."""
+    for name in names:
+        del world.executions[name]
+        world.line_of(name).remove(name)
+    ended_ms = (START_MS, *(START_MS + 500 for _ in names[1:]))
+    return ExecutionsSucceeded(tuple(names), START_MS, ended_ms, (None,) * len(names))
+
+
+def run_all(world: World, names: list[str]) -> None:
+    for name in names:
+        world.end(name, Succeeded(), 0)
+
+
+def test_what_is_left_of_a_long_line_is_shared_with_who_has_nothing_to_do() -> None:
+    world = known()
+    world.arrive(make_chunk(*range(40), functions="f"))
+    first, second = ([world.execution_of(number) for number in numbers] for numbers in (range(20), range(20, 40)))
+    recalls: list[Recall] = []
+    for name in first[:6]:
+        world.succeed([name], took=20)
+        world.succeed([second.pop(0)], took=20)
+        recalls += [command for command in world.pass_time(0.03) if isinstance(command, Recall)]
+    assert recalls == [], "the other one is busy, too"
+    run_all(world, second)
+    [recall] = [command for command in world.pass_time(0.05) if isinstance(command, Recall)]
+    assert recall.execution in first
+    assert [len(each) for each in lines(world.give_back(1))] == [13]
+    assert not [command for command in world.pass_time(0.05) if isinstance(command, Recall)]
+
+
 def test_no_more_follow_than_the_executor_takes_or_than_a_moment_lasts() -> None:
     assert lines(known(longest_line=3).arrive(make_chunk(*range(9), functions="f"))) == [[0, 1, 2], [3, 4, 5]]
     assert lines(known(longest_line=1).arrive(make_chunk(*range(9), functions="f"))) == [[0], [1]]

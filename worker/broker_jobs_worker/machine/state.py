@@ -216,10 +216,12 @@ class Line:
     Attributes:
         left: those that have not ended, by execution, in their order
         moved: when it began, or the last of them ended
+        begun: when it began
         asked: when it was asked for those that have not begun
     """
 
     bundle: Bundle
+    begun: float
     moved: float
     left: dict[str, tuple[Attempt, Task]] = field(default_factory=dict)
     asked: float = float("-inf")

@@ -408,7 +408,11 @@ class WorkerMachine:
         }
         for line in lines.values():
             # Of the last one it is asked once, too: a child that has lost its ticket would never begin it.
-            if now - max(line.moved, line.asked) >= self.timing.line_patience and (len(line.left) > 1 or line.asked < line.moved):
+            patience = self.timing.line_patience
+            stuck = now - line.moved >= patience and (len(line.left) > 1 or line.asked < line.moved)
+            # Others could help: what is left is shared out anew.
+            long = now - line.begun >= patience and len(line.left) > 1 and self._have.pool.how_many(line.bundle.request) > 0
+            if (stuck or long) and now - line.asked >= patience:
                 line.asked = now
                 yield Recall(next(iter(line.left)))
 
@@ -529,7 +533,7 @@ class WorkerMachine:
     ) -> Start:
         self._reservations.started(bundle.source)
         executions = [leader, *(make_follower(self._new_name(), task, leader) for _, task in together[1:])]
-        line, sort = Line(bundle, now), sort_of(leader.work)
+        line, sort = Line(bundle, now, now), sort_of(leader.work)
         for (attempt, task), execution in zip(together, executions, strict=True):
             line.left[execution.execution] = (attempt, task)
             self._have.run(attempt, Running(execution.execution, allocation, now, announced=False, line=line, sort=sort))
@@ -568,19 +572,16 @@ class WorkerMachine:
         self._warm = True
         line.moved = now
         ends: list[tuple[Attempt, Ended]] = []
-        started_ms, longest = news.started_ms, 0
+        started_ms, spent = news.started_ms, []
         for execution, ended_ms, value in zip(news.executions, news.ended_ms, news.values, strict=True):
             if execution not in line.left:
                 raise IllegalTransition(f"execution {execution} ended, and it is not in the line of {news.executions[0]}")
             attempt = line.left[execution][0]
             word = Ended(attempt.key.task, attempt.key.attempt, execution, Succeeded(value), started_ms, ended_ms)
             ends.append((attempt, word))
-            longest = max(longest, ended_ms - started_ms)
+            spent.append(ended_ms - started_ms)
             started_ms = ended_ms
-        if longest > LINE_MS:
-            self._pace.ended(state.sort, longest)
-        else:
-            self._pace.ended(state.sort, (started_ms - news.started_ms) / len(ends), len(ends))
+        self._pace.line_ended(state.sort, spent)
         self._replies.add_ends(first.group, [word for _, word in ends], now)
         for group in self._have.close_all(line, ends):
             self._replies.hurry(group)
@@ -591,9 +592,11 @@ class WorkerMachine:
             raise IllegalTransition(f"execution {news.execution} ended, and it was not running")
         self._warm = True
         if attempt.state.sort:
+            took = news.ended_ms - news.started_ms
+            if attempt.state.line is not None:
+                took = min(took, LINE_MS)  # the others of its line have said more
             # One that prints is the last of its line.
-            took = LINE_MS + 1 if news.stdout.size or news.stderr.size else news.ended_ms - news.started_ms
-            self._pace.ended(attempt.state.sort, took)
+            self._pace.ended(attempt.state.sort, LINE_MS + 1 if news.stdout.size or news.stderr.size else took)
         if attempt.state.line is not None:
             attempt.state.line.moved = now
         task, number = attempt.key.task, attempt.key.attempt
