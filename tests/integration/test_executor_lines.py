@@ -222,10 +222,11 @@ def speaks(number: int) -> int:
     return number
 
 
-def test_what_one_says_of_its_progress_is_its_own(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_home", [True, False])
+def test_what_one_says_of_its_progress_is_its_own(tmp_path: Path, at_home: bool) -> None:
     async def main() -> None:
         async with bench(tmp_path / "spool") as executor:
-            tasks = [call(speaks, number) for number in range(10)]
+            tasks = [call(speaks, number, home=str(tmp_path) if at_home else None) for number in range(10)]
             executor.executor.start(tasks[0], tasks[1:])
             assert [value(ended) for ended in await executor.finish(*tasks)] == list(range(10))
             said = [(news.execution, news.fraction) for news in executor.progress]

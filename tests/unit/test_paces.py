@@ -29,8 +29,9 @@ def test_quick_calls_travel_together_and_slow_ones_alone() -> None:
 def test_one_that_has_become_slow_is_believed_at_once_and_one_that_is_quick_again_slowly() -> None:
     paces = Paces()
     paces.heard("f", ends(0))
-    paces.heard("f", ends(100))
+    paces.heard("f", ends(4 * WORTH_MS))
     assert paces.worth("f") == 1
+    paces.heard("f", ends(0))
     paces.heard("f", ends(0))
     assert paces.worth("f") == 1
     for _ in range(10):

@@ -1,0 +1,69 @@
+"""Notes of a child: each arrives, in its order, however large they are and whenever they are read."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+
+from broker_jobs.core.value import INLINE_LIMIT, Encoding, Inline, Stored
+from broker_jobs.errors import DecodeError
+from broker_jobs_worker.executors.notes import ROOM, Notes
+from broker_jobs_worker.runners import notes as runner
+from broker_jobs_worker.runners.protocol import NOTE
+
+STORED = Stored(Encoding.pickle, "/store", "key", b"", 1)
+
+
+@pytest.fixture
+def parent() -> Notes:
+    return Notes()
+
+
+@pytest.mark.parametrize("size", [0, 1, 1000, INLINE_LIMIT - 1, INLINE_LIMIT])
+def test_each_arrives_though_more_is_written_than_there_is_room_for(parent: Notes, size: int) -> None:
+    rung = []
+
+    def ring() -> None:
+        rung.append(len(parent.unheeded))
+        parent.read()
+
+    child = runner.Notes(parent.lend(), ring)
+    child.begin()
+    count = 3 * ROOM // (size + NOTE.size)
+    for place in range(count):
+        assert child.write(place, Inline(Encoding.pickle, bytes([place % 256]) * size))
+    parent.read()
+    assert rung, "the parent was told in time"
+    assert [note.place for note in parent.unheeded] == list(range(count))
+    assert all(note.value == Inline(Encoding.pickle, bytes([note.place % 256]) * size) for note in parent.unheeded)
+    parent.close()
+
+
+def test_what_has_no_value_and_what_is_no_matter_for_a_note(parent: Notes) -> None:
+    child = runner.Notes(parent.lend(), lambda: None)
+    assert child.write(0, None)
+    assert not child.write(1, Inline(Encoding.msgpack, bytes(INLINE_LIMIT + 1)))
+    assert not child.write(1, STORED)
+    parent.read()
+    assert [(note.place, note.value) for note in parent.unheeded] == [(0, None)]
+    parent.close()
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_any_other_bytes_are_refused_once_and_for_all(parent: Notes, seed: int) -> None:
+    chance = random.Random(seed)
+    good = NOTE.pack(1, 0, 0, b"m") + b"\xc0"
+    body = bytearray(good * 3)
+    for _ in range(chance.randint(1, 5)):
+        body[chance.randrange(len(body))] = chance.randrange(256)
+    pipe = parent.lend()
+    runner.Notes(pipe, lambda: None)._put(bytes(body))  # noqa: SLF001 (as a task may that finds the pipe)
+    try:
+        parent.read()
+    except DecodeError:
+        assert parent.broken
+    else:
+        assert not parent.broken
+    assert all(note.encoding in {None, *Encoding} and len(note.data) <= INLINE_LIMIT for note in parent.unheeded)
+    parent.close()
