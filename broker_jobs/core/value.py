@@ -39,6 +39,32 @@ class Inline:
         """Bytes of the value."""
         return len(self.data)
 
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """Its bytes, as those of `Pieces`."""
+        return (self.data,)
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A value that is large, on its way to a store or into a message.
+
+    Attributes:
+        pieces: its bytes, one piece after the other. Large ones are the user's own objects, which saves a copy of each; none can change
+    """
+
+    encoding: Encoding
+    pieces: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value."""
+        return sum(map(len, self.pieces))
+
+    def joined(self) -> Inline:
+        """The same for a message."""
+        return Inline(self.encoding, b"".join(self.pieces))
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:

@@ -38,30 +38,38 @@ class ValueStore:
         self.place = str(place)
         self.folder = Path(place)
 
-    def put(self, job: str, encoding: Encoding, data: bytes) -> Stored:
-        """Keep a value for a job; the same bytes twice are kept once.
+    def put(self, job: str, encoding: Encoding, *pieces: bytes) -> Stored:
+        """Keep a value for a job, given in one piece or several; the same bytes twice are kept once.
 
         Raises:
             ValueStoreError: the folder cannot be written
         """
-        digest = hashlib.sha256(data)
+        digest, size = hashlib.sha256(), 0
+        for piece in pieces:
+            digest.update(piece)
+            size += len(piece)
         key = f"{job}/{digest.hexdigest()}"
         if is_url(self.place):
             with Files(self.place).write(key) as file:
-                file.write(data)
-            return Stored(encoding, self.place, key, digest.digest(), len(data))
+                for piece in pieces:
+                    file.write(piece)
+            return Stored(encoding, self.place, key, digest.digest(), size)
         path = self.folder / key
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not path.exists():
                 handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                # Renamed when complete, so that nobody ever reads half a value.
-                Path(temporary).replace(path)
+                try:
+                    with os.fdopen(handle, "wb") as file:
+                        file.writelines(pieces)
+                    # Renamed when complete, so that nobody ever reads half a value.
+                    Path(temporary).replace(path)
+                except BaseException:
+                    Path(temporary).unlink(missing_ok=True)
+                    raise
         except OSError as error:
             raise ValueStoreError(f"the value store {self.folder} cannot be written: {error.strerror or error}") from error
-        return Stored(encoding, str(self.folder), key, digest.digest(), len(data))
+        return Stored(encoding, str(self.folder), key, digest.digest(), size)
 
     def adopt(self, job: str, value: Stored) -> Stored:
         """Keep a value of another job for this one too, without another copy; the same value where that cannot be."""
