@@ -1,7 +1,8 @@
 """The values that go into the arguments of calls.
 
 Values of a job are sent to a child once. They are kept as bytes and decoded anew for each task: what a task does to its copy is not seen
-by the next one. What is in the value store is read once and kept, as long as there is room.
+by the next one. What is in the value store is kept from the second time on that it is read, as long as there is room: most arguments are
+read once, and to keep them would take new memory for each.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 MOST_READ: Final = 256 * 1024 * 1024
 """Bytes of values from the store that a child keeps."""
 
+_MOST_ONCE: Final = 1000
+"""Values of which it is known that they have been read once."""
+
 
 class Inputs:
     """The values that this child has."""
@@ -29,6 +33,7 @@ class Inputs:
         self._kept: dict[str, Inline] = {}
         self._read: OrderedDict[bytes, bytes] = OrderedDict()
         self._size = 0
+        self._once: OrderedDict[bytes, None] = OrderedDict()
 
     def learn(self, run: Run) -> None:
         """Take in what a message says of values."""
@@ -52,7 +57,11 @@ class Inputs:
             self._read.move_to_end(value.sha256)
             return found
         data = fetch(value)
-        if value.size <= MOST_READ:
+        if value.sha256 not in self._once:
+            self._once[value.sha256] = None
+            if len(self._once) > _MOST_ONCE:
+                self._once.popitem(last=False)
+        elif value.size <= MOST_READ:
             self._read[value.sha256] = data
             self._size += len(data)
             while self._size > MOST_READ:
