@@ -248,7 +248,7 @@ class Encoder:
         if known is None:
             value = self._value(payload.dump_pieces(marked.value, self._by_value), repr(marked))
             # What is stored has been hashed.
-            digest = hashlib.sha256(value.data).digest() if isinstance(value, Inline) else value.sha256
+            digest = hashlib.sha256(value.data).digest() if isinstance(value, Inline) else value.digest
             known = self._values[marked] = digest.hex(), value
         return known
 

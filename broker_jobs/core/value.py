@@ -72,9 +72,10 @@ class Stored:
 
     Attributes:
         store: the absolute folder of the store
-        key: path of the value inside the store, ``<job id>/<sha256 in hex>``
-        sha256: digest of the bytes, checked by whoever reads them
+        key: path of the value inside the store, ``<job id>/<digest in hex>``
+        sha256: digest of the bytes where version 0.1.0 has written them, else empty
         size: bytes of the value
+        blake3: digest of the bytes, checked by whoever reads them; empty where they have the other one
     """
 
     tag: ClassVar[str] = "stored"
@@ -83,6 +84,12 @@ class Stored:
     key: str
     sha256: bytes
     size: int
+    blake3: bytes = b""
+
+    @property
+    def digest(self) -> bytes:
+        """What stands for the bytes."""
+        return self.blake3 or self.sha256
 
 
 Value = Inline | Stored

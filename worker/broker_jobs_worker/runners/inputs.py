@@ -52,17 +52,17 @@ class Inputs:
         return Inline(value.encoding, self._fetched(value)) if isinstance(value, Stored) else value
 
     def _fetched(self, value: Stored) -> bytes:
-        found = self._read.get(value.sha256)
+        found = self._read.get(value.digest)
         if found is not None:
-            self._read.move_to_end(value.sha256)
+            self._read.move_to_end(value.digest)
             return found
         data = fetch(value)
-        if value.sha256 not in self._once:
-            self._once[value.sha256] = None
+        if value.digest not in self._once:
+            self._once[value.digest] = None
             if len(self._once) > _MOST_ONCE:
                 self._once.popitem(last=False)
         elif value.size <= MOST_READ:
-            self._read[value.sha256] = data
+            self._read[value.digest] = data
             self._size += len(data)
             while self._size > MOST_READ:
                 self._size -= len(self._read.popitem(last=False)[1])
