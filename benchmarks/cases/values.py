@@ -22,14 +22,29 @@ MESSAGE_SIZE: Final = 8_000_000
 """Bytes of a value that fits into a message."""
 
 STORE: Final = f"{RABBITMQ}, value store"
+OTHERS: Final = f"{RABBITMQ}, value store, each value another"
 MESSAGES: Final = f"{RABBITMQ}, in messages of 8 MB"
 FILES: Final = "files, written and read"
 
 
 def stored(setting: Setting) -> Measure:
-    """Arguments and results in the store of the host; the SHA-256 of each is checked."""
+    """Arguments and results in the store of the host; the digest of each is checked where it is read. A child reads what it knows once."""
     with ours.cluster(setting) as (_, client):
         return _measure(setting.tasks, SIZE, lambda value: _travel(client, value, setting.tasks))
+
+
+def others(setting: Setting) -> Measure:
+    """The same with values of which no two are equal, so that each is read; to make them counts, too."""
+
+    def travel(client: Client, value: bytes) -> None:
+        heads = [number.to_bytes(8, "big") for number in range(setting.tasks)]
+        for head, result in zip(heads, client.map(work.turned, (head + value for head in heads)), strict=True):
+            assert result.startswith(head[1:])
+            assert result.startswith(value, 7)
+            assert result.endswith(head[:1])
+
+    with ours.cluster(setting) as (_, client):
+        return _measure(setting.tasks, SIZE, lambda value: travel(client, value[8:]))
 
 
 def in_messages(setting: Setting) -> Measure:
@@ -70,7 +85,8 @@ CASE = Case(
     counted="MB a second, each value counted twice: there and back. Over the broker they are of 8 MB, since no message takes more",
     tasks=100,
     sides=(
-        Side(STORE, stored, SAFE + "; values in files, checked by their SHA-256", rabbitmq=True),
+        Side(STORE, stored, SAFE + "; values in files, checked by their BLAKE3 digest", rabbitmq=True),
+        Side(OTHERS, others, SAFE + "; values in files, checked by their BLAKE3 digest", rabbitmq=True),
         Side(MESSAGES, in_messages, SAFE, rabbitmq=True),
         Side(FILES, files, "none: no fsync, no check"),
     ),

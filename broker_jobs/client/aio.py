@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import concurrent.futures
+import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
 
@@ -14,7 +15,7 @@ from broker_jobs.client.mapping import News, Rows
 from broker_jobs.client.placeholders import EarlierTask
 from broker_jobs.client.results import value_of
 from broker_jobs.core.outcome import Succeeded
-from broker_jobs.errors import ClientClosed
+from broker_jobs.errors import BrokerJobsError, ClientClosed
 from broker_jobs.ids import new_job_id, short
 from broker_jobs.wire.messages import CloseJob, JobInfo
 
@@ -132,8 +133,13 @@ class AsyncClient:
         try:
             async with asyncio.timeout(client.defaults.timeout):
                 while True:
-                    if rows.wanting:
+                    while rows.wanting:
                         rows.send_ahead(await _open_classes(caller))
+                        await asyncio.sleep(0)  # for news to come in
+                        with contextlib.suppress(asyncio.QueueEmpty):
+                            while not isinstance(item := news.get_nowait(), BrokerJobsError):
+                                rows.note(item)
+                            news.put_nowait(item)
                     if rows.done:
                         return
                     while not rows.ready:

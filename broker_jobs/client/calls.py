@@ -152,9 +152,9 @@ class Caller:
         """Cancel it: nobody wants its results any more."""
         self.runtime.post(self.runtime.connect().withdraw, job, reason)
 
-    def forget(self, job: str) -> None:
-        """Drop it: its values were read."""
-        self.runtime.post(self.runtime.connect().forget, job)
+    def forget(self, job: str, stored: int = 0) -> None:
+        """Drop it: its values were read, of which so many bytes are in the value store."""
+        self.runtime.post(self.runtime.connect().forget, job, stored)
 
     def read(self, ending: Ending, job: str) -> object:
         """The value of the only call of a job, which is dropped."""

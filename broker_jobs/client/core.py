@@ -44,6 +44,7 @@ _PAUSE_FED: Final = 1.0
 _PAGE: Final = 1000
 _CLASS_MEMORY: Final = 1800.0
 _FORGET_AT: Final = 200
+_FORGET_AT_BYTES: Final = 64 * 2**20
 _FORGET_AFTER: Final = 2.0
 
 _log = logging.getLogger(__name__)
@@ -70,6 +71,7 @@ class Core:
         self._followed: weakref.WeakValueDictionary[str, Followed] = weakref.WeakValueDictionary()
         self._batches: dict[str, tuple[Batch, Followed]] = {}
         self._forget: list[str] = []
+        self._forget_bytes = 0
         self._forgetting: asyncio.TimerHandle | None = None
         self._minding: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
@@ -305,10 +307,11 @@ class Core:
             self._spawn(self._tell(CancelTasks(job, None, reason)))
         self.forget(job)
 
-    def forget(self, job: str) -> None:
-        """Forget calls whose values were read: the ledger and the value store keep them until then."""
+    def forget(self, job: str, stored: int = 0) -> None:
+        """Forget calls whose values were read: the ledger and the value store, where they take so many bytes, keep them until then."""
         self._forget.append(job)
-        if len(self._forget) >= _FORGET_AT:
+        self._forget_bytes += stored
+        if len(self._forget) >= _FORGET_AT or self._forget_bytes >= _FORGET_AT_BYTES:
             self._forget_now()
         elif self._forgetting is None:
             self._forgetting = asyncio.get_running_loop().call_later(_FORGET_AFTER, self._forget_now)
@@ -441,7 +444,7 @@ class Core:
         if self._forgetting:
             self._forgetting.cancel()
             self._forgetting = None
-        jobs, self._forget = tuple(self._forget), []
+        jobs, self._forget, self._forget_bytes = tuple(self._forget), [], 0
         self._spawn(self._tell(ForgetJobs(jobs)))
 
     async def _tell(self, question: Question) -> None:

@@ -14,7 +14,7 @@ from broker_jobs.client.entries import ArrayWork, CallWork, MapWork, StepWork
 from broker_jobs.client.placeholders import ArrayOutput, JobValue, Placeholder, TaskOutput
 from broker_jobs.core.graph import check_acyclic
 from broker_jobs.core.resource_class import class_name, rounded
-from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Value
+from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Pieces, Stored, Value
 from broker_jobs.errors import UnpicklableError, ValidationError, ValueTooLarge
 from broker_jobs.wire import payload
 from broker_jobs.wire.inputs import outside_key
@@ -78,6 +78,7 @@ class Encoded(NamedTuple):
         callee: of a call
         values: values of the job that are among its inputs
         size: bytes of the task on the wire, roughly; without function and values
+        stored: bytes of its arguments in the value store
     """
 
     task: Task
@@ -85,6 +86,7 @@ class Encoded(NamedTuple):
     size: int
     callee: Callee | None = None
     values: tuple[tuple[str, Value], ...] = ()
+    stored: int = 0
 
     def numbered(self, number: int) -> Encoded:
         """The same task with another number."""
@@ -174,11 +176,13 @@ class Encoder:
         """A call that waits for nothing."""
         name = callee.function.name
         try:
-            pickled = payload.dump_call(args, kwargs, None, self._by_value)
+            pickled = payload.dump_call_pieces(args, kwargs, None, self._by_value)
         except UnpicklableError as error:
             raise UnpicklableError(f"{name!r}: {error}") from error
-        value = pickled if len(pickled.data) <= INLINE_LIMIT else self._value(pickled, f"the arguments of {name!r}")
-        return Encoded(Task(number, callee.call(value), 0, name), placement, _OVERHEAD + _inline_size(value), callee)
+        small = isinstance(pickled, Inline) and len(pickled.data) <= INLINE_LIMIT
+        value = cast("Inline", pickled) if small else self._value(pickled, f"the arguments of {name!r}")
+        stored = value.size if isinstance(value, Stored) else 0
+        return Encoded(Task(number, callee.call(value), 0, name), placement, _OVERHEAD + _inline_size(value), callee, stored=stored)
 
     def _entry(self, job: Job, entry: Entry) -> Iterator[Encoded]:
         placement = self.place(entry.options)
@@ -212,7 +216,7 @@ class Encoder:
     ) -> Encoded:
         places = _Places(job, self._job_value)
         try:
-            pair = payload.dump_call(args, kwargs, places, self._by_value)
+            pair = payload.dump_call_pieces(args, kwargs, places, self._by_value)
         except UnpicklableError as error:
             raise places.problem or UnpicklableError(f"{_label(entry, number)}: {error}") from error
         value = self._value(pair, f"the arguments of {_label(entry, number)}")
@@ -242,21 +246,22 @@ class Encoder:
         """The key and the bytes of a value of the job, made once."""
         known = self._values.get(marked)
         if known is None:
-            value = payload.dump(marked.value, self._by_value)
-            key = hashlib.sha256(value.data).hexdigest()
-            known = self._values[marked] = key, self._value(value, repr(marked))
+            value = self._value(payload.dump_pieces(marked.value, self._by_value), repr(marked))
+            # What is stored has been hashed.
+            digest = hashlib.sha256(value.data).digest() if isinstance(value, Inline) else value.digest
+            known = self._values[marked] = digest.hex(), value
         return known
 
-    def _value(self, value: Inline, what: str) -> Value:
+    def _value(self, value: Inline | Pieces, what: str) -> Value:
         """The value as it travels."""
         if self._store and value.size > INLINE_LIMIT:
-            return self._store.put(self._job_id, value.encoding, value.data)
+            return self._store.put(self._job_id, value.encoding, *value.pieces)
         if value.size > INLINE_LIMIT_WITHOUT_STORE:
             raise ValueTooLarge(
                 f"{what} take {_mebibytes(value.size)}, and at most {_mebibytes(INLINE_LIMIT_WITHOUT_STORE)} without a value store: "
                 "name a folder that all hosts see, with value_store in broker-jobs.toml or BROKER_JOBS_VALUE_STORE"
             )
-        return value
+        return value.joined() if isinstance(value, Pieces) else value
 
 
 class _Places:

@@ -6,6 +6,7 @@ becomes as many as are taken in `_PACE` seconds, so that quick calls cost few me
 
 from __future__ import annotations
 
+import contextlib
 import operator
 import queue
 import time
@@ -13,7 +14,7 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 
 from broker_jobs.client.chunking import MOST_READY, MOST_WAITING, WINDOW, share
-from broker_jobs.client.results import value_of
+from broker_jobs.client.results import stored_bytes, value_of
 from broker_jobs.errors import BrokerJobsError, ValidationError
 from broker_jobs.ids import new_job_id
 
@@ -30,6 +31,9 @@ _Result = TypeVar("_Result")
 REASON: Final = "nobody takes further results of this map"
 _FULL: Final = 2**20
 _PACE: Final = 0.1
+_HEAVY: Final = 32 * 2**20
+"""Bytes of arguments in the value store from which on results are taken before more is sent. A store takes no more room than is of use
+then, and its files lie in memory that is at hand."""
 
 News = tuple[int, "Sequence[Ending]"] | BrokerJobsError
 """What comes back: the number of the first row of a job, and endings of its rows; or the reason why none will come."""
@@ -64,7 +68,8 @@ class Rows:
         self._put = put
         self._clock = clock
         self._known: dict[int, Ending] = {}
-        self._jobs: deque[tuple[str, int]] = deque()
+        self._jobs: deque[tuple[str, int, int]] = deque()
+        self._stored = self._results = 0
         self._paces: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._sent = 0
         self._exhausted = False
@@ -77,12 +82,19 @@ class Rows:
     @property
     def wanting(self) -> bool:
         """Whether there is something to send ahead."""
-        return len(self._jobs) < WINDOW and not self._exhausted
+        return len(self._jobs) < WINDOW and not self._exhausted and not self._enough
+
+    @property
+    def _enough(self) -> bool:
+        """Whether much lies in the store, and there is more to take than workers have before them: to send can wait, they will not."""
+        return self._stored > _HEAVY and self.ready and 2 * len(self._known) > self._sent - self.taken
 
     def send_ahead(self, is_open: OpenClasses) -> None:
-        """Send rows until the window is full."""
+        """Send rows until the window is full. While much lies in the store it is one job: note what has come back, and ask again."""
         while self.wanting:
             self._send(is_open)
+            if self._stored > _HEAVY:
+                break
 
     def note(self, news: News) -> None:
         """Take what was `put`; raises the reason why nothing more comes."""
@@ -100,12 +112,15 @@ class Rows:
     def take(self) -> object:
         """The next result, which is ready; raises what `value_of` does."""
         ending = self._known.pop(self.taken)
-        job, end = self._jobs[0]
+        job, end, stored = self._jobs[0]
         value = value_of(ending, job)
         self.taken += 1
+        self._results += stored_bytes(ending)
         if self.taken == end:
             self._jobs.popleft()
-            self._caller.forget(job)
+            self._caller.forget(job, stored + self._results)
+            self._stored -= stored
+            self._results = 0
             self._paces.append((self._clock(), end))
         return value
 
@@ -113,7 +128,7 @@ class Rows:
         """Cancel what was sent and not taken."""
         self._exhausted = True
         self.taken = self._sent
-        jobs = [job for job, _ in self._jobs]
+        jobs = [job for job, _, _ in self._jobs]
         self._jobs.clear()
         self._known.clear()
         for job in jobs:
@@ -136,8 +151,9 @@ class Rows:
         most = min(share(self._hint or 4 * self._sent, most, self._caller.worth(callee)), most)
         placement = encoder.place(self._caller.options)
         calls: list[Encoded] = []
-        size = 0
-        while len(calls) < most and size < _FULL:
+        size = stored = 0
+        # Arguments that are too large for a message are worth one of their own.
+        while len(calls) < most and size < _FULL and not stored:
             row = next(self._rows, None)
             if row is None:
                 self._exhausted = True
@@ -145,11 +161,13 @@ class Rows:
             call = encoder.call(len(calls), callee, row, {}, placement)
             calls.append(call)
             size += call.size
+            stored += call.stored
         if calls:
             first, put = self._sent, self._put
             batch = self._caller.batch(job, calls, is_open, lambda endings: put((first, endings)), put, most=most)
             self._sent += len(calls)
-            self._jobs.append((job, self._sent))
+            self._jobs.append((job, self._sent, stored))
+            self._stored += stored
             self._caller.launch(batch)
 
 
@@ -169,8 +187,9 @@ class MappedResults(Generic[_Result]):
 
     def __next__(self) -> _Result:
         try:
-            if self._rows.wanting:
+            while self._rows.wanting:
                 self._rows.send_ahead(self._caller.open_classes())
+                self._hear()
             if not self._rows.done:
                 self._await_next()
                 return cast("_Result", self._rows.take())
@@ -182,6 +201,13 @@ class MappedResults(Generic[_Result]):
     def close(self) -> None:
         """Cancel what was sent and not taken."""
         self._rows.close()
+
+    def _hear(self) -> None:
+        """Note what has come back. Why nothing more will come is told to who waits for it: results that are there come first."""
+        with contextlib.suppress(queue.Empty):
+            while not isinstance(news := self._news.get_nowait(), BrokerJobsError):
+                self._rows.note(news)
+            self._news.put(news)
 
     def _await_next(self) -> None:
         while not self._rows.ready:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.states import TaskState
-from broker_jobs.core.value import Inline
+from broker_jobs.core.value import Inline, Stored
 from broker_jobs.data.store import fetch
 from broker_jobs.errors import TaskAborted, TaskCanceled, TaskFailed
 from broker_jobs.ids import short
@@ -63,6 +63,15 @@ def value_of(ending: Ending, job: str) -> object:
         case _:
             text = f"{title(ending)} of job {short(job)} was {ending.state.value}: {ending.reason or 'no reason was given'}"
             raise TaskCanceled(text) if ending.state is TaskState.canceled else TaskAborted(text)
+
+
+def stored_bytes(ending: Ending) -> int:
+    """Bytes of its value in the value store."""
+    match ending.outcome:
+        case Succeeded(value=Stored(size=size)):
+            return size
+        case _:
+            return 0
 
 
 def loaded(value: Value) -> object:

@@ -39,6 +39,32 @@ class Inline:
         """Bytes of the value."""
         return len(self.data)
 
+    @property
+    def pieces(self) -> tuple[bytes, ...]:
+        """Its bytes, as those of `Pieces`."""
+        return (self.data,)
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A value that is large, on its way to a store or into a message.
+
+    Attributes:
+        pieces: its bytes, one piece after the other. Large ones are the user's own objects, which saves a copy of each; none can change
+    """
+
+    encoding: Encoding
+    pieces: tuple[bytes, ...]
+
+    @property
+    def size(self) -> int:
+        """Bytes of the value."""
+        return sum(map(len, self.pieces))
+
+    def joined(self) -> Inline:
+        """The same for a message."""
+        return Inline(self.encoding, b"".join(self.pieces))
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -46,9 +72,10 @@ class Stored:
 
     Attributes:
         store: the absolute folder of the store
-        key: path of the value inside the store, ``<job id>/<sha256 in hex>``
-        sha256: digest of the bytes, checked by whoever reads them
+        key: path of the value inside the store, ``<job id>/<digest in hex>``
+        sha256: digest of the bytes where version 0.1.0 has written them, else empty
         size: bytes of the value
+        blake3: digest of the bytes, checked by whoever reads them; empty where they have the other one
     """
 
     tag: ClassVar[str] = "stored"
@@ -57,6 +84,12 @@ class Stored:
     key: str
     sha256: bytes
     size: int
+    blake3: bytes = b""
+
+    @property
+    def digest(self) -> bytes:
+        """What stands for the bytes."""
+        return self.blake3 or self.sha256
 
 
 Value = Inline | Stored

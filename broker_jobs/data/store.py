@@ -7,7 +7,6 @@ that fsspec understands; data of users (`files`) lies beside the values.
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import shutil
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.value import Stored
+from broker_jobs.data.digest import digests, fits
 from broker_jobs.data.files import Files, is_url
 from broker_jobs.errors import ValueStoreError
 
@@ -38,30 +38,36 @@ class ValueStore:
         self.place = str(place)
         self.folder = Path(place)
 
-    def put(self, job: str, encoding: Encoding, data: bytes) -> Stored:
-        """Keep a value for a job; the same bytes twice are kept once.
+    def put(self, job: str, encoding: Encoding, *pieces: bytes) -> Stored:
+        """Keep a value for a job, given in one piece or several; the same bytes twice are kept once.
 
         Raises:
             ValueStoreError: the folder cannot be written
         """
-        digest = hashlib.sha256(data)
-        key = f"{job}/{digest.hexdigest()}"
+        sha256, blake3 = digests(pieces)
+        key = f"{job}/{(blake3 or sha256).hex()}"
+        stored = Stored(encoding, self.place, key, sha256, sum(map(len, pieces)), blake3)
         if is_url(self.place):
             with Files(self.place).write(key) as file:
-                file.write(data)
-            return Stored(encoding, self.place, key, digest.digest(), len(data))
+                for piece in pieces:
+                    file.write(piece)
+            return stored
         path = self.folder / key
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             if not path.exists():
                 handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".")
-                with os.fdopen(handle, "wb") as file:
-                    file.write(data)
-                # Renamed when complete, so that nobody ever reads half a value.
-                Path(temporary).replace(path)
+                try:
+                    with os.fdopen(handle, "wb") as file:
+                        file.writelines(pieces)
+                    # Renamed when complete, so that nobody ever reads half a value.
+                    Path(temporary).replace(path)
+                except BaseException:
+                    Path(temporary).unlink(missing_ok=True)
+                    raise
         except OSError as error:
             raise ValueStoreError(f"the value store {self.folder} cannot be written: {error.strerror or error}") from error
-        return Stored(encoding, str(self.folder), key, digest.digest(), len(data))
+        return stored
 
     def adopt(self, job: str, value: Stored) -> Stored:
         """Keep a value of another job for this one too, without another copy; the same value where that cannot be."""
@@ -115,6 +121,6 @@ def fetch(value: Stored) -> bytes:
             f"the value store {value.store} cannot be read on this host: {error.strerror or error}; "
             "configure a folder that all hosts share, with value_store in broker-jobs.toml or BROKER_JOBS_VALUE_STORE"
         ) from error
-    if hashlib.sha256(data).digest() != value.sha256:
+    if not fits(data, value.sha256, value.blake3):
         raise ValueStoreError(f"the value {value.key} in {value.store} is not what was written there")
     return data

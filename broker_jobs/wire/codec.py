@@ -19,6 +19,10 @@ from broker_jobs.wire.messages import Message
 
 _UNREADABLE: Final = (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException)
 _LARGE: Final = 256 * 1024
+BULK: Final = 64 * 1024
+"""Bytes up to this many are quicker copied than kept apart."""
+_LARGEST_BYTES: Final = 2**32 - 1
+_HOLDING: Final = frozenset({bytes, list, dict})
 _spare: list[msgpack.Packer] = []
 """Packers that are not at work, at most as many as ever were at a time: what a new one costs is more than a small message."""
 
@@ -43,6 +47,38 @@ def pack(value: object) -> bytes:
     if len(data) <= _LARGE:
         _spare.append(packer)
     return data
+
+
+def pack_pieces(value: object) -> list[bytes]:
+    """What `pack` gives, in pieces: bytes larger than `BULK` are pieces themselves, and are not copied. Raises what `pack` does."""
+    pieces: list[bytes] = []
+    packer = msgpack.Packer(strict_types=True, unicode_errors="surrogatepass", autoreset=False)
+    _pack_pieces(value, packer, pieces)
+    pieces.append(packer.bytes())
+    return pieces
+
+
+def _pack_pieces(value: object, packer: msgpack.Packer, pieces: list[bytes]) -> None:
+    kind = type(value)
+    if kind is bytes and len(value) > BULK:  # type: ignore[arg-type]  # mypy does not narrow by `type(x) is`
+        bulk = cast("bytes", value)
+        if len(bulk) > _LARGEST_BYTES:
+            raise ValueError("msgpack has no bytes of 4 GiB")
+        pieces += (packer.bytes() + b"\xc6" + len(bulk).to_bytes(4, "big"), bulk)
+        packer.reset()
+    elif kind is list and not _HOLDING.isdisjoint(map(type, cast("list[object]", value))):
+        parts = cast("list[object]", value)
+        packer.pack_array_header(len(parts))
+        for part in parts:
+            _pack_pieces(part, packer, pieces)
+    elif kind is dict:
+        mapping = cast("dict[object, object]", value)
+        packer.pack_map_header(len(mapping))
+        for key, part in mapping.items():
+            packer.pack(key)
+            _pack_pieces(part, packer, pieces)
+    else:
+        packer.pack(value)
 
 
 def unpack(data: bytes | memoryview) -> object:

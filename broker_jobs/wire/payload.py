@@ -19,10 +19,10 @@ from weakref import WeakKeyDictionary
 
 import cloudpickle
 
-from broker_jobs.core.value import INLINE_LIMIT, Encoding, Inline
+from broker_jobs.core.value import INLINE_LIMIT, Encoding, Inline, Pieces
 from broker_jobs.errors import DecodeError, UnpicklableError
 from broker_jobs.wire import unchanged
-from broker_jobs.wire.codec import pack, unpack
+from broker_jobs.wire.codec import BULK, pack, pack_pieces, unpack
 from broker_jobs.wire.messages import Function
 
 if TYPE_CHECKING:
@@ -32,6 +32,9 @@ if TYPE_CHECKING:
     from broker_jobs.core.plain import Plain
 
 _SCALARS: Final = frozenset({type(None), bool, int, float, str, bytes})
+_NEVER_BULK: Final = _SCALARS - {bytes}
+_BYTES: Final = 0
+"""Stands among the ids of containers that were seen, where one of them holds bytes; no object has it."""
 _DEEPEST: Final = 100
 _LONGEST_REPR: Final = 80
 _registering = threading.Lock()
@@ -65,13 +68,19 @@ def dump(value: object, by_value: Sequence[ModuleType] = ()) -> Inline:
 
     Classes of the modules `by_value` travel with it.
     """
-    if type(value) in _SCALARS or _is_plain(value, set(), 0):
+    return _joined(dump_pieces(value, by_value))
+
+
+def dump_pieces(value: object, by_value: Sequence[ModuleType] = ()) -> Inline | Pieces:
+    """As `dump`; one that is large stays in pieces."""
+    seen: set[int] = set()
+    if type(value) in _NEVER_BULK or _is_plain(value, seen, 0):
         try:
-            return Inline(Encoding.msgpack, pack(value))
+            return _packed(value, seen)
         except (OverflowError, ValueError):
             pass  # an integer of more than 64 bits: pickle takes it
     with _shipped(by_value):
-        return Inline(Encoding.pickle, _pickled(value, None))
+        return _large(Encoding.pickle, _pickled(value, None))
 
 
 def dump_plain(value: Plain) -> Inline:
@@ -104,15 +113,26 @@ def dump_call(
     Raises:
         UnpicklableError: an argument cannot be sent; the text says which
     """
+    return _joined(dump_call_pieces(args, kwargs, place_of, by_value))
+
+
+def dump_call_pieces(
+    args: Sequence[object],
+    kwargs: dict[str, object],
+    place_of: Callable[[object], Place | None] | None = None,
+    by_value: Sequence[ModuleType] = (),
+) -> Inline | Pieces:
+    """As `dump_call`; arguments that are large stay in pieces."""
     pair = [list(args), kwargs]
-    if (not kwargs and _SCALARS.issuperset(map(type, args))) or _is_plain(pair, set(), 0):
+    seen: set[int] = set()
+    if (not kwargs and _NEVER_BULK.issuperset(map(type, args))) or _is_plain(pair, seen, 0):
         try:
-            return Inline(Encoding.msgpack, pack(pair))
+            return _packed(pair, seen)
         except (OverflowError, ValueError):
             pass
     with _shipped(by_value):
         try:
-            return Inline(Encoding.pickle, _pickled(pair, place_of))
+            return _large(Encoding.pickle, _pickled(pair, place_of))
         except UnpicklableError as error:
             for name, value in _named(args, kwargs):
                 try:
@@ -150,7 +170,7 @@ def dump_function(function: Callable[..., object], by_value: Sequence[ModuleType
     module = getattr(function, "__module__", None) or ""
     with _shipped(by_value):
         try:
-            data = _pickled(function, None)
+            data = b"".join(_pickled(function, None))
         except UnpicklableError as error:
             raise UnpicklableError(f"function {name!r}: {error}") from error
     made = hashlib.sha256(data).hexdigest(), Function(name, module, data)
@@ -211,19 +231,55 @@ def _is_plain(value: object, seen: set[int], depth: int) -> bool:
         return False
     seen.add(id(value))
     kinds = set(map(type, parts))
+    if bytes in kinds:
+        seen.add(_BYTES)
     if kinds <= _SCALARS:
         return True
     return kinds <= _SCALARS | {list, dict} and all(_is_plain(part, seen, depth + 1) for part in parts if type(part) not in _SCALARS)
 
 
-def _pickled(value: object, place_of: Callable[[object], Place | None] | None) -> bytes:
-    buffer = io.BytesIO()
+def _packed(value: object, seen: set[int]) -> Inline | Pieces:
+    """Plain data; what was seen in it says whether it may be worth the search for large bytes."""
+    if (_BYTES in seen or type(value) is bytes) and _holds_bulk(value):
+        return Pieces(Encoding.msgpack, tuple(pack_pieces(value)))
+    return Inline(Encoding.msgpack, pack(value))
+
+
+def _holds_bulk(value: object) -> bool:
+    kind = type(value)
+    if kind is bytes:
+        return len(cast("bytes", value)) > BULK
+    parts = cast("list[object]", value) if kind is list else cast("dict[object, object]", value).values() if kind is dict else ()
+    return any(_holds_bulk(part) for part in parts if type(part) not in _NEVER_BULK)
+
+
+def _large(encoding: Encoding, pieces: Sequence[bytes]) -> Inline | Pieces:
+    """In pieces, where that is large."""
+    if sum(map(len, pieces)) > INLINE_LIMIT:
+        return Pieces(encoding, tuple(pieces))
+    return Inline(encoding, b"".join(pieces))
+
+
+def _joined(value: Inline | Pieces) -> Inline:
+    return value.joined() if isinstance(value, Pieces) else value
+
+
+class _Pieces(list[bytes]):
+    """A file for pickle, which writes large objects as they are."""
+
+    def write(self, piece: bytes | bytearray | memoryview | pickle.PickleBuffer) -> None:
+        # What can change is copied: it is sent as it is now.
+        self.append(piece if type(piece) is bytes else bytes(piece.raw() if isinstance(piece, pickle.PickleBuffer) else piece))
+
+
+def _pickled(value: object, place_of: Callable[[object], Place | None] | None) -> list[bytes]:
+    pieces = _Pieces()
     try:
-        (cloudpickle.Pickler(buffer) if place_of is None else _Pickler(buffer, place_of)).dump(value)
+        (cloudpickle.Pickler(pieces) if place_of is None else _Pickler(pieces, place_of)).dump(value)
     except Exception as error:
         # Pickling calls methods of the user's objects, which may raise anything.
         raise UnpicklableError(f"{_described(value)} cannot be sent to another process: {type(error).__name__}: {error}") from error
-    return buffer.getvalue()
+    return pieces
 
 
 def _described(value: object) -> str:
@@ -238,8 +294,8 @@ def _described(value: object) -> str:
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]  # cloudpickle has no types
     """Writes a place wherever an object stands for the result of another task."""
 
-    def __init__(self, buffer: io.BytesIO, place_of: Callable[[object], Place | None]) -> None:
-        super().__init__(buffer)
+    def __init__(self, pieces: _Pieces, place_of: Callable[[object], Place | None]) -> None:
+        super().__init__(pieces)
         self._place_of = place_of
 
     def persistent_id(self, obj: object) -> tuple[int, int | None, tuple[object, ...]] | None:

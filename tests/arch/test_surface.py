@@ -51,6 +51,7 @@ NAMES = {
 }
 HEAVY = [
     "asyncio",
+    "blake3",
     "cloudpickle",
     "jsonschema",
     "msgpack",

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
-from broker_jobs.core.value import Inline
+from broker_jobs.core.value import Inline, Stored
+from broker_jobs.data.store import ValueStore, fetch
 from broker_jobs.wire import payload
 from broker_jobs.wire.messages import Call, Function, Origin
-from tests.support.executions import Bench, bench, call, execution, here
+from tests.support.executions import JOB, Bench, bench, call, execution, here
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine
@@ -57,6 +58,8 @@ def environment(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("venv")
     venv.create(folder, symlinks=True, with_pip=False)
     site = next(folder.glob("lib/python*/site-packages"))
+    # As where it is of another version, and can load nothing compiled that the worker has.
+    (site / "blake3.py").write_text("raise ImportError('not for this interpreter')\n")
     (site / "only_there.py").write_text("import sys\ndef where():\n    return sys.prefix\n")
     return folder
 
@@ -72,6 +75,32 @@ def test_a_virtual_environment_needs_nothing_of_ours(tmp_path: Path, environment
         assert value_of(await b.run_one(execution(work, function=only_there, python=str(environment)))) == str(environment)
 
     told(tmp_path, story)
+
+
+def doubled(data: bytes) -> bytes:
+    return data * 2
+
+
+def test_large_values_pass_through_an_interpreter_that_cannot_check_them(tmp_path: Path, environment: Path) -> None:
+    store = ValueStore(tmp_path / "store")
+    data = os.urandom(100_000)
+    pair = payload.dump_call((data,), {}, lambda _: None)
+    args = store.put(JOB, pair.encoding, pair.data)
+    digest, function = payload.dump_function(doubled, [sys.modules[__name__]])
+
+    async def story(b: Bench) -> None:
+        more: dict[str, Any] = {"function": function, "python": str(environment), "origin": here(), "store": str(store.folder)}
+        ended = await b.run_one(execution(Call(digest, args), **more))
+        assert isinstance(ended.outcome, Succeeded), ended.outcome
+        value = ended.outcome.value
+        assert isinstance(value, Stored)
+        assert value.sha256, "every Python can make this one"
+        assert payload.load(Inline(value.encoding, fetch(value))) == data * 2
+        Path(args.store, args.key).write_bytes(b"something else")
+        failed = failure_of(await b.run_one(execution(Call(digest, args), **more)))
+        assert "is not what was written there" in failed.message
+
+    told(tmp_path / "spool", story)
 
 
 def test_a_prologue_runs_before_the_interpreter(tmp_path: Path, environment: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import platform
+import resource
 import signal
 import sys
 import threading
@@ -291,6 +293,28 @@ def test_a_task_that_cannot_begin_has_told_its_function(tmp_path: Path) -> None:
         object.__setattr__(wrong, "options", type(wrong.options)(cwd="/dev/null/x"))
         assert "/dev/null" in failure_of(await b.run_one(wrong)).message
         assert value_of(await b.run_one(one))[1] == 2
+
+    told(tmp_path, story)
+
+
+def turn(size: int) -> tuple[int, int]:
+    """New pages that copies of a value have taken, and the process."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    value = b"x" * size
+    turned = value[1:] + value[:1]
+    assert len(turned) == size
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before, os.getpid()
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="how much is kept is asked of glibc alone")
+def test_a_task_finds_the_memory_of_the_one_before(tmp_path: Path) -> None:
+    size = 10_000_000
+
+    async def story(b: Bench) -> None:
+        found = [value_of(await b.run_one(call(turn, size))) for _ in range(5)]
+        assert len({pid for _, pid in found}) == 1
+        pages = size // os.sysconf("SC_PAGE_SIZE")
+        assert found[-1][0] < pages, f"it takes at least {2 * pages} where all of it is new: {found}"
 
     told(tmp_path, story)
 

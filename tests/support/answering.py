@@ -10,7 +10,6 @@ from broker_jobs.client.link import Frame
 from broker_jobs.client.runtime import Runtime
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.spec import TaskOptions
-from broker_jobs.core.value import Inline
 from broker_jobs.wire.codec import decode, encode
 from broker_jobs.wire.messages import Call, Chunk, Ended, Reply
 
@@ -28,12 +27,14 @@ class AnsweringLink:
 
     Attributes:
         chunks: how many tasks each chunk had that was sent
+        told: what the coordinator was told
     """
 
     client = "client-1"
 
     def __init__(self) -> None:
         self.chunks: list[int] = []
+        self.told: list[Question] = []
         self._listener: Listener | None = None
 
     def seal(self, chunk: Chunk) -> Frame:
@@ -53,7 +54,6 @@ class AnsweringLink:
             items = []
             for task in chunk.tasks:
                 assert isinstance(task.work, Call)
-                assert isinstance(task.work.args, Inline)
                 items.append(Ended(task.number, 1, "e", Succeeded(task.work.args), 0, 0))
             if self._listener:
                 self._listener.heard(Reply(job, "w", "b", tuple(items)))
@@ -62,16 +62,17 @@ class AnsweringLink:
         await asyncio.Event().wait()
         raise AssertionError(question)
 
-    async def tell(self, question: Question) -> None: ...
+    async def tell(self, question: Question) -> None:
+        self.told.append(question)
 
     async def close(self) -> None: ...
 
 
-def answering_caller() -> tuple[Caller, AnsweringLink]:
+def answering_caller(store: str | None = None) -> tuple[Caller, AnsweringLink]:
     """A caller whose calls are answered at once, on a loop of its own; close its `runtime` at the end."""
     link = AnsweringLink()
 
     async def open_link() -> AnsweringLink:
         return link
 
-    return Caller(Runtime(open_link), TaskOptions(), None, (), 30.0), link
+    return Caller(Runtime(open_link), TaskOptions(), store, (), 30.0), link

@@ -20,7 +20,8 @@ from broker_jobs.wire import messages as m
 
 JOB: Final = "0190f3a2b4c57d6e8f90a1b2c3d4e5f6"
 VALUE: Final = Inline(Encoding.msgpack, b"\x92\x90\x80")
-STORED: Final = Stored(Encoding.pickle, "/values", f"{JOB}/{'ab' * 32}", b"\xab" * 32, 100_000)
+STORED_0_1_0: Final = Stored(Encoding.pickle, "/values", f"{JOB}/{'ab' * 32}", b"\xab" * 32, 100_000)
+STORED: Final = Stored(Encoding.pickle, "/values", f"{JOB}/{'ab' * 32}", b"", 100_000, b"\xab" * 32)
 ORIGIN: Final = m.Origin("machine/host", "/usr/bin/python3", "3.11.7", ("/home/user", "/usr/lib/python3.11"))
 NEED: Final = Need((("cpus", 20_000), ("memory", 2**32)))
 HAS: Final = Resources((("cpus", 20_000), ("memory", 2**32)))
@@ -59,7 +60,7 @@ CHUNK: Final = m.Chunk(
     (OPTIONS,),
     ORIGIN,
     {"f" * 64: m.Function("train", "__main__", b"pickled")},
-    {"0": VALUE, "ab" * 32: STORED},
+    {"0": VALUE, "ab" * 32: STORED_0_1_0},
     "/values",
     direct=True,
     isolated=True,
@@ -173,7 +174,10 @@ SEAT: Final = m.Seat(
 )
 EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "chunk": (CHUNK, m.Role.submitter),
-    "chunk-added": (replace(CHUNK, chunk="7", tasks=(ADDED, STEP_CALL, COLLECTING), header=None, seal=None), m.Role.submitter),
+    "chunk-added": (
+        replace(CHUNK, chunk="7", tasks=(ADDED, STEP_CALL, COLLECTING), values={"ab" * 32: STORED}, header=None, seal=None),
+        m.Role.submitter,
+    ),
     "reply": (REPLY, m.Role.worker),
     "hello": (m.Hello("worker-1", "boot-1", "host", 42, "0.1.0", HAS, HAS, (HELD,), draining=True), m.Role.worker),
     "heartbeat": (m.Heartbeat("worker-1", "boot-1", HAS, (HELD,), draining=True), m.Role.worker),

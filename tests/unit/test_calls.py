@@ -15,14 +15,17 @@ from broker_jobs.client.encoding import Encoded
 from broker_jobs.client.executor import CallExecutor
 from broker_jobs.client.jobview import Ending, JobView
 from broker_jobs.client.mapping import MappedResults, Rows
+from broker_jobs.errors import BrokerUnavailable
 from tests.support.answering import AnsweringLink, answering_caller
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
 
     from broker_jobs.client.calls import Caller
     from broker_jobs.client.executor import CallFuture
     from broker_jobs.client.mapping import News
+    from broker_jobs.wire.messages import ForgetJobs
 
 
 @pytest.fixture
@@ -86,6 +89,74 @@ def test_an_endless_map_keeps_no_more_than_a_window(answering: tuple[Caller, Ans
     assert kept[Ending] <= len(read) - 30_000
     assert kept[Encoded] <= MOST_WAITING
     results.close()
+
+
+@pytest.fixture
+def storing(tmp_path: Path) -> Iterator[tuple[Caller, AnsweringLink]]:
+    caller, link = answering_caller(str(tmp_path))
+    yield caller, link
+    caller.runtime.close()
+
+
+LARGE = 70_000
+"""Bytes of a value that goes to the store."""
+
+
+def test_a_map_of_large_values_takes_before_it_sends_more(storing: tuple[Caller, AnsweringLink], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker_jobs.client.mapping._HEAVY", 3 * LARGE - 1)
+    caller, _ = storing
+    news: list[News] = []
+    read: list[int] = []
+    rows = Rows(caller, len, ((read.append(number) or bytes([number]) * LARGE for number in range(100)),), news.append)  # type: ignore[func-returns-value]
+    is_open = caller.open_classes()
+    rows.send_ahead(is_open)
+    assert len(read) == 3
+    rows.send_ahead(is_open)
+    assert len(read) == 4
+    until(lambda: len(news) == 4)
+    assert rows.wanting, "nothing was heard of"
+    rows.note(news.pop(0))
+    rows.note(news.pop(0))
+    assert rows.wanting, "workers have as many before them"
+    while news:
+        rows.note(news.pop(0))
+    assert not rows.wanting
+    for number in range(4):
+        assert rows.take() == [[bytes([number]) * LARGE], {}]
+    assert rows.wanting
+    rows.send_ahead(is_open)
+    assert len(read) == 7, "what was taken does not count any more"
+    rows.close()
+
+
+def test_large_values_that_were_read_are_dropped_soon(storing: tuple[Caller, AnsweringLink], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker_jobs.client.core._FORGET_AFTER", 3600.0)
+    monkeypatch.setattr("broker_jobs.client.core._FORGET_AT_BYTES", 5 * LARGE)
+    caller, link = storing
+    results = MappedResults(caller, len, ([bytes(LARGE)] * 9,), None)
+    assert len(list(itertools.islice(results, 8))) == 8
+    until(lambda: len(link.told) == 2)  # each has arguments and a result
+    assert [len(cast("ForgetJobs", each).jobs) for each in link.told] == [3, 3]
+    results.close()
+
+
+def test_why_nothing_more_comes_is_said_after_what_came(storing: tuple[Caller, AnsweringLink], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker_jobs.client.mapping._HEAVY", 0)
+    caller, _ = storing
+    results = MappedResults(caller, len, ([bytes(LARGE)] * 3,), None)
+    news = results._news  # noqa: SLF001
+    until(lambda: news.qsize() == 1)
+    news.put(BrokerUnavailable("gone"))
+    assert next(results) == [[bytes(LARGE)], {}]
+    assert any(isinstance(news.get_nowait(), BrokerUnavailable) for _ in range(news.qsize())), "it waits for who waits"
+    results.close()
+
+
+def until(happened: Callable[[], bool]) -> None:
+    """Wait for it."""
+    deadline = time.monotonic() + 30
+    while not happened():
+        assert time.monotonic() < deadline
 
 
 def test_calls_of_one_millisecond_are_one_job(answering: tuple[Caller, AnsweringLink]) -> None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
+import os
 import stat
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
+from blake3 import blake3
 
 from broker_jobs.core.data import DataRef
 from broker_jobs.core.value import Encoding, Stored
@@ -30,7 +34,9 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 def test_values_are_kept_adopted_checked_and_dropped(place: str, tmp_path: Path) -> None:
     store = ValueStore(place)
     value = store.put(JOB, Encoding.pickle, b"large")
-    assert value == Stored(Encoding.pickle, place, f"{JOB}/{hashlib.sha256(b'large').hexdigest()}", hashlib.sha256(b"large").digest(), 5)
+    digest = blake3(b"large")
+    assert value == Stored(Encoding.pickle, place, f"{JOB}/{digest.hexdigest()}", b"", 5, digest.digest())
+    assert value.digest == digest.digest()
     assert store.put(JOB, Encoding.pickle, b"large") == value
     assert fetch(value) == b"large"
     other = store.adopt(OTHER, value)
@@ -42,6 +48,64 @@ def test_values_are_kept_adopted_checked_and_dropped(place: str, tmp_path: Path)
     with pytest.raises(ValueStoreError, match="is not what was written there"):
         fetch(other)
     store.forget(JOB)  # again does nothing
+
+
+def test_values_of_0_1_0_are_read_and_checked(place: str) -> None:
+    digest = hashlib.sha256(b"large")
+    value = Stored(Encoding.pickle, place, f"{JOB}/{digest.hexdigest()}", digest.digest(), 5)
+    with Files(place).write(value.key) as file:
+        file.write(b"large")
+    assert fetch(value) == b"large"
+    assert value.digest == digest.digest()
+    assert fetch(ValueStore(place).adopt(OTHER, value)) == b"large"
+    with Files(place).write(value.key) as file:
+        file.write(b"wrong")
+    with pytest.raises(ValueStoreError, match="is not what was written there"):
+        fetch(value)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"blake3": b"", "sha256": b""},
+        {"blake3": hashlib.sha256(b"large").digest(), "sha256": hashlib.sha256(b"large").digest()},
+        {"blake3": blake3(b"large").digest()[:31]},
+        {"blake3": b"", "sha256": blake3(b"large").digest()},
+    ],
+)
+def test_without_the_right_digest_nothing_is_handed_out(tmp_path: Path, wrong: dict[str, bytes]) -> None:
+    value = replace(ValueStore(tmp_path).put(JOB, Encoding.pickle, b"large"), **wrong)  # type: ignore[arg-type]
+    with pytest.raises(ValueStoreError, match="is not what was written there"):
+        fetch(value)
+
+
+def test_a_value_in_pieces_is_that_in_one(place: str) -> None:
+    store = ValueStore(place)
+    value = store.put(JOB, Encoding.pickle, b"", b"la", bytes(100_000), b"rge")
+    assert fetch(value) == b"la" + bytes(100_000) + b"rge"
+    assert value == store.put(JOB, Encoding.pickle, fetch(value))
+
+
+def test_a_value_is_private_and_written_once(tmp_path: Path) -> None:
+    store = ValueStore(tmp_path / "store")
+    value = store.put(JOB, Encoding.pickle, b"large")
+    (path,) = (tmp_path / "store" / JOB).iterdir()
+    assert [stat.S_IMODE(each.stat().st_mode) for each in (path, path.parent)] == [0o600, 0o700]
+    before = path.stat()
+    assert store.put(JOB, Encoding.pickle, b"lar", b"ge") == value
+    assert [(each.name, each.stat().st_ino) for each in path.parent.iterdir()] == [(path.name, before.st_ino)]
+
+
+def test_what_cannot_be_written_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: Path, __: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("pathlib.Path.replace", full)
+    descriptors = len(os.listdir("/proc/self/fd"))  # noqa: PTH208 (names of links that end meanwhile)
+    with pytest.raises(ValueStoreError, match="cannot be written: No space left"):
+        ValueStore(tmp_path).put(JOB, Encoding.pickle, b"large")
+    assert not list((tmp_path / JOB).iterdir())
+    assert len(os.listdir("/proc/self/fd")) == descriptors  # noqa: PTH208
 
 
 def test_files_are_written_read_listed_and_removed(place: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import collections
+import pickle
 import threading
 from dataclasses import dataclass
 from typing import Any
@@ -11,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_jobs.core.value import Encoding
+from broker_jobs.core.value import INLINE_LIMIT, Encoding, Inline, Pieces
 from broker_jobs.errors import DecodeError, UnpicklableError
 from broker_jobs.wire import payload
+from broker_jobs.wire.codec import BULK, pack, pack_pieces
 from broker_jobs.wire.payload import Place
 
 _values = st.recursive(
@@ -61,6 +63,75 @@ def test_types_that_msgpack_would_change_survive(value: object) -> None:
 def test_plain_values_need_no_pickle() -> None:
     for value in (None, 1, "a", b"b", 1.5, [1, [2, {"a": None}]], {"a": [1], 2: "b"}):
         assert payload.dump(value).encoding is Encoding.msgpack
+
+
+BULKY = b"x" * (BULK + 1)
+
+
+def _with_bulk() -> list[object]:
+    return [
+        BULKY,
+        [BULKY, 1, BULKY],
+        {"a": [BULKY, {2: BULKY, b"k": "v"}], "b": [1, 2], "c": b"small"},
+        [[1, 2], {}, [], BULKY, "\udc80", b""],
+        bytes(BULK),
+    ]
+
+
+@pytest.mark.parametrize("value", _with_bulk())
+def test_plain_values_in_pieces_are_the_same_bytes(value: object) -> None:
+    assert b"".join(pack_pieces(value)) == pack(value)
+    assert payload.dump(value) == Inline(Encoding.msgpack, pack(value))
+    assert _same(payload.load(payload.dump(value)), value)
+
+
+def test_bytes_that_msgpack_has_not_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("broker_jobs.wire.codec._LARGEST_BYTES", BULK)
+    with pytest.raises(ValueError, match="4 GiB"):
+        pack_pieces([BULKY])
+    assert payload.dump([BULKY]).encoding is Encoding.pickle
+    assert payload.load(payload.dump([BULKY])) == [BULKY]
+
+
+@pytest.mark.parametrize("value", [BULKY, [1, BULKY], (BULKY, 1), {BULKY}, {"a": (BULKY,)}])
+def test_large_bytes_are_not_copied(value: object) -> None:
+    for found in (payload.dump_pieces(value), payload.dump_call_pieces((1, value), {}), payload.dump_call_pieces((), {"x": value})):
+        assert isinstance(found, Pieces)
+        assert any(piece is BULKY for piece in found.pieces)
+        assert found.size == found.joined().size > BULK
+
+
+class Array:
+    """Pickled as arrays are: by its buffer."""
+
+    def __init__(self, data: bytearray | memoryview | bytes) -> None:
+        self.data = data
+
+    def __reduce_ex__(self, protocol: object) -> tuple[type[Array], tuple[pickle.PickleBuffer]]:
+        return Array, (pickle.PickleBuffer(self.data),)
+
+
+def test_what_can_change_is_sent_as_it_was() -> None:
+    data = bytearray(BULKY)
+    for value in (data, Array(data), Array(memoryview(data).toreadonly())):
+        sent = payload.dump_pieces(value)
+        assert isinstance(sent, Pieces)
+        data[0] = 0
+        back: Any = payload.load(sent.joined())
+        assert bytes(back.data if isinstance(back, Array) else back) == BULKY
+        data[0] = BULKY[0]
+
+
+def test_the_columns_of_a_buffer_keep_their_order() -> None:
+    grid = memoryview(bytearray(range(256)) * (BULK // 64)).cast("B", (BULK // 16, 64))
+    back: Any = payload.load(payload.dump(Array(grid)))
+    assert bytes(back.data) == grid.tobytes()
+
+
+def test_what_is_small_is_in_one_piece() -> None:
+    for value in (b"x" * 100, (1, 2), [b"x"] * 100):
+        assert isinstance(payload.dump_pieces(value), Inline)
+    assert isinstance(payload.dump_pieces(("x" * INLINE_LIMIT, 1)), Pieces)
 
 
 def test_shared_parts_stay_shared_and_circles_stay_circles() -> None:

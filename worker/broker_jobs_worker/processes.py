@@ -24,6 +24,8 @@ CONTROL_FD: Final = 3
 PACKET: Final = 256 * 1024
 """Room for the largest packet on it."""
 
+_LARGEST_KEPT: Final = 32 * 2**20 - 64 * 1024
+"""Bytes of a block that glibc still learns from."""
 _SET_CHILD_SUBREAPER: Final = 36
 _PAGE: Final = os.sysconf("SC_PAGE_SIZE")
 _MARK: Final = b"BROKER_JOBS_EXECUTION="
@@ -50,6 +52,15 @@ class Process:
     parent: int
     alive: bool
     resident: int
+
+
+def keep_freed_memory() -> None:
+    """Let malloc keep up to 64 MiB of freed memory for what comes next.
+
+    glibc keeps twice the largest block that it has got from the system and given back. By itself it does not come to enough for a task with
+    values of some megabytes, and new pages for each of them take longer than to write, read and check their bytes.
+    """
+    bytes(_LARGEST_KEPT)  # is never touched
 
 
 def become_subreaper() -> None:

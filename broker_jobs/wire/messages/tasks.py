@@ -50,7 +50,7 @@ class Call:
         function: hash of the function, a key of `Chunk.functions`
         args: the pair (positional, keyword) arguments; holds places for `inputs`
         inputs: keys of values that belong into the places, by position: the number of a task in decimal for its result,
-            else 64 hexadecimal digits: the sha256 of a value that came with the job, or the name of the result of another job's task
+            else 64 hexadecimal digits: the digest of a value that came with the job, or the name of the result of another job's task
         setup: hash of the function that runs once in each process before it, a key of `Chunk.functions` too
     """
 
@@ -236,7 +236,7 @@ class Chunk:
         resource_class: canonical class name
         submitter: the client that wants copies of the replies
         functions: by hash
-        values: results of other tasks (key: number in decimal) and values of the job (key: sha256 in hex)
+        values: results of other tasks (key: number in decimal) and values of the job (key: digest in hex)
         direct: it goes to the class queue and to the ledger with one publish
         isolated: a chunk of one, whose start must be confirmed before it starts
         header: with chunk 0 of a submitter

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import socket
+import sys
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
@@ -91,6 +92,7 @@ class Servers:
             "path": None if environment.path is None else list(environment.path),
             "roots": list(roots()),
             "front": list(environment.front),
+            "python": sys.executable,
         }
         server.packets.send(json.dumps(setup).encode())
         self._all[server.key] = self._current[environment] = server

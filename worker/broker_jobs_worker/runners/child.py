@@ -18,7 +18,7 @@ from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.current import Surrounding, current
 from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import Call, Program, StepCall
-from broker_jobs_worker.processes import become_subreaper
+from broker_jobs_worker.processes import become_subreaper, keep_freed_memory
 from broker_jobs_worker.runners import function, inputs, nodes, preparation, program, step
 from broker_jobs_worker.runners.notes import Notes
 from broker_jobs_worker.runners.pinning import UnpinnableError, pinned
@@ -75,6 +75,7 @@ def main(link: socket.socket, tickets: int, notes: int) -> NoReturn:
     """
     os.setsid()
     become_subreaper()
+    keep_freed_memory()
     # What crashes in C says where it was, to the standard error of its task.
     faulthandler.enable(2)
     child = Child(link, tickets, notes)

@@ -43,11 +43,13 @@ class Setup(TypedDict):
         path: the whole import path; None keeps the interpreter's own
         roots: where what is missing on that path may be found
         front: folders to put in front of it
+        python: the worker's interpreter
     """
 
     path: list[str] | None
     roots: list[str]
     front: list[str]
+    python: str
 
 
 def main() -> None:
@@ -70,6 +72,8 @@ def main() -> None:
         del sys.path[: len(setup["roots"])]
     sys.path[:0] = setup["front"]
 
+    from broker_jobs.data.digest import helper
     from broker_jobs_worker.runners import forkserver
 
+    helper.python = setup["python"]
     forkserver.serve(link)

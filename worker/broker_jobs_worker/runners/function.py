@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Final
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
-from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE
+from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Pieces
 from broker_jobs.current import current
 from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import TaskCanceled, TimeLimitReached, UnpicklableError, ValueStoreError, ValueTooLarge
@@ -160,6 +160,7 @@ def _call(run: Run, work: Call, means: Means) -> Outcome:
     described = means.functions.described(work.function)
     try:
         positional, keywords = payload.load_call(args, inputs)
+        del args, inputs  # large ones have been copied
     except (ImportError, AttributeError) as error:
         return cannot_load(error, f"an argument of the function {described.name!r}", described, run.version)
     except BaseException as error:  # noqa: BLE001 (as above; or the result of another task lacks the part that is asked for)
@@ -250,12 +251,12 @@ def _exited(leaving: SystemExit) -> Outcome:
     return Failed(Cause.exit_code, f"the function ended with sys.exit: {text}", exit_code=1)
 
 
-def returned(result: object, job: str, store: str | None, dump: Callable[[Any], Inline] = payload.dump) -> Outcome:
+def returned(result: object, job: str, store: str | None, dump: Callable[[Any], Inline | Pieces] = payload.dump_pieces) -> Outcome:
     """The success with this result, in the message or in the value store; or why it cannot be sent."""
     try:
         value = dump(result)
         if value.size > INLINE_LIMIT and store is not None:
-            return Succeeded(ValueStore(store).put(job, value.encoding, value.data))
+            return Succeeded(ValueStore(store).put(job, value.encoding, *value.pieces))
     except UnpicklableError as error:
         return cannot_send(error, "the result cannot be sent")
     except ValueStoreError as error:
@@ -264,7 +265,7 @@ def returned(result: object, job: str, store: str | None, dump: Callable[[Any], 
         return cannot_send(error, f"the result of type {type(result).__qualname__} cannot be sent")
     if value.size > INLINE_LIMIT_WITHOUT_STORE:
         return cannot_send(_too_large(value.size), "the result cannot be sent")
-    return Succeeded(value)
+    return Succeeded(value.joined() if isinstance(value, Pieces) else value)
 
 
 def _too_large(size: int) -> ValueTooLarge:

@@ -1,7 +1,8 @@
 """The values that go into the arguments of calls.
 
 Values of a job are sent to a child once. They are kept as bytes and decoded anew for each task: what a task does to its copy is not seen
-by the next one. What is in the value store is read once and kept, as long as there is room.
+by the next one. What is in the value store is kept from the second time on that it is read, as long as there is room: most arguments are
+read once, and to keep them would take new memory for each.
 """
 
 from __future__ import annotations
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 MOST_READ: Final = 256 * 1024 * 1024
 """Bytes of values from the store that a child keeps."""
 
+_MOST_ONCE: Final = 1000
+"""Values of which it is known that they have been read once."""
+
 
 class Inputs:
     """The values that this child has."""
@@ -29,6 +33,7 @@ class Inputs:
         self._kept: dict[str, Inline] = {}
         self._read: OrderedDict[bytes, bytes] = OrderedDict()
         self._size = 0
+        self._once: OrderedDict[bytes, None] = OrderedDict()
 
     def learn(self, run: Run) -> None:
         """Take in what a message says of values."""
@@ -47,13 +52,17 @@ class Inputs:
         return Inline(value.encoding, self._fetched(value)) if isinstance(value, Stored) else value
 
     def _fetched(self, value: Stored) -> bytes:
-        found = self._read.get(value.sha256)
+        found = self._read.get(value.digest)
         if found is not None:
-            self._read.move_to_end(value.sha256)
+            self._read.move_to_end(value.digest)
             return found
         data = fetch(value)
-        if value.size <= MOST_READ:
-            self._read[value.sha256] = data
+        if value.digest not in self._once:
+            self._once[value.digest] = None
+            if len(self._once) > _MOST_ONCE:
+                self._once.popitem(last=False)
+        elif value.size <= MOST_READ:
+            self._read[value.digest] = data
             self._size += len(data)
             while self._size > MOST_READ:
                 self._size -= len(self._read.popitem(last=False)[1])
