@@ -3,23 +3,28 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
 from broker_jobs.coordinator.reconcile import Published
-from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, PackRow, TaskRow
+from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, PackRow, Place, TaskRow, move_rows
 from broker_jobs.coordinator.store.parts import clean
 from broker_jobs.coordinator.urgency import Pace
 from broker_jobs.coordinator.window import Group, Ready, Window
 from broker_jobs.core.job import JobMachine, Reservations
-from broker_jobs.core.states import TaskState
+from broker_jobs.core.states import ENDED, TaskState
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
+    from broker_jobs.coordinator.store import MoveRow
     from broker_jobs.core.job import TaskRecord
     from broker_jobs.core.spec import TaskOptions
     from broker_jobs.wire.messages import Origin
+
+
+_TOGETHER: Final = frozenset({TaskState.waiting, TaskState.queued, TaskState.paused, TaskState.canceled, TaskState.aborted})
+"""States in which a task may be that is in a pack and does not succeed."""
 
 
 @dataclass(slots=True)
@@ -33,7 +38,7 @@ class TaskFacts:
         worker: where its current attempt runs
         due_ms: when its next attempt is due
         ready_ms: when its current attempt was released; not kept in its row
-        pack: the number of the first task of the pack that it is in; a task that is in one has no row, and its size is not known
+        pack: the number of the first task of the pack that it is in; a task that is in one has no row, and its size is the average
     """
 
     options: int
@@ -225,29 +230,48 @@ class LiveJob:
             if flight.since <= before
         ]
 
-    def rows(self) -> tuple[list[tuple[NewTaskRow, TaskRow]], list[TaskRow]]:
-        """The rows that are out of date, new ones and others, each with a version of its own; what has ended is forgotten here."""
+    def moves_alone(self, number: int) -> bool:
+        """Whether the row of a task would say what those of tasks that move together do not: then its pack has to be taken apart."""
+        record, facts = self.machine.tasks[number], self.tasks[number]
+        of_its_own = record.failures or record.crashes or record.isolated or record.execution
+        begun = facts.worker or facts.due_ms is not None or facts.started_ms is not None or number in self.taken
+        return record.state not in _TOGETHER or bool(of_its_own or begun)
+
+    def rows(self) -> tuple[list[tuple[NewTaskRow, TaskRow]], list[TaskRow], list[MoveRow]]:
+        """The rows that are out of date: new ones, others, and those of tasks in packs.
+
+        Each task gets a version of its own; what has ended is forgotten here.
+        """
         new_rows: list[tuple[NewTaskRow, TaskRow]] = []
         rows: list[TaskRow] = []
+        moved: list[tuple[int, Place]] = []
+        records, kept = self.machine.tasks, self.tasks
         for number in self.dirty:
-            self.facts.version += 1
-            row = self._row(number)
-            new = self.new.get(number)
-            if new is None:
-                rows.append(row)
+            record, facts = records[number], kept[number]
+            if facts.pack is not None:
+                moved.append((number, Place(record.state.value, record.attempt, facts.chunk, clean(record.reason), facts.ended_ms)))
             else:
-                new_rows.append((new, row))
-            if self.machine.tasks[number].ended:
-                del self.tasks[number]
+                self.facts.version += 1
+                row = self._row(number)
+                new = self.new.get(number)
+                if new is None:
+                    rows.append(row)
+                else:
+                    new_rows.append((new, row))
+            if record.state in ENDED:
+                del kept[number]
         self.new.clear()
         self.dirty.clear()
-        return new_rows, rows
+        moves = move_rows(self.facts.key, self.facts.version, moved)
+        self.facts.version += len(moved)
+        return new_rows, rows, moves
 
     def forget_packed(self, numbers: Iterable[int]) -> None:
         """These tasks have ended: what is in a pack has no row that would have to be written first."""
         for number in numbers:
             if self.tasks[number].pack is not None:
                 del self.tasks[number]
+                self.dirty.pop(number, None)
 
     def _row(self, number: int) -> TaskRow:
         record, facts = self.machine.tasks[number], self.tasks[number]

@@ -31,6 +31,17 @@ steps = st.lists(
     st.tuples(st.sampled_from(ACTS), st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), st.booleans()), max_size=12
 )
 
+Needs = list[tuple[list[int], list[int]]]
+"""What each task waits for: those whose success, and those whose end."""
+
+needs = st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=2), st.lists(st.integers(0, 9), max_size=1)), min_size=10, max_size=10)
+
+
+def task(number: int, needs: Needs | None, name: str) -> m.Task:
+    """A task that waits for earlier ones, as far as these are meant."""
+    deps, after = ([each for each in dict.fromkeys(picks) if each < number] for picks in (needs[number] if needs else ((), ())))
+    return call(number, *deps, after=after, name=name)
+
 
 class Side:
     """One of the two ledgers, and somebody who follows the changes of its job."""
@@ -154,13 +165,21 @@ def worlds() -> Iterator[list[World]]:
     named=st.booleans(),
     ephemeral=st.booleans(),
     late=st.integers(0, 4),
+    needs=st.none() | needs,
     story=steps,
 )
 def test_packs_tell_what_rows_tell(
-    worlds: list[World], sizes: tuple[int, int], options: TaskOptions, named: bool, ephemeral: bool, late: int, story: list[Step]
+    worlds: list[World],
+    sizes: tuple[int, int],
+    options: TaskOptions,
+    named: bool,
+    ephemeral: bool,
+    late: int,
+    needs: Needs | None,
+    story: list[Step],
 ) -> None:
-    tasks = [call(number, name=f"task {number}" if named else "") for number in range(sum(sizes))]
-    packed = job_chunks(tasks, size=sizes[0], options=options, direct=True, ephemeral=ephemeral)
+    tasks = [task(number, needs, name=f"task {number}" if named else "") for number in range(sum(sizes))]
+    packed = job_chunks(tasks, size=sizes[0], options=options, direct=needs is None, ephemeral=ephemeral)
     # What comes in another order is no pack.
     apart = [dataclasses.replace(chunk, tasks=chunk.tasks[::-1]) for chunk in packed]
     chosen = [worlds.pop() if worlds else World() for _ in range(2)]

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import dataclasses
 import sqlite3
 from contextlib import closing
 from typing import TYPE_CHECKING
 
 import pytest
 
+from broker_jobs.coordinator import works
+from broker_jobs.coordinator.window import WINDOW
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.wire import messages as m
-from tests.support.cast import call, job_chunks, value
+from tests.support.cast import FUNCTION, call, job_chunks, value
 from tests.support.ledger_world import SIGNER, World
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-OF_TASKS = ("tasks", "specs", "outcomes", "packs", "successes", "options", "blobs", "chunks", "uses")
+OF_TASKS = ("tasks", "specs", "outcomes", "packs", "moves", "successes", "options", "blobs", "chunks", "uses")
 
 
 @pytest.fixture
@@ -110,14 +113,86 @@ def test_nothing_is_left_of_a_job_that_is_forgotten(world: World, broken: bool) 
     assert rows(world, *OF_TASKS) == (0,) * len(OF_TASKS)
 
 
-def test_a_chunk_that_is_not_under_way_is_no_pack(world: World) -> None:
-    submit(world, *job_chunks([call(0), call(1)]))
-    assert rows(world, "packs", "tasks") == (0, 2)
-
-
-def test_what_waits_is_in_no_pack(world: World) -> None:
+def test_what_waits_for_others_in_a_chunk_that_is_under_way_is_in_no_pack(world: World) -> None:
     submit(world, *job_chunks([call(0), call(1, 0), call(2, after=[0])], size=3, direct=True))
     assert rows(world, "packs", "tasks") == (0, 3)
+
+
+def test_what_waits_in_the_ledger_stays_one_row_and_what_it_does_together_is_one_each(world: World) -> None:
+    (chunk,) = job_chunks([call(0), *(call(number, 0) for number in range(1, 9))])
+    submit(world, chunk)
+    step(world)
+    assert rows(world, "packs", "moves", "tasks", "specs") == (1, 1, 0, 0)
+    facts = world.store.look.job(chunk.job)
+    assert facts is not None
+    assert [view.state for _, view in sorted(world.store.look.views(facts.key, range(3)).items())] == ["queued", "waiting", "waiting"]
+    world.settle([chunk.job])
+    assert not world.ledger.jobs.live
+    assert rows(world, "packs", "tasks", "specs", "outcomes") == (1, 0, 0, 0)
+
+
+def test_a_job_that_waits_is_paused_resumed_and_canceled_by_a_row_each(world: World) -> None:
+    count = 500
+    (chunk,) = job_chunks(
+        [call(0), *(call(number, 0) for number in range(1, 9)), *(call(number) for number in range(9, count))], size=count
+    )
+    submit(world, chunk)
+    step(world)
+    (moved,) = rows(world, "moves")
+    world.ask(m.PauseTasks(chunk.job, None, "later"))
+    step(world)
+    world.check()
+    world.ask(m.ResumeTasks(chunk.job))
+    step(world)
+    world.check()
+    world.ask(m.CancelTasks(chunk.job, None, "enough"))
+    step(world)
+    facts = world.store.look.job(chunk.job)
+    assert facts is not None
+    assert facts.counts == {"canceled": count}
+    assert {view.reason for view in world.store.look.views(facts.key, range(count)).values()} == {"enough"}
+    assert rows(world, "packs", "tasks", "specs") == (1, 0, 0)
+    # What stands in chunks is told apart by these.
+    assert rows(world, "moves")[0] - moved < 3 * (WINDOW + 2)
+
+
+def test_changes_of_tasks_in_packs_are_read_in_parts_and_none_is_left_out(world: World) -> None:
+    (chunk,) = job_chunks([call(0), *(call(number, 0) for number in range(1, 40))])
+    submit(world, chunk)
+    facts = world.store.look.job(chunk.job)
+    assert facts is not None
+    seen: dict[int, str] = {}
+    since = 0
+    for _ in range(3):
+        world.work_all()
+        step(world)
+        while views := world.store.look.changes(facts.key, since, 7, None):
+            assert len(views) <= 7
+            assert since < views[0].changed
+            since = views[-1].changed
+            seen.update((view.number, view.state) for view in views)
+        assert seen == {number: view.state for number, view in world.store.look.views(facts.key, range(40)).items()}
+    first = [view.number for view in world.store.look.changes(facts.key, 0, 1000, None)]
+    assert sorted(first) == list(range(40)), "each task once"
+
+
+def test_a_pack_of_large_tasks_is_sent_in_parts(world: World) -> None:
+    large = [dataclasses.replace(call(number), work=m.Call(FUNCTION, value(b"x" * 200_000))) for number in range(5)]
+    submit(world, *job_chunks(large))
+    step(world)
+    sizes = [len(standing.chunk.tasks) for queue in world.queues.values() for standing in queue]
+    assert sum(sizes) == 5
+    assert max(sizes) <= 5
+
+
+def test_a_task_that_waits_is_read_again_where_it_is_not_at_hand(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(works, "MOST_BYTES", 0)
+    chunks = job_chunks([call(0), call(1, 0), call(2, 1)], size=1)
+    submit(world, *chunks)
+    world.settle([chunks[0].job])
+    facts = world.store.look.job(chunks[0].job)
+    assert facts is not None
+    assert facts.counts == {"succeeded": 3}
 
 
 def test_a_job_that_ran_in_packs_runs_again(world: World) -> None:
