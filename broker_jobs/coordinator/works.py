@@ -44,15 +44,22 @@ class Works:
     def find(self, job: LiveJob, numbers: Sequence[int]) -> dict[int, Task]:
         """What these tasks do."""
         found: dict[int, Task] = {}
+        specs: dict[int, bytes] = {}
         missing: list[int] = []
-        key, kept, facts = job.facts.key, self._kept, job.tasks
+        packed: list[int] = []
+        look, key, kept, facts = self._store.look, job.facts.key, self._kept, job.tasks
         for number in numbers:
             first = facts[number].pack
-            pack = None if first is None else kept.get((key, first))
-            if first is None or pack is None:
+            if first is None:
                 missing.append(number)
+                continue
+            pack = kept.get((key, first))
+            if pack is None:
+                packed.append(number)
             else:
                 found[number] = pack[0][number - first]
-        for number, spec in (self._store.look.specs(key, missing) if missing else {}).items():
-            found[number] = decode_part(Task, spec)
-        return found
+        if missing:
+            specs |= look.specs(key, missing)
+        if packed:
+            specs |= look.packs.specs(key, packed)
+        return found | {number: decode_part(Task, spec) for number, spec in specs.items()}

@@ -373,7 +373,7 @@ MUTANTS: Final = (
         "packs: put tasks into one that wait for others",
         f"{_HERE}/intake.py",
         "and (waits or not (task.deps or task.after))",
-        "and (waits or not task.after)",
+        "and (waits or not (task.deps and task.after))",
         _PACKED,
     ),
     (

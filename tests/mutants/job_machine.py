@@ -89,7 +89,7 @@ MUTANTS: Final = (
     (
         "let many tasks wait together for what has failed",
         _MACHINE,
-        "refusal = self._refusal(record) if deps else None",
+        "refusal = self._refusal(record) if in_vain else None",
         "refusal = None",
     ),
     (

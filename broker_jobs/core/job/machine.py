@@ -57,6 +57,8 @@ _HELD: Final = frozenset({TaskState.queued, TaskState.retrying})
 _PENDING: Final = frozenset({TaskState.waiting, TaskState.paused})
 """States in which a task may wait for others."""
 
+_UNSUCCESSFUL: Final = ENDED - {TaskState.succeeded}
+
 _TOGETHER: Final = 2
 """So many tasks that are released at once are told of together."""
 
@@ -241,10 +243,11 @@ class JobMachine:
             return
         came: list[int] = []
         ready: list[TaskRecord] = []
+        in_vain = any(self.counts[state] for state in _UNSUCCESSFUL)
         for number, deps, after in zip(event.tasks, event.deps, event.after, strict=True):
             record = tasks[number] = TaskRecord(number, deps, after, retry, crash_limit)
             if deps or after:
-                refusal = self._refusal(record) if deps else None
+                refusal = self._refusal(record) if in_vain else None
                 if refusal:
                     self.counts[TaskState.waiting] += 1
                     # It ends as it comes, and with it what waits for it: of those before, it is told first that they have come.
@@ -286,11 +289,10 @@ class JobMachine:
             return Trigger.cancel_asked, self.cancel_reason
         if self.void_reason is not None:
             return Trigger.abort_asked, self.void_reason
-        if self.counts[TaskState.failed] or self.counts[TaskState.canceled] or self.counts[TaskState.aborted]:
-            for number in record.deps:
-                dep = self.tasks.get(number)
-                if dep and dep.ended and dep.state is not TaskState.succeeded:
-                    return Trigger.abort_asked, _because_of(dep)
+        for number in record.deps:
+            dep = self.tasks.get(number)
+            if dep and dep.state in _UNSUCCESSFUL:
+                return Trigger.abort_asked, _because_of(dep)
         return None
 
     def _started(self, event: AttemptStarted) -> Iterator[JobCommand]:
