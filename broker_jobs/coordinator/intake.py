@@ -9,7 +9,7 @@ from broker_jobs.coordinator.datasets import job_log
 from broker_jobs.coordinator.live import LiveJob, Shared, TaskFacts
 from broker_jobs.coordinator.release import FUNCTION, VALUE
 from broker_jobs.coordinator.resubmission import Resubmission
-from broker_jobs.coordinator.store import JobFacts, LinkRow, Needs, NewTaskRow, OptionsRow, PackRow, dump_specs
+from broker_jobs.coordinator.store import JobFacts, LinkRow, Needs, NewTaskRow, OptionsRow, PackRow, dump_tasks
 from broker_jobs.coordinator.store.parts import clean, dump_value
 from broker_jobs.core.job import (
     AttemptEnded,
@@ -166,7 +166,7 @@ class Intake:
         deps, after = [task.deps for task in chunk.tasks], [task.after for task in chunk.tasks]
         names = json.dumps([clean(task.name) for task in chunk.tasks]) if any(task.name for task in chunk.tasks) else ""
         needs = encode_part(Needs(tuple(deps), tuple(after) if any(after) else ())) if any(deps) or any(after) else b""
-        specs = dump_specs(chunk.tasks)
+        specs = dump_tasks(chunk.tasks)
         size, place = len(specs) // len(numbers), chunk.chunk if chunk.direct else ""
         head = (facts.key, first.number, len(numbers), place, index, first.work.tag, names, facts.version + 1, size)
         batch.writes.packs.append(PackRow(*head, needs, specs))

@@ -44,7 +44,6 @@ class Works:
     def find(self, job: LiveJob, numbers: Sequence[int]) -> dict[int, Task]:
         """What these tasks do."""
         found: dict[int, Task] = {}
-        specs: dict[int, bytes] = {}
         missing: list[int] = []
         packed: list[int] = []
         look, key, kept, facts = self._store.look, job.facts.key, self._kept, job.tasks
@@ -59,7 +58,7 @@ class Works:
             else:
                 found[number] = pack[0][number - first]
         if missing:
-            specs |= look.specs(key, missing)
+            found.update((number, decode_part(Task, spec)) for number, spec in look.specs(key, missing).items())
         if packed:
-            specs |= look.packs.specs(key, packed)
-        return found | {number: decode_part(Task, spec) for number, spec in specs.items()}
+            found |= look.packs.works(key, packed)
+        return found

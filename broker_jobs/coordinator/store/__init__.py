@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from broker_jobs.coordinator.store.lookups import Lookups
 from broker_jobs.coordinator.store.moves import Place, move_rows, numbers_of
-from broker_jobs.coordinator.store.packs import Needs, dump_specs, load_specs
+from broker_jobs.coordinator.store.packs import Needs, dump_tasks, load_tasks
 from broker_jobs.coordinator.store.rows import (
     ALL_TASKS,
     ClassRow,
@@ -65,9 +65,9 @@ __all__ = [
     "UseRow",
     "WorkerRow",
     "Writes",
-    "dump_specs",
+    "dump_tasks",
     "job_row",
-    "load_specs",
+    "load_tasks",
     "move_rows",
     "numbers_of",
 ]

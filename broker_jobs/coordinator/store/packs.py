@@ -24,18 +24,20 @@ from broker_jobs.core.states import TaskState
 from broker_jobs.errors import DecodeError
 from broker_jobs.wire.codec import decode, decode_part, encode_part, unpack
 from broker_jobs.wire.codec import pack as packed
-from broker_jobs.wire.messages import Ended, Reply
+from broker_jobs.wire.messages import Ended, Reply, Task
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Sequence
+    from collections.abc import Collection, Container, Iterable, Iterator, Sequence
 
     from sqlalchemy.engine import Dialect
 
     from broker_jobs.coordinator.store.statement import Cursor
-    from broker_jobs.wire.messages import Task
 
 _PAYLOADS: Final = (b"", b"")
 """In place of the last columns of a pack, where they are not read: what its tasks wait for, and what they do."""
+
+BLOCK: Final = 50
+"""Tasks of a pack that are written together, and read: many are small together, and few are read soon."""
 
 _AT_ONCE: Final = 1000
 """Of so many tasks it is looked up together what has become of them."""
@@ -52,6 +54,13 @@ class Needs:
 
     deps: tuple[tuple[int, ...], ...]
     after: tuple[tuple[int, ...], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Some tasks of a pack in a row, as they are kept; to read one of them, all of these are read."""
+
+    tasks: tuple[Task, ...]
 
 
 class Success(NamedTuple):
@@ -154,13 +163,18 @@ class Packs:
             found.update((number, names[number - pack.first]) for number in chosen)
         return found
 
+    def works(self, job: int, numbers: Collection[int]) -> dict[int, Task]:
+        """What those of these tasks do that are in packs, and those beside them."""
+        return {
+            task.number: task
+            for pack, chosen in self._packs_with(self._among, job, set(numbers))
+            for task in load_tasks(pack.specs, {(number - pack.first) // BLOCK for number in chosen})
+        }
+
     def specs(self, job: int, numbers: Collection[int]) -> dict[int, bytes]:
-        """What those of these tasks do that are in packs."""
-        found: dict[int, bytes] = {}
-        for pack, chosen in self._packs_with(self._among, job, set(numbers)):
-            specs = load_specs(pack.specs)
-            found.update((number, specs[number - pack.first]) for number in chosen)
-        return found
+        """The same, encoded, of these tasks alone."""
+        wanted = set(numbers)
+        return {number: encode_part(task) for number, task in self.works(job, wanted).items() if number in wanted}
 
     def outcomes(self, job: int, numbers: Collection[int]) -> dict[int, OutcomeRow]:
         """How those of these tasks have ended that are in packs, as far as they have."""
@@ -175,7 +189,7 @@ class Packs:
         (pack,) = (_pack(row) for row in self._among.all(self._cursor, job=job, low=first, high=first))
         numbers = _numbers(pack)
         story = self._story(job, numbers[0], numbers[-1])
-        specs = dict(zip(numbers, load_specs(pack.specs), strict=True))
+        specs = {task.number: encode_part(task) for task in load_tasks(pack.specs)}
         return Apart(
             tasks=[(new._replace(size=len(specs[row.number])), row) for new, row in _rows(pack, story, numbers)],
             specs=[(job, number, spec) for number, spec in specs.items()],
@@ -226,21 +240,25 @@ class _Story:
         self.successes = _successes(told)
 
 
-def dump_specs(tasks: Iterable[Task]) -> bytes:
+def dump_tasks(tasks: tuple[Task, ...]) -> bytes:
     """What tasks do, as a column."""
-    return packed([encode_part(task) for task in tasks])
+    return packed([encode_part(Block(tasks[first : first + BLOCK])) for first in range(0, len(tasks), BLOCK)])
 
 
-def load_specs(data: bytes) -> list[bytes]:
-    """The encoded tasks in a column.
+def load_tasks(data: bytes, chosen: Container[int] | None = None) -> list[Task]:
+    """The tasks in a column.
+
+    Args:
+        chosen: places of the blocks that are wanted; None wants all
 
     Raises:
-        DecodeError: there is no list of such
+        DecodeError: there are none
     """
-    specs = unpack(data)
-    if not isinstance(specs, list) or not all(isinstance(spec, bytes) for spec in specs):
+    blocks = unpack(data)
+    if not isinstance(blocks, list) or not all(isinstance(block, bytes) for block in blocks):
         raise DecodeError("a pack of the ledger has no list of tasks")
-    return specs
+    wanted = blocks if chosen is None else [block for place, block in enumerate(blocks) if place in chosen]
+    return [task for block in wanted for task in decode_part(Block, block).tasks]
 
 
 def _pack(row: tuple[Any, ...]) -> PackRow:

@@ -193,7 +193,7 @@ class PackRow(NamedTuple):
         changed: the job's version that the first task made; those of the others follow
         size: bytes of the spec of each, on average
         needs: encoded `Needs`; empty where they wait for nothing
-        specs: msgpack list of encoded tasks
+        specs: msgpack list of encoded blocks of tasks
     """
 
     job: int

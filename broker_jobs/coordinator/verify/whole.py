@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from broker_jobs.coordinator.release import FUNCTION, VALUE
-from broker_jobs.coordinator.store import LedgerStore, Needs, load_specs, numbers_of
+from broker_jobs.coordinator.store import LedgerStore, Needs, load_tasks, numbers_of
 from broker_jobs.coordinator.store.inspection import Inspection
 from broker_jobs.coordinator.store.parts import load_outcome, load_value
 from broker_jobs.coordinator.store.schema import SCHEMA_VERSION
@@ -178,7 +178,7 @@ def _messages(look: Inspection, prefix: str) -> list[Problem]:
 
 def _pack(row: PackRow) -> PackedRows:
     name = f"the shared row of the tasks from {row.first} on"
-    tasks = tuple(_read(lambda data: decode_part(Task, data), spec, name) for spec in _read(load_specs, row.specs, name))
+    tasks = tuple(_read(load_tasks, row.specs, name))
     needs = _read(lambda data: decode_part(Needs, data), row.needs, name) if row.needs else Needs(())
     names = len(json.loads(row.names)) if row.names else None
     return PackedRows(row.first, row.length, row.options, row.changed, tasks, names, needs.deps, needs.after, waits=not row.chunk)
