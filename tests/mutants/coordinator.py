@@ -283,7 +283,7 @@ MUTANTS: Final = (
         "broker_jobs/coordinator/store/sweeps.py",
         '_given("version") + 1 + tasks.c.number',
         '_given("version") + 1',
-        "tests/unit/test_coordinator_control.py",
+        _PACKS,
     ),
     (
         "forget the chunk of a task that was called back",
@@ -381,7 +381,7 @@ MUTANTS: Final = (
         f"{_HERE}/intake.py",
         "not (task.outside or machine.knows(number))",
         "not task.outside",
-        TESTS,
+        _PACKED,
     ),
     (
         "packs: forget what a task follows",
@@ -426,18 +426,25 @@ MUTANTS: Final = (
         _PACKS,
     ),
     (
-        "packs: keep in one what runs",
+        "packs: keep in one what travels alone",
         f"{_HERE}/live.py",
-        "return record.state not in _TOGETHER or bool(of_its_own or begun)",
-        "return bool(of_its_own or begun)",
+        "of_its_own = record.failures or record.crashes or record.isolated or record.execution",
+        "of_its_own = record.failures or record.crashes or record.execution",
         _PACKS,
     ),
     (
-        "packs: keep in one what has failed before",
+        "packs: keep in one what was called back and heard of",
         f"{_HERE}/live.py",
         "of_its_own = record.failures or record.crashes or record.isolated or record.execution",
-        "of_its_own = record.execution",
+        "of_its_own = record.failures or record.crashes or record.isolated",
         _PACKS,
+    ),
+    (
+        "packs: read the block beside",
+        f"{_HERE}/store/packs.py",
+        "{(number - pack.first) // BLOCK for number in chosen}",
+        "{(number - pack.first) // BLOCK + 1 for number in chosen}",
+        _PACKED,
     ),
     (
         "packs: show an attempt that succeeded later as the first",
@@ -458,6 +465,13 @@ MUTANTS: Final = (
         f"{_HERE}/store/packs.py",
         "            first = last\n",
         "",
+        _PACKED,
+    ),
+    (
+        "packs: look at what was read already",
+        f"{_HERE}/store/packs.py",
+        "if row[0] + row[1] > since + 1",
+        "if row",
         _PACKED,
     ),
     (

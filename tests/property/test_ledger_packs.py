@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker_jobs.coordinator.store import packs
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from broker_jobs.core.spec import Retry, TaskOptions
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.coordinator.store import TaskView
 
-ACTS = (*4 * ["succeed"], "start", "fail", "give back", "progress", "take", "pause", "resume", "pause one", "cancel one", "restart")
+ACTS = (*4 * ["succeed"], "start", "fail", "give back", "lose", "progress", "take", "pause", "resume", "pause one", "cancel one", "restart")
 OPTIONS = (TaskOptions(), TaskOptions(retry=Retry(3, 1.0, jitter=0.0), crash_limit=2))
 
 Step = tuple[str, list[int], bool]
@@ -106,6 +107,8 @@ class Side:
                 return world.ended(task, Failed(Cause.error, "ValueError: no"))
             case "give back":
                 return m.Returned(number, attempt, Return.unstarted)
+            case "lose":
+                return m.Returned(number, attempt, Return.redelivered)
             case "progress":
                 return m.Progress(number, attempt, 0.5, "half")
             case "take":
@@ -153,7 +156,9 @@ class Side:
 def worlds() -> Iterator[list[World]]:
     """Two that all stories share, since making one takes longer than a story; those of a story that failed are not used again."""
     worlds: list[World] = []
-    yield worlds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs, "_AT_ONCE", 3)
+        yield worlds
     for world in worlds:
         world.close()
 

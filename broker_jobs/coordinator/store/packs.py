@@ -134,7 +134,8 @@ class Packs:
 
     def changes(self, job: int, since: int, limit: int) -> list[TaskView]:
         """Tasks of packs that changed after a version of their job: the first ones, at least so many of them as there are."""
-        happened = sorted(row for query in self._happened for row in query.all(self._cursor, job=job, since=since))
+        rows = (row for query in self._happened for row in query.all(self._cursor, job=job, since=since))
+        happened = sorted(row for row in rows if row[0] + row[1] > since + 1)
         found: list[TaskView] = []
         place, first = 0, since
         while place < len(happened) and len(found) < limit:
