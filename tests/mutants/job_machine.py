@@ -40,7 +40,7 @@ MUTANTS: Final = (
     (
         "let a task wait for a failed one, since it failed before the task came",
         _MACHINE,
-        "            if dep and dep.ended and dep.state is not TaskState.succeeded:",
+        "            if dep and dep.state in _UNSUCCESSFUL:",
         "            if dep and dep.state is TaskState.canceling:",
     ),
     (
