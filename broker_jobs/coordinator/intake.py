@@ -6,7 +6,8 @@ import json
 from typing import TYPE_CHECKING
 
 from broker_jobs.coordinator.datasets import job_log
-from broker_jobs.coordinator.live import LiveJob, Shared, TaskFacts
+from broker_jobs.coordinator.kept import TaskFacts
+from broker_jobs.coordinator.live import LiveJob, Shared
 from broker_jobs.coordinator.release import FUNCTION, VALUE
 from broker_jobs.coordinator.resubmission import Resubmission
 from broker_jobs.coordinator.store import JobFacts, LinkRow, Needs, NewTaskRow, OptionsRow, PackRow, dump_tasks
@@ -171,9 +172,7 @@ class Intake:
         head = (facts.key, first.number, len(numbers), place, index, first.work.tag, names, facts.version + 1, size)
         batch.writes.packs.append(PackRow(*head, needs, specs))
         facts.version += len(numbers)
-        now_ms, kept = batch.now_ms, job.tasks
-        for number in numbers:
-            kept[number] = TaskFacts(index, size, ready_ms=now_ms, pack=first.number)
+        job.tasks.add_pack(TaskFacts(index, size, ready_ms=batch.now_ms), first.number, len(numbers))
         if chunk.direct:
             self._jobs.apply(batch, job, DirectAdded(numbers, options.retry, options.crash_limit))
         else:
@@ -204,7 +203,8 @@ class Intake:
         for added in new:
             if not job.machine.knows(added.number):
                 # More tasks than the job was sealed with.
-                del job.tasks[added.number], job.new[added.number]
+                job.tasks.drop(added.number)
+                del job.new[added.number]
         return bool(new)
 
     def _options(self, batch: Batch, job: LiveJob, options: TaskOptions, chunk: Chunk) -> int:

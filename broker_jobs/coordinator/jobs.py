@@ -202,7 +202,7 @@ class Jobs:
                         heapq.heappush(self._due, (batch.now + seconds, job.facts.id, number, attempt))
                     case Revoke(number, attempt, reason) | Withdraw(number, attempt, reason):
                         # What was never published, nobody has; of what was taken, no message is left.
-                        task = job.tasks[number]
+                        task = job.tasks.seen(number)
                         if task.chunk is not None or number in job.taken:
                             queue = job.shared[task.options].queue if task.chunk is not None else ""
                             soft = isinstance(command, Withdraw)
@@ -335,29 +335,29 @@ class Jobs:
     def _queue_new(self, batch: Batch, job: LiveJob, numbers: Sequence[int]) -> list[JobEvent]:
         """Put first attempts among those that may go out."""
         for number in numbers:
-            job.tasks[number].ready_ms = batch.now_ms
+            job.tasks.released(number, batch.now_ms)
         return self._queue_all(batch, job, numbers)
 
     def _queue_all(self, batch: Batch, job: LiveJob, numbers: Sequence[int]) -> list[JobEvent]:
         """Put many attempts among those that may go out; what happens at once to those that cannot."""
         refused = {
             index: self._classes.use(batch, job.shared[index].resource_class, job.shared[index].options.resources)
-            for index in {job.tasks[number].options for number in numbers}
+            for index in ({job.tasks.seen(number).options for number in numbers} if len(job.shared) > 1 else {0})
         }
         if not any(refused.values()):
             job.make_all_ready(numbers)
             return []
-        job.make_all_ready(number for number in numbers if not refused[job.tasks[number].options])
+        job.make_all_ready(number for number in numbers if not refused[job.tasks.seen(number).options])
         return [
             AttemptEnded(number, job.machine.tasks[number].attempt, "", Failed(Cause.rejected, refused[job.tasks[number].options]))
             for number in numbers
-            if refused[job.tasks[number].options]
+            if refused[job.tasks.seen(number).options]
         ]
 
     def _swept(self, batch: Batch, job: LiveJob, swept: Swept) -> list[tuple[Revocation, str]]:
         """Many tasks have moved because of something that was asked of all: what must be revoked of that in which class queue."""
         # The statement moves rows: those that are in packs move with rows of their own.
-        job.dirty.update((number, None) for number in swept.tasks if job.tasks[number].pack is not None)
+        job.dirty.update((number, None) for number in swept.tasks if job.tasks.seen(number).pack is not None)
         row, revoked = sweep(job, swept, batch.now_ms)
         batch.writes.sweeps.append(row)
         if swept.after in ENDED:
@@ -371,9 +371,8 @@ class Jobs:
         if moved.after is TaskState.succeeded:
             succeed(batch, job, moved.tasks, said)
             self.links.ended(job.facts.id, moved.tasks)
-        else:
-            tasks = job.tasks
-            job.dirty.update((number, None) for number in moved.tasks if not moved.came or tasks[number].pack is None)
+        elif not moved.came:  # else they are in a pack, which says so
+            job.dirty.update(dict.fromkeys(moved.tasks))
         if moved.after is TaskState.succeeded:
             if self._telling is not None:
                 # Of tasks that have not begun there is nothing to tell yet.
@@ -381,7 +380,7 @@ class Jobs:
             job.forget_packed(moved.tasks)
 
     def _changed(self, batch: Batch, job: LiveJob, number: int, ended: Ended | None) -> None:
-        if job.tasks[number].pack is None or job.moves_alone(number):
+        if job.tasks.seen(number).pack is None or job.moves_alone(number):
             self.touch(batch, job, number)
         else:
             job.dirty[number] = None
@@ -408,22 +407,23 @@ class Jobs:
 
     def touch(self, batch: Batch, job: LiveJob, number: int) -> None:
         """The row of a task is out of date; where it has none because it is in a pack, all tasks of that get theirs."""
-        pack = job.tasks[number].pack
+        pack = job.tasks.seen(number).pack
         if pack is not None:
             self._take_apart(batch, job, pack)
         job.dirty[number] = None
 
     def _take_apart(self, batch: Batch, job: LiveJob, pack: int) -> None:
         """Give all tasks of a pack rows of their own."""
+        job.tasks.take_apart(pack)
         for number, size in self._store.take_apart(batch.writes, job.facts.key, pack).items():
-            task = job.tasks.get(number)
+            task = job.tasks.find(number)
             if task is not None:
                 task.pack, task.size = None, size
 
     @staticmethod
     def class_of(job: LiveJob, number: int) -> str:
         """The resource class of a task that has not ended, else an empty text."""
-        task = job.tasks.get(number)
+        task = job.tasks.seen(number) if number in job.tasks else None
         return job.shared[task.options].resource_class if task else ""
 
     # --- the end of a batch ---

@@ -48,7 +48,7 @@ class Works:
         packed: list[int] = []
         look, key, kept, facts = self._store.look, job.facts.key, self._kept, job.tasks
         for number in numbers:
-            first = facts[number].pack
+            first = (facts.get(number) or facts.seen(number)).pack
             if first is None:
                 missing.append(number)
                 continue
