@@ -418,7 +418,7 @@ class Jobs:
         for number, size in self._store.take_apart(batch.writes, job.facts.key, pack).items():
             task = job.tasks.find(number)
             if task is not None:
-                task.pack, task.size = None, size
+                task.size = size
 
     @staticmethod
     def class_of(job: LiveJob, number: int) -> str:

@@ -67,12 +67,11 @@ class Kept(dict[int, TaskFacts]):
 
     def take_apart(self, first: int) -> None:
         """The tasks of a pack have each their own from now on; what was known of all is no more."""
-        pack = self._packs.pop(first, None)
-        if pack is not None:
-            self._firsts.remove(first)
-            for number, gone in enumerate(pack.gone, first):
-                if not gone and not dict.__contains__(self, number):
-                    self[number] = replace(pack.common)
+        for number, gone in enumerate(self._packs[first].gone, first):
+            if not gone:
+                self[number].pack = None
+        del self._packs[first]
+        self._firsts.remove(first)
 
     def seen(self, number: int) -> TaskFacts:
         """What is known of a task that has not ended, not to be changed."""

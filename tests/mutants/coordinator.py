@@ -20,6 +20,8 @@ _PACKS: Final = "tests/property/test_ledger_packs.py"
 
 _PACKED: Final = "tests/unit/test_ledger_packs.py"
 
+_KEPT: Final = "tests/unit/test_kept.py"
+
 _STORE: Final = "tests/unit/test_coordinator_store.py"
 
 _VERIFY: Final = "tests/unit/test_ledger_verify.py"
@@ -351,7 +353,7 @@ MUTANTS: Final = (
     (
         "packs: leave one as it is when all tasks of its job move",
         f"{_HERE}/jobs.py",
-        "        job.dirty.update((number, None) for number in swept.tasks if job.tasks[number].pack is not None)\n",
+        "        job.dirty.update((number, None) for number in swept.tasks if job.tasks.seen(number).pack is not None)\n",
         "",
         _PACKS,
     ),
@@ -365,7 +367,7 @@ MUTANTS: Final = (
     (
         "packs: forget at a restart which task is in one",
         f"{_HERE}/live.py",
-        "                    kept[number].pack = pack.first\n",
+        "                    task.pack = pack.first\n",
         "                    pass\n",
         _PACKS,
     ),
@@ -482,6 +484,34 @@ MUTANTS: Final = (
         _PACKED,
     ),
     (
+        "kept: change what is known of all tasks of a pack",
+        f"{_HERE}/kept.py",
+        "facts = self[number] = TaskFacts(common.options, common.size, ready_ms=common.ready_ms, pack=common.pack)",
+        "facts = self[number] = common",
+        _KEPT,
+    ),
+    (
+        "kept: know a task again that has ended",
+        f"{_HERE}/kept.py",
+        "            self._packs[facts.pack].gone[number - facts.pack] = 1\n",
+        "            pass\n",
+        _KEPT,
+    ),
+    (
+        "kept: leave tasks in a pack that was taken apart",
+        f"{_HERE}/kept.py",
+        "                self[number].pack = None\n",
+        "                self[number].size += 0\n",
+        _KEPT,
+    ),
+    (
+        "kept: take a pack for longer than it is",
+        f"{_HERE}/kept.py",
+        "if number - first < len(pack.gone) and not",
+        "if number - first <= len(pack.gone) and not",
+        _KEPT,
+    ),
+    (
         "packs: send the task beside",
         f"{_HERE}/works.py",
         "found[number] = pack[0][number - first]",
@@ -505,8 +535,8 @@ MUTANTS: Final = (
     (
         "packs: keep no size of tasks that get rows",
         f"{_HERE}/jobs.py",
-        "                task.pack, task.size = None, size\n",
-        "                task.pack = None\n",
+        "                task.size = size\n",
+        "                pass\n",
         _PACKED,
     ),
     (
