@@ -181,6 +181,20 @@ def test_changes_of_tasks_in_packs_are_read_in_parts_and_none_is_left_out(
             since = views[-1].changed
             seen.update((view.number, view.state) for view in views)
         assert seen == {number: view.state for number, view in world.store.look.views(facts.key, range(40)).items()}
+    # Tasks of the first pack have gone on, those of the second have not: who begins to read sees these before the others, and none twice.
+    graph = [call(0), *(call(number, 0) for number in range(1, 20)), *(call(number, 19) for number in range(20, 40))]
+    chunk, other = job_chunks(graph, size=20)
+    submit(world, chunk, other)
+    world.reply(chunk.job, *good(world, chunk, 0))
+    step(world)
+    world.reply(chunk.job, *good(world, chunk, *range(1, 5), *range(10, 18, 2)))
+    step(world)
+    facts = world.store.look.job(chunk.job)
+    assert facts is not None
+    read: list[tuple[int, int]] = []
+    while views := world.store.look.changes(facts.key, read[-1][0] if read else 0, 5, None):
+        read += [(view.changed, view.number) for view in views]
+    assert read == sorted((view.changed, view.number) for view in world.store.look.views(facts.key, range(40)).values())
     for limit in (1000, 39):
         first = [view.number for view in world.store.look.changes(facts.key, 0, limit, None)]
         assert len(first) == len(set(first)) == min(limit, 40), "each task once"

@@ -137,7 +137,7 @@ class Packs:
         rows = (row for query in self._happened for row in query.all(self._cursor, job=job, since=since))
         happened = sorted(row for row in rows if row[0] + row[1] > since + 1)
         found: list[TaskView] = []
-        place, first = 0, since
+        place = 0
         while place < len(happened) and len(found) < limit:
             # Of what has happened, as much as there may be tasks; those to which something has happened since come with that.
             begin, tasks = place, 0
@@ -147,8 +147,7 @@ class Packs:
             changed, length, _, _ = happened[place - 1]
             last = changed + length - 1
             numbers = {number for part in happened[begin:place] for number in self._of(job, *part)}
-            found += [view for view in self.views(job, numbers).values() if first < view.changed <= last]
-            first = last
+            found += [view for view in self.views(job, numbers).values() if since < view.changed <= last]
         return found
 
     def views(self, job: int, numbers: Collection[int]) -> dict[int, TaskView]:
