@@ -1,15 +1,18 @@
 """What a small task costs the coordinator: CPU time for its intake and for the reply about it, and what the database has to do.
 
 The real ledger and its real store, in one process, without a broker, a worker or a client: sealed chunks of a map, as clients publish them,
-and sealed replies, as workers do. It is a figure of the processor alone; the disk writes with synchronous=NORMAL.
+and sealed replies, as workers do; or of a graph, which waits in the ledger and is published by it. It is a figure of the processor alone;
+the disk writes with synchronous=NORMAL.
 """
 
 from __future__ import annotations
 
 import argparse
 import cProfile
+import dataclasses
 import os
 import pstats
+import random
 import tempfile
 import time
 from collections import Counter
@@ -32,12 +35,13 @@ from broker_jobs.wire.topology import Topology
 from tests.support import cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterable, Sequence
 
 KEY = SigningKey.parse("ab" * 32)
 SIGNER = Signer("bench", KEY)
 NAMES = Topology("bench")
 WORKER, BOOT = "worker-1", "boot-1"
+LAYERS = 100
 
 Message = tuple[str, str, bytes]
 """Exchange, routing key, frame."""
@@ -49,6 +53,9 @@ class Bench:
     Args:
         folder: of its file
         together: messages in one transaction
+
+    Attributes:
+        published: chunks that were released
     """
 
     def __init__(self, folder: Path, together: int) -> None:
@@ -57,19 +64,22 @@ class Bench:
         self._store.take_epoch(0)
         self._ledger = Ledger(config, self._store, SIGNER, NAMES, partition=0, version="0")
         self._together = together
+        self.published: list[bytes] = []
         self._ledger.load(0.0, _now_ms())
         hello = m.Hello(WORKER, BOOT, "host", 1, "0", cast.FOUR_CPUS, cast.FOUR_CPUS)
         self.take([(NAMES.replies, "", SIGNER.seal(hello, m.Role.worker))])
 
     def take(self, messages: Sequence[Message]) -> None:
         """All these messages, as the coordinator takes them."""
-        for start in range(0, len(messages), self._together):
+        for start in range(0, max(1, len(messages)), self._together):
             opened = [admit(SIGNER.open(body), NAMES, exchange, key, 0) for exchange, key, body in messages[start : start + self._together]]
             with self._store.transaction():
                 self._ledger.begin(time.monotonic(), _now_ms())
                 for message in opened:
                     self._ledger.take(message)
-                self._ledger.finish()
+                effects = self._ledger.finish()
+            self.published += [row.body for row in effects.outbox if row.exchange == NAMES.ready]
+            self._ledger.confirmed(row.id for row in effects.outbox)
 
     @property
     def unfinished(self) -> int:
@@ -83,11 +93,25 @@ class Bench:
 
 def _messages(tasks: int, size: int) -> tuple[list[Message], list[Message]]:
     """The chunks of a map, and the replies to them."""
-    now = _now_ms()
     chunks = cast.job_chunks((cast.call(number) for number in range(tasks)), size=size, direct=True, ephemeral=True)
     submitted = [
         (NAMES.tasks, NAMES.task_key(chunk.resource_class, chunk.lane, 0), SIGNER.seal(chunk, m.Role.submitter)) for chunk in chunks
     ]
+    return submitted, _replies(chunks)
+
+
+def _graph(tasks: int, size: int, edges: int) -> list[Message]:
+    """The chunks of a graph of `LAYERS` layers; each task waits for some of the layer before."""
+    chance, width = random.Random(1), max(1, tasks // LAYERS)
+    each = (chance.sample(range(max(0, first - width), first), min(edges, first)) for first in (n - n % width for n in range(tasks)))
+    calls = (dataclasses.replace(cast.call(number), deps=tuple(deps)) for number, deps in enumerate(each))
+    chunks = cast.job_chunks(calls, size=size)
+    return [(NAMES.tasks, NAMES.ledger_key(0), SIGNER.seal(chunk, m.Role.submitter)) for chunk in chunks]
+
+
+def _replies(chunks: Iterable[m.Chunk]) -> list[Message]:
+    """All tasks of these have succeeded."""
+    now = _now_ms()
     replies = []
     for chunk in chunks:
         items = tuple(
@@ -95,7 +119,7 @@ def _messages(tasks: int, size: int) -> tuple[list[Message], list[Message]]:
         )
         reply = m.Reply(chunk.job, WORKER, BOOT, items, chunk.resource_class)
         replies.append((NAMES.replies, "client-1.0", SIGNER.seal(reply, m.Role.worker)))
-    return submitted, replies
+    return replies
 
 
 def _cpu(act: Callable[[], object]) -> float:
@@ -107,12 +131,28 @@ def _cpu(act: Callable[[], object]) -> float:
 
 def _measured(arguments: argparse.Namespace) -> tuple[float, float]:
     """Microseconds of each task, for its intake and for its reply."""
+    if arguments.graph:
+        return _measured_graph(arguments)
     chunks, replies = _messages(arguments.tasks, arguments.chunk)
     with tempfile.TemporaryDirectory() as folder:
         bench = Bench(Path(folder), arguments.together)
         taken = _cpu(lambda: bench.take(chunks))
         ended = _cpu(lambda: bench.take(replies))
         assert not bench.unfinished
+        bench.close()
+    return taken / arguments.tasks, ended / arguments.tasks
+
+
+def _measured_graph(arguments: argparse.Namespace) -> tuple[float, float]:
+    chunks = _graph(arguments.tasks, arguments.chunk, arguments.graph)
+    with tempfile.TemporaryDirectory() as folder:
+        bench = Bench(Path(folder), arguments.together)
+        taken, ended = _cpu(lambda: bench.take(chunks)), 0.0
+        while bench.unfinished:
+            opened = [SIGNER.open(body).message for body in bench.published]
+            bench.published.clear()
+            replies = _replies(message for message in opened if isinstance(message, m.Chunk))
+            ended += _cpu(lambda: bench.take(replies))  # noqa: B023 (called at once)
         bench.close()
     return taken / arguments.tasks, ended / arguments.tasks
 
@@ -160,6 +200,7 @@ def main() -> None:
     parser.add_argument("--chunk", type=int, default=100, help="tasks in a message")
     parser.add_argument("--together", type=int, default=10, help="messages in a transaction")
     parser.add_argument("--rounds", type=int, default=3, help="the best of so many counts")
+    parser.add_argument("--graph", type=int, default=0, metavar="EDGES", help="not a map: each task waits for so many of the layer before")
     parser.add_argument("--profile", type=int, default=0, metavar="LINES", help="show where the time goes instead")
     arguments = parser.parse_args()
     if arguments.profile:
@@ -171,14 +212,16 @@ def main() -> None:
         statements = Table(title="statements for 10,000 tasks, row by row", title_justify="left", box=None)
         for column, justify in (("", "left"), ("statements", "right"), ("transactions", "right"), ("of these kinds", "left")):
             statements.add_column(column, justify=justify)  # type: ignore[arg-type]
-        _counted(arguments, statements)
+        if not arguments.graph:
+            _counted(arguments, statements)
     table = Table(title="µs of CPU time for each task", title_justify="left", box=None)
     for column, justify in (("", "left"), ("µs", "right")):
         table.add_column(column, justify=justify)  # type: ignore[arg-type]
     for what, numbers in zip(("intake", "replies"), zip(*rounds, strict=True), strict=True):
         table.add_row(what, f"{min(numbers):.1f}")
     console.print(table)
-    console.print(statements)
+    if not arguments.graph:
+        console.print(statements)
     console.print(f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors")
 
 

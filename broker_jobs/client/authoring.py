@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Union, Unpack, cast, overload
+from typing import TYPE_CHECKING, Any, Final, Union, Unpack, cast, overload
 
 from broker_jobs.client.entries import ArrayWork, CallWork, Entry, MapWork, StepWork, Work
 from broker_jobs.client.options import (
@@ -33,6 +33,7 @@ from broker_jobs.wire.messages import Outside, Program
 if TYPE_CHECKING:
     from broker_jobs.client.data import WorkData
     from broker_jobs.core.data import DataRef
+    from broker_jobs.core.spec import Lane, TaskOptions
     from broker_jobs.core.step import StepSpec
 
 Deps = Union["Task", EarlierTask, Iterable["Deps"]]
@@ -55,6 +56,12 @@ class TaskCommon(RunOptions, total=False):
 
 class FunctionCommon(TaskCommon, FunctionOptions, total=False):
     """What every task that is a function may be given."""
+
+
+_OF_TASKS: Final = frozenset(TaskCommon.__annotations__)
+_OF_FUNCTIONS: Final = frozenset(FunctionCommon.__annotations__)
+_NO_OPTIONS: Final = frozenset({"name", "deps", "after", "setup"})
+"""What may be given to a function, and is no option of the wire."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -172,6 +179,7 @@ class Job:
         self.entries: list[Entry] = []
         self.submissions: dict[str, int] = {}
         self._tasks = 0
+        self._plain: tuple[tuple[Lane, str | None, dict[str, str]], TaskOptions] | None = None
 
     def __len__(self) -> int:
         """The number of tasks."""
@@ -204,11 +212,12 @@ class Job:
         """
         if isinstance(args, str | bytes) or not isinstance(args, Sequence):
             raise ValidationError(f"args must be a tuple or a list, not {args!r}: one argument is written args=({args!r},)")
-        keywords = dict(kwargs or {})
+        keywords = dict(kwargs) if kwargs else {}
         if not all(isinstance(name, str) for name in keywords):
             raise ValidationError(f"kwargs must have texts as keys, not {list(keywords)!r}")
         for value in (*args, *keywords.values()):
-            self.check_placeholder(value)
+            if isinstance(value, Placeholder):
+                self.check_placeholder(value)
         work = CallWork(_callable(fn), tuple(args), keywords, setup_function(common.get("setup")))
         return self._only(self._add(work, 1, _function_name(fn), common))
 
@@ -408,26 +417,45 @@ class Job:
         given = common.get("name")
         if given is not None and (not isinstance(given, str) or not given):
             raise ValidationError(f"the name of a task must be a text, not {given!r}")
-        known = FunctionCommon if isinstance(work, CallWork | MapWork) else TaskCommon
-        unknown = common.keys() - known.__annotations__.keys()
-        if unknown:
-            raise TypeError(f"unexpected arguments: {', '.join(sorted(unknown))}")
+        known = _OF_FUNCTIONS if isinstance(work, CallWork | MapWork) else _OF_TASKS
+        if not common.keys() <= known:
+            raise TypeError(f"unexpected arguments: {', '.join(sorted(common.keys() - known))}")
+        options = self._options(work, common)
+        deps, outside = self._sorted_needs(common.get("deps", ()), "deps")
+        after, outside_after = self._sorted_needs(common.get("after", ()), "after")
+        if count > 1:
+            warn_of_shared_files(options)
+        entry = Entry(self._tasks, count, given or name, work, options, deps, after, (*outside, *outside_after))
+        self._tasks += count
+        if count:
+            self.entries.append(entry)
+        return entry
+
+    def _options(self, work: Work, common: TaskCommon) -> TaskOptions:
+        """The options of a task; one object for all that are given none, and those of a job are as a rule."""
+        here = (self.lane, self.cwd, self.env)
+        if isinstance(work, CallWork | MapWork) and common.keys() <= _NO_OPTIONS:
+            plain = self._plain
+            if plain is None or plain[0] != here:
+                plain = self._plain = (self.lane, self.cwd, dict(self.env)), self._checked_options(work, common)
+            return plain[1]
+        return self._checked_options(work, common)
+
+    def _checked_options(self, work: Work, common: TaskCommon) -> TaskOptions:
         if not isinstance(work, Program | ArrayWork):
             check_executor(common.get("executor"))
         options = task_options(cast("FunctionCommon", common), self.lane)  # a program has none of the keys of functions
         options = replace(options, cwd=options.cwd or self.cwd, env=tuple({**self.env, **dict(options.env)}.items()))
         if isinstance(work, StepWork):
             options = replace(options, resources=options.resources.offering(work.spec.feature))
-        deps = tuple(dict.fromkeys(self._needs(common.get("deps", ()), "deps")))
-        after = tuple(dict.fromkeys(self._needs(common.get("after", ()), "after")))
-        outside = (*_outside(deps, after=False), *_outside(after, after=True))
-        if count > 1:
-            warn_of_shared_files(options)
-        entry = Entry(self._tasks, count, given or name, work, options, _numbers(deps), _numbers(after), outside)
-        self._tasks += count
-        if count:
-            self.entries.append(entry)
-        return entry
+        return options
+
+    def _sorted_needs(self, given: object, what: str) -> tuple[tuple[int, ...], tuple[Outside, ...]]:
+        """Tasks in nested lists, each once: numbers of this job's, and those of other jobs."""
+        if isinstance(given, list | tuple) and all(type(dep) is Task and dep.job is self for dep in given):
+            return tuple(dict.fromkeys([dep.number for dep in given])), ()
+        needs = dict.fromkeys(self._needs(given, what))
+        return _numbers(needs), _outside(needs, after=what == "after")
 
     def _only(self, entry: Entry) -> Task:
         return Task(self, entry.first, entry.name)

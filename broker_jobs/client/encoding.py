@@ -14,6 +14,7 @@ from broker_jobs.client.entries import ArrayWork, CallWork, MapWork, StepWork
 from broker_jobs.client.placeholders import ArrayOutput, JobValue, Placeholder, TaskOutput
 from broker_jobs.core.graph import check_acyclic
 from broker_jobs.core.resource_class import class_name, rounded
+from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Pieces, Stored, Value
 from broker_jobs.errors import UnpicklableError, ValidationError, ValueTooLarge
 from broker_jobs.wire import payload
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
     from broker_jobs.client.authoring import Job
     from broker_jobs.client.entries import Entry
     from broker_jobs.client.placeholders import EarlierTask
-    from broker_jobs.core.spec import TaskOptions
     from broker_jobs.data.store import ValueStore
 
 _OVERHEAD = 40
@@ -118,10 +118,16 @@ class Encoder:
         self._by_value = tuple(by_value)
         self._home = home
         self._values: dict[JobValue, tuple[str, Value]] = {}
+        self._options = TaskOptions()
+        self._placed = _placement(self._options, home)
+        self._last_callee: tuple[Callable[..., object], Callable[[], object] | None, Callee] | None = None
 
     def place(self, options: TaskOptions) -> Placement:
         """The placement of tasks with these options."""
-        return _placement(options, self._home)
+        if options is not self._options:
+            # One after another they are the same object, as a rule, and to hash it takes longer than all else.
+            self._options, self._placed = options, _placement(options, self._home)
+        return self._placed
 
     def callee(self, fn: Callable[..., object], setup: Callable[[], object] | None = None) -> Callee:
         """A function, with what runs before it once in each process.
@@ -131,6 +137,13 @@ class Encoder:
             ValueTooLarge: what it holds is too large
         """
         return Callee(*self._function(fn), None if setup is None else self._function(setup))
+
+    def _callee(self, fn: Callable[..., object], setup: Callable[[], object] | None) -> Callee:
+        """The same for the tasks of one job: nothing that a function holds changes while these are encoded."""
+        known = self._last_callee
+        if known is None or known[0] is not fn or known[1] is not setup:
+            known = self._last_callee = fn, setup, self.callee(fn, setup)
+        return known[2]
 
     def _function(self, fn: Callable[..., object]) -> tuple[str, Function]:
         """A function and its hash.
@@ -156,10 +169,11 @@ class Encoder:
         if not len(job):
             raise ValidationError(f"{job!r} is empty: add a task with function(), program() or map()")
         forward = False
-        for entry in sorted(job.entries, key=lambda entry: -entry.options.priority):
+        for entry in sorted(job.entries, key=_urgency):
             for encoded in self._entry(job, entry):
                 task = encoded.task
-                forward = forward or any(number >= task.number for number in (*task.deps, *task.after))
+                if (task.deps and max(task.deps) >= task.number) or (task.after and max(task.after) >= task.number):
+                    forward = True
                 yield encoded
         if forward:
             # Only a list that was changed after it was given to a task can do this.
@@ -194,7 +208,7 @@ class Encoder:
                 for index in range(entry.count):
                     yield _program(entry, entry.first + index, placement, array.of(index))
             case CallWork(function=fn, args=args, kwargs=kwargs, setup=setup):
-                yield self._call(job, entry, entry.first, placement, self.callee(fn, setup), args, kwargs)
+                yield self._call(job, entry, entry.first, placement, self._callee(fn, setup), args, kwargs)
             case MapWork(function=fn, columns=columns, setup=setup):
                 callee = self.callee(fn, setup)
                 for index, row in enumerate(zip(*columns, strict=False)):
@@ -219,7 +233,8 @@ class Encoder:
             pair = payload.dump_call_pieces(args, kwargs, places, self._by_value)
         except UnpicklableError as error:
             raise places.problem or UnpicklableError(f"{_label(entry, number)}: {error}") from error
-        value = self._value(pair, f"the arguments of {_label(entry, number)}")
+        small = isinstance(pair, Inline) and pair.size <= INLINE_LIMIT
+        value = cast("Inline", pair) if small else self._value(pair, f"the arguments of {_label(entry, number)}")
         deps = tuple(dict.fromkeys((*entry.deps, *places.deps))) if places.deps else entry.deps
         call = callee.call(value, tuple(places.inputs))
         outside = tuple(dict.fromkeys((*entry.outside, *places.outside))) if places.outside else entry.outside
@@ -356,6 +371,10 @@ def _check_stdin(entry: Entry, program: Program) -> None:
             f"{entry.name!r}: the standard input of its {entry.count} tasks takes {_mebibytes(size)} together, and at most "
             f"{_mebibytes(_MOST_STDIN)} are sent: let the program read a file"
         )
+
+
+def _urgency(entry: Entry) -> int:
+    return -entry.options.priority
 
 
 def _label(entry: Entry, number: int) -> str:

@@ -95,7 +95,9 @@ class Submission:
         self.id = job_id
         self._store = store
         self._encoder = Encoder(job_id, store=ValueStore(store) if store else None, by_value=by_value, home=folder())
-        self.placements: tuple[Placement, ...] = tuple({self._encoder.place(entry.options) for entry in job.entries})
+        # Few objects, as a rule; to hash those of each task would take longer than to encode it.
+        options = {id(entry.options): entry.options for entry in job.entries}
+        self.placements: tuple[Placement, ...] = tuple(set(map(self._encoder.place, options.values())))
         if len({placement.resource_class for placement in self.placements}) > MAX_CLASSES:
             raise TooManyClasses(f"{job!r} has more than {MAX_CLASSES} distinct resource requests: round them to fewer values")
 

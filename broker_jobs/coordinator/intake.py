@@ -6,12 +6,24 @@ import json
 from typing import TYPE_CHECKING
 
 from broker_jobs.coordinator.datasets import job_log
-from broker_jobs.coordinator.live import LiveJob, Shared, TaskFacts
+from broker_jobs.coordinator.kept import TaskFacts
+from broker_jobs.coordinator.live import LiveJob, Shared
 from broker_jobs.coordinator.release import FUNCTION, VALUE
 from broker_jobs.coordinator.resubmission import Resubmission
-from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, OptionsRow, PackedTasks, PackRow
+from broker_jobs.coordinator.store import JobFacts, LinkRow, Needs, NewTaskRow, OptionsRow, PackRow, dump_tasks
 from broker_jobs.coordinator.store.parts import clean, dump_value
-from broker_jobs.core.job import AttemptEnded, AttemptReturned, DirectAdded, JobMachine, JobSealed, JobVoided, NewTask, Return, TasksAdded
+from broker_jobs.core.job import (
+    AttemptEnded,
+    AttemptReturned,
+    DirectAdded,
+    JobMachine,
+    JobSealed,
+    JobVoided,
+    NewTask,
+    Return,
+    TasksAdded,
+    WaitingAdded,
+)
 from broker_jobs.core.outcome import Cause, Failed
 from broker_jobs.core.spec import NEVER_START_TWICE
 from broker_jobs.core.states import TaskState
@@ -150,17 +162,22 @@ class Intake:
 
     def _pack(self, batch: Batch, job: LiveJob, chunk: Chunk, index: int) -> bool:
         """Take all tasks as a pack; whether there were any."""
-        facts, first = job.facts, chunk.tasks[0]
+        facts, first, options = job.facts, chunk.tasks[0], chunk.options[chunk.tasks[0].options]
         numbers = range(first.number, first.number + len(chunk.tasks))
-        for number in numbers:
-            job.tasks[number] = TaskFacts(index, 0, ready_ms=batch.now_ms, pack=first.number)
+        deps, after = [task.deps for task in chunk.tasks], [task.after for task in chunk.tasks]
         names = json.dumps([clean(task.name) for task in chunk.tasks]) if any(task.name for task in chunk.tasks) else ""
-        tasks = encode_part(PackedTasks(chunk.tasks))
-        row = PackRow(facts.key, first.number, len(numbers), chunk.chunk, index, first.work.tag, names, facts.version + 1, tasks)
-        batch.writes.packs.append(row)
+        needs = encode_part(Needs(tuple(deps), tuple(after) if any(after) else ())) if any(deps) or any(after) else b""
+        specs = dump_tasks(chunk.tasks)
+        size, place = len(specs) // len(numbers), chunk.chunk if chunk.direct else ""
+        head = (facts.key, first.number, len(numbers), place, index, first.work.tag, names, facts.version + 1, size)
+        batch.writes.packs.append(PackRow(*head, needs, specs))
         facts.version += len(numbers)
-        options = chunk.options[first.options]
-        self._jobs.apply(batch, job, DirectAdded(numbers, options.retry, options.crash_limit))
+        job.tasks.add_pack(TaskFacts(index, size, ready_ms=batch.now_ms), first.number, len(numbers))
+        if chunk.direct:
+            self._jobs.apply(batch, job, DirectAdded(numbers, options.retry, options.crash_limit))
+        else:
+            self._jobs.works.keep(facts.key, chunk.tasks, len(specs))
+            self._jobs.apply(batch, job, WaitingAdded(numbers, deps, after, options.retry, options.crash_limit))
         return True
 
     def _tasks(self, batch: Batch, job: LiveJob, chunk: Chunk, indices: list[int]) -> bool:
@@ -186,7 +203,8 @@ class Intake:
         for added in new:
             if not job.machine.knows(added.number):
                 # More tasks than the job was sealed with.
-                del job.tasks[added.number], job.new[added.number]
+                job.tasks.drop(added.number)
+                del job.new[added.number]
         return bool(new)
 
     def _options(self, batch: Batch, job: LiveJob, options: TaskOptions, chunk: Chunk) -> int:
@@ -226,20 +244,23 @@ class Intake:
 
 
 def packable(job: LiveJob, chunk: Chunk) -> bool:
-    """Whether all tasks of a chunk are under way, and so much alike that they can be one row as long as they do nothing but succeed.
+    """Whether all tasks of a chunk are so much alike that they can be one row as long as they do nothing but what they do together.
 
-    They stand in a class queue, have numbers in a row and the same options and kind of work, wait for nothing, and are all new.
+    They have numbers in a row and the same options and kind of work, wait for no other job, and are all new. Those that stand in a class
+    queue wait for nothing.
     """
     first, count, machine = chunk.tasks[0], len(chunk.tasks), job.machine
-    if not chunk.direct or chunk.options[first.options].crash_limit == NEVER_START_TWICE:
+    if chunk.options[first.options].crash_limit == NEVER_START_TWICE:
         return False
     if machine.total is not None and len(machine.tasks) + count > machine.total:
         return False
+    waits = not chunk.direct
     return all(
         task.number == number
         and task.options == first.options
         and task.work.tag == first.work.tag
-        and not (task.deps or task.after or task.outside or machine.knows(number))
+        and not (task.outside or machine.knows(number))
+        and (waits or not (task.deps or task.after))
         for number, task in enumerate(chunk.tasks, first.number)
     )
 

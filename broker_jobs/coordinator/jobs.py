@@ -22,6 +22,7 @@ from broker_jobs.coordinator.sweeps import sweep
 from broker_jobs.coordinator.teams import Demand, Place, longest
 from broker_jobs.coordinator.urgency import Fleet, choose
 from broker_jobs.coordinator.window import Turns
+from broker_jobs.coordinator.works import Works
 from broker_jobs.core.job import (
     AttemptEnded,
     AttemptReturned,
@@ -30,6 +31,7 @@ from broker_jobs.core.job import (
     Duplicate,
     Finished,
     Queue,
+    QueueAll,
     Recorded,
     Reservations,
     RetryDue,
@@ -45,7 +47,7 @@ from broker_jobs.errors import ValueTooLarge
 from broker_jobs.wire.messages import LogKind, Revocation
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
     from broker_jobs.coordinator.classes import Classes
     from broker_jobs.coordinator.effects import Batch
@@ -79,6 +81,8 @@ class Jobs:
         standing: what was revoked while a message of it may stand in a class queue
         changed: jobs that the present batch has changed, by id
         links: what tasks wait for in other jobs
+        data: what tasks take and make
+        works: what the tasks do that wait
     """
 
     def __init__(
@@ -107,6 +111,7 @@ class Jobs:
         self._forgotten: OrderedDict[str, None] = OrderedDict()
         self.links = Links(self, store)
         self.data = Datasets(store)
+        self.works = Works(store)
 
     # --- jobs come and go ---
 
@@ -187,16 +192,17 @@ class Jobs:
         while events:
             for command in job.machine.handle(events.popleft()):
                 match command:
-                    case Queue(number, attempt):
-                        refused = self._queue(batch, job, number, attempt)
-                        if refused:
-                            events.append(AttemptEnded(number, attempt, "", Failed(Cause.rejected, refused)))
+                    case Queue(number):
+                        job.go_again(number, batch.now_ms)
+                        events.extend(self._queue_all(batch, job, (number,)))
+                    case QueueAll(numbers):
+                        events.extend(self._queue_new(batch, job, numbers))
                     case Delay(number, attempt, seconds):
                         job.tasks[number].due_ms = batch.now_ms + round(seconds * 1000)
                         heapq.heappush(self._due, (batch.now + seconds, job.facts.id, number, attempt))
                     case Revoke(number, attempt, reason) | Withdraw(number, attempt, reason):
                         # What was never published, nobody has; of what was taken, no message is left.
-                        task = job.tasks[number]
+                        task = job.tasks.seen(number)
                         if task.chunk is not None or number in job.taken:
                             queue = job.shared[task.options].queue if task.chunk is not None else ""
                             soft = isinstance(command, Withdraw)
@@ -326,33 +332,32 @@ class Jobs:
 
     # --- commands ---
 
-    def _queue(self, batch: Batch, job: LiveJob, number: int, attempt: int) -> str:
-        """Put an attempt among those that may go out; why it cannot, or an empty text."""
-        job.go_again(number, batch.now_ms)
-        shared = job.shared[job.tasks[number].options]
-        refused = self._classes.use(batch, shared.resource_class, shared.options.resources)
-        if not refused:
-            job.make_ready(number, attempt)
-        return refused
+    def _queue_new(self, batch: Batch, job: LiveJob, numbers: Sequence[int]) -> list[JobEvent]:
+        """Put first attempts among those that may go out."""
+        for number in numbers:
+            job.tasks.released(number, batch.now_ms)
+        return self._queue_all(batch, job, numbers)
 
-    def _queue_all(self, batch: Batch, job: LiveJob, numbers: Iterable[int]) -> list[JobEvent]:
+    def _queue_all(self, batch: Batch, job: LiveJob, numbers: Sequence[int]) -> list[JobEvent]:
         """Put many attempts among those that may go out; what happens at once to those that cannot."""
         refused = {
             index: self._classes.use(batch, job.shared[index].resource_class, job.shared[index].options.resources)
-            for index in {job.tasks[number].options for number in numbers}
+            for index in ({job.tasks.seen(number).options for number in numbers} if len(job.shared) > 1 else {0})
         }
-        job.make_all_ready(number for number in numbers if not refused[job.tasks[number].options])
+        if not any(refused.values()):
+            job.make_all_ready(numbers)
+            return []
+        job.make_all_ready(number for number in numbers if not refused[job.tasks.seen(number).options])
         return [
             AttemptEnded(number, job.machine.tasks[number].attempt, "", Failed(Cause.rejected, refused[job.tasks[number].options]))
             for number in numbers
-            if refused[job.tasks[number].options]
+            if refused[job.tasks.seen(number).options]
         ]
 
     def _swept(self, batch: Batch, job: LiveJob, swept: Swept) -> list[tuple[Revocation, str]]:
         """Many tasks have moved because of something that was asked of all: what must be revoked of that in which class queue."""
-        packs = {job.tasks[number].pack for number in swept.tasks}
-        for pack in sorted(pack for pack in packs if pack is not None):
-            self._take_apart(batch, job, pack)
+        # The statement moves rows: those that are in packs move with rows of their own.
+        job.dirty.update((number, None) for number in swept.tasks if job.tasks.seen(number).pack is not None)
         row, revoked = sweep(job, swept, batch.now_ms)
         batch.writes.sweeps.append(row)
         if swept.after in ENDED:
@@ -366,15 +371,19 @@ class Jobs:
         if moved.after is TaskState.succeeded:
             succeed(batch, job, moved.tasks, said)
             self.links.ended(job.facts.id, moved.tasks)
-        else:
-            job.dirty.update((number, None) for number in moved.tasks if job.tasks[number].pack is None)
-        if self._telling is not None:
-            self._telling.changed(job, moved.tasks)
+        elif not moved.came:  # else they are in a pack, which says so
+            job.dirty.update(dict.fromkeys(moved.tasks))
         if moved.after is TaskState.succeeded:
+            if self._telling is not None:
+                # Of tasks that have not begun there is nothing to tell yet.
+                self._telling.changed(job, moved.tasks)
             job.forget_packed(moved.tasks)
 
     def _changed(self, batch: Batch, job: LiveJob, number: int, ended: Ended | None) -> None:
-        self.touch(batch, job, number)
+        if job.tasks.seen(number).pack is None or job.moves_alone(number):
+            self.touch(batch, job, number)
+        else:
+            job.dirty[number] = None
         if self._telling is not None:
             self._telling.changed(job, (number,))
         record, task = job.machine.tasks[number], job.tasks[number]
@@ -398,22 +407,23 @@ class Jobs:
 
     def touch(self, batch: Batch, job: LiveJob, number: int) -> None:
         """The row of a task is out of date; where it has none because it is in a pack, all tasks of that get theirs."""
-        pack = job.tasks[number].pack
+        pack = job.tasks.seen(number).pack
         if pack is not None:
             self._take_apart(batch, job, pack)
         job.dirty[number] = None
 
     def _take_apart(self, batch: Batch, job: LiveJob, pack: int) -> None:
         """Give all tasks of a pack rows of their own."""
+        job.tasks.take_apart(pack)
         for number, size in self._store.take_apart(batch.writes, job.facts.key, pack).items():
-            task = job.tasks.get(number)
+            task = job.tasks.find(number)
             if task is not None:
-                task.pack, task.size = None, size
+                task.size = size
 
     @staticmethod
     def class_of(job: LiveJob, number: int) -> str:
         """The resource class of a task that has not ended, else an empty text."""
-        task = job.tasks.get(number)
+        task = job.tasks.seen(number) if number in job.tasks else None
         return job.shared[task.options].resource_class if task else ""
 
     # --- the end of a batch ---
@@ -485,7 +495,7 @@ class Jobs:
         """A chunk of a job; False where none went out."""
         self.changed[job.facts.id] = job
         name = f"r{job.facts.released}"
-        built = build(self._store.look, job, draft, name)
+        built = build(self._store.look, self.works, job, draft, name)
         for ready in built.left:
             job.window.add(draft.group, ready)
         for ready in built.stalled:
@@ -507,16 +517,17 @@ class Jobs:
         job.window.take_off(name, group, (ready.number for ready in tasks), batch.now)
         for ready in tasks:
             job.tasks[ready.number].chunk = name
-            self.touch(batch, job, ready.number)
+            job.dirty[ready.number] = None
 
     def _write(self, batch: Batch, job: LiveJob) -> None:
         """The rows of a job and of its tasks, and the news of it."""
         facts, machine = job.facts, job.machine
         before = facts.state
-        new, rows = job.rows()
+        new, rows, moves = job.rows()
         batch.writes.new_tasks.extend(new)
         batch.writes.tasks.extend(rows)
-        if not new and not rows:
+        batch.writes.moves.extend(moves)
+        if not new and not rows and not moves:
             facts.version += 1
         facts.state, facts.total = machine.state, machine.total
         facts.counts = dict(machine.counts)

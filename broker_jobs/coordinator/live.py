@@ -3,49 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Self
+from typing import TYPE_CHECKING, Final, Self
 
+from broker_jobs.coordinator.kept import Kept, TaskFacts
 from broker_jobs.coordinator.reconcile import Published
-from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, PackRow, TaskRow
+from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, PackRow, Place, TaskRow, move_rows
 from broker_jobs.coordinator.store.parts import clean
 from broker_jobs.coordinator.urgency import Pace
 from broker_jobs.coordinator.window import Group, Ready, Window
 from broker_jobs.core.job import JobMachine, Reservations
-from broker_jobs.core.states import TaskState
+from broker_jobs.core.states import ENDED, TaskState
 
 if TYPE_CHECKING:
     from collections import Counter
     from collections.abc import Iterable
 
+    from broker_jobs.coordinator.store import MoveRow
     from broker_jobs.core.job import TaskRecord
     from broker_jobs.core.spec import TaskOptions
     from broker_jobs.wire.messages import Origin
 
 
-@dataclass(slots=True)
-class TaskFacts:
-    """What is known of a task besides its record, until it has ended.
-
-    Attributes:
-        options: index into `LiveJob.shared`
-        size: bytes of its spec
-        chunk: the unfinished chunk in a class queue that holds it
-        worker: where its current attempt runs
-        due_ms: when its next attempt is due
-        ready_ms: when its current attempt was released; not kept in its row
-        pack: the number of the first task of the pack that it is in; a task that is in one has no row, and its size is not known
-    """
-
-    options: int
-    size: int
-    chunk: str | None = None
-    worker: str = ""
-    boot: str = ""
-    due_ms: int | None = None
-    started_ms: int | None = None
-    ended_ms: int | None = None
-    ready_ms: int = 0
-    pack: int | None = None
+_TOGETHER: Final = frozenset({TaskState.waiting, TaskState.queued, TaskState.paused, TaskState.canceled, TaskState.aborted})
+"""States in which a task may be that is in a pack and does not succeed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +60,7 @@ class LiveJob:
 
     facts: JobFacts
     machine: JobMachine
-    tasks: dict[int, TaskFacts] = field(default_factory=dict)
+    tasks: Kept = field(default_factory=Kept)
     shared: list[Shared] = field(default_factory=list)
     window: Window = field(default_factory=Window)
     chunks: set[str] = field(default_factory=set)
@@ -111,7 +91,7 @@ class LiveJob:
         for link in links:
             outside.setdefault(link.number, set()).add(link.need)
         records: list[TaskRecord] = []
-        kept: dict[int, TaskFacts] = {}
+        kept = Kept()
         flights: dict[str, list[int]] = {}
         ready: list[TaskRecord] = []
         taken: set[int] = set()
@@ -139,9 +119,15 @@ class LiveJob:
         )
         job = cls(facts, machine, kept, chunks=chunks, taken=taken)
         for pack in packs:
-            for number in range(pack.first, pack.first + pack.length):
-                if number in kept:
-                    kept[number].pack = pack.first
+            common = TaskFacts(pack.options, pack.size)
+            own = {number: kept.pop(number, None) for number in range(pack.first, pack.first + pack.length)}
+            kept.add_pack(common, pack.first, pack.length)
+            for number, task in own.items():
+                if task is None:
+                    kept.drop(number)
+                elif task != common:
+                    task.pack = pack.first
+                    kept[number] = task
         for item in shared:
             job.share(item)
         for chunk, numbers in flights.items():
@@ -168,7 +154,7 @@ class LiveJob:
 
     def group(self, number: int) -> Group:
         """With which tasks this one may share a chunk."""
-        index = self.tasks[number].options
+        index = self.tasks.seen(number).options
         shared = self.shared[index]
         # A task of several nodes travels alone: while it runs, nothing else of its chunk could.
         alone = self.machine.tasks[number].isolated or shared.options.resources.nodes > 0
@@ -176,13 +162,13 @@ class LiveJob:
 
     def make_ready(self, number: int, attempt: int) -> None:
         """An attempt may go out."""
-        self.window.add(self.group(number), Ready(number, attempt, self.tasks[number].size))
+        self.window.add(self.group(number), Ready(number, attempt, self.tasks.seen(number).size))
 
     def make_all_ready(self, numbers: Iterable[int]) -> None:
         """Many attempts may go out."""
         groups: dict[tuple[int, bool], list[Ready]] = {}
         for number in numbers:
-            record, task = self.machine.tasks[number], self.tasks[number]
+            record, task = self.machine.tasks[number], self.tasks.get(number) or self.tasks.seen(number)
             groups.setdefault((task.options, record.isolated), []).append(Ready(number, record.attempt, task.size))
         for tasks in groups.values():
             self.window.add_all(self.group(tasks[0].number), tasks)
@@ -198,8 +184,8 @@ class LiveJob:
 
     def current(self, task: Ready) -> bool:
         """Whether a ready attempt still waits to go out."""
-        record = self.machine.tasks[task.number]
-        return record.state is TaskState.queued and record.attempt == task.attempt and self.tasks[task.number].chunk is None
+        record, facts = self.machine.tasks[task.number], self.tasks.get(task.number)
+        return record.state is TaskState.queued and record.attempt == task.attempt and (facts is None or facts.chunk is None)
 
     def land(self, number: int, busy_ms: int | None = None) -> None:
         """A task leaves the chunk that holds it; None where it has not run to an end there."""
@@ -225,29 +211,48 @@ class LiveJob:
             if flight.since <= before
         ]
 
-    def rows(self) -> tuple[list[tuple[NewTaskRow, TaskRow]], list[TaskRow]]:
-        """The rows that are out of date, new ones and others, each with a version of its own; what has ended is forgotten here."""
+    def moves_alone(self, number: int) -> bool:
+        """Whether the row of a task would say what those of tasks that move together do not: then its pack has to be taken apart."""
+        record, facts = self.machine.tasks[number], self.tasks.seen(number)
+        of_its_own = record.failures or record.crashes or record.isolated or record.execution
+        begun = facts.worker or facts.due_ms is not None or facts.started_ms is not None or number in self.taken
+        return record.state not in _TOGETHER or bool(of_its_own or begun)
+
+    def rows(self) -> tuple[list[tuple[NewTaskRow, TaskRow]], list[TaskRow], list[MoveRow]]:
+        """The rows that are out of date: new ones, others, and those of tasks in packs.
+
+        Each task gets a version of its own; what has ended is forgotten here.
+        """
         new_rows: list[tuple[NewTaskRow, TaskRow]] = []
         rows: list[TaskRow] = []
+        moved: list[tuple[int, Place]] = []
+        records, kept = self.machine.tasks, self.tasks
         for number in self.dirty:
-            self.facts.version += 1
-            row = self._row(number)
-            new = self.new.get(number)
-            if new is None:
-                rows.append(row)
+            record, facts = records[number], kept.get(number) or kept.seen(number)
+            if facts.pack is not None:
+                moved.append((number, Place(record.state.value, record.attempt, facts.chunk, clean(record.reason), facts.ended_ms)))
             else:
-                new_rows.append((new, row))
-            if self.machine.tasks[number].ended:
-                del self.tasks[number]
+                self.facts.version += 1
+                row = self._row(number)
+                new = self.new.get(number)
+                if new is None:
+                    rows.append(row)
+                else:
+                    new_rows.append((new, row))
+            if record.state in ENDED:
+                kept.drop(number)
         self.new.clear()
         self.dirty.clear()
-        return new_rows, rows
+        moves = move_rows(self.facts.key, self.facts.version, moved)
+        self.facts.version += len(moved)
+        return new_rows, rows, moves
 
     def forget_packed(self, numbers: Iterable[int]) -> None:
         """These tasks have ended: what is in a pack has no row that would have to be written first."""
         for number in numbers:
-            if self.tasks[number].pack is not None:
-                del self.tasks[number]
+            if (self.tasks.get(number) or self.tasks.seen(number)).pack is not None:
+                self.tasks.drop(number)
+                self.dirty.pop(number, None)
 
     def _row(self, number: int) -> TaskRow:
         record, facts = self.machine.tasks[number], self.tasks[number]

@@ -18,7 +18,7 @@ from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import ValueStoreError, ValueTooLarge
 from broker_jobs.wire.codec import decode_part, pack
 from broker_jobs.wire.inputs import is_task
-from broker_jobs.wire.messages import Chunk, Function, Task
+from broker_jobs.wire.messages import Chunk, Function
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.live import LiveJob
     from broker_jobs.coordinator.store import Lookups
     from broker_jobs.coordinator.window import Draft, Ready
+    from broker_jobs.coordinator.works import Works
+    from broker_jobs.wire.messages import Task
 
 SPILLED: Final = 1024
 """A value of more bytes than this goes to the value store, where all together are too large."""
@@ -33,6 +35,8 @@ SPILLED: Final = 1024
 FUNCTION: Final = "f:"
 VALUE: Final = "v:"
 """What the keys of blobs begin with."""
+
+_NO_VALUES: Final[Mapping[str, Value]] = {}
 
 _NONE: Final = Inline(Encoding.msgpack, pack(None))
 """The value of a program that succeeded."""
@@ -57,15 +61,15 @@ class Built:
     failed: list[tuple[Ready, str]] = field(default_factory=list)
 
 
-def build(look: Lookups, job: LiveJob, draft: Draft, name: str) -> Built:
+def build(look: Lookups, works: Works, job: LiveJob, draft: Draft, name: str) -> Built:
     """The chunk of a draft, and what it leaves over.
 
     Args:
+        works: what tasks do
         name: of the chunk
     """
     facts = job.facts
-    specs = look.specs(facts.key, [ready.number for ready in draft.tasks])
-    tasks = {ready.number: decode_part(Task, specs[ready.number]) for ready in draft.tasks}
+    tasks = works.find(job, [ready.number for ready in draft.tasks])
     values = _inputs(look, facts.key, {key for task in tasks.values() for key in task.work.inputs})
     functions = _functions(look, facts.key, {digest for task in tasks.values() for digest in task.work.functions})
 
@@ -76,25 +80,29 @@ def build(look: Lookups, job: LiveJob, draft: Draft, name: str) -> Built:
     size = 0
     for position, ready in enumerate(draft.tasks):
         task = tasks[ready.number]
-        wanted = {key: values.get(key) for key in task.work.inputs}
-        if None in wanted.values():
-            built.stalled.append(ready)
-            continue
-        try:
-            more = fitting({key: value for key, value in wanted.items() if value is not None}, facts.store, facts.id)
-        except ValueTooLarge as error:
-            built.failed.append((ready, str(error)))
-            continue
-        cost = ready.size + sum(inline_size(value) for key, value in more.items() if key not in packed)
-        needed = {digest: functions[digest] for digest in task.work.functions}
-        cost += sum(len(function.data) for digest, function in needed.items() if digest not in called)
+        cost, more = ready.size, _NO_VALUES
+        if task.work.inputs:
+            wanted = {key: values.get(key) for key in task.work.inputs}
+            if None in wanted.values():
+                built.stalled.append(ready)
+                continue
+            try:
+                more = fitting({key: value for key, value in wanted.items() if value is not None}, facts.store, facts.id)
+            except ValueTooLarge as error:
+                built.failed.append((ready, str(error)))
+                continue
+            cost += sum(inline_size(value) for key, value in more.items() if key not in packed)
+        needed = [digest for digest in task.work.functions if digest not in called]
+        cost += sum(len(functions[digest].data) for digest in needed)
         if sent and size + cost > CHUNK_LIMIT:
             built.left.extend(draft.tasks[position:])
             break
         size += cost
         packed |= more
-        called |= needed
-        sent.append(replace(task, attempt=ready.attempt, options=0, outside=()))
+        called.update((digest, functions[digest]) for digest in needed)
+        if task.attempt != ready.attempt or task.options or task.outside:
+            task = replace(task, attempt=ready.attempt, options=0, outside=())
+        sent.append(task)
         built.tasks.append(ready)
     if sent:
         shared = job.shared[draft.group.options]

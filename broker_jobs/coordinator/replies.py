@@ -152,7 +152,7 @@ class Replies:
             case Ended():
                 self._ended(batch, job, item, reply, fresh=fresh)
             case Returned(why=why, reason=reason):
-                task = job.tasks.get(item.task)
+                task = job.tasks.find(item.task)
                 if why is Return.unstarted and fresh and task is not None and task.chunk is not None:
                     job.window.split(task.chunk)
                 if why is Return.lost and fresh:

@@ -9,7 +9,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.coordinator.datasets import job_log
-from broker_jobs.coordinator.live import LiveJob, Shared, TaskFacts
+from broker_jobs.coordinator.kept import TaskFacts
+from broker_jobs.coordinator.live import LiveJob, Shared
 from broker_jobs.coordinator.release import VALUE
 from broker_jobs.coordinator.store import JobFacts, LinkRow
 from broker_jobs.coordinator.store.parts import dump_outcome, dump_value, load_outcome, load_value

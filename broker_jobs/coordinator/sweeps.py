@@ -25,7 +25,8 @@ def sweep(job: LiveJob, swept: Swept, now_ms: int) -> tuple[SweepRow, list[tuple
         case TaskState.paused:
             revoked = _out(job, swept, unstarted_only=True)
             for number in swept.tasks:
-                job.tasks[number].due_ms = None
+                if job.tasks.seen(number).due_ms is not None:
+                    job.tasks[number].due_ms = None
             # Those that are out stay with their chunk: if one has begun, and its worker is lost, it must be missed.
             job.window.clear()
         case TaskState.queued:
@@ -64,4 +65,4 @@ def _end(job: LiveJob, swept: Swept, now_ms: int) -> None:
             facts.due_ms = None
             facts.ended_ms = now_ms if facts.ended_ms is None else facts.ended_ms
         else:
-            del job.tasks[number]
+            job.tasks.drop(number)

@@ -17,7 +17,7 @@ from __future__ import annotations
 import heapq
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 from broker_jobs.core.value import CHUNK_LIMIT
 
@@ -37,8 +37,7 @@ _LEAST_MS: Final = 0.1
 """Clocks tell milliseconds, and a task takes some time in any case."""
 
 
-@dataclass(frozen=True, slots=True, order=True)
-class Ready:
+class Ready(NamedTuple):
     """An attempt that may start.
 
     Attributes:
@@ -116,9 +115,15 @@ class Window:
     def add_all(self, group: Group, tasks: list[Ready]) -> None:
         """Many tasks have become ready."""
         heap = self._ready.setdefault(group, [])
-        heap.extend(tasks)
-        heapq.heapify(heap)
-        self._note(group, heap[0])
+        before = heap[0] if heap else None
+        if len(tasks) < len(heap):
+            for task in tasks:
+                heapq.heappush(heap, task)
+        else:
+            heap.extend(tasks)
+            heapq.heapify(heap)
+        if heap[0] is not before:
+            self._note(group, heap[0])
 
     def clear(self) -> None:
         """No task is ready any more; chunks that are out stay."""

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from broker_jobs.coordinator.store import PackedTasks
+from broker_jobs.coordinator.store import Needs
+from broker_jobs.coordinator.store.packs import Block
 from broker_jobs.coordinator.store.parts import dump_outcome, dump_value, load_outcome, load_value
 from broker_jobs.core.outcome import Canceled, Crashed, Succeeded
 from broker_jobs.core.value import Encoding, Inline
@@ -56,7 +57,13 @@ ORDER = p.Run("e1", ex.JOB, 0, 1, ex.CALL.work, ex.OPTIONS, "/f", values={"0": e
 RECORD = Record("17", "sge", "e1", ex.JOB, 0, 1, (b"sort",), (("A", "1"),), ex.OPTIONS, "client-1", "cpus2-0")
 PARTS: list[Any] = [
     *(ex.OPTIONS, ex.NEED, ex.HAS, ex.ORIGIN, ex.OUTPUT, ex.DATA, ex.STEP, ex.CALL, ex.PROGRAM, ex.STEP_CALL, ex.COLLECTING),
-    *(PackedTasks((ex.CALL, ex.ADDED)), m.Function("f", "m", b"code"), m.DrainAsked("w", "b", stop=True), Catalogue((ex.STEP,), ("mod",))),
+    *(
+        Block((ex.CALL, ex.ADDED)),
+        Needs(((0, 1), ()), ((), (2,))),
+        m.Function("f", "m", b"code"),
+        m.DrainAsked("w", "b", stop=True),
+        Catalogue((ex.STEP,), ("mod",)),
+    ),
     *(p.ToChild(ORDER), p.ToChild(p.Tidy()), p.ToGuardian(p.StartServer(1, ("a", "b"))), p.ToGuardian(p.Watch(1, 2, whole=True))),
     *(p.FromServer(p.Over(1, 2)), p.FromServer(p.ServerFailed(1, "x")), p.FromServer(p.Gone(1, itself=True)), RECORD),
 ]

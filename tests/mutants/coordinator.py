@@ -20,6 +20,8 @@ _PACKS: Final = "tests/property/test_ledger_packs.py"
 
 _PACKED: Final = "tests/unit/test_ledger_packs.py"
 
+_KEPT: Final = "tests/unit/test_kept.py"
+
 _STORE: Final = "tests/unit/test_coordinator_store.py"
 
 _VERIFY: Final = "tests/unit/test_ledger_verify.py"
@@ -225,8 +227,8 @@ MUTANTS: Final = (
     (
         "priorities: forget which group of a queue is the most urgent",
         f"{_HERE}/window.py",
-        "            self._note(group, heap[0])\n",
-        "            pass\n",
+        "        if heap:\n            self._note(group, heap[0])\n",
+        "        if heap:\n            pass\n",
         "tests/unit/test_window.py " + _URGENCY,
     ),
     (
@@ -283,7 +285,7 @@ MUTANTS: Final = (
         "broker_jobs/coordinator/store/sweeps.py",
         '_given("version") + 1 + tasks.c.number',
         '_given("version") + 1',
-        "tests/unit/test_coordinator_control.py",
+        _PACKS,
     ),
     (
         "forget the chunk of a task that was called back",
@@ -351,8 +353,8 @@ MUTANTS: Final = (
     (
         "packs: leave one as it is when all tasks of its job move",
         f"{_HERE}/jobs.py",
-        "        for pack in sorted(pack for pack in packs if pack is not None):\n",
-        "        for pack in ():\n",
+        "        job.dirty.update((number, None) for number in swept.tasks if job.tasks.seen(number).pack is not None)\n",
+        "",
         _PACKS,
     ),
     (
@@ -365,29 +367,176 @@ MUTANTS: Final = (
     (
         "packs: forget at a restart which task is in one",
         f"{_HERE}/live.py",
-        "                    kept[number].pack = pack.first\n",
+        "                    task.pack = pack.first\n",
         "                    pass\n",
         _PACKS,
     ),
     (
         "packs: put tasks into one that wait for others",
         f"{_HERE}/intake.py",
-        "not (task.deps or task.after or task.outside or machine.knows(number))",
-        "not (task.outside or machine.knows(number))",
+        "and (waits or not (task.deps or task.after))",
+        "and (waits or not (task.deps and task.after))",
         _PACKED,
+    ),
+    (
+        "packs: put tasks into one that have come already",
+        f"{_HERE}/intake.py",
+        "not (task.outside or machine.knows(number))",
+        "not task.outside",
+        _PACKED,
+    ),
+    (
+        "packs: forget what a task follows",
+        f"{_HERE}/intake.py",
+        "Needs(tuple(deps), tuple(after) if any(after) else ())",
+        "Needs(tuple(deps))",
+        _PACKS,
+    ),
+    (
+        "packs: let tasks that were asked to stop leave their chunk in the ledger",
+        f"{_HERE}/live.py",
+        "record.attempt, facts.chunk, clean(record.reason)",
+        "record.attempt, None, clean(record.reason)",
+        _PACKS,
+    ),
+    (
+        "packs: give all tasks that move together the same version",
+        f"{_HERE}/store/moves.py",
+        "Moved(row.changed + place, row)",
+        "Moved(row.changed, row)",
+        _PACKS,
+    ),
+    (
+        "packs: let one move of a batch overwrite the versions of another",
+        f"{_HERE}/store/moves.py",
+        "        version += length\n",
+        "",
+        _PACKS,
+    ),
+    (
+        "packs: count the moves of a batch as none",
+        f"{_HERE}/live.py",
+        "        self.facts.version += len(moved)\n",
+        "",
+        _PACKS,
+    ),
+    (
+        "packs: take numbers with a gap for a row",
+        f"{_HERE}/store/moves.py",
+        'b"" if high - low + 1 == length else pack(numbers)',
+        'b""',
+        _PACKS,
+    ),
+    (
+        "packs: keep in one what travels alone",
+        f"{_HERE}/live.py",
+        "of_its_own = record.failures or record.crashes or record.isolated or record.execution",
+        "of_its_own = record.failures or record.crashes or record.execution",
+        _PACKS,
+    ),
+    (
+        "packs: keep in one what was called back and heard of",
+        f"{_HERE}/live.py",
+        "of_its_own = record.failures or record.crashes or record.isolated or record.execution",
+        "of_its_own = record.failures or record.crashes or record.isolated",
+        _PACKS,
+    ),
+    (
+        "packs: read the block beside",
+        f"{_HERE}/store/packs.py",
+        "{(number - pack.first) // BLOCK for number in chosen}",
+        "{(number - pack.first) // BLOCK + 1 for number in chosen}",
+        _PACKED,
+    ),
+    (
+        "packs: show an attempt that succeeded later as the first",
+        f"{_HERE}/store/packs.py",
+        "                attempt=ended.attempt,\n",
+        "",
+        _PACKS,
+    ),
+    (
+        "packs: show what has changed before it has changed again",
+        f"{_HERE}/store/packs.py",
+        "if since < view.changed <= last]",
+        "if since < view.changed]",
+        _PACKED,
+    ),
+    (
+        "packs: look for no changes in a row that was half read",
+        f"{_HERE}/store/packs.py",
+        "table.c.changed >= sa.func.coalesce(older, 0)",
+        "table.c.changed > since",
+        _PACKED,
+    ),
+    (
+        "kept: change what is known of all tasks of a pack",
+        f"{_HERE}/kept.py",
+        "facts = self[number] = TaskFacts(common.options, common.size, ready_ms=common.ready_ms, pack=common.pack)",
+        "facts = self[number] = common",
+        _KEPT,
+    ),
+    (
+        "kept: know a task again that has ended",
+        f"{_HERE}/kept.py",
+        "            self._packs[facts.pack].gone[number - facts.pack] = 1\n",
+        "            pass\n",
+        _KEPT,
+    ),
+    (
+        "kept: leave tasks in a pack that was taken apart",
+        f"{_HERE}/kept.py",
+        "                self[number].pack = None\n",
+        "                self[number].size += 0\n",
+        _KEPT,
+    ),
+    (
+        "kept: take a pack for longer than it is",
+        f"{_HERE}/kept.py",
+        "if number - first < len(pack.gone) and not",
+        "if number - first <= len(pack.gone) and not",
+        _KEPT,
+    ),
+    (
+        "packs: send the task beside",
+        f"{_HERE}/works.py",
+        "found[number] = pack[0][number - first]",
+        "found[number] = pack[0][number - first - 1]",
+        TESTS,
+    ),
+    (
+        "packs: keep at hand what other jobs do",
+        f"{_HERE}/works.py",
+        "kept.get((key, first))",
+        "next((pack for (_, one), pack in kept.items() if one == first), None)",
+        _PACKED,
+    ),
+    (
+        "verify: believe every move of tasks in packs",
+        f"{_HERE}/verify/job.py",
+        "if moved.state not in _TOGETHER:",
+        "if False:",
+        _VERIFY,
     ),
     (
         "packs: keep no size of tasks that get rows",
         f"{_HERE}/jobs.py",
-        "                task.pack, task.size = None, size\n",
-        "                task.pack = None\n",
+        "                task.size = size\n",
+        "                pass\n",
         _PACKED,
     ),
     (
         "packs: leave the successes of a forgotten job",
         f"{_HERE}/store/writes.py",
+        "schema.uses, schema.packs, schema.moves, schema.successes)",
+        "schema.uses, schema.packs, schema.moves)",
+        _PACKED,
+    ),
+    (
+        "packs: leave the moves of a forgotten job",
+        f"{_HERE}/store/writes.py",
+        "schema.uses, schema.packs, schema.moves, schema.successes)",
         "schema.uses, schema.packs, schema.successes)",
-        "schema.uses, schema.packs)",
         _PACKED,
     ),
     (

@@ -22,13 +22,13 @@ MUTANTS: Final = (
     (
         "abort what only comes after a failed task",
         _MACHINE,
-        "if last.state is not TaskState.succeeded and last.number in dependent.deps:",
-        "if last.state is not TaskState.succeeded:",
+        "if not good and last.number in dependent.deps:",
+        "if not good:",
     ),
     (
         "run what needs a failed task",
         _MACHINE,
-        "if last.state is not TaskState.succeeded and last.number in dependent.deps:",
+        "if not good and last.number in dependent.deps:",
         "if last.state is TaskState.canceled and last.number in dependent.deps:",
     ),
     (
@@ -40,14 +40,14 @@ MUTANTS: Final = (
     (
         "let a task wait for a failed one, since it failed before the task came",
         _MACHINE,
-        "            if dep and dep.ended and dep.state is not TaskState.succeeded:",
+        "            if dep and dep.state in _UNSUCCESSFUL:",
         "            if dep and dep.state is TaskState.canceling:",
     ),
     (
         "start a task before what it waits for in another job",
         _MACHINE,
-        "        missing = len(record.outside)\n",
-        "        missing = 0\n",
+        "        missing, own = len(record.outside), record.number\n",
+        "        missing, own = 0, record.number\n",
     ),
     (
         "count the same end in another job twice",
@@ -71,8 +71,32 @@ MUTANTS: Final = (
     (
         "do not queue what is released later",
         _MACHINE,
-        "yield from self._release(dependent)",
-        "yield from self._release(dependent, direct=True)",
+        "                yield from self._release(record)\n            return\n",
+        "                yield from self._release(record, direct=True)\n            return\n",
+    ),
+    (
+        "do not queue what is released together",
+        _MACHINE,
+        "        yield QueueAll(numbers)\n",
+        "",
+    ),
+    (
+        "release many tasks together although their job is paused",
+        _MACHINE,
+        "if len(records) < _TOGETHER or self.pause_reason is not None:",
+        "if len(records) < _TOGETHER:",
+    ),
+    (
+        "let many tasks wait together for what has failed",
+        _MACHINE,
+        "refusal = self._refusal(record) if in_vain else None",
+        "refusal = None",
+    ),
+    (
+        "do not count what ends as it comes with others",
+        _MACHINE,
+        "                    self.counts[TaskState.waiting] += 1\n                    # It ends",
+        "                    # It ends",
     ),
     (
         "make the same attempt again",
@@ -107,14 +131,14 @@ MUTANTS: Final = (
     (
         "let many tasks go out together although their job is paused",
         _MACHINE,
-        "wanted = self.cancel_reason is None and self.void_reason is None and self.pause_reason is None",
-        "wanted = self.cancel_reason is None and self.void_reason is None",
+        "if self.pause_reason is None and self._takes_all(event):",
+        "if self._takes_all(event):",
     ),
     (
         "take many tasks together that have come already",
         _MACHINE,
-        " and not any(number in tasks for number in numbers):",
-        ":",
+        "return wanted and room and not any(number in tasks for number in numbers)",
+        "return wanted and room",
     ),
     (
         "let wait what follows a task that succeeds with others",

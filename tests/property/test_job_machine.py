@@ -29,6 +29,7 @@ from broker_jobs.core.job import (
     OutsideEnded,
     PauseRequested,
     Queue,
+    QueueAll,
     Recorded,
     ResumeRequested,
     RetryDue,
@@ -38,6 +39,7 @@ from broker_jobs.core.job import (
     TaskRecord,
     TasksAdded,
     Together,
+    WaitingAdded,
     Withdraw,
 )
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
@@ -153,6 +155,23 @@ class JobStory(RuleBasedStateMachine):
         new = tuple(NewTask(number, retry=retry, crash_limit=crash_limit, direct=True) for number in numbers)
         self.tasks += new
         self.tell_together(DirectAdded(numbers, retry, crash_limit), [TasksAdded(new)])
+
+    @precondition(lambda self: self.machine.total is None and len(self.tasks) < 12)
+    @rule(
+        needs=st.lists(st.tuples(st.lists(index, max_size=2), st.lists(index, max_size=1)), min_size=1, max_size=4),
+        retry=st.sampled_from(RETRIES),
+        crash_limit=st.sampled_from(CRASH_LIMITS),
+    )
+    def waiting(self, needs: list[tuple[list[int], list[int]]], retry: Retry | None, crash_limit: int | None) -> None:
+        """More tasks, alike but for what they wait for."""
+        numbers = range(len(self.tasks), len(self.tasks) + len(needs))
+        deps, after = (
+            [tuple({pick % number: None for pick in picks}) for number, picks in zip(numbers, each, strict=True)]
+            for each in zip(*needs, strict=True)
+        )
+        new = tuple(NewTask(*one, retry=retry, crash_limit=crash_limit) for one in zip(numbers, deps, after, strict=True))
+        self.tasks += new
+        self.tell_together(WaitingAdded(numbers, deps, after, retry, crash_limit), [TasksAdded((one,)) for one in new])
 
     # --- the workers and the clock ---
 
@@ -273,7 +292,7 @@ class JobStory(RuleBasedStateMachine):
         """Give an event to both, twice, and compare what the machine asks for."""
         self.told += 1
         before = rows_of(self.machine)
-        commands = self.machine.handle(event)
+        commands = tuple(apart(self.machine.handle(event), self.machine))
         changed = {number for number, row in rows_of(self.machine).items() if before.get(number) != row}
         swept = [command for command in commands if isinstance(command, Swept)]
         told = {command.task for command in commands if isinstance(command, Changed)} | {task for sweep in swept for task in sweep.tasks}
@@ -294,17 +313,17 @@ class JobStory(RuleBasedStateMachine):
         assert (rows_of(self.machine), self.machine.state) == (after, state)
         self.naive.handle(event)
 
-    def tell_together(self, event: DirectAdded | AttemptsSucceeded, singles: list[JobEvent]) -> None:
+    def tell_together(self, event: DirectAdded | WaitingAdded | AttemptsSucceeded, singles: list[JobEvent]) -> None:
         """Give an event that means several others, and compare with a machine that is given those."""
         self.told += 1
         before = rows_of(self.machine)
         other = copy.deepcopy(self.machine)
         commands = self.machine.handle(event)
-        expected = tuple(command for single in singles for command in other.handle(single))
+        expected = tuple(apart([command for single in singles for command in other.handle(single)], other))
         other.check()
         assert rows_of(self.machine) == rows_of(other)
         assert (self.machine.state, self.machine.counts) == (other.state, other.counts)
-        assert unordered(apart(commands)) == unordered(expected)
+        assert unordered(apart(commands, self.machine)) == unordered(expected)
         self.look_at(before, expected)
         for single in singles:
             self.naive.handle(single)
@@ -380,11 +399,13 @@ def singles(sweep: Swept, before: dict[int, TaskRecord], machine: JobMachine) ->
             return [Revoke(row.number, row.attempt, sweep.reason) for row, _ in rows if row.state is S.queued or row.called_back]
 
 
-def apart(commands: Sequence[JobCommand]) -> list[JobCommand]:
+def apart(commands: Sequence[JobCommand], machine: JobMachine) -> list[JobCommand]:
     """What is said of tasks together, of each."""
     found: list[JobCommand] = []
     for command in commands:
-        if isinstance(command, Together):
+        if isinstance(command, QueueAll):
+            found += [Queue(number, 1, machine.tasks[number].isolated) for number in command.tasks]
+        elif isinstance(command, Together):
             found += [Changed(number) for number in command.tasks]
             found += [Recorded(number, Succeeded()) for number in command.tasks if command.after is S.succeeded]
         else:

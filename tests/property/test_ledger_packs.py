@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from broker_jobs.coordinator.store import packs
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from broker_jobs.core.spec import Retry, TaskOptions
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.coordinator.store import TaskView
 
-ACTS = (*4 * ["succeed"], "start", "fail", "give back", "progress", "take", "pause", "resume", "pause one", "cancel one", "restart")
+ACTS = (*4 * ["succeed"], "start", "fail", "give back", "lose", "progress", "take", "pause", "resume", "pause one", "cancel one", "restart")
 OPTIONS = (TaskOptions(), TaskOptions(retry=Retry(3, 1.0, jitter=0.0), crash_limit=2))
 
 Step = tuple[str, list[int], bool]
@@ -30,6 +31,17 @@ Step = tuple[str, list[int], bool]
 steps = st.lists(
     st.tuples(st.sampled_from(ACTS), st.lists(st.integers(0, 9), min_size=1, max_size=6, unique=True), st.booleans()), max_size=12
 )
+
+Needs = list[tuple[list[int], list[int]]]
+"""What each task waits for: those whose success, and those whose end."""
+
+needs = st.lists(st.tuples(st.lists(st.integers(0, 9), max_size=2), st.lists(st.integers(0, 9), max_size=1)), min_size=10, max_size=10)
+
+
+def task(number: int, needs: Needs | None, name: str) -> m.Task:
+    """A task that waits for earlier ones, as far as these are meant."""
+    deps, after = ([each for each in dict.fromkeys(picks) if each < number] for picks in (needs[number] if needs else ((), ())))
+    return call(number, *deps, after=after, name=name)
 
 
 class Side:
@@ -95,6 +107,8 @@ class Side:
                 return world.ended(task, Failed(Cause.error, "ValueError: no"))
             case "give back":
                 return m.Returned(number, attempt, Return.unstarted)
+            case "lose":
+                return m.Returned(number, attempt, Return.redelivered)
             case "progress":
                 return m.Progress(number, attempt, 0.5, "half")
             case "take":
@@ -142,7 +156,9 @@ class Side:
 def worlds() -> Iterator[list[World]]:
     """Two that all stories share, since making one takes longer than a story; those of a story that failed are not used again."""
     worlds: list[World] = []
-    yield worlds
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(packs, "_AT_ONCE", 3)
+        yield worlds
     for world in worlds:
         world.close()
 
@@ -154,13 +170,21 @@ def worlds() -> Iterator[list[World]]:
     named=st.booleans(),
     ephemeral=st.booleans(),
     late=st.integers(0, 4),
+    needs=st.none() | needs,
     story=steps,
 )
 def test_packs_tell_what_rows_tell(
-    worlds: list[World], sizes: tuple[int, int], options: TaskOptions, named: bool, ephemeral: bool, late: int, story: list[Step]
+    worlds: list[World],
+    sizes: tuple[int, int],
+    options: TaskOptions,
+    named: bool,
+    ephemeral: bool,
+    late: int,
+    needs: Needs | None,
+    story: list[Step],
 ) -> None:
-    tasks = [call(number, name=f"task {number}" if named else "") for number in range(sum(sizes))]
-    packed = job_chunks(tasks, size=sizes[0], options=options, direct=True, ephemeral=ephemeral)
+    tasks = [task(number, needs, name=f"task {number}" if named else "") for number in range(sum(sizes))]
+    packed = job_chunks(tasks, size=sizes[0], options=options, direct=needs is None, ephemeral=ephemeral)
     # What comes in another order is no pack.
     apart = [dataclasses.replace(chunk, tasks=chunk.tasks[::-1]) for chunk in packed]
     chosen = [worlds.pop() if worlds else World() for _ in range(2)]

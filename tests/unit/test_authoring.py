@@ -366,3 +366,25 @@ def test_the_output_of_an_array_of_programs_is_no_argument() -> None:
     job = Job()
     with pytest.raises(ValidationError, match="is a program"):
         job.function(len, args=(job.array(["true"], [1]).output,))
+
+
+def test_options_of_tasks_that_are_given_none_follow_what_the_job_has_then() -> None:
+    job = Job(env={"A": "1"})
+    job.function(len, args=("x",))
+    job.function(len, args=("x",), priority=1)
+    job.env["A"] = "2"
+    job.function(len, args=("x",))
+    job.lane = Lane.high
+    job.function(len, args=("x",))
+    job.program(["true"])
+    options = [entry.options for entry in job.entries]
+    assert [one.env for one in options] == [(("A", "1"),), (("A", "1"),), (("A", "2"),), (("A", "2"),), (("A", "2"),)]
+    assert [one.priority for one in options] == [0, 1, 0, 0, 0]
+    assert [one.lane for one in options] == [Lane.normal, Lane.normal, Lane.normal, Lane.high, Lane.high]
+
+
+def test_a_task_that_is_named_twice_is_waited_for_once() -> None:
+    job = Job()
+    first, second = job.function(len, args=("x",)), job.function(len, args=("y",))
+    job.function(len, args=("z",), deps=[second, first, second], after=(first, first))
+    assert (job.entries[2].deps, job.entries[2].after) == ((1, 0), (0,))

@@ -30,8 +30,10 @@ def sound(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("sound")
     world = World(address=sqlite_url(folder / "ledger.db"))
     graph = [call(0), call(1, 0), call(2, after=[0]), call(3, 1), call(4), call(5)]
-    (ended,) = job_chunks([call(0), call(1)])
-    jobs = [*job_chunks(graph), *job_chunks([call(number) for number in range(8)], direct=True), ended]
+    # What comes in another order has rows of its own.
+    (ended,) = job_chunks([call(1), call(0)])
+    waiting = job_chunks([call(0), call(1, 0), call(2), call(3)])
+    jobs = [*job_chunks(graph), *job_chunks([call(number) for number in range(8)], direct=True), ended, *waiting]
     for chunk in jobs:
         world.submit(chunk)
     world.batch(range(len(world.inbox)))
@@ -64,7 +66,7 @@ def test_a_sound_ledger_is_left_as_it_is(sound: Path) -> None:
     before = sound.read_bytes()
     report = verify(sqlite_url(sound), "t")
     assert report.problems == []
-    assert (report.jobs, report.tasks, report.values) == (3, 16, 1)
+    assert (report.jobs, report.tasks, report.values) == (4, 20, 1)
     assert sound.read_bytes() == before
 
 
@@ -104,7 +106,28 @@ SPOILED = {
     "UPDATE tasks SET due_ms = 5 WHERE job = 1 AND number = 5": ["task 5 is queued, and has a time for its next attempt"],
     "UPDATE packs SET first = 1 WHERE job = 2": ["the shared row of tasks 1 to 8 holds others: 0, 1, 2, 3, 4"],
     "UPDATE packs SET names = '[\"a\"]' WHERE job = 2": ["the shared row of tasks 0 to 7 has 1 names"],
-    "UPDATE packs SET tasks = x'00' WHERE job = 2": ["its rows cannot be read: the shared row of the tasks from 0 on: "],
+    "UPDATE packs SET specs = x'00' WHERE job = 2": ["its rows cannot be read: the shared row of the tasks from 0 on: "],
+    "UPDATE packs SET specs = x'90' WHERE job = 4": ["the shared row of tasks 0 to 3 holds others: "],
+    "UPDATE packs SET needs = x'00' WHERE job = 4": ["its rows cannot be read: the shared row of the tasks from 0 on: "],
+    "UPDATE packs SET needs = x'81a46465707390' WHERE job = 4": ["task 1 waits, and there is nothing that it waits for"],
+    "UPDATE packs SET needs = x'81a4646570739190' WHERE job = 4": [
+        "the shared row of tasks 0 to 3 does not say what each of its tasks waits for",
+    ],
+    "DELETE FROM moves WHERE job = 4": [
+        "it counts 3 queued, 1 waiting, and has 4 waiting",
+        "task 0 waits, and there is nothing that it waits for",
+    ],
+    "UPDATE moves SET low = 1 WHERE job = 4 AND low = 0": ["the row that made its version 5 does not tell of 1 tasks from 1 to 0"],
+    "UPDATE moves SET numbers = x'9102' WHERE job = 4 AND low = 0": [
+        "the row that made its version 5 does not tell of 1 tasks from 0 to 0"
+    ],
+    "UPDATE moves SET numbers = x'00' WHERE job = 4 AND low = 0": ["its rows cannot be read: the row that made its version 5: "],
+    "UPDATE moves SET state = 'running' WHERE job = 4 AND low = 0": ["the row that made its version 5 tells of tasks that are running"],
+    "UPDATE moves SET attempt = 0 WHERE job = 4 AND low = 0": ["task 0 is queued without an attempt"],
+    "UPDATE moves SET low = 1, high = 1 WHERE job = 4 AND low = 0": [
+        "task 1 is queued before what it waits for",
+        "task 0 waits, and there is nothing that it waits for",
+    ],
     "UPDATE successes SET high = 7 WHERE job = 2": ["the reply that made its version 10 does not tell of 3 tasks from 2 to 7"],
     "UPDATE successes SET reply = x'00' WHERE job = 2": ["its rows cannot be read: the reply that made its version 10: "],
     "DELETE FROM jobs WHERE key = 3": ["1 rows of 'chunks' belong to a job that there is not (key 3)"],
@@ -166,7 +189,7 @@ def test_what_follows_from_other_rows_is_derived_anew(ledger: Path) -> None:
 def test_the_command_says_it_in_words_and_by_its_exit_code(ledger: Path) -> None:
     store = ["ledger", "verify", "--namespace", "t", "--store", sqlite_url(ledger)]
     done = CliRunner().invoke(app, store)
-    assert (done.exit_code, done.stdout) == (0, f"{ledger}: 3 jobs, 16 tasks, 1 value in folders of this host: nothing is wrong\n")
+    assert (done.exit_code, done.stdout) == (0, f"{ledger}: 4 jobs, 20 tasks, 1 value in folders of this host: nothing is wrong\n")
     with closing(sqlite3.connect(ledger)) as connection:
         (job,) = connection.execute("SELECT id FROM jobs WHERE key = 2").fetchone()
     spoil(ledger, "UPDATE jobs SET version = 1 WHERE key = 2")

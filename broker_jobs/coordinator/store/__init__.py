@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from broker_jobs.coordinator.store.lookups import Lookups
-from broker_jobs.coordinator.store.packs import PackedTasks
+from broker_jobs.coordinator.store.moves import Place, move_rows, numbers_of
+from broker_jobs.coordinator.store.packs import Needs, dump_tasks, load_tasks
 from broker_jobs.coordinator.store.rows import (
     ALL_TASKS,
     ClassRow,
@@ -13,6 +14,7 @@ from broker_jobs.coordinator.store.rows import (
     JobRow,
     LinkRow,
     LogRow,
+    MoveRow,
     NewTaskRow,
     OptionsRow,
     OutboxRow,
@@ -44,12 +46,14 @@ __all__ = [
     "LinkRow",
     "LogRow",
     "Lookups",
+    "MoveRow",
+    "Needs",
     "NewTaskRow",
     "OptionsRow",
     "OutboxRow",
     "OutcomeRow",
     "PackRow",
-    "PackedTasks",
+    "Place",
     "ProgressRow",
     "ReservationRow",
     "RevocationRow",
@@ -61,5 +65,9 @@ __all__ = [
     "UseRow",
     "WorkerRow",
     "Writes",
+    "dump_tasks",
     "job_row",
+    "load_tasks",
+    "move_rows",
+    "numbers_of",
 ]

@@ -9,7 +9,7 @@ import sqlalchemy as sa
 from broker_jobs.coordinator.store import schema
 from broker_jobs.coordinator.store.database import open_database
 from broker_jobs.coordinator.store.lookups import Lookups
-from broker_jobs.coordinator.store.rows import PackRow, SuccessesRow, TaskRow
+from broker_jobs.coordinator.store.rows import MoveRow, PackRow, SuccessesRow, TaskRow
 from broker_jobs.coordinator.store.statement import Query
 from broker_jobs.errors import LedgerRefused
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 _OF_A_JOB: Final = (
     *(schema.tasks, schema.specs, schema.outcomes, schema.options, schema.blobs),
-    *(schema.chunks, schema.reservations, schema.links, schema.uses, schema.packs, schema.successes),
+    *(schema.chunks, schema.reservations, schema.links, schema.uses, schema.packs, schema.moves, schema.successes),
 )
 
 
@@ -86,6 +86,11 @@ class Inspection:
     def packs(self, job: int) -> list[PackRow]:
         """The packs of a job, with their tasks."""
         return [PackRow._make(row) for row in self._all(sa.select(schema.packs).where(schema.packs.c.job == job))]
+
+    def moves(self, job: int) -> list[MoveRow]:
+        """What tasks in packs have done together, oldest first."""
+        moves = schema.moves
+        return [MoveRow._make(row) for row in self._all(sa.select(moves).where(moves.c.job == job).order_by(moves.c.changed))]
 
     def successes(self, job: int) -> list[SuccessesRow]:
         """The replies about tasks in packs."""

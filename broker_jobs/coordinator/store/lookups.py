@@ -148,7 +148,7 @@ class Lookups:
         ]
 
     def tasks(self, job: int, options: Sequence[OptionsRow]) -> Iterator[tuple[TaskRecord, NewTaskRow, TaskRow]]:
-        """The tasks of a job by number, each with its record and its rows; the sizes of those in packs are not known."""
+        """The tasks of a job by number, each with its record and its rows; the sizes of those in packs are averages."""
         names = self._tasks.names
         new_at = [names.index(name) for name in NewTaskRow._fields]
         row_at = [names.index(name) for name in TaskRow._fields]
@@ -252,7 +252,7 @@ class Lookups:
         """Tasks that changed after a version of their job, oldest change first."""
         if numbers is None:
             views = [TaskView._make(row) for row in self._changes.all(self._cursor, job=job, since=since, limit=limit)]
-            views += self.packs.changes(job, since)
+            views += self.packs.changes(job, since, limit)
         else:
             views = [view for view in self.views(job, numbers).values() if view.changed > since]
         return sorted(views, key=lambda view: view.changed)[:limit]

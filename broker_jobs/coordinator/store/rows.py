@@ -184,14 +184,16 @@ class OptionsRow(NamedTuple):
 
 
 class PackRow(NamedTuple):
-    """Tasks of one chunk that have done nothing yet but succeed; see `packs`.
+    """Tasks of one chunk that have done nothing yet that they could not do together; see `packs`.
 
     Attributes:
         length: how many tasks it has
-        chunk: in which those stand that have not ended
+        chunk: in which they came into a class queue; empty where they came to wait in the ledger
         names: a JSON list; empty where no task has a name
         changed: the job's version that the first task made; those of the others follow
-        tasks: encoded `PackedTasks`
+        size: bytes of the spec of each, on average
+        needs: encoded `Needs`; empty where they wait for nothing
+        specs: msgpack list of encoded blocks of tasks
     """
 
     job: int
@@ -202,7 +204,33 @@ class PackRow(NamedTuple):
     kind: str
     names: str
     changed: int
-    tasks: bytes
+    size: int
+    needs: bytes
+    specs: bytes
+
+
+class MoveRow(NamedTuple):
+    """Tasks in packs that have come into a state together.
+
+    Attributes:
+        changed: the job's version that the first one made; those of the others follow, by number
+        length: how many there are
+        low: the lowest number of a task
+        high: the highest
+        numbers: msgpack list of all, in order; empty where these are all from the lowest to the highest
+    """
+
+    job: int
+    changed: int
+    length: int
+    low: int
+    high: int
+    state: str
+    attempt: int
+    chunk: str | None
+    reason: str
+    ended_ms: int | None
+    numbers: bytes
 
 
 class SuccessesRow(NamedTuple):

@@ -116,19 +116,38 @@ outcomes: Final = Table(
     Column("host", Text, nullable=False),
 )
 
-# Tasks of one chunk that have done nothing yet but succeed: they have no rows in `tasks` and `specs`; see `packs.py`.
+# Tasks of one chunk that have done nothing yet that they could not do together: they have no rows in `tasks` and `specs`; see `packs.py`.
 packs: Final = Table(
     "packs",
     metadata,
     Column("job", Whole, primary_key=True, autoincrement=False),
     Column("first", Whole, primary_key=True, autoincrement=False),
     Column("length", Whole, nullable=False),
-    Column("chunk", Text, nullable=False),
+    Column("chunk", Text, nullable=False),  # in which they came into a class queue; empty where they wait here
     Column("options", Whole, nullable=False),
     Column("kind", Text, nullable=False),
     Column("names", Text, nullable=False),  # a JSON list, or empty
     Column("changed", BigInteger, nullable=False),  # the job's version that the first of them made
-    Column("tasks", LargeBinary, nullable=False),
+    Column("size", Whole, nullable=False),  # bytes of the spec of each, on average
+    Column("needs", LargeBinary, nullable=False),  # what each waits for, or empty
+    Column("specs", LargeBinary, nullable=False),
+)
+
+# Tasks in packs that have come into a state together, instead of new values for their rows.
+moves: Final = Table(
+    "moves",
+    metadata,
+    Column("job", Whole, primary_key=True, autoincrement=False),
+    Column("changed", BigInteger, primary_key=True, autoincrement=False),
+    Column("length", Whole, nullable=False),
+    Column("low", Whole, nullable=False),
+    Column("high", Whole, nullable=False),
+    Column("state", Text, nullable=False),
+    Column("attempt", Whole, nullable=False),
+    Column("chunk", Text),
+    Column("reason", Text, nullable=False),
+    Column("ended_ms", BigInteger),
+    Column("numbers", LargeBinary, nullable=False),  # empty where they are all from low to high
 )
 
 # Replies that tell of their successes, instead of rows in `outcomes`.

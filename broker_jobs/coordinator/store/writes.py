@@ -13,6 +13,7 @@ from broker_jobs.coordinator.store.rows import (
     JobRow,
     LinkRow,
     LogRow,
+    MoveRow,
     NewTaskRow,
     OptionsRow,
     OutboxRow,
@@ -54,6 +55,7 @@ class Writes:
     specs: list[tuple[int, int, bytes]] = field(default_factory=list)
     outcomes: list[OutcomeRow] = field(default_factory=list)
     packs: list[PackRow] = field(default_factory=list)
+    moves: list[MoveRow] = field(default_factory=list)
     successes: list[SuccessesRow] = field(default_factory=list)
     progress: list[ProgressRow] = field(default_factory=list)
     options: list[OptionsRow] = field(default_factory=list)
@@ -97,6 +99,7 @@ class Writer:
         self._outcomes = make.replace(schema.outcomes, OutcomeRow._fields)
         self._packs = make.insert(schema.packs, PackRow._fields)
         self._packs_done = make.delete(schema.packs, "job", "first")
+        self._moves = make.insert(schema.moves, MoveRow._fields)
         self._successes = make.insert(schema.successes, SuccessesRow._fields)
         self._options = make.insert(schema.options, OptionsRow._fields)
         self._blobs = make.insert_or_keep(schema.blobs, ["job", "key", "data"])
@@ -119,7 +122,7 @@ class Writer:
         self._log = make.insert(schema.log, LogRow._fields)
         of_a_job = (
             *(schema.tasks, schema.specs, schema.outcomes, schema.options, schema.blobs),
-            *(schema.chunks, schema.reservations, schema.links, schema.uses, schema.packs, schema.successes),
+            *(schema.chunks, schema.reservations, schema.links, schema.uses, schema.packs, schema.moves, schema.successes),
         )
         self._jobs_done = [*(make.delete(table, "job") for table in of_a_job), make.delete(schema.jobs, "key")]
 
@@ -128,13 +131,14 @@ class Writer:
         self._specs.run(cursor, writes.specs)
         self._outcomes.run(cursor, writes.outcomes)
         self._packs.run(cursor, writes.packs)
+        self._moves.run(cursor, writes.moves)
         self._successes.run(cursor, writes.successes)
         self._blobs.run(cursor, writes.blobs)
         self._uses.run(cursor, writes.uses)
         self._data.run(cursor, [row._replace(ref=encode_part(row.ref)) for row in writes.data])
         self._data_done.run(cursor, [(one,) for one in writes.data_done])
         writes.specs, writes.outcomes, writes.blobs = [], [], []
-        writes.packs, writes.successes = [], []
+        writes.packs, writes.moves, writes.successes = [], [], []
         writes.uses, writes.data, writes.data_done = [], [], []
 
     def sweeps(self, cursor: Cursor, writes: Writes) -> None:

@@ -22,6 +22,9 @@ _S: Final = TaskState
 _SHOWN: Final = 5
 """Numbers of tasks that one sentence names."""
 
+_TOGETHER: Final = frozenset({_S.waiting, _S.queued, _S.paused, _S.canceled, _S.aborted})
+"""States in which a task in a pack may be, besides that it has succeeded."""
+
 _OUT: Final = frozenset({_S.queued, _S.running, _S.retrying, _S.canceling, _S.succeeded, _S.failed})
 """States that a task reaches after what it waits for."""
 
@@ -87,6 +90,8 @@ class PackedRows:
     Attributes:
         tasks: what is in it
         names: how many names it has; None where no task has one
+        deps: of each task; nothing where none has any; `after` too
+        waits: they came to wait in the ledger
     """
 
     first: int
@@ -95,6 +100,23 @@ class PackedRows:
     changed: int
     tasks: tuple[Task, ...]
     names: int | None
+    deps: tuple[tuple[int, ...], ...] = ()
+    after: tuple[tuple[int, ...], ...] = ()
+    waits: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class MovedRows:
+    """What tasks in packs have done together."""
+
+    changed: int
+    length: int
+    low: int
+    high: int
+    numbers: tuple[int, ...]
+    state: TaskState
+    attempt: int
+    chunk: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,6 +148,7 @@ class JobRows:
     options: Sequence[int] = ()
     tasks: Sequence[TaskRows] = ()
     packs: Sequence[PackedRows] = ()
+    moved: Sequence[MovedRows] = ()
     told: Sequence[ToldRows] = ()
     specs: Mapping[int, tuple[int, int]] = field(default_factory=dict)
     works: Mapping[int, Task] = field(default_factory=dict)
@@ -155,7 +178,7 @@ class _Check:
         self._whole()
         self._derived()
         self._payloads()
-        for task in rows.tasks:
+        for task in self._tasks.values():
             self._task(task)
 
     def _say(self, text: str, remedy: Recount | None = None) -> None:
@@ -181,6 +204,16 @@ class _Check:
                 )
             for place, ended in enumerate(told.ends):
                 ends[ended.task] = told.changed + place, ended
+        stands: dict[int, tuple[int, MovedRows]] = {}
+        for moved in self._rows.moved:
+            numbers = list(moved.numbers)
+            if len(numbers) != moved.length or not numbers or numbers != sorted({*numbers, moved.low, moved.high}):
+                self._say(
+                    f"the row that made its version {moved.changed} does not tell of {moved.length} tasks from {moved.low} to {moved.high}"
+                )
+            if moved.state not in _TOGETHER:
+                self._say(f"the row that made its version {moved.changed} tells of tasks that are {moved.state.value}")
+            stands.update((number, (moved.changed + place, moved)) for place, number in enumerate(numbers))
         for pack in self._rows.packs:
             numbers_of = range(pack.first, pack.first + pack.length)
             name = f"the shared row of tasks {pack.first} to {pack.first + pack.length - 1}"
@@ -189,14 +222,22 @@ class _Check:
             if pack.names not in {None, pack.length}:
                 self._say(f"{name} has {pack.names} names")
             self._say_of((number for number in numbers_of if number in self._tasks), f"a row of its own, and a place in {name}")
-            for place, number in enumerate(numbers_of):
+            needs = [pack.deps or ((),) * pack.length, pack.after or ((),) * pack.length]
+            if any(len(each) != pack.length for each in needs):
+                self._say(f"{name} does not say what each of its tasks waits for")
+                continue
+            for place, (number, deps, after) in enumerate(zip(numbers_of, *needs, strict=True)):
                 if number in ends:
                     changed, ended = ends[number]
-                    task = TaskRows(number, _S.succeeded, pack.options, 1, 0, 0, changed)
+                    task = TaskRows(number, _S.succeeded, pack.options, ended.attempt, 0, 0, changed, deps, after)
                     if not isinstance(ended.outcome, Succeeded):
                         self._say(f"task {number} is in a shared row, and has not succeeded")
+                elif number in stands:
+                    changed, moved = stands[number]
+                    task = TaskRows(number, moved.state, pack.options, moved.attempt, 0, 0, changed, deps, after, moved.chunk)
                 else:
-                    task = TaskRows(number, _S.queued, pack.options, 1, 0, 0, pack.changed + place)
+                    state, attempt = (_S.waiting, 0) if pack.waits else (_S.queued, 1)
+                    task = TaskRows(number, state, pack.options, attempt, 0, 0, pack.changed + place, deps, after)
                 self._tasks.setdefault(number, task)
 
     # --- the row of the job ---

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from broker_jobs.coordinator.release import FUNCTION, VALUE
-from broker_jobs.coordinator.store import LedgerStore, PackedTasks
+from broker_jobs.coordinator.store import LedgerStore, Needs, load_tasks, numbers_of
 from broker_jobs.coordinator.store.inspection import Inspection
 from broker_jobs.coordinator.store.parts import load_outcome, load_value
 from broker_jobs.coordinator.store.schema import SCHEMA_VERSION
-from broker_jobs.coordinator.verify.job import JobRows, PackedRows, Problem, Recount, TaskRows, ToldRows, check_job
+from broker_jobs.coordinator.verify.job import JobRows, MovedRows, PackedRows, Problem, Recount, TaskRows, ToldRows, check_job
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.states import ENDED, TaskState
 from broker_jobs.core.value import Stored
@@ -24,7 +24,7 @@ from broker_jobs.wire.messages import Ended, Reply, Task
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from broker_jobs.coordinator.store import PackRow, SuccessesRow
+    from broker_jobs.coordinator.store import MoveRow, PackRow, SuccessesRow
     from broker_jobs.core.value import Value
 
 _Read = TypeVar("_Read")
@@ -108,6 +108,7 @@ def _job(look: Inspection, key: int, job: str, report: Report) -> None:
         tasks.append(TaskRows(row.number, TaskState(row.state), options, *counted, deps, after, *held))
         sizes[row.number] = size
     packs = [_pack(row) for row in look.packs(key)]
+    moved = [_moved(row) for row in look.moves(key)]
     told = [_told(row) for row in look.successes(key)]
     ended = {task.number for task in tasks if task.state in ENDED} | {end.task for reply in told for end in reply.ends}
     works = {task.number: task for pack in packs for task in pack.tasks if task.number not in ended}
@@ -124,6 +125,7 @@ def _job(look: Inspection, key: int, job: str, report: Report) -> None:
         options=[option.number for option in look.look.options(key)],
         tasks=tasks,
         packs=packs,
+        moved=moved,
         told=told,
         specs=specs,
         works=works,
@@ -132,7 +134,8 @@ def _job(look: Inspection, key: int, job: str, report: Report) -> None:
         linked={link.number for link in look.look.links(key)},
     )
     report.problems += check_job(rows, FUNCTION, VALUE)
-    ends = [*outcomes.items(), *((end.task, end.outcome) for reply in told for end in reply.ends)]
+    # What was said of tasks that have rows by now stands in these.
+    ends = [*outcomes.items(), *((end.task, end.outcome) for reply in told for end in reply.ends if end.task not in outcomes)]
     results = [(f"the result of task {number}", outcome.value) for number, outcome in ends if isinstance(outcome, Succeeded)]
     taken = [("a value of its tasks", _read(load_value, data, "a value")) for name, data in blobs if name.startswith(VALUE)]
     _values(job, [*results, *taken], report)
@@ -175,8 +178,18 @@ def _messages(look: Inspection, prefix: str) -> list[Problem]:
 
 def _pack(row: PackRow) -> PackedRows:
     name = f"the shared row of the tasks from {row.first} on"
-    tasks = _read(lambda data: decode_part(PackedTasks, data), row.tasks, name).tasks
-    return PackedRows(row.first, row.length, row.options, row.changed, tasks, len(json.loads(row.names)) if row.names else None)
+    tasks = tuple(_read(load_tasks, row.specs, name))
+    needs = _read(lambda data: decode_part(Needs, data), row.needs, name) if row.needs else Needs(())
+    names = len(json.loads(row.names)) if row.names else None
+    return PackedRows(row.first, row.length, row.options, row.changed, tasks, names, needs.deps, needs.after, waits=not row.chunk)
+
+
+def _moved(row: MoveRow) -> MovedRows:
+    try:
+        numbers = tuple(numbers_of(row))
+    except DecodeError as error:
+        raise DecodeError(f"the row that made its version {row.changed}: {error}") from error
+    return MovedRows(row.changed, row.length, row.low, row.high, numbers, TaskState(row.state), row.attempt, row.chunk)
 
 
 def _told(row: SuccessesRow) -> ToldRows:

@@ -16,8 +16,9 @@ Rules that everything here follows:
   is empty): it may have begun before it was called back. When it is resumed, it goes out as the next attempt. A task that must never
   start twice is not called back, for that reason.
 - What is asked of a whole job moves its tasks together (`Swept`), however many they are.
-- What nearly all tasks do, to come alike and to succeed, many of them do at once (`DirectAdded`, `AttemptsSucceeded`): what is said of
-  the whole job is then derived once. They mean what the events of single tasks mean.
+- What nearly all tasks do, to come alike and to succeed, many of them do at once (`DirectAdded`, `WaitingAdded`, `AttemptsSucceeded`):
+  what is said of the whole job is then derived once. They mean what the events of single tasks mean, as `Together` and `QueueAll` mean
+  what the commands of single tasks do.
 - Tasks, replies and the seal may come in any order. A reply for a task that is not known yet is the caller's to keep
   (`JobMachine.knows` tells).
 """
@@ -31,6 +32,7 @@ from broker_jobs.core.job.commands import (
     Finished,
     JobCommand,
     Queue,
+    QueueAll,
     Recorded,
     Revoke,
     Swept,
@@ -54,6 +56,7 @@ from broker_jobs.core.job.events import (
     RetryDue,
     Return,
     TasksAdded,
+    WaitingAdded,
 )
 from broker_jobs.core.job.machine import JobMachine
 from broker_jobs.core.job.record import TaskRecord
@@ -79,6 +82,7 @@ __all__ = [
     "OutsideEnded",
     "PauseRequested",
     "Queue",
+    "QueueAll",
     "Recorded",
     "Reservations",
     "ResumeRequested",
@@ -89,5 +93,6 @@ __all__ = [
     "TaskRecord",
     "TasksAdded",
     "Together",
+    "WaitingAdded",
     "Withdraw",
 ]

@@ -22,6 +22,13 @@ class Queue:
 
 
 @dataclass(frozen=True, slots=True)
+class QueueAll:
+    """Put the first attempts of these tasks into their class queues: what `Queue` says of each."""
+
+    tasks: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
 class Delay:
     """Hand in `RetryDue` after so many seconds."""
 
@@ -48,10 +55,15 @@ class Changed:
 
 @dataclass(frozen=True, slots=True)
 class Together:
-    """These tasks have moved to a state together: as `Changed` says of each, and where they have succeeded, `Recorded`."""
+    """These tasks have moved to a state together: as `Changed` says of each, and where they have succeeded, `Recorded`.
+
+    Attributes:
+        came: they are in it since they came
+    """
 
     tasks: Sequence[int]
     after: TaskState
+    came: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,4 +115,4 @@ class Finished:
     state: JobState
 
 
-JobCommand = Queue | Delay | Revoke | Withdraw | Swept | Changed | Together | Recorded | Duplicate | Finished
+JobCommand = Queue | QueueAll | Delay | Revoke | Withdraw | Swept | Changed | Together | Recorded | Duplicate | Finished

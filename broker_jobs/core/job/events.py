@@ -68,6 +68,22 @@ class DirectAdded:
 
 
 @dataclass(frozen=True, slots=True)
+class WaitingAdded:
+    """Tasks have come to the ledger alone that are alike but for what they wait for: what `TasksAdded` says of each.
+
+    Attributes:
+        tasks: their numbers
+        deps: of each, in their order; `after` too
+    """
+
+    tasks: range
+    deps: Sequence[tuple[int, ...]]
+    after: Sequence[tuple[int, ...]]
+    retry: Retry | None = None
+    crash_limit: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class JobSealed:
     """The number of tasks of the job is known: no others will come."""
 
@@ -189,6 +205,7 @@ class JobVoided:
 JobEvent = (
     TasksAdded
     | DirectAdded
+    | WaitingAdded
     | OutsideEnded
     | JobSealed
     | AttemptStarted

@@ -12,6 +12,7 @@ from broker_jobs.core.job.commands import (
     Finished,
     JobCommand,
     Queue,
+    QueueAll,
     Recorded,
     Revoke,
     Swept,
@@ -35,13 +36,14 @@ from broker_jobs.core.job.events import (
     RetryDue,
     Return,
     TasksAdded,
+    WaitingAdded,
 )
 from broker_jobs.core.job.invariants import check_job
 from broker_jobs.core.job.record import OUT, TaskRecord
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.retry import GiveUp, RetryIn, decide
 from broker_jobs.core.spec import NEVER_START_TWICE
-from broker_jobs.core.states import JOB_ENDED, JobState, TaskState, Trigger, job_state, step
+from broker_jobs.core.states import ENDED, JOB_ENDED, JobState, TaskState, Trigger, job_state, step
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator
@@ -54,6 +56,11 @@ _HELD: Final = frozenset({TaskState.queued, TaskState.retrying})
 
 _PENDING: Final = frozenset({TaskState.waiting, TaskState.paused})
 """States in which a task may wait for others."""
+
+_UNSUCCESSFUL: Final = ENDED - {TaskState.succeeded}
+
+_TOGETHER: Final = 2
+"""So many tasks that are released at once are told of together."""
 
 _GONE: Final = "-"
 """The execution of a paused attempt that is not out any more, where none was heard of."""
@@ -161,6 +168,8 @@ class JobMachine:
                     yield from self._add(task)
             case DirectAdded():
                 yield from self._add_direct(event)
+            case WaitingAdded():
+                yield from self._add_waiting(event)
             case OutsideEnded():
                 yield from self._outside_ended(event)
             case JobSealed(tasks=total):
@@ -217,16 +226,51 @@ class JobMachine:
 
     def _add_direct(self, event: DirectAdded) -> Iterator[JobCommand]:
         numbers, tasks = event.tasks, self.tasks
-        wanted = self.cancel_reason is None and self.void_reason is None and self.pause_reason is None
-        room = self.total is None or len(tasks) + len(numbers) <= self.total
-        if wanted and room and event.crash_limit != NEVER_START_TWICE and not any(number in tasks for number in numbers):
+        if self.pause_reason is None and self._takes_all(event):
             for number in numbers:
                 tasks[number] = TaskRecord(number, (), (), event.retry, event.crash_limit, TaskState.queued, 1)
             self.counts[TaskState.queued] += len(numbers)
-            yield Together(numbers, TaskState.queued)
+            yield Together(numbers, TaskState.queued, came=True)
         else:
             for number in numbers:
                 yield from self._add(NewTask(number, retry=event.retry, crash_limit=event.crash_limit, direct=True))
+
+    def _add_waiting(self, event: WaitingAdded) -> Iterator[JobCommand]:
+        retry, crash_limit, tasks = event.retry, event.crash_limit, self.tasks
+        if not self._takes_all(event):
+            for number, deps, after in zip(event.tasks, event.deps, event.after, strict=True):
+                yield from self._add(NewTask(number, deps, after, retry, crash_limit))
+            return
+        came: list[int] = []
+        ready: list[TaskRecord] = []
+        in_vain = any(self.counts[state] for state in _UNSUCCESSFUL)
+        for number, deps, after in zip(event.tasks, event.deps, event.after, strict=True):
+            record = tasks[number] = TaskRecord(number, deps, after, retry, crash_limit)
+            if deps or after:
+                refusal = self._refusal(record) if in_vain else None
+                if refusal:
+                    self.counts[TaskState.waiting] += 1
+                    # It ends as it comes, and with it what waits for it: of those before, it is told first that they have come.
+                    yield Together(came, TaskState.waiting, came=True)
+                    came = []
+                    yield from self._finish(record, *refusal)
+                    continue
+                record.missing = self._subscribe(record)
+            self.counts[TaskState.waiting] += 1
+            if record.missing:
+                came.append(number)
+            else:
+                ready.append(record)
+        if came:
+            yield Together(came, TaskState.waiting, came=True)
+        yield from self._release_all(ready)
+
+    def _takes_all(self, event: DirectAdded | WaitingAdded) -> bool:
+        """Whether all of these tasks are new, and wanted, so that nothing has to be asked of each."""
+        numbers, tasks = event.tasks, self.tasks
+        wanted = self.cancel_reason is None and self.void_reason is None and event.crash_limit != NEVER_START_TWICE
+        room = self.total is None or len(tasks) + len(numbers) <= self.total
+        return wanted and room and not any(number in tasks for number in numbers)
 
     def _outside_ended(self, event: OutsideEnded) -> Iterator[JobCommand]:
         record = self.tasks.get(event.task)
@@ -247,7 +291,7 @@ class JobMachine:
             return Trigger.abort_asked, self.void_reason
         for number in record.deps:
             dep = self.tasks.get(number)
-            if dep and dep.ended and dep.state is not TaskState.succeeded:
+            if dep and dep.state in _UNSUCCESSFUL:
                 return Trigger.abort_asked, _because_of(dep)
         return None
 
@@ -432,11 +476,16 @@ class JobMachine:
 
     def _subscribe(self, record: TaskRecord) -> int:
         """Note what the task waits for; how many ends are missing."""
-        missing = len(record.outside)
-        for number in (*record.deps, *record.after):
-            other = self.tasks.get(number)
-            if other is None or not other.ended:
-                self._dependents.setdefault(number, []).append(record.number)
+        missing, own = len(record.outside), record.number
+        tasks, dependents = self.tasks, self._dependents
+        for number in (*record.deps, *record.after) if record.after else record.deps:
+            other = tasks.get(number)
+            if other is None or other.state not in ENDED:
+                waiting = dependents.get(number)
+                if waiting is None:
+                    dependents[number] = [own]
+                else:
+                    waiting.append(own)
                 missing += 1
         return missing
 
@@ -452,6 +501,20 @@ class JobMachine:
         yield Changed(record.number)
         if not direct:
             yield Queue(record.number, record.attempt, record.isolated)
+
+    def _release_all(self, records: list[TaskRecord]) -> Iterator[JobCommand]:
+        """Release tasks that wait for nothing any more, and for the first time."""
+        if len(records) < _TOGETHER or self.pause_reason is not None:
+            for record in records:
+                yield from self._release(record)
+            return
+        for record in records:
+            record.attempt, record.state = 1, step(record.state, Trigger.released)
+        self.counts[TaskState.waiting] -= len(records)
+        self.counts[TaskState.queued] += len(records)
+        numbers = [record.number for record in records]
+        yield Together(numbers, TaskState.queued)
+        yield QueueAll(numbers)
 
     def _came_back(self, record: TaskRecord, why: str) -> Iterator[JobCommand]:
         """Queue a task again that ended without an outcome, unless nobody wants it any more."""
@@ -552,18 +615,22 @@ class JobMachine:
 
     def _advance(self, ended: list[TaskRecord]) -> Iterator[JobCommand]:
         """Release or abort what waited for these; the list grows by what is aborted."""
+        tasks, dependents = self.tasks, self._dependents
+        ready: list[TaskRecord] = []
         for last in ended:
-            for number in self._dependents.pop(last.number, ()):
-                dependent = self.tasks[number]
+            good = last.state is TaskState.succeeded
+            for number in dependents.pop(last.number, ()):
+                dependent = tasks[number]
                 if dependent.state not in _PENDING:
                     continue
-                if last.state is not TaskState.succeeded and last.number in dependent.deps:
+                if not good and last.number in dependent.deps:
                     yield from self._end(dependent, Trigger.abort_asked, _because_of(last))
                     ended.append(dependent)
                 else:
                     dependent.missing -= 1
                     if not dependent.missing and dependent.state is TaskState.waiting:
-                        yield from self._release(dependent)
+                        ready.append(dependent)
+        yield from self._release_all(ready)
 
     def _move(self, record: TaskRecord, trigger: Trigger) -> None:
         self.counts[record.state] -= 1

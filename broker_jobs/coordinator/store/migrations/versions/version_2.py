@@ -95,7 +95,23 @@ def upgrade() -> None:
         Column("kind", Text, nullable=False),
         Column("names", Text, nullable=False),
         Column("changed", BigInteger, nullable=False),
-        Column("tasks", LargeBinary, nullable=False),
+        Column("size", Integer, nullable=False),
+        Column("needs", LargeBinary, nullable=False),
+        Column("specs", LargeBinary, nullable=False),
+    )
+    op.create_table(
+        "moves",
+        Column("job", Integer, primary_key=True, autoincrement=False),
+        Column("changed", BigInteger, primary_key=True, autoincrement=False),
+        Column("length", Integer, nullable=False),
+        Column("low", Integer, nullable=False),
+        Column("high", Integer, nullable=False),
+        Column("state", Text, nullable=False),
+        Column("attempt", Integer, nullable=False),
+        Column("chunk", Text),
+        Column("reason", Text, nullable=False),
+        Column("ended_ms", BigInteger),
+        Column("numbers", LargeBinary, nullable=False),
     )
     op.create_table(
         "successes",
