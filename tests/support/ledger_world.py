@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 
     from broker_jobs.coordinator.admission import LedgerMessage
     from broker_jobs.coordinator.effects import Effects
+    from broker_jobs.coordinator.kept import TaskFacts
+    from broker_jobs.coordinator.live import LiveJob
     from broker_jobs.coordinator.store import OutboxRow
     from broker_jobs.core.value import Inline
     from broker_jobs.hooks.facts import Moment
@@ -298,10 +300,7 @@ class World:
             assert again.machine.counts == job.machine.counts
             for name in ("state", "total", "max_fails", "cancel_reason", "void_reason", "pause_reason"):
                 assert getattr(again.machine, name) == getattr(job.machine, name), name
-            known, known_again = (
-                {number: dataclasses.replace(task, ready_ms=0) for number, task in one.tasks.everything()} for one in (job, again)
-            )
-            assert known == known_again
+            assert self.known(again) == self.known(job)
             assert again.taken == job.taken
             assert again.chunks == job.chunks
             assert {name: flight.open for name, flight in again.window.flights.items()} == {
@@ -310,6 +309,13 @@ class World:
             stalled = {ready.number for ready in job.stalled}
             ready = {item.number for items in job.window._ready.values() for item in items if job.current(item)}  # noqa: SLF001
             assert ready | stalled == {item.number for items in again.window._ready.values() for item in items}  # noqa: SLF001
+
+    def known(self, job: LiveJob) -> dict[int, TaskFacts]:
+        """What is known of the tasks of a job; what is overdue is due now, as it is for a coordinator that comes up."""
+        return {
+            number: dataclasses.replace(task, ready_ms=0, due_ms=None if task.due_ms is None else max(task.due_ms, self.now_ms))
+            for number, task in job.tasks.everything()
+        }
 
     def settle(self, jobs: Iterable[str]) -> None:
         """Let everything come to its end, without further crashes."""
