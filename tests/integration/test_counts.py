@@ -76,41 +76,41 @@ class Bound(NamedTuple):
     second: int
 
 
-# Each line says what was measured when it was written, least and most of several runs on a machine of 2 cores that was four to eight
-# times as busy as it can be, and the seconds of these. A bound is a fifth above the most. Only transactions have more room: each takes
-# what is there, so the faster the machine, the more there are, up to one a message.
+# Each line says what was measured when it was written, least and most of several runs on a machine of 2 cores that had other work. A
+# bound is a fifth above the most, and more for what is slower. Only transactions have more room: each takes what is there, so the faster
+# the machine, the more there are, up to one a message; and calls that are submitted one by one, of which more go together the longer one waits.
 MAP_BOUNDS = {
     "embedded": {
-        "messages": Bound(500, 85),  # 575 in 20 s; 5,130 in 66 s
-        "bytes": Bound(3_800_000, 125_000),  # 3,607,894 in 20 s; 9,685,699 in 66 s
-        "ledger.db statements": Bound(43_000, 620),  # 44,724 in 20 s; 70,291 in 66 s
-        "ledger.db commits": Bound(700, 15),  # 236 in 20 s; 970 in 66 s
-        "queue.db commits": Bound(1000, 55),  # 986 in 20 s; 3,479 in 66 s; of client and coordinator
+        "messages": Bound(220, 85),  # 178 to 181 in 2 to 3 s
+        "bytes": Bound(830_000, 125_000),  # 678,424 to 689,377
+        "ledger.db statements": Bound(3400, 620),  # 2,535 to 2,828
+        "ledger.db commits": Bound(200, 15),  # 5 to 80
+        "queue.db commits": Bound(350, 55),  # 73 to 284; of client and coordinator
     },
     "rabbitmq": {
-        "received": Bound(500, 85),  # 3,450 in 67 s; 4,427 in 61 s
-        "confirmed": Bound(500, 85),  # the same
-        "delivered": Bound(800, 110),  # 5,231 in 67 s; 6,155 in 61 s
-        "bytes": Bound(9_000_000, 280_000),  # 20,129,660 in 67 s; 22,087,881 in 61 s; both ways, of all connections
-        "ledger.db statements": Bound(43_000, 620),  # 59,954 in 67 s; 66,659 in 61 s
-        "ledger.db commits": Bound(700, 15),  # 153 in 67 s; 780 in 61 s
+        "received": Bound(250, 85),  # 180 to 207 in 2 to 4 s
+        "confirmed": Bound(250, 85),  # the same
+        "delivered": Bound(480, 110),  # 354 to 401
+        "bytes": Bound(2_600_000, 280_000),  # 2,082,811 to 2,161,447; both ways, of all connections
+        "ledger.db statements": Bound(3900, 620),  # 2,495 to 3,222
+        "ledger.db commits": Bound(250, 15),  # 30 to 122
     },
 }
 SUBMIT_BOUNDS = {
     "embedded": {
-        "messages": Bound(760, 15),  # 571 in 4 s; 657 in 14 s
-        "bytes": Bound(850_000, 10_000),  # 680,530 in 4 s; 754,075 in 14 s
-        "ledger.db statements": Bound(6900, 20),  # 5,548 in 7 s; 5,755 in 6 s
-        "ledger.db commits": Bound(600, 10),  # 122 in 6 s; 174 in 5 s
-        "queue.db commits": Bound(900, 10),  # 411 in 6 s; 530 in 5 s; of client and coordinator
+        "messages": Bound(180, 60),  # 80 to 110 in 0.5 s
+        "bytes": Bound(200_000, 30_000),  # 107,229 to 128,358
+        "ledger.db statements": Bound(1500, 500),  # 299 to 1,052
+        "ledger.db commits": Bound(120, 60),  # 31 to 35
+        "queue.db commits": Bound(200, 90),  # 81 to 97; of client and coordinator
     },
     "rabbitmq": {
-        "received": Bound(760, 15),  # 608 in 5 s; 638 in 2 s
-        "confirmed": Bound(760, 15),  # the same
-        "delivered": Bound(1480, 20),  # 1,173 in 5 s; 1,235 in 2 s
-        "bytes": Bound(2_800_000, 30_000),  # 2,045,727 in 5 s; 2,352,241 in 7 s
-        "ledger.db statements": Bound(7200, 20),  # 5,779 in 7 s; 6,037 in 5 s
-        "ledger.db commits": Bound(600, 10),  # 161 in 7 s; 282 in 5 s
+        "received": Bound(180, 60),  # 59 in 0.4 s to 141 in 1.3 s
+        "confirmed": Bound(180, 60),  # the same
+        "delivered": Bound(350, 120),  # 116 to 276
+        "bytes": Bound(600_000, 100_000),  # 300,662 to 504,456
+        "ledger.db statements": Bound(1000, 500),  # 292 to 486
+        "ledger.db commits": Bound(120, 60),  # 30 to 47
     },
 }
 
