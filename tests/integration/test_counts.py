@@ -78,7 +78,7 @@ class Bound(NamedTuple):
 
 # Each line says what was measured when it was written, least and most of several runs on a machine of 2 cores that had other work. A
 # bound is a fifth above the most, and more for what is slower. Only transactions have more room: each takes what is there, so the faster
-# the machine, the more there are, up to one a message; and calls that are submitted one by one, of which more go together the longer one waits.
+# the machine, the more there are, up to one a message; and calls that are submitted one by one: the slower the client, the fewer go together.
 MAP_BOUNDS = {
     "embedded": {
         "messages": Bound(220, 85),  # 178 to 181 in 2 to 3 s
@@ -98,19 +98,19 @@ MAP_BOUNDS = {
 }
 SUBMIT_BOUNDS = {
     "embedded": {
-        "messages": Bound(180, 60),  # 80 to 110 in 0.5 s
-        "bytes": Bound(200_000, 30_000),  # 107,229 to 128,358
-        "ledger.db statements": Bound(1500, 500),  # 299 to 1,052
-        "ledger.db commits": Bound(120, 60),  # 31 to 35
-        "queue.db commits": Bound(200, 90),  # 81 to 97; of client and coordinator
+        "messages": Bound(420, 60),  # 80 in 0.5 s to 345 in 1.4 s
+        "bytes": Bound(380_000, 30_000),  # 107,229 to 316,433
+        "ledger.db statements": Bound(2700, 500),  # 299 to 2,175
+        "ledger.db commits": Bound(250, 60),  # 31 to 101
+        "queue.db commits": Bound(450, 90),  # 81 to 281; of client and coordinator
     },
     "rabbitmq": {
-        "received": Bound(180, 60),  # 59 in 0.4 s to 141 in 1.3 s
-        "confirmed": Bound(180, 60),  # the same
-        "delivered": Bound(350, 120),  # 116 to 276
-        "bytes": Bound(600_000, 100_000),  # 300,662 to 504,456
-        "ledger.db statements": Bound(1000, 500),  # 292 to 486
-        "ledger.db commits": Bound(120, 60),  # 30 to 47
+        "received": Bound(420, 60),  # 59 in 0.4 s to 218 in 0.8 s
+        "confirmed": Bound(420, 60),  # the same
+        "delivered": Bound(830, 120),  # 116 to 434
+        "bytes": Bound(1_300_000, 100_000),  # 300,662 to 708,517
+        "ledger.db statements": Bound(2700, 500),  # 292 to 684
+        "ledger.db commits": Bound(250, 60),  # 30 to 47
     },
 }
 
