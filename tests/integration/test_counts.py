@@ -78,7 +78,7 @@ class Bound(NamedTuple):
 
 # Each line says what was measured when it was written, least and most of several runs on a machine of 2 cores that had other work. A
 # bound is a fifth above the most, and more for what is slower. Only transactions have more room: each takes what is there, so the faster
-# the machine, the more there are, up to one a message; and calls that are submitted one by one: the slower the client, the fewer go together.
+# the machine, the more there are, up to one a message; and calls that are submitted one by one, of which fewer go together on a slow one.
 MAP_BOUNDS = {
     "embedded": {
         "messages": Bound(220, 85),  # 178 to 181 in 2 to 3 s
