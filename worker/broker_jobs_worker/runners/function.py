@@ -43,17 +43,16 @@ class Interrupt:
     """Turns a signal into an exception, once, and only while a function runs.
 
     Attributes:
-        pid: of the process that it was installed in
+        pid: of the process that it was made in
     """
 
     def __init__(self) -> None:
-        self.pid = 0
+        self.pid = os.getpid()
         self._armed = False
         self._awaited: Awaited | None = None
 
     def install(self) -> None:
-        """Take over the two signals, in this process."""
-        self.pid = os.getpid()
+        """Take over the two signals."""
         signal.signal(CANCEL_SIGNAL, self._on_signal)
         signal.signal(TIME_SIGNAL, self._on_signal)
 
