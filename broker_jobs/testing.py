@@ -38,15 +38,23 @@ from broker_jobs.coordinator.registry import Registry
 from broker_jobs.core.job import (
     AttemptEnded,
     AttemptStarted,
+    Changed,
     Delay,
+    Duplicate,
+    Finished,
     JobMachine,
     JobSealed,
     NewTask,
     OutsideEnded,
     Queue,
+    QueueAll,
     Recorded,
     RetryDue,
+    Revoke,
+    Swept,
     TasksAdded,
+    Together,
+    Withdraw,
 )
 from broker_jobs.core.outcome import Cause, Failed, Outcome, Succeeded
 from broker_jobs.core.placeholders import CWD, expand, of_attempt
@@ -333,12 +341,17 @@ class InMemoryLink:
                 inputs = {key: _input(job, values, key) for key in task.work.inputs}
                 outcome, job.outputs[number] = _execute(job_id, task, chunk, attempt, inputs, self._process)
                 yield AttemptEnded(number, attempt, str(attempt), outcome)
+            case QueueAll(tasks=numbers):
+                for number in numbers:
+                    yield from self._perform(job_id, job, Queue(number, 1))
             case Delay(task=number, attempt=attempt):
                 yield RetryDue(number, attempt)
             case Recorded(task=number, outcome=outcome):
                 job.outcomes[number] = outcome
-            case _:
+            case Revoke() | Withdraw() | Swept() | Changed() | Together() | Duplicate() | Finished():
                 pass
+            case _:
+                assert_never(command)
 
     def _answer(self, question: Question) -> Answer:
         match question:
