@@ -266,8 +266,10 @@ def test_an_ambiguous_id_names_the_candidates(own: Daemons, monkeypatch: pytest.
     ids = [f"0190{secrets.token_hex(8)}{high}000abcd" + "0" * 4 for high in "12"]
     waiting = iter(ids)
     monkeypatch.setattr("broker_jobs.client.client.new_job_id", lambda: next(waiting))
-    assert own.run("job", "list").returncode == 0  # the node runs
-    with Client(f"sqlite:///{own.env['BROKER_JOBS_HOME']}/queue.db") as client:
+    # Without an address: the node stays for as long as this client is there.
+    monkeypatch.setenv("BROKER_JOBS_HOME", own.env["BROKER_JOBS_HOME"])
+    monkeypatch.delenv("BROKER_JOBS_URL", raising=False)
+    with Client() as client:
         for _ in ids:
             job = Job()
             job.program(["true"])
