@@ -25,7 +25,7 @@ from typer.testing import CliRunner
 from broker_jobs import Client, Job
 from broker_jobs.cli.app import app
 from broker_jobs.wire.signing import new_key
-from tests.support.daemons import Daemons, until
+from tests.support.daemons import MARK, Daemons, until
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -267,7 +267,8 @@ def test_an_ambiguous_id_names_the_candidates(own: Daemons, monkeypatch: pytest.
     waiting = iter(ids)
     monkeypatch.setattr("broker_jobs.client.client.new_job_id", lambda: next(waiting))
     # Without an address: the node stays for as long as this client is there.
-    monkeypatch.setenv("BROKER_JOBS_HOME", own.env["BROKER_JOBS_HOME"])
+    for name in ("BROKER_JOBS_HOME", MARK):
+        monkeypatch.setenv(name, own.env[name])
     monkeypatch.delenv("BROKER_JOBS_URL", raising=False)
     with Client() as client:
         for _ in ids:
