@@ -68,6 +68,6 @@ CASE = Case(
         Target(RABBITMQ, "spread", Bound.most, 1.25, whole=True),
     ),
     once=True,
-    seconds=60,
-    limit=300,
+    seconds=150,
+    limit=600,
 )
