@@ -502,7 +502,7 @@ MUTANTS: Final = (
         f"{_HERE}/works.py",
         "found[number] = pack[0][number - first]",
         "found[number] = pack[0][number - first - 1]",
-        TESTS,
+        "tests/unit/test_ledger_packs.py",
     ),
     (
         "packs: keep at hand what other jobs do",
