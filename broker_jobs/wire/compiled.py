@@ -386,7 +386,7 @@ def _class(kind: Any) -> _Compiled:
     if not _makes_itself(kind):
         names["blank"] = type(kind.__name__, (), {"__slots__": kind.__slots__})
     # The source is made of names of fields and of the tag; `dataclasses` makes `__init__` in the same way.
-    exec(compile(source(kind), f"<codec of {kind.__qualname__}>", "exec"), names)  # noqa: S102
+    exec(compile(f"{source(kind)}\n{_building(kind)}", f"<codec of {kind.__qualname__}>", "exec"), names)  # noqa: S102
     return _Compiled(names["write"], names["tagged"], names["read"], names["build"])
 
 
@@ -422,11 +422,12 @@ def source(kind: Any) -> str:
     else:
         lines += ["    made = blank()", *(f"    made.{part.name} = {part.variable}" for part in parts)]
         lines += ["    made.__class__ = kind", "    return made"]
-    return "\n".join(lines + _building(kind, parts))
+    return "\n".join(lines)
 
 
-def _building(kind: Any, parts: list[_Field]) -> list[str]:
-    """The function that makes many from columns."""
+def _building(kind: Any) -> str:
+    """The function that makes many of a class from columns."""
+    parts = _fields(kind)
     variables = "".join(f"{part.variable}, " for part in parts)
     lines = ["def build(columns):", "    items = []", f"    for {variables}in zip(*columns):" if parts else "    for _ in ():"]
     if _makes_itself(kind):
@@ -435,4 +436,4 @@ def _building(kind: Any, parts: list[_Field]) -> list[str]:
     else:
         lines += ["        made = blank()", *(f"        made.{part.name} = {part.variable}" for part in parts)]
         lines += ["        made.__class__ = kind"]
-    return [*lines, "        items.append(made)", "    return items"]
+    return "\n".join([*lines, "        items.append(made)", "    return items"])

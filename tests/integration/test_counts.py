@@ -98,19 +98,19 @@ MAP_BOUNDS = {
 }
 SUBMIT_BOUNDS = {
     "embedded": {
-        "messages": Bound(420, 60),  # 80 in 0.5 s to 345 in 1.4 s
-        "bytes": Bound(380_000, 30_000),  # 107,229 to 316,433
-        "ledger.db statements": Bound(2700, 500),  # 299 to 2,175
-        "ledger.db commits": Bound(250, 60),  # 31 to 101
-        "queue.db commits": Bound(450, 90),  # 81 to 281; of client and coordinator
+        "messages": Bound(420, 15),  # 80 in 0.5 s to 345 in 1.4 s
+        "bytes": Bound(380_000, 10_000),  # 107,229 to 316,433
+        "ledger.db statements": Bound(2700, 20),  # 299 to 2,175
+        "ledger.db commits": Bound(250, 10),  # 31 to 101
+        "queue.db commits": Bound(450, 10),  # 81 to 281; of client and coordinator
     },
     "rabbitmq": {
-        "received": Bound(420, 60),  # 59 in 0.4 s to 218 in 0.8 s
-        "confirmed": Bound(420, 60),  # the same
-        "delivered": Bound(830, 120),  # 116 to 434
-        "bytes": Bound(1_300_000, 100_000),  # 300,662 to 708,517
-        "ledger.db statements": Bound(2700, 500),  # 292 to 684
-        "ledger.db commits": Bound(250, 60),  # 30 to 47
+        "received": Bound(420, 15),  # 59 in 0.4 s to 218 in 0.8 s
+        "confirmed": Bound(420, 15),  # the same
+        "delivered": Bound(830, 20),  # 116 to 434
+        "bytes": Bound(1_300_000, 30_000),  # 300,662 to 708,517
+        "ledger.db statements": Bound(2700, 20),  # 292 to 684
+        "ledger.db commits": Bound(250, 10),  # 30 to 47
     },
 }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
@@ -23,8 +22,6 @@ from tests.support.ledger_world import Crash, Running, Standing, World
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.store import TaskView
-
-pytestmark = pytest.mark.timeout(300)  # nothing here is measured in seconds, and a machine with other work may take them
 
 OPTIONS = [
     TaskOptions(),

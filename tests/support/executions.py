@@ -10,15 +10,16 @@ import sys
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
+from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.host import host_identity
 from broker_jobs.wire import payload
-from broker_jobs.wire.messages import Call, Origin, Program
+from broker_jobs.wire.messages import Call, Origin, Output, Program
 from broker_jobs_worker.executors.local import LocalExecutor
 from broker_jobs_worker.executors.port import Execution, ExecutionEnded, ExecutionProgressed, ExecutionsRecalled, ExecutionsSucceeded
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable, Mapping
+    from collections.abc import AsyncIterator, Callable, Iterator, Mapping
     from pathlib import Path
 
     from broker_jobs.core.value import Value
@@ -78,6 +79,14 @@ def here() -> Origin:
     return Origin(host_identity(), sys.executable, sys.version.split()[0], tuple(sys.path))
 
 
+def told_apart(news: ExecutionsSucceeded) -> Iterator[ExecutionEnded]:
+    """The same, as the end of each."""
+    started_ms = news.started_ms
+    for name, ended_ms, result in zip(news.executions, news.ended_ms, news.values, strict=True):
+        yield ExecutionEnded(name, Succeeded(result), started_ms, ended_ms, Output(), Output())
+        started_ms = ended_ms
+
+
 class Bench:
     """An executor, and what it reports."""
 
@@ -91,7 +100,7 @@ class Bench:
     def _report(self, news: ExecutionNews) -> None:
         match news:
             case ExecutionEnded() | ExecutionsSucceeded():
-                for each in (news,) if isinstance(news, ExecutionEnded) else news.each():
+                for each in (news,) if isinstance(news, ExecutionEnded) else told_apart(news):
                     assert each.execution not in self.ended, "an execution ends once"
                     self.ended[each.execution] = each
             case ExecutionProgressed():

@@ -9,16 +9,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
-from broker_jobs.core.outcome import Succeeded
-from broker_jobs.wire.messages import Output
-
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Mapping, Sequence
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.core.spec import TaskOptions
     from broker_jobs.core.value import Inline, Value
-    from broker_jobs.wire.messages import Function, Origin, Piece, Work
+    from broker_jobs.wire.messages import Function, Origin, Output, Piece, Work
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +77,6 @@ class ExecutionsSucceeded:
     started_ms: int
     ended_ms: tuple[int, ...]
     values: tuple[Inline | None, ...]
-
-    def each(self) -> Iterator[ExecutionEnded]:
-        """The same, told apart."""
-        started_ms = self.started_ms
-        for execution, ended_ms, value in zip(self.executions, self.ended_ms, self.values, strict=True):
-            yield ExecutionEnded(execution, Succeeded(value), started_ms, ended_ms, Output(), Output())
-            started_ms = ended_ms
 
 
 @dataclass(frozen=True, slots=True)
