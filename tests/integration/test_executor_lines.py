@@ -14,6 +14,7 @@ import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
@@ -277,6 +278,24 @@ def test_a_task_that_writes_where_its_child_does_ends_its_child(tmp_path: Path, 
             again = call(long_value, 1, 1)
             executor.executor.start(again)
             assert value((await executor.finish(again))[0]) == b"\x01"
+
+    asyncio.run(main())
+
+
+def told_to_programs(number: int) -> str:
+    """What a program that it starts is told; the second one leaves all variables as they were, by setting them again."""
+    if number == 1:
+        with mock.patch.dict(os.environ, {"FOR_A_WHILE": "1"}):
+            pass
+    return subprocess.run(["printenv", "BROKER_JOBS_TASK"], capture_output=True, text=True, check=True).stdout.strip()
+
+
+def test_programs_that_a_call_starts_are_told_its_name(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = [call(told_to_programs, number, home=str(tmp_path)) for number in range(4)]
+            executor.executor.start(tasks[0], tasks[1:])
+            assert [value(ended) for ended in await executor.finish(*tasks)] == [str(each.task) for each in tasks]
 
     asyncio.run(main())
 

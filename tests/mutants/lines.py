@@ -199,6 +199,13 @@ MUTANTS: Final = (
         )
     ),
     (
+        "surroundings: tell programs of a call nothing",
+        _SURROUNDINGS,
+        "                _put_c(place)\n",
+        "",
+        "tests/integration/test_executor_lines.py::test_programs_that_a_call_starts_are_told_its_name",
+    ),
+    (
         "surroundings: tell all of a line the name of the first",
         _SURROUNDINGS,
         "            if name not in chosen:\n",

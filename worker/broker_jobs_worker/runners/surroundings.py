@@ -72,11 +72,6 @@ class Names:
     def __init__(self) -> None:
         # Never given back: the C library may point to it for as long as this process lives.
         self._places = [(name, name.encode(), ctypes.create_string_buffer(_LONGEST_VARIABLE)) for name in _NAMES]
-        self._put = False
-
-    def forget(self) -> None:
-        """The environment was made by others: these variables are not here any more."""
-        self._put = False
 
     def put(self, chosen: Mapping[str, str], values: tuple[int, int, str]) -> None:
         """Set them; those that the user has chosen stay."""
@@ -84,10 +79,9 @@ class Names:
             if name not in chosen:
                 data = str(value).encode()
                 place.value = key + b"=" + data
-                if not self._put:
-                    _put_c(place)
+                # Each time: a task that sets all variables anew, to what they were, has put others there.
+                _put_c(place)
                 _raw_environment[key] = data
-        self._put = True
 
 
 def enter_folder(run: Run) -> str:
@@ -276,7 +270,6 @@ class Surroundings:
         if self._applied is not None:
             self.turn_to(run, (run.task, run.attempt, run.execution), stdout, stderr)
             return
-        self._names.forget()
         os.dup2(stdout, 1)
         os.dup2(stderr, 2)
         os.environ.update(variables(run))
