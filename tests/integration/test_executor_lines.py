@@ -263,7 +263,9 @@ def scribbles(folder: str, number: int, what: bytes) -> int:
     return number
 
 
-@pytest.mark.parametrize("what", [b"\xff" * 100, NOTE.pack(0, 1, 0, b"x"), NOTE.pack(2**20, 1, 0, b"m")])
+@pytest.mark.parametrize(
+    "what", [b"\xff" * 100, NOTE.pack(0, 1, 0, b"x"), NOTE.pack(2**20, 1, 0, b"m"), NOTE.pack(1, 1, 0, b"m") + b"\xc0"]
+)
 def test_a_task_that_writes_where_its_child_does_ends_its_child(tmp_path: Path, what: bytes) -> None:
     async def main() -> None:
         async with bench(tmp_path / "spool") as executor:

@@ -107,10 +107,17 @@ MUTANTS: Final = (
     ),
     (
         "notes: believe what follows broken ones",
-        "worker/broker_jobs_worker/executors/notes.py",
-        "                self.broken = True\n",
+        "worker/broker_jobs_worker/executors/local.py",
+        "        child.notes.broken = True\n",
         "",
-        "tests/unit/test_notes.py",
+        f"{_EXECUTOR}::test_a_task_that_writes_where_its_child_does_ends_its_child",
+    ),
+    (
+        "notes: believe that a task ends twice",
+        "worker/broker_jobs_worker/executors/local.py",
+        "notes[0].place < running.line.begun and not",
+        "False and not",
+        f"{_EXECUTOR}::test_a_task_that_writes_where_its_child_does_ends_its_child",
     ),
     (
         "notes: begin anew with a part of one",

@@ -534,9 +534,14 @@ class LocalExecutor:
         try:
             child.notes.read()
         except DecodeError as error:
-            _log.warning("child %s noted what is no success, and is killed: %s", child.pid, error)
-            self._children.kill(child)
+            self._distrust(child, str(error))
         self._heed_notes(child)
+
+    def _distrust(self, child: Child, reason: str) -> None:
+        """Somebody else writes where a child does."""
+        _log.warning("child %s noted what is no success, and is killed: %s", child.pid, reason)
+        child.notes.broken = True
+        self._children.kill(child)
 
     def _look_at_notes(self, line: Line, child: Child) -> None:
         """Read the notes now and then while their child does not say that it is time, since it is busy with one task."""
@@ -546,7 +551,7 @@ class LocalExecutor:
 
     def _heed_notes(self, child: Child) -> None:
         """End what has succeeded; a gap in the notes is what the child says by its stream."""
-        notes = child.notes.unheeded
+        notes, running = child.notes.unheeded, self._of(child)
         while notes and (running := self._of(child)) is not None and running.line is not None and notes[0].place == running.line.begun:
             # One after the other where something has been decided about it, or where the child must not go on.
             if running.verdict is not None or running.answer is not None or not running.line.goes_on:
@@ -555,6 +560,8 @@ class LocalExecutor:
                     self._take_in(child, Done(Succeeded(note.value), clean=True, more=True))
             else:
                 self._succeed(running, running.line, child)
+        if notes and running is not None and running.line is not None and notes[0].place < running.line.begun and not child.notes.broken:
+            self._distrust(child, "a task twice")
 
     def _succeed(self, running: Running, line: Line, child: Child) -> None:
         """End what a child has noted, as long as it may have begun the next of the line by itself."""

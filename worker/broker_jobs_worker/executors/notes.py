@@ -9,7 +9,6 @@ from collections import deque
 from typing import Final
 
 from broker_jobs.core.value import INLINE_LIMIT
-from broker_jobs.errors import DecodeError
 from broker_jobs_worker.runners.protocol import NOTE, Note, note_of
 
 ROOM: Final = 1024 * 1024
@@ -22,7 +21,7 @@ class Notes:
 
     Attributes:
         unheeded: have been read, and nothing has been done about them
-        broken: what was written is no note, so what follows is not known
+        broken: somebody else has written here, so what follows is not believed
     """
 
     def __init__(self) -> None:
@@ -49,11 +48,7 @@ class Notes:
                 self._inbox += data
         place, data = 0, bytes(self._inbox)
         while len(data) - place >= NOTE.size:
-            try:
-                note, end = note_of(data, place, INLINE_LIMIT)
-            except DecodeError:
-                self.broken = True
-                raise
+            note, end = note_of(data, place, INLINE_LIMIT)
             if end > len(data):
                 break
             self.unheeded.append(note)
