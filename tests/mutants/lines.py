@@ -129,7 +129,7 @@ MUTANTS: Final = (
     (
         "notes: drop what does not fit",
         "worker/broker_jobs_worker/runners/notes.py",
-        "                select.select([], [self._pipe], [])\n",
+        "                poll.poll()\n",
         "                return\n",
         "tests/unit/test_notes.py",
     ),

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import random
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -13,12 +16,17 @@ from broker_jobs_worker.executors.notes import ROOM, Notes
 from broker_jobs_worker.runners import notes as runner
 from broker_jobs_worker.runners.protocol import NOTE
 
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
 STORED = Stored(Encoding.pickle, "/store", "key", b"", 1)
 
 
 @pytest.fixture
-def parent() -> Notes:
-    return Notes()
+def parent() -> Iterator[Notes]:
+    notes = Notes()
+    yield notes
+    notes.close()
 
 
 @pytest.mark.parametrize("size", [0, 1, 1000, INLINE_LIMIT - 1, INLINE_LIMIT])
@@ -38,7 +46,20 @@ def test_each_arrives_though_more_is_written_than_there_is_room_for(parent: Note
     assert rung, "the parent was told in time"
     assert [note.place for note in parent.unheeded] == list(range(count))
     assert all(note.value == Inline(Encoding.pickle, bytes([note.place % 256]) * size) for note in parent.unheeded)
-    parent.close()
+
+
+def test_a_function_may_have_many_files_open(parent: Notes) -> None:
+    pipe = parent.lend()
+    high = fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, 1024)
+    child = runner.Notes(high, parent.read)
+    child.begin()
+    count = 3 * ROOM // (1000 + NOTE.size)
+    for place in range(count):
+        assert child.write(place, Inline(Encoding.pickle, bytes(1000)))
+    parent.read()
+    assert [note.place for note in parent.unheeded] == list(range(count))
+    os.close(high)
+    os.close(pipe)
 
 
 def test_what_has_no_value_and_what_is_no_matter_for_a_note(parent: Notes) -> None:
@@ -48,7 +69,6 @@ def test_what_has_no_value_and_what_is_no_matter_for_a_note(parent: Notes) -> No
     assert not child.write(1, STORED)
     parent.read()
     assert [(note.place, note.value) for note in parent.unheeded] == [(0, None)]
-    parent.close()
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -63,4 +83,3 @@ def test_any_other_bytes_are_refused(parent: Notes, seed: int) -> None:
     with contextlib.suppress(DecodeError):
         parent.read()
     assert all(note.encoding in {None, *Encoding} and len(note.data) <= INLINE_LIMIT for note in parent.unheeded)
-    parent.close()

@@ -27,14 +27,14 @@ class Notes:
     def __init__(self) -> None:
         self.unheeded: deque[Note] = deque()
         self.broken = False
-        self._reading, self._writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
-        with contextlib.suppress(OSError):
-            fcntl.fcntl(self._writing, fcntl.F_SETPIPE_SZ, ROOM)
+        self._reading = -1
         self._inbox = bytearray()
 
     def lend(self) -> int:
-        """The descriptor to which the child writes; it is closed here when it is sent."""
-        writing, self._writing = self._writing, -1
+        """Open the pipe: the descriptor to which the child writes; it is closed here when it is sent."""
+        self._reading, writing = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+        with contextlib.suppress(OSError):
+            fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, ROOM)
         return writing
 
     def read(self) -> None:
@@ -57,6 +57,6 @@ class Notes:
 
     def close(self) -> None:
         """Give the pipe up."""
-        for fd in (self._reading, self._writing):
-            if fd >= 0:
-                os.close(fd)
+        if self._reading >= 0:
+            os.close(self._reading)
+            self._reading = -1

@@ -58,4 +58,7 @@ class Notes:
                 view = view[os.write(self._pipe, view) :]
             except BlockingIOError:
                 self._ring()
-                select.select([], [self._pipe], [])
+                # Not `select`, whose descriptors end at 1,024: a function may have as many open.
+                poll = select.poll()
+                poll.register(self._pipe, select.POLLOUT)
+                poll.poll()
