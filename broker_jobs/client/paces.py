@@ -6,6 +6,7 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.outcome import Succeeded
+from broker_jobs.core.pace import usual
 from broker_jobs.wire.messages import Ended
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ class Paces:
         spent = [item.ended_ms - item.started_ms for item in items if isinstance(item, Ended) and isinstance(item.outcome, Succeeded)]
         if not spent:
             return
-        mean = max(0, sum(spent)) / len(spent)
+        mean = max(0, usual(spent))
         known = self._averages.get(function, mean)
         # One that has become slower counts at once: its tasks shall not stand behind each other.
         self._averages[function] = mean if mean > known else known + _WEIGHT * (mean - known)

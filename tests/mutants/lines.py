@@ -135,10 +135,10 @@ MUTANTS: Final = (
     ),
     (
         "lines: believe that one which had to wait is slow",
-        f"{_MACHINE}/pace.py",
+        "broker_jobs/core/pace.py",
         "[: max(len(spent) - max(",
         "[max(0 * len(spent) - max(",
-        _TESTS,
+        f"{_TESTS} tests/unit/test_paces.py",
     ),
     (
         "lines: let long ones go on beside those who are idle",

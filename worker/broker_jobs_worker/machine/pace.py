@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
+from broker_jobs.core.pace import usual
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -14,7 +16,6 @@ MEMORY: Final = 1000
 """So many sorts of tasks are remembered, the latest ones."""
 _WEIGHT: Final = 0.25
 """Of the latest task, in the average; of several that are told together, as if each were."""
-_EXCEPTIONS: Final = 8
 _LEAST_MS: Final = 0.05
 
 
@@ -25,12 +26,8 @@ class Pace:
         self._averages: OrderedDict[str, float] = OrderedDict()
 
     def line_ended(self, sort: str, spent: Sequence[int]) -> None:
-        """Several took so many milliseconds, one after the other.
-
-        On a busy machine a process waits for its turn as long as hundreds of tasks take: the slowest eighth says nothing about the others.
-        """
-        usual = sorted(spent)[: max(len(spent) - max(1, len(spent) // _EXCEPTIONS), 1)]
-        self.ended(sort, sum(usual) / len(usual), len(spent))
+        """Several took so many milliseconds, one after the other."""
+        self.ended(sort, usual(spent), len(spent))
 
     def ended(self, sort: str, milliseconds: float, count: int = 1) -> None:
         """So many of them took so long each."""
