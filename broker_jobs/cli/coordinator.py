@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
 import typer
 
 from broker_jobs.cli.options import NamespaceOption, UrlOption
-from broker_jobs.cmdline import conceal
+from broker_jobs.cmdline import command, conceal, python_environment
 
 app = typer.Typer(no_args_is_help=True, help="The daemon that keeps the ledger of jobs.")
 
@@ -43,8 +44,8 @@ def start(
     SIGTERM and Ctrl-C end it in order; nothing is lost however it ends. One coordinator for a ledger that is a file: a second
     one says who has it. In a PostgreSQL any number may share a ledger: one keeps it, and when it is gone another goes on within seconds.
     """
-    from broker_jobs.coordinator.__main__ import main
-
     given = {"--url": url, "--namespace": namespace, "--store": store, "--retain": retain}
     arguments = [text for name, value in given.items() if value is not None for text in (name, value)]
-    raise typer.Exit(main([*arguments, "--metrics-port", metrics_port, "--metrics-host", metrics_host]))
+    line = command("broker_jobs.coordinator", *arguments, "--metrics-port", metrics_port, "--metrics-host", metrics_host)
+    # In the place of this process: a daemon that stays for months need not keep what reads a command line.
+    os.execve(line[0], line, python_environment())  # noqa: S606 (there is no shell, on purpose)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from broker_jobs import config
 from broker_jobs.broker import open_broker
 from broker_jobs.client.client import Client
-from broker_jobs.client.node import command, python_environment
+from broker_jobs.cmdline import command, python_environment
 from broker_jobs.core.spec import Lane
 from broker_jobs.errors import BrokerError, BrokerJobsError, CoordinatorUnavailable, ValidationError
 from broker_jobs.hooks.found import CLIENTS, OFF, installed

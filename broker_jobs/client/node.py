@@ -8,21 +8,20 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import importlib.util
 import os
 import signal
-import site
 import subprocess
 import sys
 import time
-from pathlib import Path
 from typing import IO, TYPE_CHECKING, Final
 
+from broker_jobs.cmdline import command, python_environment
 from broker_jobs.config import home_key, make_private, private_file, sqlite_url, state_folder
 from broker_jobs.errors import CoordinatorUnavailable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
 LOCK_FILE: Final = "node.lock"
 READY_FILE: Final = "node.ready"
@@ -124,34 +123,6 @@ def stop_node(home: Path | None = None, timeout: float = 30.0) -> bool:
             if _wait(lambda: not _alive(home), until):
                 break
         return True
-
-
-def python_environment() -> dict[str, str]:
-    """The environment for a process of ours: it finds the packages where this one has found them."""
-    environ = dict(os.environ)
-    installed = [Path(folder).resolve() for folder in (*site.getsitepackages(), site.getusersitepackages())]
-    extra = [folder for folder in _package_folders() if Path(folder).resolve() not in installed]
-    given = environ.get("PYTHONPATH", "")
-    missing = [folder for folder in extra if folder not in given.split(os.pathsep)]
-    if missing:
-        environ["PYTHONPATH"] = os.pathsep.join([*missing, *([given] if given else [])])
-    return environ
-
-
-def command(*arguments: str) -> list[str]:
-    """The command line of a program of ours, without the current folder on its import path."""
-    return [sys.executable, "-P", "-m", *arguments]
-
-
-def _package_folders() -> Iterator[str]:
-    """The folders that hold our packages; the worker's lies beside this one in a checkout."""
-    here = Path(__file__).resolve().parents[2]
-    yield str(here)
-    found = importlib.util.find_spec("broker_jobs_worker")
-    if found and found.origin:
-        yield str(Path(found.origin).parents[1])
-    elif (here / "worker" / "broker_jobs_worker").is_dir():
-        yield str(here / "worker")
 
 
 @contextlib.contextmanager

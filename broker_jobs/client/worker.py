@@ -10,7 +10,7 @@ from typing import IO, TYPE_CHECKING, Final, Self
 
 from broker_jobs.client.client import Client
 from broker_jobs.client.cluster import START_TIMEOUT
-from broker_jobs.client.node import command, python_environment
+from broker_jobs.cmdline import command, python_environment
 from broker_jobs.core.batch_options import frozen
 from broker_jobs.errors import BrokerJobsError, ValidationError
 from broker_jobs.hooks.found import CLIENTS, OFF, installed

@@ -83,6 +83,7 @@ def run(config: CoordinatorConfig) -> None:
     """Work until a signal, and start anew whenever the ledger is lost; where it was never reached, that is an error."""
     from broker_jobs.coordinator.service import Coordinator
 
+    collect_rarely()
     stopped = threading.Event()
     coordinator = Coordinator(config, hooks=_hooks(config))
 
@@ -110,7 +111,6 @@ def run(config: CoordinatorConfig) -> None:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until a signal; the exit code."""
     start_logging()
-    collect_rarely()
     try:
         run(configuration(arguments))
     except (BrokerError, AddressError) as error:

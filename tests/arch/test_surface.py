@@ -88,22 +88,26 @@ def test_importing_it_loads_nothing_heavy() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "absent"),
+    ("program", "arguments", "absent"),
     [
-        (["--version"], {*HEAVY, "broker_jobs.core", "broker_jobs.wire", "broker_jobs_worker"} - {"typer"}),
-        (["worker", "start", "--url", "none:"], {"broker_jobs.client", "jsonschema", "pydantic", "sqlalchemy"}),
-        (["coordinator", "start", "--url", "none:"], {"broker_jobs.client", "broker_jobs_worker", "jsonschema", "psutil", "pydantic"}),
+        ("cli", ["--version"], {*HEAVY, "broker_jobs.core", "broker_jobs.wire", "broker_jobs_worker"} - {"typer"}),
+        ("cli", ["worker", "start", "--url", "none:"], {"broker_jobs.client", "jsonschema", "pydantic", "sqlalchemy"}),
+        (
+            "coordinator.__main__",
+            ["--url", "none:"],
+            {"broker_jobs.client", "broker_jobs_worker", "jsonschema", "psutil", "pydantic", "rich", "typer"},
+        ),
     ],
     ids=["version", "worker", "coordinator"],
 )
-def test_a_command_loads_only_what_it_needs(arguments: list[str], absent: set[str]) -> None:
+def test_a_command_loads_only_what_it_needs(program: str, arguments: list[str], absent: set[str]) -> None:
     code = f"""if True:
         import sys
-        from broker_jobs.cli import main
+        from broker_jobs.{program} import main
 
         sys.argv[1:] = {arguments}
         try:
-            main()
+            sys.exit(main())
         except SystemExit:
             print("loaded:", *(name for name in {absent} if name in sys.modules))
     """
