@@ -236,6 +236,33 @@ def test_what_one_says_of_its_progress_is_its_own(tmp_path: Path, at_home: bool)
     asyncio.run(main())
 
 
+def speaks_between(folder: str, number: int) -> int:
+    """The second of four says how far it is, and the last one that all have run."""
+    hold(folder, number)
+    if number == 1:
+        current.progress(0.5)
+    if number == 3:
+        Path(folder, "done").write_text("yes")
+    return number
+
+
+@pytest.mark.parametrize("at_home", [True, False])
+def test_progress_is_its_own_also_where_it_is_heard_when_all_have_run(tmp_path: Path, at_home: bool) -> None:
+    async def main() -> None:
+        async with bench(tmp_path / "spool") as executor:
+            tasks = [call(speaks_between, str(tmp_path), number, home=str(tmp_path) if at_home else None) for number in range(4)]
+            executor.executor.start(tasks[0], tasks[1:])
+            await appears(tmp_path / "begun")
+            (tmp_path / "go").write_text("yes")
+            # The parent hears of nothing until all have run.
+            while not (tmp_path / "done").exists():
+                time.sleep(0.002)  # noqa: ASYNC251
+            assert [value(ended) for ended in await executor.finish(*tasks)] == list(range(4))
+            assert [(news.execution, news.fraction) for news in executor.progress] == [(tasks[1].execution, 0.5)]
+
+    asyncio.run(main())
+
+
 def long_value(number: int, size: int) -> bytes:
     return bytes([number]) * size
 

@@ -330,6 +330,7 @@ MUTANTS: Final = (
         _MACHINE,
         "        if not self.complete and self.closed:\n",
         "        if False:\n",
+        "tests/unit/test_job.py",
     ),
     (
         "cancel a job that has ended",

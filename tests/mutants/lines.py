@@ -7,7 +7,7 @@ from typing import Final
 _MACHINE: Final = "worker/broker_jobs_worker/machine"
 _TESTS: Final = "tests/unit/test_worker_lines.py"
 _EXECUTOR: Final = "tests/integration/test_executor_lines.py"
-_LINES: Final = f"{_EXECUTOR}::test_what_one_says_of_its_progress_is_its_own"
+_LINES: Final = f"{_EXECUTOR}::test_progress_is_its_own_also_where_it_is_heard_when_all_have_run"
 _SURROUNDINGS: Final = "worker/broker_jobs_worker/runners/surroundings.py"
 
 MUTANTS: Final = (

@@ -49,6 +49,7 @@ MUTANTS: Final = (
         f"{_MACHINE}/worker.py",
         "if key in self._closed or",
         "if",
+        _STORIES,
     ),
     (
         "run what was canceled before it came",

@@ -9,7 +9,7 @@ import pytest
 from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.wire import messages as m
-from tests.support.cast import FOUR_CPUS, call, job_chunks
+from tests.support.cast import FOUR_CPUS, call, job_chunks, program
 from tests.support.ledger_world import SIGNER, World
 
 if TYPE_CHECKING:
@@ -144,8 +144,10 @@ def test_each_task_that_moves_with_others_has_a_version_of_its_own(world: Listen
     assert since < min(view.changed for view in views) <= max(view.changed for view in views) <= after.version
 
 
-def test_rows_that_are_written_by_one_statement_are_what_is_in_memory(world: Listening) -> None:
-    job = submit(world, *(call(number) for number in range(4000)), call(4000, 0))
+@pytest.mark.parametrize("alike", [True, False])
+def test_rows_that_are_written_by_one_statement_are_what_is_in_memory(world: Listening, *, alike: bool) -> None:
+    # Those that are alike share rows, of the others each has its own.
+    job = submit(world, *(call(number) if alike or number % 2 else program(number, "true") for number in range(4000)), call(4000, 0))
     assert world.answer(m.PauseTasks(job)) == m.PauseResult(paused=4000, waiting=1)
     world.check()
     assert world.answer(m.ResumeTasks(job)) == m.ResumeResult(resumed=4000, not_paused=1)

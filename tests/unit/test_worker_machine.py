@@ -129,6 +129,16 @@ def test_one_chunk_from_arrival_to_acknowledgement(world: World) -> None:
     assert isinstance(settle, Settle)
 
 
+def test_a_copy_of_what_has_ended_does_not_run_again(world: World) -> None:
+    chunk = make_chunk(1)
+    world.arrive(chunk)
+    world.end(world.execution_of(1), DONE)
+    world.confirm_all()
+    commands = world.arrive(chunk)
+    assert not world.running_tasks()
+    assert [type(command) for command in commands] == [Settle], "its message is of no use any more"
+
+
 def test_tasks_of_a_chunk_start_as_there_is_room_and_are_reported_together(world: World) -> None:
     assert [type(command) for command in world.arrive(make_chunk(0, 1, 2))] == [Start, Start]
     [start] = world.end(world.execution_of(0), DONE)
