@@ -181,10 +181,14 @@ def check_leftovers(deployment: Deployment) -> list[str]:
 
 def _until_empty(deployment: Deployment, complain: Callable[[dict[str, int]], list[str]]) -> list[str]:
     """Ask until there is nothing to complain of, or it is too late: numbers of a broker are a little old."""
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 90
     while True:
-        text = deployment.cluster.nodes[0].ctl("list_queues", "-p", deployment.vhost, "--formatter", "json", "name", "messages")
-        complaints = complain({queue["name"]: queue["messages"] for queue in json.loads(text)})
+        try:
+            text = deployment.cluster.nodes[0].ctl("list_queues", "-p", deployment.vhost, "--formatter", "json", "name", "messages")
+        except subprocess.TimeoutExpired as error:
+            complaints = [str(error)]
+        else:
+            complaints = complain({queue["name"]: queue["messages"] for queue in json.loads(text)})
         if not complaints or time.monotonic() > deadline:
             return complaints
         time.sleep(0.5)
