@@ -87,6 +87,6 @@ CASE = Case(
     ),
     targets=(Target(RABBITMQ, "wait", Bound.most, 3), Target(RABBITMQ, "kept", Bound.least, 0.8)),
     once=True,
-    seconds=60,
-    limit=300,
+    seconds=240,
+    limit=900,
 )
