@@ -301,7 +301,7 @@ class InMemoryLink:
             return _missing(wish.job)
         old = self._jobs[wish.job]
         records = old.machine.tasks
-        chosen = records.keys() if wish.tasks is None else set(wish.tasks) & records.keys()
+        chosen = set(records) if wish.tasks is None else set(wish.tasks) & set(records)
         again = {number for number in chosen if wish.everything or records[number].state is not TaskState.succeeded}
         if not again:
             return Refused(Refusal.invalid, "what was chosen has succeeded")

@@ -147,7 +147,7 @@ class Control:
             if tasks is None:
                 return job.machine.counts.copy(), 0
             records = job.machine.tasks
-            states = Counter(records[number].state for number in set(tasks) if number in records)
+            states = Counter(record.state for number in set(tasks) if (record := records.get(number)) is not None)
         else:
             if tasks is None:
                 return Counter(job.counts), 0
@@ -157,4 +157,4 @@ class Control:
 
 
 def _known(job: LiveJob, tasks: tuple[int, ...] | None) -> tuple[int, ...] | None:
-    return None if tasks is None else tuple(sorted(set(tasks) & job.machine.tasks.keys()))
+    return None if tasks is None else tuple(sorted(filter(job.machine.knows, set(tasks))))

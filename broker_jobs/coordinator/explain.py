@@ -57,7 +57,7 @@ def explain(look: Lookups, facts: JobFacts, job: LiveJob | None, number: int, te
     if job is None or number not in job.tasks:
         return Explanation(state, (f"it has ended: {state.value}" + (f" ({view.reason})" if view.reason else ""),))
     options = job.shared[job.tasks[number].options].options
-    attempt = (facts.id, number, job.machine.tasks[number].attempt)
+    attempt = (facts.id, number, job.machine.tasks.seen(number).attempt)
     there = sorted((worker for worker in teams.workers.values() if worker.state in PRESENT), key=lambda worker: worker.name)
     fits = tuple(
         WorkerFit(
@@ -97,7 +97,7 @@ def _most(resources: Resources, name: str) -> int:
 
 
 def _reasons(job: LiveJob, number: int, state: TaskState, fleet: _Fleet) -> tuple[list[int], list[str]]:
-    record, task = job.machine.tasks[number], job.tasks[number]
+    record, task = job.machine.tasks.seen(number), job.tasks[number]
     match state:
         case TaskState.waiting:
             return _waiting(job, number)
@@ -121,8 +121,8 @@ def _reasons(job: LiveJob, number: int, state: TaskState, fleet: _Fleet) -> tupl
 
 def _waiting(job: LiveJob, number: int) -> tuple[list[int], list[str]]:
     """What is waited for, and in which state that is."""
-    record, tasks = job.machine.tasks[number], job.machine.tasks
-    left = [each for each in dict.fromkeys((*record.deps, *record.after)) if each not in tasks or not tasks[each].ended]
+    record, tasks = job.machine.tasks.seen(number), job.machine.tasks
+    left = [each for each in dict.fromkeys((*record.deps, *record.after)) if not ((found := tasks.get(each)) and found.ended)]
     reasons = []
     for each in left[:MOST_TOLD]:
         end = "success" if each in record.deps else "end"

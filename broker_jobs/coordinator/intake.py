@@ -254,12 +254,14 @@ def packable(job: LiveJob, chunk: Chunk) -> bool:
         return False
     if machine.total is not None and len(machine.tasks) + count > machine.total:
         return False
+    if machine.knows_any(range(first.number, first.number + count)):
+        return False
     waits = not chunk.direct
     return all(
         task.number == number
         and task.options == first.options
         and task.work.tag == first.work.tag
-        and not (task.outside or machine.knows(number))
+        and not task.outside
         and (waits or not (task.deps or task.after))
         for number, task in enumerate(chunk.tasks, first.number)
     )

@@ -52,11 +52,12 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.classes import Classes
     from broker_jobs.coordinator.effects import Batch
     from broker_jobs.coordinator.mailer import Mailer
+    from broker_jobs.coordinator.ready import Ready
     from broker_jobs.coordinator.reconcile import Missing, Published
     from broker_jobs.coordinator.store import JobFacts, LedgerStore, OutcomeRow
     from broker_jobs.coordinator.successes import Said
     from broker_jobs.coordinator.telling import Telling
-    from broker_jobs.coordinator.window import Draft, Group, Ready
+    from broker_jobs.coordinator.window import Draft, Group
     from broker_jobs.coordinator.workers import Workers
     from broker_jobs.core.job import JobEvent
     from broker_jobs.core.request import Request
@@ -132,7 +133,7 @@ class Jobs:
                     longest = retry.max_backoff if retry is not None else 0.0
                     wait = min(max(0.0, (task.due_ms - now_ms) / 1000), longest)
                     task.due_ms = now_ms + round(wait * 1000)
-                    heapq.heappush(self._due, (now + wait, facts.id, number, job.machine.tasks[number].attempt))
+                    heapq.heappush(self._due, (now + wait, facts.id, number, job.machine.tasks.seen(number).attempt))
 
     def restore(self, facts: JobFacts, now: float) -> LiveJob:
         """A job from its rows."""
@@ -248,12 +249,12 @@ class Jobs:
             self.lose_task(batch, job, number)
         for job, number in self._begun_by(worker, boot):
             # As the next worker would say that gets the message; but there may be none for long, and nothing of it runs any more.
-            self.apply(batch, job, AttemptReturned(number, job.machine.tasks[number].attempt, Return.redelivered))
+            self.apply(batch, job, AttemptReturned(number, job.machine.tasks.seen(number).attempt, Return.redelivered))
 
     def lose_task(self, batch: Batch, job: LiveJob, number: int) -> None:
         """A task was lost with its worker."""
         batch.effects.counted.crashes[self.class_of(job, number)] += 1
-        self.apply(batch, job, AttemptReturned(number, job.machine.tasks[number].attempt, Return.lost))
+        self.apply(batch, job, AttemptReturned(number, job.machine.tasks.seen(number).attempt, Return.lost))
 
     def taken_by(self, worker: str, boot: str) -> list[tuple[LiveJob, int]]:
         """Tasks that this boot of a worker has taken."""
@@ -268,7 +269,7 @@ class Jobs:
             for job, number in flying
             if number not in job.taken
             and (job.tasks[number].worker, job.tasks[number].boot) == (worker, boot)
-            and job.machine.tasks[number].state in {TaskState.running, TaskState.canceling}
+            and job.machine.tasks.seen(number).state in {TaskState.running, TaskState.canceling}
         ]
 
     def send_again(self, batch: Batch, job: LiveJob, number: int, attempt: int) -> None:
@@ -298,7 +299,7 @@ class Jobs:
             for chunk, flight in list(job.window.flights.items()):
                 if flight.group.queue in queues and chunk.isdigit():
                     for number in list(flight.open):
-                        self.send_again(batch, job, number, job.machine.tasks[number].attempt)
+                        self.send_again(batch, job, number, job.machine.tasks.seen(number).attempt)
 
     def published(self, before: float) -> list[Published]:
         """Chunks that stand in class queues since before a time, in seconds."""
@@ -312,7 +313,7 @@ class Jobs:
                 shared = job.shared[flight.group.options]
                 if shared.resource_class in classes:
                     place, request = Place(shared.resource_class, shared.options.lane), shared.options.resources
-                    tasks = sum(job.machine.tasks[number].state is TaskState.queued for number in flight.open)
+                    tasks = sum(job.machine.tasks.seen(number).state is TaskState.queued for number in flight.open)
                     before = found.get(place, Demand(place, request, 0, flight.since))
                     found[place] = Demand(place, longest(before.request, request), before.tasks + tasks, min(before.since, flight.since))
         return [demand for demand in found.values() if demand.tasks]
@@ -321,7 +322,7 @@ class Jobs:
         """Whether tasks of other classes than these wait for a worker."""
         return any(
             job.shared[flight.group.options].resource_class not in classes
-            and any(job.machine.tasks[number].state is TaskState.queued for number in flight.open)
+            and any(job.machine.tasks.seen(number).state is TaskState.queued for number in flight.open)
             for job in self.live.values()
             for flight in job.window.flights.values()
         )
@@ -349,7 +350,7 @@ class Jobs:
             return []
         job.make_all_ready(number for number in numbers if not refused[job.tasks.seen(number).options])
         return [
-            AttemptEnded(number, job.machine.tasks[number].attempt, "", Failed(Cause.rejected, refused[job.tasks[number].options]))
+            AttemptEnded(number, job.machine.tasks.seen(number).attempt, "", Failed(Cause.rejected, refused[job.tasks[number].options]))
             for number in numbers
             if refused[job.tasks.seen(number).options]
         ]
@@ -386,7 +387,7 @@ class Jobs:
             job.dirty[number] = None
         if self._telling is not None:
             self._telling.changed(job, (number,))
-        record, task = job.machine.tasks[number], job.tasks[number]
+        record, task = job.machine.tasks.seen(number), job.tasks[number]
         if record.state is TaskState.paused:
             task.due_ms = None
             job.taken.discard(number)

@@ -65,6 +65,13 @@ class Kept(dict[int, TaskFacts]):
         insort(self._firsts, first)
         self._packs[first] = _Pack(replace(common, pack=first), bytearray(length))
 
+    def restore(self, number: int, facts: TaskFacts) -> None:
+        """What was known of a task that has not ended; packs come first."""
+        pack = self._pack(number)
+        facts.pack = pack.common.pack if pack is not None else None
+        if pack is None or facts != pack.common:
+            self[number] = facts
+
     def take_apart(self, first: int) -> None:
         """The tasks of a pack have each their own from now on; what was known of all is no more."""
         for number, gone in enumerate(self._packs[first].gone, first):

@@ -299,7 +299,7 @@ class Ledger:
         batch = self._batch
         held = {(item.job, item.task, item.attempt) for item in hello.held}
         for job, number in self.jobs.taken_by(hello.worker, hello.boot):
-            if (job.facts.id, number, job.machine.tasks[number].attempt) not in held:
+            if (job.facts.id, number, job.machine.tasks.seen(number).attempt) not in held:
                 self.jobs.lose_task(batch, job, number)
         revoked = tuple(revocation for item in sorted(held) if (revocation := self._revoked(*item)) is not None)
         gone = tuple(job for job in hello.kept[:MOST_KEPT] if self._is_gone(job))

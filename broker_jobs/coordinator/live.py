@@ -6,17 +6,18 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
 from broker_jobs.coordinator.kept import Kept, TaskFacts
+from broker_jobs.coordinator.ready import Ready
 from broker_jobs.coordinator.reconcile import Published
 from broker_jobs.coordinator.store import JobFacts, LinkRow, NewTaskRow, PackRow, Place, TaskRow, move_rows
 from broker_jobs.coordinator.store.parts import clean
 from broker_jobs.coordinator.urgency import Pace
-from broker_jobs.coordinator.window import Group, Ready, Window
+from broker_jobs.coordinator.window import Group, Window
 from broker_jobs.core.job import JobMachine, Reservations
 from broker_jobs.core.states import ENDED, TaskState
 
 if TYPE_CHECKING:
     from collections import Counter
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from broker_jobs.coordinator.store import MoveRow
     from broker_jobs.core.job import TaskRecord
@@ -26,6 +27,9 @@ if TYPE_CHECKING:
 
 _TOGETHER: Final = frozenset({TaskState.waiting, TaskState.queued, TaskState.paused, TaskState.canceled, TaskState.aborted})
 """States in which a task may be that is in a pack and does not succeed."""
+
+_AT_ONCE: Final = 1000
+"""So many tasks of a job become ready at once when it is restored."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,27 +94,33 @@ class LiveJob:
         outside: dict[int, set[str]] = {}
         for link in links:
             outside.setdefault(link.number, set()).add(link.need)
-        records: list[TaskRecord] = []
         kept = Kept()
+        for pack in packs:
+            kept.add_pack(TaskFacts(pack.options, pack.size), pack.first, pack.length)
         flights: dict[str, list[int]] = {}
-        ready: list[TaskRecord] = []
+        ready: list[int] = []
         taken: set[int] = set()
-        for record, new, row in tasks:
-            records.append(record)
-            if record.ended:
-                continue
-            record.outside = frozenset(outside.get(record.number, ()))
-            kept[record.number] = TaskFacts(
-                new.options, new.size, row.chunk, row.worker, row.boot, row.due_ms, row.started_ms, row.ended_ms
-            )
-            if row.taken:
-                taken.add(record.number)
-            if row.chunk is not None:
-                flights.setdefault(row.chunk, []).append(record.number)
-            elif record.state is TaskState.queued:
-                ready.append(record)
+
+        def records() -> Iterator[TaskRecord]:
+            for record, new, row in tasks:
+                if record.ended:
+                    kept.drop(record.number)
+                else:
+                    record.outside = frozenset(outside.get(record.number, ()))
+                    kept.restore(
+                        record.number,
+                        TaskFacts(new.options, new.size, row.chunk, row.worker, row.boot, row.due_ms, row.started_ms, row.ended_ms),
+                    )
+                    if row.taken:
+                        taken.add(record.number)
+                    if row.chunk is not None:
+                        flights.setdefault(row.chunk, []).append(record.number)
+                    elif record.state is TaskState.queued:
+                        ready.append(record.number)
+                yield record
+
         machine = JobMachine.restore(
-            records,
+            records(),
             max_fails=facts.max_fails,
             total=facts.total,
             cancel_reason=facts.cancel_reason,
@@ -118,22 +128,12 @@ class LiveJob:
             pause_reason=facts.pause_reason,
         )
         job = cls(facts, machine, kept, chunks=chunks, taken=taken)
-        for pack in packs:
-            common = TaskFacts(pack.options, pack.size)
-            own = {number: kept.pop(number, None) for number in range(pack.first, pack.first + pack.length)}
-            kept.add_pack(common, pack.first, pack.length)
-            for number, task in own.items():
-                if task is None:
-                    kept.drop(number)
-                elif task != common:
-                    task.pack = pack.first
-                    kept[number] = task
         for item in shared:
             job.share(item)
         for chunk, numbers in flights.items():
             job.window.take_off(chunk, job.group(numbers[0]), numbers, now)
-        for record in ready:
-            job.make_ready(record.number, record.attempt)
+        for place in range(0, len(ready), _AT_ONCE):
+            job.make_all_ready(ready[place : place + _AT_ONCE])
         return job
 
     @property
@@ -157,7 +157,7 @@ class LiveJob:
         index = self.tasks.seen(number).options
         shared = self.shared[index]
         # A task of several nodes travels alone: while it runs, nothing else of its chunk could.
-        alone = self.machine.tasks[number].isolated or shared.options.resources.nodes > 0
+        alone = self.machine.tasks.seen(number).isolated or shared.options.resources.nodes > 0
         return Group(index, shared.queue, shared.options.priority, alone)
 
     def make_ready(self, number: int, attempt: int) -> None:
@@ -168,7 +168,7 @@ class LiveJob:
         """Many attempts may go out."""
         groups: dict[tuple[int, bool], list[Ready]] = {}
         for number in numbers:
-            record, task = self.machine.tasks[number], self.tasks.get(number) or self.tasks.seen(number)
+            record, task = self.machine.tasks.seen(number), self.tasks.get(number) or self.tasks.seen(number)
             groups.setdefault((task.options, record.isolated), []).append(Ready(number, record.attempt, task.size))
         for tasks in groups.values():
             self.window.add_all(self.group(tasks[0].number), tasks)
@@ -184,7 +184,7 @@ class LiveJob:
 
     def current(self, task: Ready) -> bool:
         """Whether a ready attempt still waits to go out."""
-        record, facts = self.machine.tasks[task.number], self.tasks.get(task.number)
+        record, facts = self.machine.tasks.seen(task.number), self.tasks.get(task.number)
         return record.state is TaskState.queued and record.attempt == task.attempt and (facts is None or facts.chunk is None)
 
     def land(self, number: int, busy_ms: int | None = None) -> None:
@@ -205,7 +205,11 @@ class LiveJob:
         tasks = self.machine.tasks
         return [
             Published(
-                self.facts.id, chunk, flight.group.queue, flight.since, tuple((number, tasks[number].attempt) for number in flight.open)
+                self.facts.id,
+                chunk,
+                flight.group.queue,
+                flight.since,
+                tuple((number, tasks.seen(number).attempt) for number in flight.open),
             )
             for chunk, flight in self.window.flights.items()
             if flight.since <= before
@@ -213,7 +217,7 @@ class LiveJob:
 
     def moves_alone(self, number: int) -> bool:
         """Whether the row of a task would say what those of tasks that move together do not: then its pack has to be taken apart."""
-        record, facts = self.machine.tasks[number], self.tasks.seen(number)
+        record, facts = self.machine.tasks.seen(number), self.tasks.seen(number)
         of_its_own = record.failures or record.crashes or record.isolated or record.execution
         begun = facts.worker or facts.due_ms is not None or facts.started_ms is not None or number in self.taken
         return record.state not in _TOGETHER or bool(of_its_own or begun)
@@ -228,7 +232,7 @@ class LiveJob:
         moved: list[tuple[int, Place]] = []
         records, kept = self.machine.tasks, self.tasks
         for number in self.dirty:
-            record, facts = records[number], kept.get(number) or kept.seen(number)
+            record, facts = records.seen(number), kept.get(number) or kept.seen(number)
             if facts.pack is not None:
                 moved.append((number, Place(record.state.value, record.attempt, facts.chunk, clean(record.reason), facts.ended_ms)))
             else:
@@ -255,7 +259,7 @@ class LiveJob:
                 self.dirty.pop(number, None)
 
     def _row(self, number: int) -> TaskRow:
-        record, facts = self.machine.tasks[number], self.tasks[number]
+        record, facts = self.machine.tasks.seen(number), self.tasks[number]
         return TaskRow(
             record.state.value,
             record.attempt,

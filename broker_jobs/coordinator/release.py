@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from broker_jobs.coordinator.live import LiveJob
+    from broker_jobs.coordinator.ready import Ready
     from broker_jobs.coordinator.store import Lookups
-    from broker_jobs.coordinator.window import Draft, Ready
+    from broker_jobs.coordinator.window import Draft
     from broker_jobs.coordinator.works import Works
     from broker_jobs.wire.messages import Task
 

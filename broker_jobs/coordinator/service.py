@@ -353,19 +353,14 @@ class Coordinator:
         """One transaction, and what follows from it."""
         done: list[Delivery] = []
         dead: list[tuple[Delivery, str]] = []
-        messages: list[tuple[LedgerMessage, bool]] = []
+        arrived: list[Delivery] = []
         others: list[Item] = []
         oldest: float | None = None
         for item in items:
             match item:
                 case Arrived(delivery, at):
                     oldest = at if oldest is None else oldest
-                    opened = self._open(delivery)
-                    if isinstance(opened, str):
-                        dead.append((delivery, opened))
-                    else:
-                        done.append(delivery)
-                        messages.append((opened, delivery.exchange == self._topology.returned))
+                    arrived.append(delivery)
                 case Broken(error):
                     raise error
                 case Reconnected():
@@ -376,8 +371,14 @@ class Coordinator:
         self._tidy_at = None
         with store.transaction():
             ledger.begin(time.monotonic(), _now_ms())
-            for message, returned in messages:
-                ledger.take(message, returned=returned)
+            for delivery in arrived:
+                # Not all of them first: a thousand chunks are a million tasks, each a few objects.
+                opened = self._open(delivery)
+                if isinstance(opened, str):
+                    dead.append((delivery, opened))
+                else:
+                    done.append(delivery)
+                    ledger.take(opened, returned=delivery.exchange == self._topology.returned)
             for item in others:
                 self._take(item, ledger)
             effects = ledger.finish()

@@ -45,17 +45,17 @@ def _out(job: LiveJob, swept: Swept, *, unstarted_only: bool) -> list[tuple[Revo
     """Those of which a message is out."""
     records, job_id = job.machine.tasks, job.facts.id
     return [
-        (Revocation(job_id, number, records[number].attempt, swept.reason, unstarted_only), flight.group.queue)
+        (Revocation(job_id, number, records.seen(number).attempt, swept.reason, unstarted_only), flight.group.queue)
         for flight in job.window.flights.values()
         for number in sorted(flight.open)
-        if records[number].state is swept.after
+        if records.seen(number).state is swept.after
     ]
 
 
 def _end(job: LiveJob, swept: Swept, now_ms: int) -> None:
     kept = job.dirty.keys() | job.new.keys()
     for number in [number for flight in job.window.flights.values() for number in flight.open]:
-        if job.machine.tasks[number].ended:
+        if job.machine.tasks.seen(number).ended:
             job.land(number)
     job.window.clear()
     for number in swept.tasks:

@@ -52,7 +52,7 @@ class Telling:
         room = MOST - len(self._moments)
         self.dropped += max(0, len(numbers) - max(0, room))
         for number, _ in zip(numbers, range(room), strict=False):
-            record, task = job.machine.tasks[number], job.tasks.find(number)
+            record, task = job.machine.tasks.seen(number), job.tasks.find(number)
             order.expect((number,))
             worker = task.worker if task else ""
             now = TaskNow(facts.id, number, "", record.state, record.attempt, worker, record.reason)

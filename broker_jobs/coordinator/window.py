@@ -15,14 +15,18 @@ A job whose tasks differ in priority keeps them back much longer: `urgency` says
 from __future__ import annotations
 
 import heapq
+import itertools
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Final
 
+from broker_jobs.coordinator.ready import Heap
 from broker_jobs.core.value import CHUNK_LIMIT
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Iterator
+
+    from broker_jobs.coordinator.ready import Ready
 
 WINDOW: Final = 32
 MOST_TASKS: Final = 100
@@ -35,18 +39,6 @@ WORTH_MS: Final = 50
 """A chunk of tasks that run so long in all is worth its message."""
 _LEAST_MS: Final = 0.1
 """Clocks tell milliseconds, and a task takes some time in any case."""
-
-
-class Ready(NamedTuple):
-    """An attempt that may start.
-
-    Attributes:
-        size: bytes of the task
-    """
-
-    number: int
-    attempt: int
-    size: int
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -99,7 +91,7 @@ class Window:
     """The ready tasks and unfinished chunks of one job."""
 
     flights: dict[str, Flight] = field(default_factory=dict)
-    _ready: dict[Group, list[Ready]] = field(default_factory=dict)
+    _ready: dict[Group, Heap] = field(default_factory=dict)
     _tops: dict[str, list[tuple[int, Ready, Group]]] = field(default_factory=dict)
     _flying: Counter[str] = field(default_factory=Counter)
     _most: dict[int, int] = field(default_factory=dict)
@@ -107,23 +99,15 @@ class Window:
 
     def add(self, group: Group, task: Ready) -> None:
         """A task has become ready."""
-        heap = self._ready.setdefault(group, [])
-        heapq.heappush(heap, task)
-        if heap[0] is task:
-            self._note(group, task)
+        self.add_all(group, (task,))
 
-    def add_all(self, group: Group, tasks: list[Ready]) -> None:
+    def add_all(self, group: Group, tasks: Iterable[Ready]) -> None:
         """Many tasks have become ready."""
-        heap = self._ready.setdefault(group, [])
-        before = heap[0] if heap else None
-        if len(tasks) < len(heap):
-            for task in tasks:
-                heapq.heappush(heap, task)
-        else:
-            heap.extend(tasks)
-            heapq.heapify(heap)
-        if heap[0] is not before:
-            self._note(group, heap[0])
+        heap = self._ready.setdefault(group, Heap())
+        before = heap.first if heap else None
+        heap.push(tasks)
+        if heap.first != before:
+            self._note(group, heap.first)
 
     def clear(self) -> None:
         """No task is ready any more; chunks that are out stay."""
@@ -190,12 +174,16 @@ class Window:
         found = 0
         for other, tasks in self._ready.items():
             if other.queue == group.queue and other.priority >= group.priority:
-                found += len(tasks) if other.priority > group.priority else sum(task.number < number for task in tasks)
+                found += len(tasks) if other.priority > group.priority else tasks.before(number)
         return found
+
+    def ready(self) -> Iterator[Ready]:
+        """Ready tasks that are not in a chunk, in no order; those that ended meanwhile are among them."""
+        return itertools.chain.from_iterable(self._ready.values())
 
     @property
     def waiting(self) -> int:
-        """Ready tasks that are not in a chunk; those that ended meanwhile are among them."""
+        """How many these are."""
         return sum(map(len, self._ready.values()))
 
     def waiting_queues(self) -> set[str]:
@@ -238,13 +226,13 @@ class Window:
         heap = self._ready[group]
         tasks: list[Ready] = []
         size = 0
-        while heap and len(tasks) < most and (not tasks or size + heap[0].size <= CHUNK_LIMIT):
-            task = heapq.heappop(heap)
+        while heap and len(tasks) < most and (not tasks or size + heap.first.size <= CHUNK_LIMIT):
+            task = heap.pop()
             if current(task):
                 tasks.append(task)
                 size += task.size
         if heap:
-            self._note(group, heap[0])
+            self._note(group, heap.first)
         else:
             del self._ready[group]
         return Draft(group, tuple(tasks)) if tasks else None
@@ -259,7 +247,7 @@ class Window:
         while tops:
             _, first, group = tops[0]
             heap = self._ready.get(group)
-            if heap and heap[0] == first:
+            if heap and heap.first == first:
                 return tops[0]
             heapq.heappop(tops)
         self._tops.pop(queue, None)

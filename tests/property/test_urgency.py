@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from hypothesis import given
 from hypothesis import strategies as st
 
+from broker_jobs.coordinator.ready import Ready
 from broker_jobs.coordinator.urgency import AHEAD_MS, MOST_AHEAD, Fleet, Pace, choose
-from broker_jobs.coordinator.window import Group, Ready, Window
+from broker_jobs.coordinator.window import Group, Window
 from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.request import Request
 from broker_jobs.core.resources import Pool, Resources

@@ -293,7 +293,7 @@ class World:
                 job.facts, tags=tuple(job.facts.tags), counts={key: count for key, count in job.facts.counts.items() if count}
             )
             again = self.ledger.jobs.restore(facts, self.now)
-            assert again.machine.tasks == job.machine.tasks
+            assert dict(again.machine.tasks.items()) == dict(job.machine.tasks.items())
             needs, needs_again = ({n: r.outside for n, r in one.machine.tasks.items() if not r.ended} for one in (job, again))
             assert needs == needs_again
             assert again.reservations.total == job.reservations.total == (facts.reserved or 0)
@@ -307,8 +307,8 @@ class World:
                 name: flight.open for name, flight in job.window.flights.items()
             }
             stalled = {ready.number for ready in job.stalled}
-            ready = {item.number for items in job.window._ready.values() for item in items if job.current(item)}  # noqa: SLF001
-            assert ready | stalled == {item.number for items in again.window._ready.values() for item in items}  # noqa: SLF001
+            ready = {item.number for item in job.window.ready() if job.current(item)}
+            assert ready | stalled == {item.number for item in again.window.ready()}
 
     def known(self, job: LiveJob) -> dict[int, TaskFacts]:
         """What is known of the tasks of a job; what is overdue is due now, as it is for a coordinator that comes up."""

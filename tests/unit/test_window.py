@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from broker_jobs.coordinator.window import CHUNKS_AT_HAND, MOST_TASKS, WINDOW, Draft, Group, Ready, Turns, Window
+from broker_jobs.coordinator.ready import Ready
+from broker_jobs.coordinator.window import CHUNKS_AT_HAND, MOST_TASKS, WINDOW, Draft, Group, Turns, Window
 from broker_jobs.core.value import CHUNK_LIMIT
 
 GROUP = Group(0, "q", 0)

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 def check_job(machine: JobMachine) -> None:
     """Derive again what the machine keeps twice, and what its states imply; `AssertionError` where something is not so."""
+    machine.tasks.check()
     assert machine.counts.total() == len(machine.tasks), "every task is counted once"
     for state in TaskState:
         assert machine.counts[state] == sum(record.state is state for record in machine.tasks.values()), f"the count of {state} is right"
@@ -24,8 +25,8 @@ def check_job(machine: JobMachine) -> None:
 
 
 def _check_task(machine: JobMachine, record: TaskRecord) -> None:
-    deps = [machine.tasks[number].state if number in machine.tasks else None for number in record.deps]
-    after = [machine.tasks[number].ended if number in machine.tasks else False for number in record.after]
+    deps = [found.state if (found := machine.tasks.get(number)) else None for number in record.deps]
+    after = [bool((found := machine.tasks.get(number)) and found.ended) for number in record.after]
     assert 0 <= record.failures + record.crashes <= record.attempt, "each failure and crash was an attempt of its own"
     match record.state:
         case TaskState.waiting:

@@ -40,6 +40,7 @@ from broker_jobs.core.job.events import (
 )
 from broker_jobs.core.job.invariants import check_job
 from broker_jobs.core.job.record import OUT, TaskRecord
+from broker_jobs.core.job.records import Records
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.retry import GiveUp, RetryIn, decide
 from broker_jobs.core.spec import NEVER_START_TWICE
@@ -92,7 +93,7 @@ class JobMachine:
 
     def __init__(self, max_fails: int | None = None) -> None:
         self.max_fails = max_fails
-        self.tasks: dict[int, TaskRecord] = {}
+        self.tasks = Records()
         self.counts: Counter[TaskState] = Counter()
         self.total: int | None = None
         self.state = JobState.waiting
@@ -117,9 +118,9 @@ class JobMachine:
         machine.total, machine.cancel_reason, machine.void_reason = total, cancel_reason, void_reason
         machine.pause_reason = pause_reason
         for record in records:
-            machine.tasks[record.number] = record
+            machine.tasks.restore(record)
             machine.counts[record.state] += 1
-        for record in machine.tasks.values():
+        for record in machine.tasks.own():
             if record.state in _PENDING:
                 record.missing = machine._subscribe(record)
         machine.state = machine._derived_state()
@@ -143,6 +144,10 @@ class JobMachine:
     def knows(self, task: int) -> bool:
         """Whether the chunk with this task has come."""
         return task in self.tasks
+
+    def knows_any(self, tasks: range) -> bool:
+        """Whether a chunk with one of these tasks has come."""
+        return self.tasks.any_of(tasks)
 
     def handle(self, event: JobEvent) -> tuple[JobCommand, ...]:
         """Take one event; what must be done about it, in this order."""
@@ -184,7 +189,7 @@ class JobMachine:
             case AttemptReturned():
                 yield from self._returned(event)
             case RetryDue(task, attempt):
-                record = self.tasks.get(task)
+                record = self.tasks.find(task)
                 if record and record.state is TaskState.retrying and record.attempt == attempt:
                     yield from self._queue_again(record, Trigger.retry_due, record.reason)
             case CancelRequested():
@@ -210,7 +215,7 @@ class JobMachine:
             isolated=task.crash_limit == NEVER_START_TWICE,
             outside=task.outside,
         )
-        self.tasks[task.number] = record
+        self.tasks.add(record)
         self.counts[record.state] += 1
         refusal = self._refusal(record)
         if refusal:
@@ -225,11 +230,9 @@ class JobMachine:
             yield from self._release(record, direct=task.direct)
 
     def _add_direct(self, event: DirectAdded) -> Iterator[JobCommand]:
-        numbers, tasks = event.tasks, self.tasks
+        numbers = event.tasks
         if self.pause_reason is None and self._takes_all(event):
-            for number in numbers:
-                tasks[number] = TaskRecord(number, (), (), event.retry, event.crash_limit, TaskState.queued, 1)
-            self.counts[TaskState.queued] += len(numbers)
+            self._queue_run(event)
             yield Together(numbers, TaskState.queued, came=True)
         else:
             for number in numbers:
@@ -241,11 +244,17 @@ class JobMachine:
             for number, deps, after in zip(event.tasks, event.deps, event.after, strict=True):
                 yield from self._add(NewTask(number, deps, after, retry, crash_limit))
             return
+        if self.pause_reason is None and len(event.tasks) >= _TOGETHER and not (any(event.deps) or any(event.after)):
+            self._queue_run(event)
+            yield Together(event.tasks, TaskState.queued)
+            yield QueueAll(event.tasks)
+            return
         came: list[int] = []
         ready: list[TaskRecord] = []
         in_vain = any(self.counts[state] for state in _UNSUCCESSFUL)
         for number, deps, after in zip(event.tasks, event.deps, event.after, strict=True):
-            record = tasks[number] = TaskRecord(number, deps, after, retry, crash_limit)
+            record = TaskRecord(number, deps, after, retry, crash_limit)
+            tasks.add(record)
             if deps or after:
                 refusal = self._refusal(record) if in_vain else None
                 if refusal:
@@ -265,15 +274,21 @@ class JobMachine:
             yield Together(came, TaskState.waiting, came=True)
         yield from self._release_all(ready)
 
+    def _queue_run(self, event: DirectAdded | WaitingAdded) -> None:
+        """Take in tasks in a row that are all alike and may go out."""
+        first = TaskRecord(event.tasks.start, (), (), event.retry, event.crash_limit, TaskState.queued, 1)
+        self.tasks.add_run(first, len(event.tasks))
+        self.counts[TaskState.queued] += len(event.tasks)
+
     def _takes_all(self, event: DirectAdded | WaitingAdded) -> bool:
         """Whether all of these tasks are new, and wanted, so that nothing has to be asked of each."""
         numbers, tasks = event.tasks, self.tasks
         wanted = self.cancel_reason is None and self.void_reason is None and event.crash_limit != NEVER_START_TWICE
         room = self.total is None or len(tasks) + len(numbers) <= self.total
-        return wanted and room and not any(number in tasks for number in numbers)
+        return wanted and room and not tasks.any_of(numbers)
 
     def _outside_ended(self, event: OutsideEnded) -> Iterator[JobCommand]:
-        record = self.tasks.get(event.task)
+        record = self.tasks.find(event.task)
         if not record or record.state not in _PENDING or event.need not in record.outside:
             return
         record.outside -= {event.need}
@@ -292,11 +307,11 @@ class JobMachine:
         for number in record.deps:
             dep = self.tasks.get(number)
             if dep and dep.state in _UNSUCCESSFUL:
-                return Trigger.abort_asked, _because_of(dep)
+                return Trigger.abort_asked, _because_of(number, dep)
         return None
 
     def _started(self, event: AttemptStarted) -> Iterator[JobCommand]:
-        record = self.tasks.get(event.task)
+        record = self.tasks.find(event.task)
         if not record or record.attempt != event.attempt:
             return
         if record.state is TaskState.queued or record.called_back:
@@ -308,11 +323,11 @@ class JobMachine:
             yield Changed(record.number)
 
     def _ended(self, event: AttemptEnded) -> Iterator[JobCommand]:
-        record = self.tasks.get(event.task)
+        record = self.tasks.find(event.task)
         if not record:
             return
         if not record.expects(event.attempt):
-            yield from self._late(record, event.attempt, event.execution)
+            yield from self._late(event.task, record, event.attempt, event.execution)
             return
         record.execution = event.execution
         match event.outcome:
@@ -331,28 +346,29 @@ class JobMachine:
                 assert_never(event.outcome)
 
     def _succeeded(self, ended: Iterable[tuple[int, int, str]]) -> Iterator[JobCommand]:
-        counts, done = self.counts, []
+        tasks, counts, dependents = self.tasks, self.counts, self._dependents
+        done: list[int] = []
         for number, attempt, execution in ended:
-            record = self.tasks.get(number)
+            record = tasks.get(number)
             if record is None:
                 continue
             if not record.expects(attempt):
-                yield from self._late(record, attempt, execution)
+                yield from self._late(number, record, attempt, execution)
                 continue
             counts[record.state] -= 1
-            record.execution, record.reason, record.state = execution, "", step(record.state, Trigger.succeeded)
-            done.append(record)
+            counts[step(record.state, Trigger.succeeded)] += 1
+            tasks.succeed(number, execution)
+            done.append(number)
         if done:
-            counts[TaskState.succeeded] += len(done)
-            yield Together([record.number for record in done], TaskState.succeeded)
-            if self._dependents:
-                yield from self._advance(done)
+            yield Together(done, TaskState.succeeded)
+            if dependents:
+                yield from self._advance([tasks[number] for number in done if number in dependents])
 
     @staticmethod
-    def _late(record: TaskRecord, attempt: int, execution: str) -> Iterator[JobCommand]:
+    def _late(number: int, record: TaskRecord, attempt: int, execution: str) -> Iterator[JobCommand]:
         """An outcome of an attempt that has one; the same news again, from a worker that did not hear of its arrival, is no other one."""
         if record.attempt != attempt or record.execution != execution:
-            yield Duplicate(record.number, attempt)
+            yield Duplicate(number, attempt)
 
     def _failed(self, record: TaskRecord, failed: Failed, noise: float) -> Iterator[JobCommand]:
         record.failures += 1
@@ -391,7 +407,7 @@ class JobMachine:
             yield from self._came_back(record, message)
 
     def _returned(self, event: AttemptReturned) -> Iterator[JobCommand]:
-        record = self.tasks.get(event.task)
+        record = self.tasks.find(event.task)
         if record and record.attempt == event.attempt and record.called_back:
             # It is with nobody, as was asked for.
             yield from self._hold(record, record.reason)
@@ -444,7 +460,7 @@ class JobMachine:
     def _resume(self, tasks: tuple[int, ...] | None) -> Iterator[JobCommand]:
         if tasks is None:
             self.pause_reason = None
-            waiting = [record for record in self.tasks.values() if record.state is TaskState.paused and record.missing]
+            waiting = [record for record in self.tasks.own() if record.state is TaskState.paused and record.missing]
             yield from self._sweep(frozenset({TaskState.paused}), Trigger.released, "", {record.number for record in waiting})
         else:
             chosen = [record for record in self._chosen(tasks) if record.state is TaskState.paused]
@@ -570,22 +586,22 @@ class JobMachine:
         yield from self._sweep(_UNSTARTED, trigger, reason)
         self._dependents.clear()
         if running and self.counts[TaskState.running]:
-            records = [record for record in self.tasks.values() if record.state is TaskState.running]
+            records = [record for record in self.tasks.own() if record.state is TaskState.running]
             yield from self._stop(records, trigger, reason)
 
     def _sweep(self, before: frozenset[TaskState], trigger: Trigger, reason: str, exceptions: Collection[int] = ()) -> Iterator[JobCommand]:
-        """Move every task that is in one of these states, but for exceptions, which are told of as changed."""
+        """Move every task that is in one of these states, but for exceptions, which have their own records and are told of as changed."""
         after = {state: step(state, trigger) for state in before}
         again = trigger is Trigger.released
         moved: list[int] = []
-        for record in self.tasks.values():
-            if record.state in before and record.number not in exceptions:
-                self.counts[record.state] -= 1
+        for record, numbers in self.tasks.alike(before):
+            if numbers[0] not in exceptions:
+                self.counts[record.state] -= len(numbers)
                 record.state, record.reason = after[record.state], reason
                 if again:
                     record.attempt += 1
                     record.execution = ""
-                moved.append(record.number)
+                moved += numbers
         (goal,) = set(after.values())
         self.counts[goal] += len(moved)
         if moved:
@@ -624,7 +640,7 @@ class JobMachine:
                 if dependent.state not in _PENDING:
                     continue
                 if not good and last.number in dependent.deps:
-                    yield from self._end(dependent, Trigger.abort_asked, _because_of(last))
+                    yield from self._end(dependent, Trigger.abort_asked, _because_of(last.number, last))
                     ended.append(dependent)
                 else:
                     dependent.missing -= 1
@@ -638,6 +654,6 @@ class JobMachine:
         self.counts[record.state] += 1
 
 
-def _because_of(task: TaskRecord) -> str:
+def _because_of(number: int, task: TaskRecord) -> str:
     """Why a dependent of this task is aborted; the first cause is named, not the nearest."""
-    return task.reason if task.state is TaskState.aborted and task.reason.startswith("task ") else f"task {task.number} {task.state.value}"
+    return task.reason if task.state is TaskState.aborted and task.reason.startswith("task ") else f"task {number} {task.state.value}"
