@@ -22,6 +22,8 @@ _PACKED: Final = "tests/unit/test_ledger_packs.py"
 
 _KEPT: Final = "tests/unit/test_kept.py"
 
+_READY: Final = "tests/unit/test_ready.py"
+
 _STORE: Final = "tests/unit/test_coordinator_store.py"
 
 _VERIFY: Final = "tests/unit/test_ledger_verify.py"
@@ -227,7 +229,7 @@ MUTANTS: Final = (
     (
         "priorities: forget which group of a queue is the most urgent",
         f"{_HERE}/window.py",
-        "        if heap:\n            self._note(group, heap[0])\n",
+        "        if heap:\n            self._note(group, heap.first)\n",
         "        if heap:\n            pass\n",
         "tests/unit/test_window.py " + _URGENCY,
     ),
@@ -366,9 +368,9 @@ MUTANTS: Final = (
     ),
     (
         "packs: forget at a restart which task is in one",
-        f"{_HERE}/live.py",
-        "                    task.pack = pack.first\n",
-        "                    pass\n",
+        f"{_HERE}/kept.py",
+        "facts.pack = pack.common.pack if pack is not None else None",
+        "facts.pack = None",
         _PACKS,
     ),
     (
@@ -381,8 +383,8 @@ MUTANTS: Final = (
     (
         "packs: put tasks into one that have come already",
         f"{_HERE}/intake.py",
-        "not (task.outside or machine.knows(number))",
-        "not task.outside",
+        "    if machine.knows_any(range(first.number, first.number + count)):\n        return False\n",
+        "",
         _PACKED,
     ),
     (
@@ -580,5 +582,40 @@ MUTANTS: Final = (
         "self._function + digest not in rows.blobs",
         "not digest",
         _VERIFY,
+    ),
+    (
+        "ready: take those of other attempts for those of the first",
+        f"{_HERE}/ready.py",
+        "if task != (stop, attempt, size):",
+        "if task[0] != stop:",
+        _READY,
+    ),
+    (
+        "ready: leave out every other one of a row",
+        f"{_HERE}/ready.py",
+        "heapq.heapreplace(self._rows, (number + 1,",
+        "heapq.heapreplace(self._rows, (number + 2,",
+        _READY,
+    ),
+    (
+        "ready: count those of a row that come later",
+        f"{_HERE}/ready.py",
+        "max(0, min(stop, number) - first)",
+        "max(0, stop - first)",
+        _READY,
+    ),
+    (
+        "batches: record all at once, however large",
+        f"{_HERE}/service.py",
+        " and size < BATCH_BYTES:",
+        ":",
+        "tests/unit/test_batches.py",
+    ),
+    (
+        "kept: forget on restart what one task of a pack has of its own",
+        f"{_HERE}/kept.py",
+        "        if pack is None or facts != pack.common:\n",
+        "        if pack is None:\n",
+        "tests/unit/test_ledger_packs.py",
     ),
 )

@@ -8,7 +8,9 @@ TESTS: Final = "tests/property/test_job_machine.py"
 
 _MACHINE: Final = "broker_jobs/core/job/machine.py"
 _RECORD: Final = "broker_jobs/core/job/record.py"
+_RECORDS: Final = "broker_jobs/core/job/records.py"
 _STORIES: Final = "tests/unit/test_job.py"
+_APART: Final = "tests/unit/test_job_records.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant[, tests that must find it])
@@ -137,13 +139,13 @@ MUTANTS: Final = (
     (
         "take many tasks together that have come already",
         _MACHINE,
-        "return wanted and room and not any(number in tasks for number in numbers)",
+        "return wanted and room and not tasks.any_of(numbers)",
         "return wanted and room",
     ),
     (
         "let wait what follows a task that succeeds with others",
         _MACHINE,
-        "            if self._dependents:\n                yield from self._advance(done)\n",
+        "            if dependents:\n                yield from self._advance([tasks[number] for number in done if number in dependents])\n",
         "",
     ),
     (
@@ -472,5 +474,98 @@ MUTANTS: Final = (
         "        self.total = max((numbers.stop for numbers in self._given.values()), default=0)\n",
         "        self.total = max((numbers.start for numbers in self._given.values()), default=0)\n",
         "tests/property/test_reservations.py",
+    ),
+    (
+        "records: change what many share for one of them",
+        _RECORDS,
+        "                run.ends[number - run.first] = _OWN\n                self._own[number] = record\n",
+        "                record = run.record\n",
+        _APART,
+    ),
+    (
+        "records: forget which attempt has succeeded",
+        _RECORDS,
+        "stem = attempt, execution[",
+        "stem = 1, execution[",
+        _APART,
+    ),
+    (
+        "records: drop the zeros of an execution",
+        _RECORDS,
+        '[-_DIGITS:].lstrip("0")',
+        "[-_DIGITS:]",
+        _APART,
+    ),
+    (
+        "records: take the digits of an execution for the number of another",
+        _RECORDS,
+        "[-_DIGITS:].lstrip",
+        ".lstrip",
+        _APART,
+    ),
+    (
+        "records: keep nothing of the failures before a success",
+        _RECORDS,
+        "if run is None or record.failures or record.crashes or record.isolated:",
+        "if run is None or record.isolated:",
+        _APART,
+    ),
+    (
+        "records: keep a record of its own for what has succeeded",
+        _RECORDS,
+        "            self._own.pop(number, None)\n",
+        "",
+    ),
+    (
+        "records: look for known tasks in runs alone",
+        _RECORDS,
+        " or any(map(self._own.__contains__, numbers))",
+        "",
+    ),
+    (
+        "records: look for known tasks outside of runs alone",
+        _RECORDS,
+        "return before > numbers.start or any(",
+        "return any(",
+    ),
+    (
+        "records: let tasks that are held back stand for those that are not",
+        _RECORDS,
+        " and (as_it_is or not shared)",
+        "",
+    ),
+    (
+        "records: share what tasks with other policies do",
+        _RECORDS,
+        "return alike and record.number",
+        "return record.number",
+        _APART,
+    ),
+    (
+        "records: find a task behind the end of a run",
+        _RECORDS,
+        "return run if number - run.first < len(run.ends) else None",
+        "return run if number - run.first <= len(run.ends) else None",
+        _APART,
+    ),
+    (
+        "records: let what was tried share a record when it is restored",
+        _RECORDS,
+        "shared = record.state in _SHARED and not (tried or record.execution)",
+        "shared = record.state in _SHARED and not record.execution",
+        _APART,
+    ),
+    (
+        "tell of another task that news came twice",
+        _MACHINE,
+        "            yield Duplicate(number, attempt)\n",
+        "            yield Duplicate(record.number, attempt)\n",
+    ),
+    (
+        "name another task that did not succeed",
+        _MACHINE,
+        "_because_of(number, dep)",
+        "_because_of(dep.number, dep)",
+        _APART,
     ),
 )
