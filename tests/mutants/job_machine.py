@@ -515,24 +515,28 @@ MUTANTS: Final = (
         _RECORDS,
         "            self._own.pop(number, None)\n",
         "",
+        _APART,
     ),
     (
         "records: look for known tasks in runs alone",
         _RECORDS,
         " or any(map(self._own.__contains__, numbers))",
         "",
+        _APART,
     ),
     (
         "records: look for known tasks outside of runs alone",
         _RECORDS,
         "return before > numbers.start or any(",
         "return any(",
+        _APART,
     ),
     (
         "records: let tasks that are held back stand for those that are not",
         _RECORDS,
         " and (as_it_is or not shared)",
         "",
+        _APART,
     ),
     (
         "records: share what tasks with other policies do",
@@ -560,6 +564,7 @@ MUTANTS: Final = (
         _MACHINE,
         "            yield Duplicate(number, attempt)\n",
         "            yield Duplicate(record.number, attempt)\n",
+        _APART,
     ),
     (
         "name another task that did not succeed",
