@@ -214,7 +214,8 @@ class Records:
         for run in runs:
             came = TaskRecord(run.first, retry=run.record.retry, crash_limit=run.record.crash_limit)
             own = replace(run.record, state=came.state, attempt=0, reason="")
-            assert own == came and run.record.state in _SHARED, "what waits for others, or was tried, stands alone"  # noqa: PT018
+            assert own == came, "what waits for others, or was tried, stands alone"
+            assert run.record.state in _SHARED, "what has begun stands alone"
 
     def _start(self, record: TaskRecord, ends: array[int]) -> _Run:
         run = self._runs[record.number] = _Run(record.number, record, ends)
