@@ -12,6 +12,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from unittest import mock
@@ -25,7 +26,7 @@ from broker_jobs_worker.runners.protocol import NOTE
 from tests.support.executions import appears, bench, call, program
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import AsyncIterator, Callable
 
     from broker_jobs_worker.executors.port import Execution, ExecutionEnded
 
@@ -430,12 +431,13 @@ def test_whatever_happens_to_lines_each_task_ends_once_and_runs_once(tmp_path: P
     asyncio.run(main())
 
 
-def test_programs_follow_one_another_too(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_home", [False, True])
+def test_programs_follow_one_another_too(tmp_path: Path, at_home: bool) -> None:
     async def main() -> None:
         async with bench(tmp_path / "spool") as executor:
             script = f'echo $$ $BROKER_JOBS_TASK >> {tmp_path}/ran; [ "$1" != "x y\xe9" ] || exec echo "$1"; exit $2'
             tasks = [
-                program("sh", "-c", script, "sh", word, str(code))
+                program("sh", "-c", script, "sh", word, str(code), home=str(tmp_path) if at_home else None)
                 for word, code in (("a", 0), ("b", 3), ("x y\xe9", 0), ("c", 0), ("d", 1))
             ]
             executor.executor.start(tasks[0], tasks[1:])
@@ -447,15 +449,89 @@ def test_programs_follow_one_another_too(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
-def test_a_program_of_a_line_is_stopped_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("at_home", [False, True])
+def test_a_program_of_a_line_is_stopped_alone(tmp_path: Path, at_home: bool) -> None:
     async def main() -> None:
         async with bench(tmp_path / "spool") as executor:
             script = f"echo x >> {tmp_path}/begun; exec sleep $0"
-            tasks = [program("sh", "-c", script, seconds) for seconds in ("0", "1000", "0", "0")]
+            home = str(tmp_path) if at_home else None
+            tasks = [program("sh", "-c", script, seconds, home=home) for seconds in ("0", "1000", "0", "0")]
             executor.executor.start(tasks[0], tasks[1:])
             await executor.finish(tasks[0])
             executor.executor.stop(tasks[1].execution, "enough")
             ends = await executor.finish(*tasks)
             assert [type(ended.outcome) for ended in ends] == [Succeeded, Canceled, Succeeded, Succeeded]
+
+    asyncio.run(main())
+
+
+@contextlib.asynccontextmanager
+async def programs_in_line(folder: Path, *scripts: str, **options: object) -> AsyncIterator[tuple[list[Execution], list[ExecutionEnded]]]:
+    """Shell scripts that follow one another in the submitter's folder, with input and variables of their own, and how they have ended."""
+    async with bench(folder / "spool") as executor:
+        home = folder / "home"
+        home.mkdir()
+        tasks = [program("sh", "-c", script, home=str(home), **{"grace": 100, **options}) for script in scripts]  # type: ignore[arg-type]
+        works = [replace(task.work, stdin=b"%d" % place, env=(("OWN", f"{place}"),)) for place, task in enumerate(tasks)]  # type: ignore[type-var]
+        tasks = [replace(task, work=work) for task, work in zip(tasks, works, strict=True)]
+        executor.executor.start(tasks[0], tasks[1:])
+        yield tasks, await executor.finish(*tasks)
+
+
+@pytest.mark.parametrize("chosen", [(), (("BROKER_JOBS_TASK", "mine"), ("EVERY", "one"))], ids=["", "some chosen"])
+def test_each_program_of_a_line_has_what_is_its_own(tmp_path: Path, chosen: tuple[tuple[str, str], ...]) -> None:
+    async def main() -> None:
+        names = "$BROKER_JOBS_TASK $BROKER_JOBS_ATTEMPT $BROKER_JOBS_EXECUTION"
+        script = f'cat >> told; echo " $OWN $EVERY {names} $BROKER_JOBS_JOB $BROKER_JOBS_SUBMIT_DIR $PWD" >> told; export OWN=changed; cd /'
+        async with programs_in_line(tmp_path, *[script] * 4, env=chosen) as (tasks, ends):
+            assert all(isinstance(ended.outcome, Succeeded) for ended in ends)
+            home, mine = str(tmp_path / "home"), dict(chosen)
+            for place, (line, each) in enumerate(zip(Path(home, "told").read_text().splitlines(), tasks, strict=True)):
+                own = f"{place} {place} {mine.get('EVERY', '')} {mine.get('BROKER_JOBS_TASK', each.task)} {each.attempt} {each.execution}"
+                assert line == f"{own} {each.job} {home} {home}"
+
+    asyncio.run(main())
+
+
+def test_a_program_of_a_line_ends_as_one_by_itself(tmp_path: Path) -> None:
+    async def main() -> None:
+        say = "printf 'no luck' > $BROKER_JOBS_ERROR_FILE"
+        scripts = ("true", f"{say}; exit 3", "kill -9 $$", f"{say}", "true", "rmdir ../home; exec true", "true", "true")
+        async with programs_in_line(tmp_path, *scripts) as (_, ends):
+            outcomes = [ended.outcome for ended in ends]
+            assert [type(each) for each in outcomes] == [Succeeded, Failed, Failed, *[Succeeded] * 5]
+            assert isinstance(outcomes[1], Failed)
+            assert (outcomes[1].message, outcomes[1].exit_code) == ("no luck", 3)
+            assert isinstance(outcomes[2], Failed)
+            assert outcomes[2].signal == signal.SIGKILL
+
+    asyncio.run(main())
+
+
+def test_what_a_program_of_a_line_leaves_is_gone_before_the_next(tmp_path: Path) -> None:
+    async def main() -> None:
+        begin = "sleep 1000 & echo $! > pid"
+        look = "! kill -0 $(cat pid)"
+        async with programs_in_line(tmp_path, "true", begin, look, f"setsid {begin}", look, "true") as (_, ends):
+            assert [type(ended.outcome) for ended in ends] == [Succeeded] * 6
+
+    asyncio.run(main())
+
+
+def test_programs_of_a_line_begin_in_the_folder_that_there_is_now(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with programs_in_line(tmp_path, "true", "cd ..; rm -r home; mkdir home", "echo x > here", "true") as (_, ends):
+            assert [type(ended.outcome) for ended in ends] == [Succeeded] * 4
+            assert (tmp_path / "home" / "here").read_text() == "x\n"
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize("made", ["mkdir", "mkfifo", "ln -s nothing"])
+def test_an_error_file_that_is_none_says_nothing(tmp_path: Path, made: str) -> None:
+    async def main() -> None:
+        script = f"{made} $BROKER_JOBS_ERROR_FILE; exit 4"
+        async with programs_in_line(tmp_path, "true", script, "true") as (_, ends):
+            assert [getattr(ended.outcome, "exit_code", 0) for ended in ends] == [0, 4, 0]
 
     asyncio.run(main())

@@ -150,30 +150,29 @@ class Child:
                     self._leave()
                     self.send(Halted())
                     return
-                if common is not None and self._surroundings.applied:
-                    more = self._repeat(run, common, then, place, followed=place < last)
+                followed = place < last
+                if isinstance(common, program.Followers):
+                    more = self._rerun(run, common, then, place, followed=followed)
+                elif common is not None and self._surroundings.applied:
+                    more = self._repeat(run, common, then, place, followed=followed)
                 else:
-                    more = self._answer(run.followed_by(then, place - 1), place, followed=place < last)
+                    more = self._answer(run.followed_by(then, place - 1), place, followed=followed)
                 if not more:
                     return
 
     @contextlib.contextmanager
-    def _common(self, run: Run) -> Iterator[tuple[Call, int] | None]:
-        """A call of a line and its folder, where all of the line share that and have the streams of the spool; else None."""
-        call, home = run.work, run.options.home
-        if not isinstance(call, Call) or run.groups is not None or self._streams.paths != (None, None) or not home or self._folder != home:
+    def _common(self, run: Run) -> Iterator[program.Followers | tuple[Call, int] | None]:
+        """What all of a line share, where they run in the submitter's folder and write to the spool: of a call that and its folder."""
+        work, home = run.work, run.options.home
+        if not home or self._folder != home or run.options.cwd not in {None, home} or run.groups or self._streams.paths != (None, None):
             yield None
-            return
-        try:
-            folder = os.open(home, os.O_PATH | os.O_DIRECTORY)
-        except OSError:
+        elif isinstance(work, Program):
+            yield program.Followers(run, *self._streams.spool)
+        elif isinstance(work, Call):
+            with _opened(home) as folder:
+                yield None if folder is None else (work, folder)
+        else:
             yield None
-            return
-        try:
-            yield call, folder
-        finally:
-            with contextlib.suppress(OSError):  # what runs here may close anything
-                os.close(folder)
 
     def _has_ticket(self) -> bool:
         """Whether the next task is still this child's."""
@@ -232,6 +231,24 @@ class Child:
         elif not self._spoke and isinstance(outcome, Succeeded) and self._notes.write(place, outcome.value):
             return True
         self.send(Done(outcome, clean, spent=not self._usable, more=more))
+        return more
+
+    def _rerun(self, run: Run, common: program.Followers, then: Followers, place: int, *, followed: bool) -> bool:
+        """The same for a program."""
+        index = place - 1
+        try:
+            # By its name: a program may have put another folder in its place.
+            os.chdir(self._folder)
+        except OSError:
+            return self._answer(run.followed_by(then, index), place, followed=followed)
+        ending = common.execute(then.program(index, run.work), (then.tasks[index], then.attempts[index], then.executions[index]))
+        clean = _alone()
+        more = followed and clean and self._usable and not self._streams.printed()
+        if not more:
+            self._leave()
+        elif isinstance(ending.outcome, Succeeded) and self._notes.write(place, None):
+            return True
+        self.send(Done(ending.outcome, clean, spent=not self._usable, explained=ending.explained, more=more))
         return more
 
     def _leave(self) -> None:
@@ -319,6 +336,21 @@ class Sources:
     def changed(self) -> bool:
         """Whether one of the files is not as it was imported."""
         return any(signature(path) != noted for path, noted in self._files.items())
+
+
+@contextlib.contextmanager
+def _opened(path: str) -> Iterator[int | None]:
+    """A folder to go to; None where there is none."""
+    try:
+        folder = os.open(path, os.O_PATH | os.O_DIRECTORY)
+    except OSError:
+        yield None
+        return
+    try:
+        yield folder
+    finally:
+        with contextlib.suppress(OSError):  # what runs here may close anything
+            os.close(folder)
 
 
 def _reap() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs_worker.runners import files
-from broker_jobs_worker.runners.surroundings import variables
+from broker_jobs_worker.runners.surroundings import NAMES, variables
 from broker_jobs_worker.runners.wording import exit_words, signal_words
 
 if TYPE_CHECKING:
@@ -56,14 +56,46 @@ def execute(run: Run, program: Program, stdout: int, stderr: int) -> Ending:
                 os.chdir(run.folder)
         except OSError as error:
             return Ending(Failed(Cause.error, f"the task folder {run.folder} cannot be made: {error.strerror}"))
-    env = {
-        **os.environb,
-        **{os.fsencode(name): os.fsencode(value) for name, value in {**own, **variables(run), **dict(program.env)}.items()},
-    }
+    env = {**os.environb, **_encoded({**own, **variables(run), **dict(program.env)})}
     outcome: Outcome = files.put(program) or _execute(program, env, stdout, stderr)
     if isinstance(outcome, Succeeded):
         outcome = files.collect(run, program, outcome)
     return in_own_words(outcome, error_file(run.folder))
+
+
+class Followers:
+    """Programs that follow another one in its line and in its folder, without files of their own: what is the same for all is done once.
+
+    Args:
+        run: the first of the line
+        stdout: where all of them write
+        stderr: the same
+    """
+
+    def __init__(self, run: Run, stdout: int, stderr: int) -> None:
+        self._error_file = error_file(run.folder)
+        chosen = dict(run.options.env)
+        self._own = tuple(None if name in chosen else name.encode() for name in NAMES)
+        self._env = {**os.environb, **_encoded({"BROKER_JOBS_ERROR_FILE": self._error_file, **variables(run)})}
+        self._stdout, self._stderr = stdout, stderr
+
+    def execute(self, program: Program, own: tuple[int, int, str]) -> Ending:
+        """`execute`, for the next of them.
+
+        Args:
+            own: number, attempt and execution of the task
+        """
+        env = self._env.copy()
+        for name, value in zip(self._own, own, strict=True):
+            if name is not None:
+                env[name] = str(value).encode()
+        if program.env:
+            env.update(_encoded(dict(program.env)))
+        return in_own_words(_execute(program, env, self._stdout, self._stderr), self._error_file)
+
+
+def _encoded(variables: Mapping[str, str]) -> dict[bytes, bytes]:
+    return {os.fsencode(name): os.fsencode(value) for name, value in variables.items()}
 
 
 def in_own_words(outcome: Outcome, path: str) -> Ending:
@@ -81,6 +113,8 @@ def error_file(folder: str) -> str:
 
 def _own_words(path: str) -> str | None:
     """What a program has written into its error file, which is removed; None where it has not."""
+    if not os.access(path, os.F_OK):
+        return None  # mostly, and without an exception, which costs as much as all else that is done for a program of a line
     try:
         with open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK)) as file:
             size = os.fstat(file.fileno()).st_size

@@ -222,8 +222,10 @@ class Followers:
 
     def work(self, place: int, leader: Work) -> Work:
         """What the one at this place is to do; `DecodeError` where that is not said."""
-        if isinstance(leader, Call):
-            return self.call(place, leader)
+        return self.call(place, leader) if isinstance(leader, Call) else self.program(place, leader)
+
+    def program(self, place: int, leader: Work) -> Program:
+        """The same, after a program."""
         try:
             return self.programs[place]
         except IndexError:

@@ -34,6 +34,9 @@ if TYPE_CHECKING:
 TAIL_LIMIT: Final = 64 * 1024
 """Bytes of output that travel with a reply."""
 
+NAMES: Final = ("BROKER_JOBS_TASK", "BROKER_JOBS_ATTEMPT", "BROKER_JOBS_EXECUTION")
+"""Variables in which the tasks of a line differ: number, attempt and execution."""
+
 _SIGNALS: Final = tuple(sorted(int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _TIMERS: Final = (int(signal.ITIMER_REAL), int(signal.ITIMER_VIRTUAL), int(signal.ITIMER_PROF))
 _LIMITING: Final = frozenset({"resource.setrlimit", "resource.prlimit"})
@@ -41,7 +44,6 @@ _LIMITS: Final = tuple(sorted({number for name, number in vars(resource).items()
 _raw_environment: Final[dict[bytes, bytes]] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 (compared after each task: decoding takes longer than the task)
 _flush_c: Final = ctypes.CDLL(None).fflush
 _put_c: Final = ctypes.CDLL(None).putenv
-_NAMES: Final = ("BROKER_JOBS_TASK", "BROKER_JOBS_ATTEMPT", "BROKER_JOBS_EXECUTION")
 _LONGEST_VARIABLE: Final = 512
 
 
@@ -60,7 +62,7 @@ def variables(run: Run) -> dict[str, str]:
 
 def names(run: Run) -> dict[str, str]:
     """Those of them in which the tasks of a line differ."""
-    return dict(zip(_NAMES, map(str, (run.task, run.attempt, run.execution)), strict=True))
+    return dict(zip(NAMES, map(str, (run.task, run.attempt, run.execution)), strict=True))
 
 
 class Names:
@@ -71,7 +73,7 @@ class Names:
 
     def __init__(self) -> None:
         # Never given back: the C library may point to it for as long as this process lives.
-        self._places = [(name, name.encode(), ctypes.create_string_buffer(_LONGEST_VARIABLE)) for name in _NAMES]
+        self._places = [(name, name.encode(), ctypes.create_string_buffer(_LONGEST_VARIABLE)) for name in NAMES]
 
     def put(self, chosen: Mapping[str, str], values: tuple[int, int, str]) -> None:
         """Set them; those that the user has chosen stay."""
@@ -207,7 +209,8 @@ class Streams:
     def printed(self) -> bool:
         """Whether something lies in the files of the spool."""
         # They are written at their end wherever this points; it is asked after each task, and a third of the price of `fstat`.
-        return any(os.lseek(fd, 0, os.SEEK_END) for fd in self._spool)
+        stdout, stderr = self._spool
+        return bool(os.lseek(stdout, 0, os.SEEK_END) or os.lseek(stderr, 0, os.SEEK_END))
 
     @property
     def spool(self) -> tuple[int, int]:
