@@ -250,7 +250,9 @@ class Job:
         files = tuple((inside(path), data.info.data) for path, data in (inputs or {}).items())
         own = task_dir or (bool(files or kept) and common.get("cwd") is None and self.cwd is None)
         program, name = _program(argv, stdin, own)
-        return self._only(self._add(replace(program, files=files, collects=kept), 1, name, common))
+        if files or kept:
+            program = replace(program, files=files, collects=kept)
+        return self._only(self._add(program, 1, name, common))
 
     def step(
         self,
@@ -434,7 +436,7 @@ class Job:
     def _options(self, work: Work, common: TaskCommon) -> TaskOptions:
         """The options of a task; one object for all that are given none, and those of a job are as a rule."""
         here = (self.lane, self.cwd, self.env)
-        if isinstance(work, CallWork | MapWork) and common.keys() <= _NO_OPTIONS:
+        if not isinstance(work, StepWork) and common.keys() <= _NO_OPTIONS:
             plain = self._plain
             if plain is None or plain[0] != here:
                 plain = self._plain = (self.lane, self.cwd, dict(self.env)), self._checked_options(work, common)

@@ -41,6 +41,25 @@ def test_tasks_are_numbered_and_named() -> None:
     assert repr(second) == "<Task 1 'env'>"
 
 
+def test_programs_without_options_have_those_that_the_job_has_at_that_time() -> None:
+    job = Job(env={"A": "1"})
+    for _ in range(2):
+        job.program(["true"], name="one")
+    assert _options(job, 0) is _options(job, 1), "they are not made for each"
+    job.env["A"] = "2"
+    job.program(["true"])
+    job.cwd = "/data"
+    job.function(work)
+    job.program(["true"])
+    job.program(["true"], executor="sge")
+    job.program(["true"], priority=1)
+    assert [dict(_options(job, number).env)["A"] for number in range(7)] == ["1", "1", *["2"] * 5]
+    assert [_options(job, number).cwd for number in range(7)] == [None] * 3 + ["/data"] * 4
+    assert _options(job, 3) == _options(job, 4)
+    assert _options(job, 5).resources != _options(job, 4).resources
+    assert _options(job, 6).priority == 1
+
+
 def test_options_are_frozen_in_integers() -> None:
     job = Job(cwd="/data", env={"A": "1", "B": "2"}, lane="high")
     job.function(
