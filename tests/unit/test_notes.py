@@ -38,7 +38,6 @@ def test_each_arrives_though_more_is_written_than_there_is_room_for(parent: Note
         parent.read()
 
     child = runner.Notes(parent.lend(), ring)
-    child.begin()
     count = 3 * ROOM // (size + NOTE.size)
     for place in range(count):
         assert child.write(place, Inline(Encoding.pickle, bytes([place % 256]) * size))
@@ -52,7 +51,6 @@ def test_a_function_may_have_many_files_open(parent: Notes) -> None:
     pipe = parent.lend()
     high = fcntl.fcntl(pipe, fcntl.F_DUPFD_CLOEXEC, 1024)
     child = runner.Notes(high, parent.read)
-    child.begin()
     count = 3 * ROOM // (1000 + NOTE.size)
     for place in range(count):
         assert child.write(place, Inline(Encoding.pickle, bytes(1000)))

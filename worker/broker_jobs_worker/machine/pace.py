@@ -10,7 +10,7 @@ from broker_jobs.core.pace import usual
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-LINE_MS: Final = 20
+LINE_MS: Final = 50
 """A line should take about so many milliseconds: it holds back a cancel, a drain, and what the end of one waits for."""
 MEMORY: Final = 1000
 """So many sorts of tasks are remembered, the latest ones."""

@@ -134,7 +134,6 @@ class Child:
         self._means.inputs.learn(run)
         if run.spool is not None:
             self._streams.use_spool(*run.spool)
-        self._notes.begin()
         if run.then is None:
             self._answer(run, 0, followed=False)
         elif self._answer(run, 0, followed=True):

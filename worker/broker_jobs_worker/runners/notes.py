@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import select
 import time
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from broker_jobs.core.value import INLINE_LIMIT, Inline
 from broker_jobs_worker.runners.protocol import NO_VALUE, NOTE
@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from broker_jobs.core.value import Value
-
-_UNHEARD: Final = 0.02
-"""Seconds after which notes should be read."""
 
 
 class Notes:
@@ -30,11 +27,6 @@ class Notes:
     def __init__(self, pipe: int, ring: Callable[[], None]) -> None:
         self._pipe = pipe
         self._ring = ring
-        self._rung_at = 0.0
-
-    def begin(self) -> None:
-        """A line begins: its parent has just been heard."""
-        self._rung_at = time.monotonic()
 
     def write(self, place: int, value: Value | None) -> bool:
         """Note a success; False where it has to be told by the stream, since its value is too large or elsewhere."""
@@ -45,10 +37,6 @@ class Notes:
         else:
             return False
         self._put(data)
-        now = time.monotonic()
-        if now - self._rung_at > _UNHEARD:
-            self._rung_at = now
-            self._ring()
         return True
 
     def _put(self, data: bytes) -> None:
