@@ -467,12 +467,14 @@ def test_a_program_of_a_line_is_stopped_alone(tmp_path: Path, at_home: bool) -> 
 
 @contextlib.asynccontextmanager
 async def programs_in_line(folder: Path, *scripts: str, **options: object) -> AsyncIterator[tuple[list[Execution], list[ExecutionEnded]]]:
-    """Shell scripts that follow one another in the submitter's folder, with input and variables of their own, and how they have ended."""
+    """Shell scripts that follow one another in the submitter's folder, with input and variables of their own, and their ends."""
     async with bench(folder / "spool") as executor:
         home = folder / "home"
         home.mkdir()
         tasks = [program("sh", "-c", script, home=str(home), **{"grace": 100, **options}) for script in scripts]  # type: ignore[arg-type]
-        works = [replace(task.work, stdin=b"%d" % place, env=(("OWN", f"{place}"),)) for place, task in enumerate(tasks)]  # type: ignore[type-var]
+        works = [
+            replace(task.work, stdin=b"%d" % place, env=((f"ONLY_{place}", "x"), ("OWN", f"{place}"))) for place, task in enumerate(tasks)
+        ]  # type: ignore[type-var]
         tasks = [replace(task, work=work) for task, work in zip(tasks, works, strict=True)]
         executor.executor.start(tasks[0], tasks[1:])
         yield tasks, await executor.finish(*tasks)
@@ -481,14 +483,15 @@ async def programs_in_line(folder: Path, *scripts: str, **options: object) -> As
 @pytest.mark.parametrize("chosen", [(), (("BROKER_JOBS_TASK", "mine"), ("EVERY", "one"))], ids=["", "some chosen"])
 def test_each_program_of_a_line_has_what_is_its_own(tmp_path: Path, chosen: tuple[tuple[str, str], ...]) -> None:
     async def main() -> None:
-        names = "$BROKER_JOBS_TASK $BROKER_JOBS_ATTEMPT $BROKER_JOBS_EXECUTION"
-        script = f'cat >> told; echo " $OWN $EVERY {names} $BROKER_JOBS_JOB $BROKER_JOBS_SUBMIT_DIR $PWD" >> told; export OWN=changed; cd /'
+        told = "$OWN $ONLY_1 $EVERY $BROKER_JOBS_TASK $BROKER_JOBS_ATTEMPT $BROKER_JOBS_EXECUTION $BROKER_JOBS_JOB $BROKER_JOBS_SUBMIT_DIR $PWD"
+        script = f'cat >> told; echo " {told}" >> told; export OWN=changed; cd /'
         async with programs_in_line(tmp_path, *[script] * 4, env=chosen) as (tasks, ends):
             assert all(isinstance(ended.outcome, Succeeded) for ended in ends)
             home, mine = str(tmp_path / "home"), dict(chosen)
             for place, (line, each) in enumerate(zip(Path(home, "told").read_text().splitlines(), tasks, strict=True)):
-                own = f"{place} {place} {mine.get('EVERY', '')} {mine.get('BROKER_JOBS_TASK', each.task)} {each.attempt} {each.execution}"
-                assert line == f"{own} {each.job} {home} {home}"
+                what = f"{place} {place} {'x' * (place == 1)} {mine.get('EVERY', '')}"
+                own = f"{mine.get('BROKER_JOBS_TASK', each.task)} {each.attempt} {each.execution}"
+                assert line == f"{what} {own} {each.job} {home} {home}"
 
     asyncio.run(main())
 

@@ -8,6 +8,7 @@ _MACHINE: Final = "worker/broker_jobs_worker/machine"
 _TESTS: Final = "tests/unit/test_worker_lines.py"
 _EXECUTOR: Final = "tests/integration/test_executor_lines.py"
 _LINES: Final = f"{_EXECUTOR}::test_progress_is_its_own_also_where_it_is_heard_when_all_have_run"
+_OWN: Final = "test_each_program_of_a_line_has_what_is_its_own"
 _SURROUNDINGS: Final = "worker/broker_jobs_worker/runners/surroundings.py"
 
 MUTANTS: Final = (
@@ -185,6 +186,56 @@ MUTANTS: Final = (
         "            if not attempt.deliveries:\n                # They died",
         "            if False:\n                # They died",
         _TESTS,
+    ),
+    *(
+        (f"programs in lines: {what}", f"worker/broker_jobs_worker/runners/{file}.py", text, mutant, f"{_EXECUTOR}::{test}")
+        for what, file, text, mutant, test in (
+            (
+                "tell each what the first is told",
+                "program",
+                "                env[name] = str(value).encode()\n",
+                "                pass\n",
+                _OWN,
+            ),
+            ("overrule the user", "program", "None if name in chosen else name.encode()", "name.encode()", _OWN),
+            ("pass variables on to the next", "program", "env = self._env.copy()", "env = self._env", _OWN),
+            ("forget the variables of each", "program", "        if program.env:\n", "        if False:\n", _OWN),
+            (
+                "do not look at what it says",
+                "program",
+                "return in_own_words(_execute(program, env, self._stdout, self._stderr), self._error_file)",
+                "return Ending(_execute(program, env, self._stdout, self._stderr))",
+                "test_a_program_of_a_line_ends_as_one_by_itself",
+            ),
+            (
+                "take each for a success",
+                "child",
+                "elif isinstance(ending.outcome, Succeeded) and self._notes",
+                "elif self._notes",
+                "test_a_program_of_a_line_ends_as_one_by_itself",
+            ),
+            (
+                "leave its processes to the next",
+                "child",
+                "then.executions[index]))\n        clean = _alone()\n",
+                "then.executions[index]))\n        clean = True\n",
+                "test_what_a_program_of_a_line_leaves_is_gone_before_the_next",
+            ),
+            (
+                "stay in a folder that is gone",
+                "child",
+                "            os.chdir(self._folder)\n",
+                "            os.chdir('.')\n",
+                "test_programs_of_a_line_begin_in_the_folder_that_there_is_now",
+            ),
+        )
+    ),
+    (
+        "client: give programs the options of those before, whatever the job has now",
+        "broker_jobs/client/authoring.py",
+        "if plain is None or plain[0] != here:",
+        "if plain is None:",
+        "tests/unit/test_authoring.py::test_programs_without_options_have_those_that_the_job_has_at_that_time",
     ),
     *(
         (
