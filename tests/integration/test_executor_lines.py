@@ -483,7 +483,8 @@ async def programs_in_line(folder: Path, *scripts: str, **options: object) -> As
 @pytest.mark.parametrize("chosen", [(), (("BROKER_JOBS_TASK", "mine"), ("EVERY", "one"))], ids=["", "some chosen"])
 def test_each_program_of_a_line_has_what_is_its_own(tmp_path: Path, chosen: tuple[tuple[str, str], ...]) -> None:
     async def main() -> None:
-        told = "$OWN $ONLY_1 $EVERY $BROKER_JOBS_TASK $BROKER_JOBS_ATTEMPT $BROKER_JOBS_EXECUTION $BROKER_JOBS_JOB $BROKER_JOBS_SUBMIT_DIR $PWD"
+        own = "$BROKER_JOBS_TASK $BROKER_JOBS_ATTEMPT $BROKER_JOBS_EXECUTION"
+        told = f"$OWN $ONLY_1 $EVERY {own} $BROKER_JOBS_JOB $BROKER_JOBS_SUBMIT_DIR $PWD"
         script = f'cat >> told; echo " {told}" >> told; export OWN=changed; cd /'
         async with programs_in_line(tmp_path, *[script] * 4, env=chosen) as (tasks, ends):
             assert all(isinstance(ended.outcome, Succeeded) for ended in ends)
