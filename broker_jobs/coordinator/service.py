@@ -52,8 +52,8 @@ QUICK_ITEMS: Final = 20
 QUICK_BYTES: Final = 32 * 1024
 """A batch of so few messages with so few bytes is recorded within a few milliseconds."""
 
-COMPANY: Final = 0.002
-"""Seconds for which a chunk that stands in its class queue, too, waits for others, so that fewer transactions are needed."""
+COMPANY: Final = 0.02
+"""Seconds for which a chunk that stands in its class queue, too, waits for others, mostly for the first reply to it: fewer transactions."""
 
 TIDY: Final = 0.2
 """Seconds after which confirmed messages leave the outbox when nothing else is written."""
