@@ -142,7 +142,7 @@ class Caller:
 
     def worth(self, callee: Callee | None) -> int:
         """How many calls of a function are worth a message, as far as is known."""
-        return self.runtime.connect().paces.worth(callee.digest if callee else None)
+        return self.runtime.connect().pace.fitting(callee.digest if callee else None)
 
     def launch(self, batch: Batch) -> None:
         """Send it."""

@@ -656,7 +656,7 @@ class Client:
         with contextlib.ExitStack() as spools:
             encoded: list[tuple[Spool, Layout]] = []
             for submission in submissions:
-                encoded.append(submission.encode(core.link, is_open, idempotency_key, core.paces))
+                encoded.append(submission.encode(core.link, is_open, idempotency_key, core.pace))
                 spools.callback(encoded[-1][0].close)
             for submitting in hooked:
                 if submitting:

@@ -13,13 +13,15 @@ import time
 import weakref
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
+from broker_jobs.client.chunking import WORTH_MS
 from broker_jobs.client.followed import Batch, Followed, leave
 from broker_jobs.client.jobview import JobView, ending_of
 from broker_jobs.client.link import PATIENCE
-from broker_jobs.client.paces import Paces
+from broker_jobs.core.outcome import Succeeded
+from broker_jobs.core.pace import Pace
 from broker_jobs.core.states import ENDED, JOB_ENDED
 from broker_jobs.errors import BrokerJobsError, ClientClosed, CoordinatorUnavailable, TaskNotFound
-from broker_jobs.wire.messages import CancelResult, CancelTasks, Changes, FindJob, ForgetJobs, GetChanges, JobInfo
+from broker_jobs.wire.messages import CancelResult, CancelTasks, Changes, Ended, FindJob, ForgetJobs, GetChanges, JobInfo
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.link import Frame, Link
     from broker_jobs.core.spec import Lane
     from broker_jobs.hooks.calling import Hooks
-    from broker_jobs.wire.messages import Question, Reply, TaskInfo
+    from broker_jobs.wire.messages import Question, Reply, ReplyItem, TaskInfo
 
 LONG_POLL: Final = 10.0
 """Seconds for which the ledger may keep a question until there is news."""
@@ -59,14 +61,14 @@ class Core:
 
     Attributes:
         unfinished: jobs that were submitted over it and are not known to have ended
-        paces: how long calls take
+        pace: how long calls take
     """
 
     def __init__(self, link: Link, hooks: Hooks | None = None) -> None:
         self.link = link
         self.hooks = hooks
         self.unfinished: set[str] = set()
-        self.paces = Paces()
+        self.pace = Pace(WORTH_MS)
         self._opened: dict[tuple[str, Lane], float] = {}
         self._followed: weakref.WeakValueDictionary[str, Followed] = weakref.WeakValueDictionary()
         self._batches: dict[str, tuple[Batch, Followed]] = {}
@@ -87,8 +89,8 @@ class Core:
         followed = self._followed.get(reply.job)
         if followed is not None and followed.view.layout is not None:
             endings = followed.view.heard(reply)
-            if followed.view.layout.function is not None:
-                self.paces.heard(followed.view.layout.function, reply.items)
+            if followed.view.layout.function is not None and (took := spent(reply.items)):
+                self.pace.several_ended(followed.view.layout.function, took)
             if followed.watch is not None:
                 followed.watch.heard(reply, endings)
             self._known(followed, endings)
@@ -460,3 +462,8 @@ class Core:
         """Let this go on in the background, until `close` at most: the loop itself holds its tasks weakly."""
         self._background.add(task)
         task.add_done_callback(self._background.discard)
+
+
+def spent(items: Iterable[ReplyItem]) -> list[int]:
+    """How many milliseconds those took that have succeeded."""
+    return [item.ended_ms - item.started_ms for item in items if isinstance(item, Ended) and isinstance(item.outcome, Succeeded)]

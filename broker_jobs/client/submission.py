@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.chunking import OpenClasses
     from broker_jobs.client.encoding import Placement
     from broker_jobs.client.link import Link
-    from broker_jobs.client.paces import Paces
+    from broker_jobs.core.pace import Pace
 
 _IN_MEMORY: Final = 64 * 2**20
 
@@ -120,11 +120,11 @@ class Submission:
             raise
         return draft
 
-    def encode(self, link: Link, is_open: OpenClasses, idempotency_key: str | None, paces: Paces) -> tuple[Spool, Layout]:
+    def encode(self, link: Link, is_open: OpenClasses, idempotency_key: str | None, pace: Pace) -> tuple[Spool, Layout]:
         """All chunks, signed.
 
         Args:
-            paces: of calls that are known
+            pace: of calls that are known
 
         Raises:
             ValidationError: something of it cannot be sent; nothing was
@@ -136,7 +136,7 @@ class Submission:
         header = header_of(link.client, job.name, tags=job.tags, max_fails=job.max_fails, idempotency_key=idempotency_key)
         ordered = len({placement.options.priority for placement in self.placements}) > 1
         function = self._only_function()
-        most = share(len(job), worth=paces.worth(function))
+        most = share(len(job), worth=pace.fitting(function))
         chunker = Chunker(self.id, header, is_open, most=most, store=self._store, ordered=ordered)
         spool, flat = Spool(), True
         try:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, cast
 
 from broker_jobs import config
+from broker_jobs.client.chunking import WORTH_MS
 from broker_jobs.client.link import Frame, sealed
-from broker_jobs.client.paces import Paces
 from broker_jobs.client.submission import Submission
+from broker_jobs.core.pace import Pace
 from broker_jobs.ids import new_job_id, new_name
 from broker_jobs.outbox.store import TABLE, OutboxTable
 from broker_jobs.wire.signing import Signer
@@ -69,7 +70,8 @@ class OutboxSubmitter:
         """
         submission = Submission(job, new_job_id(), self.settings.value_store, self._by_value)
         # Which classes are open, and how long calls take, only a connection knows, so the ledger gets all of it.
-        spool, _ = submission.encode(cast("Link", self._sealing), frozenset(), None, Paces())  # of a link it asks for its name, and to sign
+        link = cast("Link", self._sealing)  # of a link it asks for its name, and to sign
+        spool, _ = submission.encode(link, frozenset(), None, Pace(WORTH_MS))
         try:
             self._table.add(connection, submission.id, spool)
         finally:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 _COLUMNS: Final = "broker_jobs/wire/columns.py"
-_PACES: Final = "broker_jobs/client/paces.py"
 _TESTS: Final = "tests/wire/test_columns.py"
-_PACES_TESTS: Final = "tests/unit/test_paces.py"
+_PACE_TESTS: Final = "tests/unit/test_pace.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant, tests that must find it)
@@ -43,14 +42,19 @@ MUTANTS: Final = (
         _TESTS,
     ),
     ("columns: write none", _COLUMNS, "if len(run) >= FEWEST and kind in self._kinds else None", "if False else None", _TESTS),
-    ("paces: believe a slow one slowly", _PACES, "mean if mean > known else known", "known", _PACES_TESTS),
-    ("paces: remember every function", _PACES, "if len(self._averages) > _MEMORY:", "if False:", _PACES_TESTS),
-    ("paces: count failures", _PACES, " and isinstance(item.outcome, Succeeded)", "", _PACES_TESTS),
+    (
+        "pace: count several as one",
+        "broker_jobs/core/pace.py",
+        "1 - (1 - _WEIGHT) ** count",
+        "_WEIGHT",
+        _PACE_TESTS,
+    ),
+    ("pace: count failures", "broker_jobs/client/core.py", " and isinstance(item.outcome, Succeeded)", "", _PACE_TESTS),
     (
         "share: never more than of unknown ones",
         "broker_jobs/client/chunking.py",
         "max(most, min(LARGEST * worth, MOST_WAITING))",
         "most",
-        _PACES_TESTS,
+        _PACE_TESTS,
     ),
 )

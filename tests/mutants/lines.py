@@ -6,6 +6,7 @@ from typing import Final
 
 _MACHINE: Final = "worker/broker_jobs_worker/machine"
 _TESTS: Final = "tests/unit/test_worker_lines.py"
+_PACE, _PACE_TESTS = "broker_jobs/core/pace.py", "tests/unit/test_pace.py"
 _EXECUTOR: Final = "tests/integration/test_executor_lines.py"
 _LINES: Final = f"{_EXECUTOR}::test_progress_is_its_own_also_where_it_is_heard_when_all_have_run"
 _OWN: Final = "test_each_program_of_a_line_has_what_is_its_own"
@@ -15,19 +16,19 @@ MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant, tests that must find it)
     (
         "lines: begin one although nothing is known",
-        f"{_MACHINE}/pace.py",
+        _PACE,
         "return 1 if known is None",
         "return 50 if known is None",
-        _TESTS,
+        _PACE_TESTS,
     ),
     (
         "lines: forget a slow one among quick ones",
-        f"{_MACHINE}/pace.py",
-        "if milliseconds > LINE_MS else",
+        _PACE,
+        "if milliseconds > self._together_ms else",
         "if milliseconds < 0 else",
-        _TESTS,
+        _PACE_TESTS,
     ),
-    ("lines: remember every function", f"{_MACHINE}/pace.py", "if len(self._averages) >= MEMORY:", "if False:", _TESTS),
+    ("lines: remember every function", _PACE, "if len(self._averages) >= MEMORY:", "if False:", _PACE_TESTS),
     (
         "lines: take all of a chunk",
         f"{_MACHINE}/worker.py",
@@ -136,10 +137,10 @@ MUTANTS: Final = (
     ),
     (
         "lines: believe that one which had to wait is slow",
-        "broker_jobs/core/pace.py",
+        _PACE,
         "[: max(len(spent) - max(",
         "[max(0 * len(spent) - max(",
-        f"{_TESTS} tests/unit/test_paces.py",
+        _PACE_TESTS,
     ),
     (
         "lines: let long ones go on beside those who are idle",

@@ -13,7 +13,7 @@ from broker_jobs.wire.messages import Chunk, Ended, Program, Returned, Revocatio
 from broker_jobs_worker.executors.port import ExecutionsRecalled, ExecutionsSucceeded
 from broker_jobs_worker.machine.commands import Recall, Start, Stop
 from broker_jobs_worker.machine.events import DrainRequested
-from broker_jobs_worker.machine.pace import LINE_MS, MEMORY, Pace
+from broker_jobs_worker.machine.worker import LINE_MS
 from tests.support.worker_world import JOB, ONE_CPU, START_MS, TWO_CPUS, World, make_chunk
 
 
@@ -113,29 +113,6 @@ def test_no_more_follow_than_the_executor_takes_or_than_a_moment_lasts() -> None
     assert lines(known(longest_line=1).arrive(make_chunk(*range(9), functions="f"))) == [[0], [1]]
     assert lines(known(took=LINE_MS // 3).arrive(make_chunk(*range(9), functions="f"))) == [[0, 1, 2], [3, 4, 5]]
     assert lines(known(took=LINE_MS).arrive(make_chunk(*range(9), functions="f"))) == [[0], [1]]
-
-
-def test_one_that_is_slow_ends_the_lines_of_its_function() -> None:
-    pace = Pace()
-    assert pace.fitting("f") == 1
-    pace.ended("f", 0)
-    assert pace.fitting("f") == 20 * LINE_MS
-    assert pace.fitting("g") == 1
-    pace.ended("f", LINE_MS + 1)
-    assert pace.fitting("f") == 1
-    for _ in range(40):
-        pace.ended("f", 0)
-    assert pace.fitting("f") > 50, "and many quick ones begin them again"
-    one, other = Pace(), Pace()
-    for each in (one, other):
-        each.ended("f", 10)
-    one.ended("f", 1, 5)
-    for _ in range(5):
-        other.ended("f", 1)
-    assert one.fitting("f") == other.fitting("f"), "several count as if each were told"
-    for number in range(MEMORY):
-        pace.ended(str(number), 0)
-    assert pace.fitting("f") == 1, "what is known is bounded"
 
 
 def test_only_calls_of_one_function_follow_one_another() -> None:

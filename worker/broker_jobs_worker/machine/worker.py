@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Canceled, Succeeded
+from broker_jobs.core.pace import Pace
 from broker_jobs.core.resource_class import rounded
 from broker_jobs.core.resources import Resources
 from broker_jobs.errors import IllegalTransition
@@ -63,7 +64,6 @@ from broker_jobs_worker.machine.events import (
 from broker_jobs_worker.machine.execution import make_execution, make_follower, sort_of
 from broker_jobs_worker.machine.holdings import Holdings
 from broker_jobs_worker.machine.memory import KeyMemory, RevocationMemory
-from broker_jobs_worker.machine.pace import LINE_MS, Pace
 from broker_jobs_worker.machine.replies import ReplyBook
 from broker_jobs_worker.machine.reservation import Reservations
 from broker_jobs_worker.machine.room import Rooms
@@ -99,6 +99,9 @@ if TYPE_CHECKING:
     from broker_jobs_worker.machine.state import Identity, Lifetime, Timing
 
 
+LINE_MS: Final = 50
+"""A line should take about so many milliseconds: it holds back a cancel, a drain, and what the end of one waits for."""
+
 NOTHING: Final = Resources(())
 
 
@@ -125,7 +128,7 @@ class WorkerMachine:
         self.leaving = ""
         self.exited = False
         self._have = Holdings(me.total)
-        self._pace = Pace()
+        self._pace = Pace(LINE_MS)
         self._longest_line = longest_line
         self._credit = CreditBook(timing)
         self._reservations = Reservations(timing)
@@ -581,7 +584,7 @@ class WorkerMachine:
             ends.append((attempt, word))
             spent.append(ended_ms - started_ms)
             started_ms = ended_ms
-        self._pace.line_ended(state.sort, spent)
+        self._pace.several_ended(state.sort, spent)
         self._replies.add_ends(first.group, [word for _, word in ends], now)
         for group in self._have.close_all(line, ends):
             self._replies.hurry(group)

@@ -1,0 +1,92 @@
+"""What is known of how long tasks take: how many go together."""
+
+from __future__ import annotations
+
+import pytest
+
+from broker_jobs.client.chunking import LARGEST, MOST_READY, MOST_WAITING, SHARE, share
+from broker_jobs.client.core import spent
+from broker_jobs.core.outcome import Cause, Failed, Succeeded
+from broker_jobs.core.pace import MEMORY, Pace
+from broker_jobs.wire.messages import Ended, Started
+
+TOGETHER = 20
+
+
+@pytest.fixture
+def pace() -> Pace:
+    return Pace(TOGETHER)
+
+
+def test_quick_ones_go_together_and_slow_ones_alone(pace: Pace) -> None:
+    assert pace.fitting("f") == pace.fitting(None) == 1, "nothing is known"
+    pace.ended("f", 0)
+    assert pace.fitting("f") == 20 * TOGETHER, "a clock of milliseconds does not see less"
+    assert pace.fitting("g") == 1
+    pace.ended("g", TOGETHER)
+    assert pace.fitting("g") == 1
+
+
+def test_one_that_is_slow_counts_at_once_and_quick_ones_slowly(pace: Pace) -> None:
+    pace.ended("f", 0)
+    pace.ended("f", TOGETHER + 1)
+    assert pace.fitting("f") == 1
+    pace.ended("f", 0)
+    assert pace.fitting("f") == 1
+    for _ in range(40):
+        pace.ended("f", 0)
+    assert pace.fitting("f") > 50
+
+
+def test_several_count_as_if_each_were_told(pace: Pace) -> None:
+    pace.ended("f", 10)
+    pace.ended("g", 10)
+    pace.ended("f", 1, 5)
+    for _ in range(5):
+        pace.ended("g", 1)
+    assert pace.fitting("f") == pace.fitting("g")
+
+
+def test_one_alone_says_little_of_hundreds(pace: Pace) -> None:
+    pace.several_ended("f", [0] * 200)
+    pace.several_ended("f", [1])
+    assert pace.fitting("f") > 3 * TOGETHER
+
+
+def test_of_several_the_slowest_have_waited_for_their_turn(pace: Pace) -> None:
+    pace.several_ended("f", [0, 0, 1, 0])
+    assert pace.fitting("f") == 20 * TOGETHER
+    pace.several_ended("g", [1, 1, 2, 2, 9])
+    assert pace.fitting("g") == TOGETHER // 1.5
+    pace.several_ended("h", [0] * 14 + [900, 900])
+    assert pace.fitting("h") == 20 * TOGETHER
+    pace.several_ended("i", [-50])
+    assert pace.fitting("i") > 1, "clocks may be set back"
+
+
+def test_only_successes_say_how_long_calls_take() -> None:
+    failed = Ended(0, 1, "e", Failed(Cause.error, "no"), 0, 0)
+    assert spent([Started(1, 1, "e", 5), failed, Ended(2, 1, "e", Succeeded(), 1000, 1007)]) == [7]
+
+
+def test_what_is_known_is_bounded(pace: Pace) -> None:
+    for number in range(MEMORY + 1):
+        pace.ended(str(number), 0)
+    assert pace.fitting("0") == 1
+    assert pace.fitting(str(MEMORY)) > 1
+
+
+@pytest.mark.parametrize(
+    ("tasks", "worth", "expected"),
+    [
+        (10, 1, 1),
+        (SHARE * 10, 1, 10),
+        (10**6, 1, MOST_READY),
+        (100, 200, 200),
+        (10**6, 200, MOST_WAITING),
+        (10**6, 30, LARGEST * 30),
+        (10**6, 10, MOST_READY),
+    ],
+)
+def test_the_share_of_a_chunk(tasks: int, worth: int, expected: int) -> None:
+    assert share(tasks, worth=worth) == expected
