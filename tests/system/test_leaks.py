@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
     from tests.support.rabbitmq import RabbitMQ
 
-pytestmark = [pytest.mark.long, pytest.mark.hours, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.long, pytest.mark.timeout(600)]
 
 TASKS = 200_000
 WARM = 60_000
