@@ -53,7 +53,7 @@ def configuration(arguments: Sequence[str] | None = None) -> CoordinatorConfig:
     parser.add_argument("--retain", help="forget jobs that ended so long ago, such as 30d (default: never)")
     parser.add_argument("--durability", choices=[item.value for item in Durability], help="what a recorded change survives")
     given = parser.parse_args(arguments)
-    settings = resolve(given.url, given.namespace)
+    settings = resolve(conceal(given.url), given.namespace)
     local = scheme(settings.url) == "sqlite"
     default = Durability.process if local and "durability=power" not in settings.url else Durability.power
     return CoordinatorConfig(
