@@ -182,7 +182,7 @@ def check_leftovers(deployment: Deployment) -> list[str]:
 
 def _until_empty(deployment: Deployment, complain: Callable[[dict[str, int]], list[str]]) -> list[str]:
     """Ask until there is nothing to complain of, or it is too late: numbers of a broker are a little old."""
-    deadline = time.monotonic() + 90
+    deadline = time.monotonic() + 30
     while True:
         try:
             text = deployment.cluster.nodes[0].ctl("list_queues", "-p", deployment.vhost, "--formatter", "json", "name", "messages")
