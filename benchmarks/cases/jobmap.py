@@ -23,9 +23,6 @@ def mapped(setting: Setting) -> Measure:
     costs = []
     with ours.cluster(setting) as (made, client):
         coordinator = ours.process(made, "coordinator")
-        warm = Job()
-        warm.map(work.same, range(FIRST))
-        assert client.wait_for_jobs([client.submit(warm)], progress=False)
         for tasks in itertools.takewhile(lambda size: size <= setting.tasks, (FIRST * GROWTH**power for power in itertools.count())):
             if costs and costs[-1] * tasks > setting.seconds * ALLOWANCE * 1e6:
                 break
@@ -52,8 +49,7 @@ CASE = Case(
     title="one job.map of 1,000,000 no-ops",
     counted=(
         "of the largest job that fits into the time: tasks a second to the end of the job, seconds of `submit`, most memory of submitter "
-        "and coordinator; microseconds a task for each size, and the largest of those by the smallest. A job of 1,000 goes before, so that "
-        "all sizes find everything warm"
+        "and coordinator; microseconds a task for each size, and the largest of those by the smallest"
     ),
     tasks=1_000_000,
     sides=(Side(RABBITMQ, mapped, SAFE, rabbitmq=True),),
