@@ -150,7 +150,7 @@ class Child:
                     self.send(Halted())
                     return
                 followed = place < last
-                if isinstance(common, program.Followers):
+                if isinstance(common, program.Series):
                     more = self._rerun(run, common, then, place, followed=followed)
                 elif common is not None and self._surroundings.applied:
                     more = self._repeat(run, common, then, place, followed=followed)
@@ -160,13 +160,13 @@ class Child:
                     return
 
     @contextlib.contextmanager
-    def _common(self, run: Run) -> Iterator[program.Followers | tuple[Call, int] | None]:
+    def _common(self, run: Run) -> Iterator[program.Series | tuple[Call, int] | None]:
         """What all of a line share, where they run in the submitter's folder and write to the spool: of a call that and its folder."""
         work, home = run.work, run.options.home
         if not home or self._folder != home or run.options.cwd not in {None, home} or run.groups or self._streams.paths != (None, None):
             yield None
         elif isinstance(work, Program):
-            yield program.Followers(run, *self._streams.spool)
+            yield program.Series(run, *self._streams.spool)
         elif isinstance(work, Call):
             with _opened(home) as folder:
                 yield None if folder is None else (work, folder)
@@ -232,7 +232,7 @@ class Child:
         self.send(Done(outcome, clean, spent=not self._usable, more=more))
         return more
 
-    def _rerun(self, run: Run, common: program.Followers, then: Followers, place: int, *, followed: bool) -> bool:
+    def _rerun(self, run: Run, common: program.Series, then: Followers, place: int, *, followed: bool) -> bool:
         """The same for a program."""
         index = place - 1
         try:

@@ -63,7 +63,7 @@ def execute(run: Run, program: Program, stdout: int, stderr: int) -> Ending:
     return in_own_words(outcome, error_file(run.folder))
 
 
-class Followers:
+class Series:
     """Programs that follow another one in its line and in its folder, without files of their own: what is the same for all is done once.
 
     Args:
