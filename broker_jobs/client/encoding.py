@@ -276,7 +276,7 @@ class Encoder:
                 f"{what} take {_mebibytes(value.size)}, and at most {_mebibytes(INLINE_LIMIT_WITHOUT_STORE)} without a value store: "
                 "name a folder that all hosts see, with value_store in broker-jobs.toml or BROKER_JOBS_VALUE_STORE"
             )
-        return value.joined() if isinstance(value, Pieces) else value
+        return value.joined()
 
 
 class _Places:

@@ -76,8 +76,7 @@ def stored_bytes(ending: Ending) -> int:
 
 def loaded(value: Value) -> object:
     """The object in these bytes, wherever they are."""
-    inline = value if isinstance(value, Inline) else Inline(value.encoding, fetch(value))
-    return payload.load(inline)
+    return payload.load(value if isinstance(value, Inline) else fetch(value))
 
 
 def failure(ending: Ending, failed: Failed, job: str) -> TaskFailed:

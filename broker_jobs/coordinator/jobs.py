@@ -67,6 +67,9 @@ if TYPE_CHECKING:
 MOST_CHUNKS: Final = 64
 """Ready chunks that one transaction makes; the others wait for the next."""
 
+FEW: Final = 100
+"""So many jobs can be looked at in each batch."""
+
 REMEMBERED: Final = 10_000
 """Jobs that were dropped lately and are still known by their ids, so that a chunk or reply that comes twice does not revive them."""
 
@@ -174,6 +177,11 @@ class Jobs:
         while len(self._forgotten) > REMEMBERED:
             self._forgotten.popitem(last=False)
         batch.writes.jobs_done.extend(facts.key for facts in jobs)
+
+    @property
+    def all_out(self) -> bool:
+        """Whether nothing of the live jobs waits for something; where there are many, that is not looked at."""
+        return len(self.live) <= FEW and all(job.all_out for job in self.live.values())
 
     def forgotten(self, job_id: str) -> bool:
         """Whether the job was dropped lately: what still comes of it is no news."""

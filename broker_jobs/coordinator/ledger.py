@@ -248,6 +248,11 @@ class Ledger:
         return self._reconciler.suspicious(old, self._inventories()) if old else set()
 
     @property
+    def calm(self) -> bool:
+        """Whether no outcome sets anything free, and nobody waits for one here."""
+        return not self._requests.polls and self.jobs.all_out
+
+    @property
     def unconfirmed_deletions(self) -> int:
         """Confirmed messages of the outbox whose rows are still there."""
         return len(self._undeleted)

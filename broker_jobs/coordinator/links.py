@@ -142,6 +142,6 @@ def _kept(value: Value, job: LiveJob) -> Value:
     if value.store == job.facts.store:
         return ValueStore(value.store).adopt(job.facts.id, value)
     try:
-        return ValueStore(job.facts.store).put(job.facts.id, value.encoding, fetch(value))
+        return ValueStore(job.facts.store).put(job.facts.id, value.encoding, *fetch(value).pieces)
     except ValueStoreError:
         return value

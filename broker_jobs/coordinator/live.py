@@ -141,6 +141,11 @@ class LiveJob:
         """Whether every task has come that is known to come."""
         return self.machine.complete or (self.facts.open and len(self.machine.tasks) >= self.reservations.total)
 
+    @property
+    def all_out(self) -> bool:
+        """Whether all its tasks have gone out, so that none waits for the outcome of another one."""
+        return not (self.machine.counts[TaskState.waiting] or self.stalled or self.window.waiting)
+
     def index(self, options: TaskOptions, origin: Origin | None) -> int | None:
         """The index of these options in `shared`."""
         return self._indices.get((options, origin))

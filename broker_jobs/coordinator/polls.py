@@ -30,6 +30,10 @@ class Polls:
     def __init__(self) -> None:
         self._waiting: dict[str, list[Poll]] = {}
 
+    def __len__(self) -> int:
+        """Jobs that somebody waits for."""
+        return len(self._waiting)
+
     def add(self, poll: Poll) -> None:
         """A question that has no news yet."""
         self._waiting.setdefault(poll.job, []).append(poll)

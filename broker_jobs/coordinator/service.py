@@ -53,7 +53,7 @@ QUICK_BYTES: Final = 32 * 1024
 """A batch of so few messages with so few bytes is recorded within a few milliseconds."""
 
 COMPANY: Final = 0.02
-"""Seconds for which a chunk that stands in its class queue, too, waits for others, mostly for the first reply to it: fewer transactions."""
+"""Seconds for which a chunk that is in its class queue, too, and a reply that sets nothing free, wait for others: fewer transactions."""
 
 TIDY: Final = 0.2
 """Seconds after which confirmed messages leave the outbox when nothing else is written."""
@@ -127,6 +127,7 @@ class Coordinator:
         self._inbox: deque[Item] = deque()
         self._arrival: asyncio.Future[None] | None = None
         self._urgent = False
+        self._calm = False
         self._company: asyncio.TimerHandle | None = None
         self._story: deque[tuple[float, object]] = deque(maxlen=STORY)
         self._metrics = CoordinatorMetrics()
@@ -280,6 +281,8 @@ class Coordinator:
                 self._hooks.tell(batch.effects.moments)
             self._count(batch)
             more = batch.effects.more
+            # Where a transaction must be on the disk, few are worth a wait; where it need not, they are short, and better alone.
+            self._calm = self._config.durability is Durability.power and ledger.calm
             now = time.monotonic()
             if now >= self._next_look:
                 self._next_look = now + self._config.look
@@ -300,12 +303,16 @@ class Coordinator:
     def _put(self, item: Item) -> None:
         """Something has happened; called on the loop."""
         self._inbox.append(item)
-        if isinstance(item, Arrived) and self._topology.is_direct(item.delivery.exchange, item.delivery.key):
-            # Its tasks are on their way already: nobody waits for its record, and the first replies will come along.
+        if isinstance(item, Arrived) and self._has_time(item.delivery):
             if self._company is None:
                 self._company = asyncio.get_running_loop().call_later(COMPANY, self._wake)
         else:
             self._wake()
+
+    def _has_time(self, delivery: Delivery) -> bool:
+        """Whether nobody waits for the record of this: its tasks are on their way; or its client hears of it, too, and no task needs it."""
+        exchange, key = delivery.exchange, delivery.key
+        return self._topology.is_direct(exchange, key) or (self._calm and self._topology.is_heard(exchange, key))
 
     def _wake(self) -> None:
         self._urgent = True

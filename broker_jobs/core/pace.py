@@ -13,6 +13,8 @@ MEMORY: Final = 1000
 _WEIGHT: Final = 0.25
 """Of the latest task, in the average; of several that are told together, as if each were."""
 _EXCEPTIONS: Final = 8
+_RELUCTANCE: Final = 4
+"""A busy machine makes tasks slower, and none quicker: what says that they are slower counts so much less."""
 _LEAST_MS: Final = 0.05
 """Clocks tell milliseconds, and a task takes some time in any case."""
 
@@ -45,6 +47,8 @@ class Pace:
             known = milliseconds
         # One that is slower than expected counts at once: others may wait behind the next.
         weight = 1 - (1 - _WEIGHT) ** count
+        if milliseconds > known:
+            weight /= _RELUCTANCE
         self._averages[sort] = max(milliseconds, known) if milliseconds > self._together_ms else known + weight * (milliseconds - known)
 
     def fitting(self, sort: str | None) -> int:

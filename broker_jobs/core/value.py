@@ -44,10 +44,14 @@ class Inline:
         """Its bytes, as those of `Pieces`."""
         return (self.data,)
 
+    def joined(self) -> Inline:
+        """Itself, as of `Pieces`."""
+        return self
+
 
 @dataclass(frozen=True, slots=True)
 class Pieces:
-    """A value that is large, on its way to a store or into a message.
+    """A value that is large, on its way to a store or into a message, or from there.
 
     Attributes:
         pieces: its bytes, one piece after the other. Large ones are the user's own objects, which saves a copy of each; none can change
@@ -62,7 +66,7 @@ class Pieces:
         return sum(map(len, self.pieces))
 
     def joined(self) -> Inline:
-        """The same for a message."""
+        """The same in one piece."""
         return Inline(self.encoding, b"".join(self.pieces))
 
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from broker_jobs.errors import ValueStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
 _CHECK: Final = "import sys; from blake3 import blake3; sys.stdout.buffer.write(blake3(sys.stdin.buffer.read()).digest())"
 
@@ -36,22 +36,26 @@ helper: Final = Helper()
 def digests(pieces: Iterable[bytes]) -> tuple[bytes, bytes]:
     """SHA-256 and BLAKE3 of these bytes, of which one is empty."""
     made = _blake3()
-    hashed = hashlib.sha256() if made is None else made()
-    for piece in pieces:
-        hashed.update(piece)
-    return (hashed.digest(), b"") if made is None else (b"", hashed.digest())
+    return (_hashed(hashlib.sha256(), pieces), b"") if made is None else (b"", _hashed(made(), pieces))
 
 
-def fits(data: bytes, sha256: bytes, blake3: bytes) -> bool:
-    """Whether these bytes have this digest; nothing has none.
+def fits(pieces: Sequence[bytes], sha256: bytes, blake3: bytes) -> bool:
+    """Whether these bytes, one piece after the other, have this digest; nothing has none.
 
     Raises:
         ValueStoreError: nobody here can tell
     """
     if not blake3:
-        return hashlib.sha256(data).digest() == sha256
+        return _hashed(hashlib.sha256(), pieces) == sha256
     made = _blake3()
-    return (_asked(data) if made is None else made(data).digest()) == blake3
+    return (_asked(b"".join(pieces)) if made is None else _hashed(made(), pieces)) == blake3
+
+
+def _hashed(hasher: Any, pieces: Iterable[bytes]) -> bytes:
+    for piece in pieces:
+        hasher.update(piece)
+    digest: bytes = hasher.digest()
+    return digest
 
 
 def _blake3() -> Any:

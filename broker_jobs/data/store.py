@@ -15,13 +15,15 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.core.value import Stored
+from broker_jobs.core.value import Encoding, Inline, Pieces, Stored
 from broker_jobs.data.digest import digests, fits
 from broker_jobs.data.files import Files, is_url
 from broker_jobs.errors import ValueStoreError
+from broker_jobs.wire.codec import HEAD, is_one_bulk
 
 if TYPE_CHECKING:
-    from broker_jobs.core.value import Encoding
+    from io import FileIO
+    from typing import BinaryIO
 
 _KEY: Final = re.compile(r"[0-9a-f]{32}/[0-9a-f]{64}")
 _JOB: Final = re.compile(r"[0-9a-f]{32}")
@@ -102,8 +104,8 @@ class ValueStore:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def fetch(value: Stored) -> bytes:
-    """The bytes of a stored value.
+def fetch(value: Stored) -> Inline | Pieces:
+    """The bytes of a stored value; those of one large bytes object are a piece, so that it need not be copied out of them.
 
     Raises:
         ValueStoreError: the store cannot be reached from here, or has not these bytes
@@ -113,14 +115,24 @@ def fetch(value: Stored) -> bytes:
     try:
         if is_url(value.store):
             with Files(value.store).read(value.key) as file:
-                data = file.read()
+                pieces = _read(file, value)
         else:
-            data = (Path(value.store) / value.key).read_bytes()
+            with (Path(value.store) / value.key).open("rb", buffering=0) as file:
+                pieces = _read(file, value)
     except OSError as error:
         raise ValueStoreError(
             f"the value store {value.store} cannot be read on this host: {error.strerror or error}; "
             "configure a folder that all hosts share, with value_store in broker-jobs.toml or BROKER_JOBS_VALUE_STORE"
         ) from error
-    if not fits(data, value.sha256, value.blake3):
+    if not fits(pieces, value.sha256, value.blake3):
         raise ValueStoreError(f"the value {value.key} in {value.store} is not what was written there")
-    return data
+    return Inline(value.encoding, *pieces) if len(pieces) == 1 else Pieces(value.encoding, pieces)
+
+
+def _read(file: BinaryIO | FileIO, value: Stored) -> tuple[bytes, ...]:
+    if value.encoding is Encoding.msgpack:
+        head = file.read(HEAD) or b""
+        if is_one_bulk(head, value.size):
+            return head, file.read() or b""
+        file.seek(0)
+    return (file.read() or b"",)

@@ -21,6 +21,8 @@ _UNREADABLE: Final = (ValueError, TypeError, OverflowError, RecursionError, Memo
 _LARGE: Final = 256 * 1024
 BULK: Final = 64 * 1024
 """Bytes up to this many are quicker copied than kept apart."""
+HEAD: Final = 5
+"""Bytes of msgpack that stand before such bytes, and say how many they are."""
 _LARGEST_BYTES: Final = 2**32 - 1
 _HOLDING: Final = frozenset({bytes, list, dict})
 _spare: list[msgpack.Packer] = []
@@ -64,7 +66,7 @@ def _pack_pieces(value: object, packer: msgpack.Packer, pieces: list[bytes]) -> 
         bulk = cast("bytes", value)
         if len(bulk) > _LARGEST_BYTES:
             raise ValueError("msgpack has no bytes of 4 GiB")
-        pieces += (packer.bytes() + b"\xc6" + len(bulk).to_bytes(4, "big"), bulk)
+        pieces += (packer.bytes() + _head(len(bulk)), bulk)
         packer.reset()
     elif kind is list and not _HOLDING.isdisjoint(map(type, cast("list[object]", value))):
         parts = cast("list[object]", value)
@@ -79,6 +81,15 @@ def _pack_pieces(value: object, packer: msgpack.Packer, pieces: list[bytes]) -> 
             _pack_pieces(part, packer, pieces)
     else:
         packer.pack(value)
+
+
+def is_one_bulk(head: bytes, size: int) -> bool:
+    """Whether data of so many bytes that begin so is one bytes object, larger than `BULK`: the rest."""
+    return BULK + HEAD < size <= _LARGEST_BYTES + HEAD and head == _head(size - HEAD)
+
+
+def _head(size: int) -> bytes:
+    return b"\xc6" + size.to_bytes(4, "big")
 
 
 def unpack(data: bytes | memoryview) -> object:

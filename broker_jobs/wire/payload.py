@@ -22,7 +22,7 @@ import cloudpickle
 from broker_jobs.core.value import INLINE_LIMIT, Encoding, Inline, Pieces
 from broker_jobs.errors import DecodeError, UnpicklableError
 from broker_jobs.wire import unchanged
-from broker_jobs.wire.codec import BULK, pack, pack_pieces, unpack
+from broker_jobs.wire.codec import BULK, is_one_bulk, pack, pack_pieces, unpack
 from broker_jobs.wire.messages import Function
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def dump(value: object, by_value: Sequence[ModuleType] = ()) -> Inline:
 
     Classes of the modules `by_value` travel with it.
     """
-    return _joined(dump_pieces(value, by_value))
+    return dump_pieces(value, by_value).joined()
 
 
 def dump_pieces(value: object, by_value: Sequence[ModuleType] = ()) -> Inline | Pieces:
@@ -88,8 +88,12 @@ def dump_plain(value: Plain) -> Inline:
     return Inline(Encoding.msgpack, pack(value))
 
 
-def load(value: Inline) -> object:
+def load(value: Inline | Pieces) -> object:
     """The value in these bytes. Runs code of whoever made them: check the signature first."""
+    if isinstance(value, Pieces):
+        if value.encoding is Encoding.msgpack and is_one_bulk(value.pieces[0], value.size):
+            return value.pieces[1]
+        value = value.joined()
     if value.encoding is Encoding.msgpack:
         return unpack(value.data)
     return pickle.loads(value.data)  # noqa: S301 (signed; see the module docstring)
@@ -113,7 +117,7 @@ def dump_call(
     Raises:
         UnpicklableError: an argument cannot be sent; the text says which
     """
-    return _joined(dump_call_pieces(args, kwargs, place_of, by_value))
+    return dump_call_pieces(args, kwargs, place_of, by_value).joined()
 
 
 def dump_call_pieces(
@@ -258,10 +262,6 @@ def _large(encoding: Encoding, pieces: Sequence[bytes]) -> Inline | Pieces:
     if sum(map(len, pieces)) > INLINE_LIMIT:
         return Pieces(encoding, tuple(pieces))
     return Inline(encoding, b"".join(pieces))
-
-
-def _joined(value: Inline | Pieces) -> Inline:
-    return value.joined() if isinstance(value, Pieces) else value
 
 
 class _Pieces(list[bytes]):

@@ -232,6 +232,10 @@ class Topology:
         """Whether a message that came with this key to the ledger went to a class queue, too."""
         return exchange == self.tasks and not key.startswith(f"{NOBODY}.")
 
+    def is_heard(self, exchange: str, key: str) -> bool:
+        """Whether a message that came with this key to the ledger went to a client, too."""
+        return exchange == self.replies and not key.startswith(f"{NOBODY}.")
+
     @staticmethod
     def ledger_key(partition: int) -> str:
         """On `tasks`: to the ledger alone."""

@@ -396,7 +396,7 @@ def test_large_sums_of_values_go_to_the_store(ground: Ground) -> None:
             last = next(work for work in worker.seen if work.task.number == 99)
             stored = [item for item in last.chunk.values.values() if isinstance(item, Stored)]
             assert len(stored) == 40
-            assert fetch(stored[0]) == large.data
+            assert fetch(stored[0]).joined().data == large.data
             assert (store / job).is_dir()
             await client.ask(m.ForgetJobs((job,)))
             async with asyncio.timeout(PATIENCE):

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.support.rabbitmq import RabbitMQNode
 
-MAPPED, SUBMITTED = 10_000, 1000
+MAPPED, SUBMITTED, CALLED = 10_000, 1000, 200
 
 pytestmark = pytest.mark.timeout(300)  # nothing here is measured in seconds, so a machine with other work may take them
 
@@ -113,6 +113,10 @@ SUBMIT_BOUNDS = {
         "ledger.db commits": Bound(250, 10),  # 30 to 47
     },
 }
+CALL_BOUNDS = {
+    "embedded": {"ledger.db commits": Bound(230, 10)},  # 198 in 0.7 s
+    "rabbitmq": {"ledger.db commits": Bound(20, 55)},  # 32 to 36 in 0.7 s: one in 20 ms, and no more where calls take longer
+}
 
 
 def hold(counted: Counted, work: Callable[[], None], bounds: dict[str, dict[str, Bound]]) -> None:
@@ -143,3 +147,10 @@ def test_single_submissions_cost_at_most_this(counted: Counted) -> None:
 
     with counted.client.executor() as pool:
         hold(counted, work, SUBMIT_BOUNDS)
+
+
+def test_calls_by_turns_share_transactions_where_these_wait_for_a_disk(counted: Counted) -> None:
+    def work() -> None:
+        assert [counted.client.call(same, number) for number in range(CALLED)] == list(range(CALLED))
+
+    hold(counted, work, CALL_BOUNDS)

@@ -112,7 +112,7 @@ def test_a_large_result_goes_to_the_value_store(tmp_path: Path) -> None:
     assert isinstance(ended.outcome, Succeeded)
     assert isinstance(ended.outcome.value, Stored)
     assert ended.outcome.value.key.startswith(JOB + "/")
-    assert payload.load(Inline(ended.outcome.value.encoding, fetch(ended.outcome.value))) == big(INLINE_LIMIT + 1)
+    assert payload.load(fetch(ended.outcome.value)) == big(INLINE_LIMIT + 1)
 
 
 def test_without_a_store_a_result_is_inline_up_to_a_limit(tmp_path: Path) -> None:

@@ -12,7 +12,6 @@ from broker_jobs.core.value import INLINE_LIMIT, Stored
 from broker_jobs.core.versions import Version
 from broker_jobs.data.store import fetch
 from broker_jobs.wire import payload
-from broker_jobs.wire.codec import unpack
 from broker_jobs.wire.messages import Fill, StepCall
 from tests.integration.test_executor_functions import failure_of, ran, told, value_of
 from tests.support.executions import JOB, appears, execution, here
@@ -118,7 +117,7 @@ def test_results_are_plain_and_large_ones_are_stored(tmp_path: Path, options: di
     stored, shared = ran(tmp_path / "spool", large, called("shared"), **options)
     assert isinstance(stored.outcome, Succeeded)
     assert isinstance(stored.outcome.value, Stored)
-    assert unpack(fetch(stored.outcome.value)) == "x" * (INLINE_LIMIT + 1)
+    assert payload.load(fetch(stored.outcome.value)) == "x" * (INLINE_LIMIT + 1)
     assert value_of(shared.outcome) == [[1], [1]]
 
 

@@ -49,6 +49,21 @@ MUTANTS: Final = (
         "_WEIGHT",
         _PACE_TESTS,
     ),
+    ("pace: believe a busy machine", "broker_jobs/core/pace.py", "            weight /= _RELUCTANCE\n", "            pass\n", _PACE_TESTS),
+    (
+        "values: hand out the head for the bytes",
+        "broker_jobs/wire/payload.py",
+        "return value.pieces[1]",
+        'return b"".join(value.pieces)',
+        "tests/unit/test_stores.py",
+    ),
+    (
+        "values: take for one bytes object what only begins so",
+        "broker_jobs/wire/codec.py",
+        " and head == _head(size - HEAD)",
+        ' and head[:1] == b"\\xc6"',
+        "tests/unit/test_stores.py",
+    ),
     ("pace: count failures", "broker_jobs/client/core.py", " and isinstance(item.outcome, Succeeded)", "", _PACE_TESTS),
     (
         "share: never more than of unknown ones",

@@ -612,6 +612,27 @@ MUTANTS: Final = (
         "tests/unit/test_batches.py",
     ),
     (
+        "calm: although a task waits for another one",
+        f"{_HERE}/live.py",
+        "return not (self.machine.counts[TaskState.waiting] or ",
+        "return not (",
+        "tests/unit/test_coordinator_ledger.py",
+    ),
+    (
+        "calm: although tasks wait for room",
+        f"{_HERE}/live.py",
+        "self.stalled or self.window.waiting)",
+        "self.stalled)",
+        "tests/unit/test_coordinator_ledger.py",
+    ),
+    (
+        "calm: although somebody waits for news",
+        "broker_jobs/coordinator/ledger.py",
+        "return not self._requests.polls and self.jobs.all_out",
+        "return self.jobs.all_out",
+        "tests/unit/test_coordinator_ledger.py",
+    ),
+    (
         "kept: forget on restart what one task of a pack has of its own",
         f"{_HERE}/kept.py",
         "        if pack is None or facts != pack.common:\n",

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs.coordinator.ledger import KEEP_HOUSE
+from broker_jobs.coordinator.window import MOST_TASKS, WINDOW
 from broker_jobs.coordinator.workers import WorkerState
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
@@ -86,6 +87,30 @@ def test_a_reply_before_its_chunk_is_applied_when_that_comes(world: World) -> No
     submit(world, [chunk])
     assert task(world, chunk.job).state == "succeeded"
     assert world.ledger.jobs.live == {}
+
+
+def test_it_is_calm_as_long_as_no_outcome_sets_anything_free(world: World) -> None:
+    assert world.ledger.calm
+    job = submit(world, job_chunks([call(0)]))
+    assert world.ledger.calm, "all there is has gone out"
+    world.ask(m.GetChanges(job, 10**6, 1000, 10))
+    step(world)
+    assert not world.ledger.calm, "somebody waits for news"
+    chunk = take(world)
+    world.reply(job, world.ended(chunk.tasks[0], Succeeded(value(1))))
+    step(world)
+    assert world.ledger.calm
+    submit(world, job_chunks([call(0), dataclasses.replace(call(1), deps=(0,))]))
+    assert not world.ledger.calm, "a task waits for another one"
+    world.queues.clear()
+    world.restart()
+    assert not world.ledger.calm
+
+
+def test_it_is_not_calm_while_the_window_holds_tasks_back(world: World) -> None:
+    submit(world, job_chunks(map(call, range(MOST_TASKS * WINDOW + 100))))
+    assert len(standing(world)) == WINDOW
+    assert not world.ledger.calm
 
 
 @pytest.mark.parametrize("crash", list(Crash))

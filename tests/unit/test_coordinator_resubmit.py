@@ -106,7 +106,7 @@ def test_large_values_stay_when_the_old_job_is_forgotten(world: Listening, tmp_p
     outcome = load_outcome(world.store.look.outcomes(facts.key, [0])[0])
     assert isinstance(outcome, Succeeded)
     assert isinstance(outcome.value, Stored)
-    assert fetch(outcome.value) == data
+    assert fetch(outcome.value).joined().data == data
 
 
 def test_what_cannot_run_again_is_refused(world: Listening) -> None:

@@ -106,7 +106,7 @@ def test_large_values_go_to_the_store(tmp_path: Path) -> None:
     argument, value = _encoded(job, store)
     stored = _call(argument).args
     assert isinstance(stored, Stored)
-    assert payload.load_call(Inline(stored.encoding, fetch(stored)), [])[0] == [large]
+    assert payload.load_call(fetch(stored).joined(), [])[0] == [large]
     assert [type(part) for _, part in value.values] == [Stored]
     assert argument.size < 1000
 

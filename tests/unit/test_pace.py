@@ -38,6 +38,21 @@ def test_one_that_is_slow_counts_at_once_and_quick_ones_slowly(pace: Pace) -> No
     assert pace.fitting("f") > 50
 
 
+def test_what_is_slower_counts_less_than_what_is_quicker(pace: Pace) -> None:
+    for name in ("up", "down"):
+        pace.ended(name, 1)
+    for _ in range(20):
+        pace.ended("up", 2)
+        pace.ended("up", 0)
+        pace.ended("down", 0)
+        pace.ended("down", 2)
+    assert pace.fitting("up") > 2 * TOGETHER
+    assert pace.fitting("down") > 2 * TOGETHER
+    for _ in range(100):
+        pace.ended("up", TOGETHER)
+    assert pace.fitting("up") == 1, "where all say it, it is true"
+
+
 def test_several_count_as_if_each_were_told(pace: Pace) -> None:
     pace.ended("f", 10)
     pace.ended("g", 10)

@@ -14,6 +14,8 @@ from broker_jobs_worker.runners.inputs import Inputs
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from broker_jobs.core.value import Inline, Pieces
+
 JOB = "0198" + "0" * 28
 
 
@@ -22,7 +24,7 @@ def read(monkeypatch: pytest.MonkeyPatch) -> list[Stored]:
     """What was read from the store."""
     found: list[Stored] = []
 
-    def noted(value: Stored) -> bytes:
+    def noted(value: Stored) -> Inline | Pieces:
         found.append(value)
         return fetch(value)
 

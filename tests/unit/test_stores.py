@@ -13,10 +13,11 @@ import pytest
 from blake3 import blake3
 
 from broker_jobs.core.data import DataRef
-from broker_jobs.core.value import Encoding, Stored
+from broker_jobs.core.value import Encoding, Inline, Pieces, Stored
 from broker_jobs.data.files import Files, checked, copy_to
 from broker_jobs.data.store import ValueStore, fetch
 from broker_jobs.errors import ValueStoreError
+from broker_jobs.wire import payload
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,10 +39,10 @@ def test_values_are_kept_adopted_checked_and_dropped(place: str, tmp_path: Path)
     assert value == Stored(Encoding.pickle, place, f"{JOB}/{digest.hexdigest()}", b"", 5, digest.digest())
     assert value.digest == digest.digest()
     assert store.put(JOB, Encoding.pickle, b"large") == value
-    assert fetch(value) == b"large"
+    assert fetch(value).joined().data == b"large"
     other = store.adopt(OTHER, value)
     store.forget(JOB)
-    assert fetch(other) == b"large"
+    assert fetch(other).joined().data == b"large"
     with pytest.raises(ValueStoreError, match="cannot be read on this host"):
         fetch(value)
     (tmp_path / "store" / other.key).write_bytes(b"wrong")
@@ -55,9 +56,9 @@ def test_values_of_0_1_0_are_read_and_checked(place: str) -> None:
     value = Stored(Encoding.pickle, place, f"{JOB}/{digest.hexdigest()}", digest.digest(), 5)
     with Files(place).write(value.key) as file:
         file.write(b"large")
-    assert fetch(value) == b"large"
+    assert fetch(value).joined().data == b"large"
     assert value.digest == digest.digest()
-    assert fetch(ValueStore(place).adopt(OTHER, value)) == b"large"
+    assert fetch(ValueStore(place).adopt(OTHER, value)).joined().data == b"large"
     with Files(place).write(value.key) as file:
         file.write(b"wrong")
     with pytest.raises(ValueStoreError, match="is not what was written there"):
@@ -82,8 +83,27 @@ def test_without_the_right_digest_nothing_is_handed_out(tmp_path: Path, wrong: d
 def test_a_value_in_pieces_is_that_in_one(place: str) -> None:
     store = ValueStore(place)
     value = store.put(JOB, Encoding.pickle, b"", b"la", bytes(100_000), b"rge")
-    assert fetch(value) == b"la" + bytes(100_000) + b"rge"
-    assert value == store.put(JOB, Encoding.pickle, fetch(value))
+    assert fetch(value).joined().data == b"la" + bytes(100_000) + b"rge"
+    assert value == store.put(JOB, Encoding.pickle, *fetch(value).pieces)
+
+
+def test_one_large_bytes_object_is_not_copied_out_of_its_file(place: str) -> None:
+    store, large = ValueStore(place), bytes(100_000)
+    one, two = (fetch(store.put(JOB, Encoding.msgpack, *payload.dump_pieces(value).pieces)) for value in (large, [large]))
+    wrong = store.put(OTHER, Encoding.msgpack, *payload.dump_pieces(large).pieces)
+    assert isinstance(one, Pieces)
+    assert payload.load(one) is one.pieces[1]
+    assert payload.load(one) == large
+    assert isinstance(two, Inline)
+    assert payload.load(two) == [large]
+    with Files(place).write(wrong.key) as file:
+        file.write(one.pieces[0] + b"!" * len(large))
+    with pytest.raises(ValueStoreError, match="is not what was written there"):
+        fetch(wrong)
+    # What begins as one does, and is none, is read as it is.
+    odd = one.joined().data + b"!"
+    assert fetch(store.put(JOB, Encoding.msgpack, odd)) == Inline(Encoding.msgpack, odd)
+    assert fetch(store.put(JOB, Encoding.pickle, *one.pieces)) == Inline(Encoding.pickle, one.joined().data)
 
 
 def test_a_value_is_private_and_written_once(tmp_path: Path) -> None:

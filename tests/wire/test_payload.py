@@ -83,6 +83,7 @@ def test_plain_values_in_pieces_are_the_same_bytes(value: object) -> None:
     assert b"".join(pack_pieces(value)) == pack(value)
     assert payload.dump(value) == Inline(Encoding.msgpack, pack(value))
     assert _same(payload.load(payload.dump(value)), value)
+    assert _same(payload.load(payload.dump_pieces(value)), value)
 
 
 def test_bytes_that_msgpack_has_not_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

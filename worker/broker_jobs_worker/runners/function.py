@@ -264,7 +264,7 @@ def returned(result: object, job: str, store: str | None, dump: Callable[[Any], 
         return cannot_send(error, f"the result of type {type(result).__qualname__} cannot be sent")
     if value.size > INLINE_LIMIT_WITHOUT_STORE:
         return cannot_send(_too_large(value.size), "the result cannot be sent")
-    return Succeeded(value.joined() if isinstance(value, Pieces) else value)
+    return Succeeded(value.joined())
 
 
 def _too_large(size: int) -> ValueTooLarge:

@@ -16,6 +16,7 @@ from broker_jobs.wire import payload
 from broker_jobs_worker.runners.protocol import is_shared
 
 if TYPE_CHECKING:
+    from broker_jobs.core.value import Pieces
     from broker_jobs.wire.messages import Call, StepCall
     from broker_jobs_worker.runners.protocol import Run
 
@@ -31,7 +32,7 @@ class Inputs:
 
     def __init__(self) -> None:
         self._kept: dict[str, Inline] = {}
-        self._read: OrderedDict[bytes, bytes] = OrderedDict()
+        self._read: OrderedDict[bytes, Inline | Pieces] = OrderedDict()
         self._size = 0
         self._once: OrderedDict[bytes, None] = OrderedDict()
 
@@ -45,25 +46,28 @@ class Inputs:
 
     def of(self, run: Run, call: Call | StepCall) -> list[object]:
         """The inputs of a call, each a fresh copy. Raises whatever reading and loading raise."""
-        return [payload.load(self.inline(run.values[key] if key in run.values else self._kept[key])) for key in call.inputs]
+        return [payload.load(self._whole(run.values[key] if key in run.values else self._kept[key])) for key in call.inputs]
 
     def inline(self, value: Value) -> Inline:
-        """The value with its bytes."""
-        return Inline(value.encoding, self._fetched(value)) if isinstance(value, Stored) else value
+        """The value with its bytes, in one piece."""
+        return self._whole(value).joined()
 
-    def _fetched(self, value: Stored) -> bytes:
+    def _whole(self, value: Value) -> Inline | Pieces:
+        return self._fetched(value) if isinstance(value, Stored) else value
+
+    def _fetched(self, value: Stored) -> Inline | Pieces:
         found = self._read.get(value.digest)
         if found is not None:
             self._read.move_to_end(value.digest)
             return found
-        data = fetch(value)
+        whole = fetch(value)
         if value.digest not in self._once:
             self._once[value.digest] = None
             if len(self._once) > _MOST_ONCE:
                 self._once.popitem(last=False)
         elif value.size <= MOST_READ:
-            self._read[value.digest] = data
-            self._size += len(data)
+            self._read[value.digest] = whole
+            self._size += whole.size
             while self._size > MOST_READ:
-                self._size -= len(self._read.popitem(last=False)[1])
-        return data
+                self._size -= self._read.popitem(last=False)[1].size
+        return whole
