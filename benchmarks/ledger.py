@@ -61,8 +61,8 @@ class Bench:
     def __init__(self, folder: Path, together: int) -> None:
         config = CoordinatorConfig("sqlite:////none", KEY, sqlite_url(folder / "ledger.db"), "bench")
         self._store = LedgerStore(config.store, "bench")
-        self._store.take_epoch(0)
-        self._ledger = Ledger(config, self._store, SIGNER, NAMES, partition=0, version="0")
+        self._store.take_epoch()
+        self._ledger = Ledger(config, self._store, SIGNER, NAMES, version="0")
         self._together = together
         self.published: list[bytes] = []
         self._ledger.load(0.0, _now_ms())

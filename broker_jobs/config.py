@@ -5,6 +5,7 @@ the nearest ``broker-jobs.toml`` from the current folder upwards, else the one i
 
     url = "amqps://user:secret@rabbit.example.org/jobs"
     namespace = "bj"
+    partition = 1                      # of the ledger, where a namespace has several
     signing_key_file = "jobs.key"      # relative to the file
     value_store = "/shared/values"     # a folder that all hosts see, or a URL that fsspec understands
 
@@ -31,7 +32,9 @@ from typing import TYPE_CHECKING, Any, Final
 from urllib.parse import urlsplit
 
 from broker_jobs.core.request import ResourceRequest
+from broker_jobs.current import current
 from broker_jobs.errors import AddressError, SigningKeyMissing, ValidationError
+from broker_jobs.ids import MOST_PARTITIONS, is_partition, partition_of
 from broker_jobs.wire.signing import SigningKey, new_key
 from broker_jobs.wire.topology import Topology
 
@@ -42,6 +45,7 @@ FILE_NAME: Final = "broker-jobs.toml"
 DEFAULT_NAMESPACE: Final = "bj"
 KEY_FILE: Final = "signing.key"
 _TEXTS: Final = frozenset({"url", "namespace", "signing_key_file", "value_store"})
+_NUMBERS: Final = frozenset({"partition"})
 _SCHEMES: Final = frozenset({"amqp", "amqps", "sqlite"})
 _PASSWORD: Final = re.compile(r"(://[^:/@]*):.*@")
 
@@ -57,6 +61,7 @@ class Settings:
         home: the state folder
         value_store: folder, or URL as fsspec takes it, for large values and data; or None
         embedded: no address was given: the node of this user is started where none runs
+        partition: of the ledger, that a coordinator keeps, and in which the jobs of a client are
     """
 
     url: str
@@ -65,9 +70,11 @@ class Settings:
     home: Path
     value_store: str | None
     embedded: bool
+    partition: int = 0
 
     def __repr__(self) -> str:
-        return f"Settings(url={shown(self.url)!r}, namespace={self.namespace!r}, home={str(self.home)!r}, embedded={self.embedded})"
+        where = f"url={shown(self.url)!r}, namespace={self.namespace!r}, partition={self.partition}"
+        return f"Settings({where}, home={str(self.home)!r}, embedded={self.embedded})"
 
     def required_key(self) -> SigningKey:
         """The key; `SigningKeyMissing`, which names the ways to give one, where there is none."""
@@ -81,6 +88,7 @@ def resolve(
     namespace: str | None = None,
     signing_key: str | None = None,
     *,
+    partition: int | None = None,
     home: str | Path | None = None,
     environ: Mapping[str, str] | None = None,
     folder: Path | None = None,
@@ -91,13 +99,14 @@ def resolve(
         url: address of the broker
         namespace: prefix of every name at the broker
         signing_key: hexadecimal text
+        partition: of the ledger; inside a task, that of its job where nothing else is said here
         home: state folder of the embedded broker
         environ: environment variables (default: those of this process)
         folder: where the search for the file begins (default: the current folder)
 
     Raises:
         AddressError: the address has an unknown scheme
-        ValidationError: the file cannot be read, or has wrong or unknown entries
+        ValidationError: the file cannot be read, or has wrong or unknown entries; or there is no such partition
         SigningKeyMissing: a key was named that is none
     """
     environ = os.environ if environ is None else environ
@@ -120,7 +129,23 @@ def resolve(
     store = environ.get("BROKER_JOBS_VALUE_STORE") or _beside(file, entries.get("value_store"))
     if store is None and local:
         store = str(state / "values")
-    return Settings(address, namespace, key, state, store, embedded=given is None)
+    return Settings(address, namespace, key, state, store, embedded=given is None, partition=_partition(partition, environ, entries))
+
+
+def _partition(given: int | None, environ: Mapping[str, str], entries: Mapping[str, Any]) -> int:
+    """The number of a partition, of which jobs inside a job are, too."""
+    if given is None and current:
+        return partition_of(current.job)
+    found = given if given is not None else environ.get("BROKER_JOBS_PARTITION") or entries.get("partition", 0)
+    number = int(found) if isinstance(found, str) and found.isascii() and found.isdecimal() else found
+    if isinstance(number, bool) or not isinstance(number, int) or not is_partition(number):
+        raise ValidationError(f"a partition is a number from 0 to {MOST_PARTITIONS - 1}, not {found!r}")
+    return number
+
+
+def ledger_file(home: Path, partition: int) -> Path:
+    """Where the ledger of a partition is, if nobody says another place."""
+    return home / (f"ledger-{partition}.db" if partition else "ledger.db")
 
 
 def resource_class(name: str, *, environ: Mapping[str, str] | None = None, folder: Path | None = None) -> list[ResourceRequest]:
@@ -254,7 +279,7 @@ def read_key(path: Path) -> SigningKey:
 
 
 def _find_key(
-    given: str | None, environ: Mapping[str, str], file: Path | None, entries: Mapping[str, str], state: Path, *, make: bool
+    given: str | None, environ: Mapping[str, str], file: Path | None, entries: Mapping[str, Any], state: Path, *, make: bool
 ) -> SigningKey | None:
     text = given or environ.get("BROKER_JOBS_SIGNING_KEY")
     if text:
@@ -284,13 +309,13 @@ def _find_file(environ: Mapping[str, str], folder: Path | None) -> Path | None:
     return None
 
 
-def _read_file(path: Path) -> dict[str, str]:
+def _read_file(path: Path) -> dict[str, Any]:
     """The entries of the file that are not in tables: those belong to workers and coordinators."""
     ours = {name: value for name, value in _parse(path).items() if not isinstance(value, dict)}
     for name, value in ours.items():
-        if name not in _TEXTS:
-            raise ValidationError(f"{path}: unknown entry {name!r}; there are {', '.join(sorted(_TEXTS))}, and tables")
-        if not isinstance(value, str) or not value:
+        if name not in _TEXTS | _NUMBERS:
+            raise ValidationError(f"{path}: unknown entry {name!r}; there are {', '.join(sorted(_TEXTS | _NUMBERS))}, and tables")
+        if name in _TEXTS and (not isinstance(value, str) or not value):
             raise ValidationError(f"{path}: {name} must be a text, not {value!r}")
     return ours
 

@@ -1,7 +1,8 @@
 """Names of jobs, tasks, workers and executions.
 
-A job id is a UUIDv7 in 32 hexadecimal digits: it sorts by time of creation, and its last 8 digits are random,
-so they serve as the short form. Nothing here reads a clock or draws a random number but `new_job_id`.
+A job id is 32 hexadecimal digits of a UUID: it sorts by time of creation, and its last 8 digits are random, so they serve as
+the short form. It says which partition of the ledger keeps the job: a UUIDv8 has the number of the partition behind its version;
+every other id is of partition 0, which makes UUIDv7. Nothing here reads a clock or draws a random number but `new_job_id`.
 """
 
 from __future__ import annotations
@@ -22,8 +23,12 @@ SHORT_DIGITS: Final = 8
 FEWEST_DIGITS: Final = 4
 MOST_NUMBER: Final = 2**31 - 1
 """No task and no attempt has a larger number."""
+MOST_PARTITIONS: Final = 64
+"""Partitions are numbered below this: so many coordinators do more than one broker, and all can be looked at one after the other."""
 
 _JOB: Final = re.compile(r"[0-9a-f]{32}")
+_ELSEWHERE: Final = re.compile(r"[0-9a-f]{12}8([0-9a-f]{3})[89ab][0-9a-f]{15}")
+"""A UUIDv8, with the number of a partition."""
 _PROCESS: Final = re.compile(r"[A-Za-z0-9_:@+-]{1,120}")
 """Names of processes stand in routing keys, so there is no dot in them."""
 
@@ -36,9 +41,16 @@ def uuid7(unix_ms: int, noise: bytes) -> str:
     return f"{value:032x}"
 
 
-def new_job_id() -> JobId:
-    """A fresh job id: now, and 74 random bits."""
-    return JobId(uuid7(time.time_ns() // 1_000_000, secrets.token_bytes(10)))
+def uuid8(unix_ms: int, partition: int, noise: bytes) -> str:
+    """A UUIDv8 (RFC 9562, section 5.8): as `uuid7`, but with 12 bits of a partition where that has the first random ones."""
+    text = uuid7(unix_ms, noise)
+    return f"{text[:12]}8{partition:03x}{text[16:]}"
+
+
+def new_job_id(partition: int = 0) -> JobId:
+    """A fresh job id: now, the partition, and 62 random bits or more."""
+    now, noise = time.time_ns() // 1_000_000, secrets.token_bytes(10)
+    return JobId(uuid8(now, partition, noise) if partition else uuid7(now, noise))
 
 
 def new_name(prefix: str) -> str:
@@ -66,6 +78,12 @@ def short(job_id: str) -> str:
     return job_id[-SHORT_DIGITS:]
 
 
-def partition_of(job_id: str, partitions: int) -> int:
-    """The ledger partition that keeps a job: its last 32 bits modulo the number of partitions."""
-    return int(job_id[-SHORT_DIGITS:], 16) % partitions
+def partition_of(job_id: str) -> int:
+    """The partition of the ledger that keeps a job."""
+    found = _ELSEWHERE.fullmatch(job_id)
+    return int(found[1], 16) if found else 0
+
+
+def is_partition(number: int) -> bool:
+    """Whether there can be a partition of this number."""
+    return 0 <= number < MOST_PARTITIONS

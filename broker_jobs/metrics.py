@@ -34,6 +34,7 @@ name                                        labels    meaning
 ``broker_jobs_hook_failures_total``         hook      coordinator: hooks of plugins that raised or did not answer in time
 ``broker_jobs_hook_dropped_total``          plugin    coordinator: moments of which a plugin was not told, being too slow
 ``broker_jobs_workers``                     state     coordinator: workers that are known
+``broker_jobs_partition``                             coordinator: which partition of the ledger it keeps or would keep
 =========================================== ========= =====================================================================
 """
 
@@ -172,10 +173,15 @@ class WorkerMetrics(DaemonMetrics):
 
 
 class CoordinatorMetrics(DaemonMetrics):
-    """The numbers of a coordinator."""
+    """The numbers of a coordinator.
 
-    def __init__(self) -> None:
+    Args:
+        partition: which one it keeps, or would keep
+    """
+
+    def __init__(self, partition: int) -> None:
         super().__init__()
+        self._gauge("partition", "Which partition of the ledger it keeps or would keep.").set(partition)
         self.queue = self._durations("task_queue_seconds", "From the release of an attempt to its start.")
         self.end_to_end = self._durations("task_end_to_end_seconds", "From submission to the recorded outcome.")
         self.duplicates = self._counter("duplicates", "Outcomes that came for a task that had one already.", "class")

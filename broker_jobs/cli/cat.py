@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 from rich.markup import escape
 
-from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, err, exit_codes
+from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, PartitionOption, UrlOption, connect, err, exit_codes
 from broker_jobs.client import output as printing
 from broker_jobs.client.following import followed
 from broker_jobs.core.selection import task_refs
@@ -40,6 +40,7 @@ def cat(
     ],
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     tasks: Annotated[
         str | None,
@@ -68,7 +69,7 @@ def cat(
         raise typer.BadParameter("the states of tasks change while they are followed", param_hint="--state")
     if follow and len(names) > 1:
         raise typer.BadParameter("one job at a time", param_hint="--follow")
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = [client.job(name) for name in names]
         if follow:
             _follow(client, found[0], wanted, stderr=stderr, header=header)

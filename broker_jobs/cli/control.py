@@ -9,7 +9,18 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 import typer
 
 from broker_jobs.cli import show
-from broker_jobs.cli.options import JobsArgument, NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, err, exit_codes, out
+from broker_jobs.cli.options import (
+    JobsArgument,
+    NamespaceOption,
+    OutputFormat,
+    OutputOption,
+    PartitionOption,
+    UrlOption,
+    connect,
+    err,
+    exit_codes,
+    out,
+)
 from broker_jobs.core.states import ENDED, JOB_ENDED, JobState
 from broker_jobs.errors import InUse, ValidationError
 from broker_jobs.ids import short
@@ -53,6 +64,7 @@ def cancel(
     jobs: SomeJobsArgument = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     tasks: TasksOption = None,
     everything: Annotated[bool, typer.Option("--all", metavar="", help="Every job that has not ended.")] = False,
@@ -63,7 +75,7 @@ def cancel(
     dry_run: DryRunOption = False,
 ) -> None:
     """End jobs: what waits does not start, what runs is stopped. What has ended stays as it is."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = _chosen(client, jobs, everything=everything, state=state, tag=tag, name=name, among=_OPEN)
         if not _only_shown(found, output, dry_run=dry_run):
             act(found, output, lambda job: job.cancel(reason, tasks=tasks), canceled)
@@ -73,6 +85,7 @@ def pause(
     jobs: SomeJobsArgument = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     tasks: TasksOption = None,
     everything: Annotated[bool, typer.Option("--all", metavar="", help="Every job that has not ended.")] = False,
@@ -83,7 +96,7 @@ def pause(
     dry_run: DryRunOption = False,
 ) -> None:
     """Hold jobs back: what has started goes on, nothing else starts until `broker-jobs job resume`."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = _chosen(client, jobs, everything=everything, state=state, tag=tag, name=name, among=_OPEN)
         if not _only_shown(found, output, dry_run=dry_run):
             act(found, output, lambda job: job.pause(reason, tasks=tasks), _paused)
@@ -93,6 +106,7 @@ def resume(
     jobs: SomeJobsArgument = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     tasks: TasksOption = None,
     everything: Annotated[bool, typer.Option("--all", metavar="", help="Every job that has not ended.")] = False,
@@ -102,7 +116,7 @@ def resume(
     dry_run: DryRunOption = False,
 ) -> None:
     """Let paused jobs go on."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = _chosen(client, jobs, everything=everything, state=state, tag=tag, name=name, among=_OPEN)
         if not _only_shown(found, output, dry_run=dry_run):
             act(found, output, lambda job: job.resume(tasks=tasks), _resumed)
@@ -112,12 +126,13 @@ def resubmit(
     jobs: JobsArgument,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     tasks: TasksOption = None,
     everything: Annotated[bool, typer.Option("--all", metavar="", help="What succeeded, too.")] = False,
 ) -> None:
     """Run again what did not succeed of jobs that have ended. Each becomes a new job, which has the results of the other tasks."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         made = [(job, job.resubmit(tasks=tasks, everything=everything)) for job in map(client.job, jobs)]
         if output is OutputFormat.json:
             show.write_json([{"job": new.id, "of": old.id} for old, new in made])
@@ -135,6 +150,7 @@ def forget(
     jobs: SomeJobsArgument = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     everything: Annotated[bool, typer.Option("--all", metavar="", help="Every job that has ended.")] = False,
     older_than: Annotated[
@@ -150,7 +166,7 @@ def forget(
 
     What has not ended, or has made data or jobs that are still there, is refused, or left alone by filters.
     """
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         among = tuple(JOB_ENDED)
         found = _chosen(client, jobs, everything=everything, state=state, tag=tag, name=name, among=among, older_than=older_than)
         if _only_shown(found, output, dry_run=dry_run):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from broker_jobs.cli.options import NamespaceOption, UrlOption
+from broker_jobs.cli.options import NamespaceOption, PartitionOption, UrlOption
 from broker_jobs.cmdline import command, conceal, python_environment
 
 app = typer.Typer(no_args_is_help=True, help="The daemon that keeps the ledger of jobs.")
@@ -22,13 +22,14 @@ def _group() -> None:
 def start(
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     store: Annotated[
         str | None,
         typer.Option(
             metavar="URL",
             callback=conceal,
             help="The ledger: sqlite:////path/ledger.db, or postgresql://user:password@host/database for several coordinators."
-            " Default: ledger.db in the state folder.",
+            " Default: ledger.db in the state folder, for partition 1 ledger-1.db.",
             show_default=False,
         ),
     ] = None,
@@ -43,9 +44,12 @@ def start(
 
     SIGTERM and Ctrl-C end it in order; nothing is lost however it ends. One coordinator for a ledger that is a file: a second
     one says who has it. In a PostgreSQL any number may share a ledger: one keeps it, and when it is gone another goes on within seconds.
+
+    Where one coordinator is not fast enough, a namespace may have several partitions, each with a ledger and coordinators of its own
+    (--partition 1): jobs are submitted to one of them, and all share the workers. A PostgreSQL may hold the ledgers of all.
     """
-    given = {"--url": url, "--namespace": namespace, "--store": store, "--retain": retain}
-    arguments = [text for name, value in given.items() if value is not None for text in (name, value)]
+    given = {"--url": url, "--namespace": namespace, "--partition": partition, "--store": store, "--retain": retain}
+    arguments = [text for name, value in given.items() if value is not None for text in (name, str(value))]
     line = command("broker_jobs.coordinator", *arguments, "--metrics-port", metrics_port, "--metrics-host", metrics_host)
     # In the place of this process: a daemon that stays for months need not keep what reads a command line.
     os.execve(line[0], line, python_environment())  # noqa: S606 (there is no shell, on purpose)

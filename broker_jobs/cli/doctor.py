@@ -23,6 +23,7 @@ from broker_jobs.cli.options import (
     NamespaceOption,
     OutputFormat,
     OutputOption,
+    PartitionOption,
     UrlOption,
     connect,
     exit_codes,
@@ -67,7 +68,12 @@ class Finding:
     remedy: str = ""
 
 
-def doctor(url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table) -> None:
+def doctor(
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
+    output: OutputOption = OutputFormat.table,
+) -> None:
     """Check what can be checked from here, and say what to do.
 
     Address, key, value store, broker version, permissions, queue arguments, confirms, alarms, coordinator, clocks, workers, dead letters.
@@ -77,13 +83,13 @@ def doctor(url: UrlOption = None, namespace: NamespaceOption = None, output: Out
 
     findings: list[Finding] = []
     with exit_codes():
-        settings = resolve(url, namespace)
+        settings = resolve(url, namespace, partition=partition)
         if settings.embedded:
             # Connecting starts the node, as every command does.
-            connect(None, namespace).close()
+            connect(None, namespace, partition).close()
     findings += _own(settings)
     try:
-        asyncio.run(_examine(settings, findings, partial(_daemons, url, namespace)))
+        asyncio.run(_examine(settings, findings, partial(_daemons, url, namespace, settings.partition)))
     except BrokerError as error:
         findings.append(Finding("connection", Verdict.problem, str(error)))
         _show(findings, output)
@@ -97,7 +103,7 @@ def _own(settings: Settings) -> list[Finding]:
     """Address, key and value store, as this process has them."""
     from broker_jobs.config import shown
 
-    found = [Finding("address", Verdict.ok, f"{shown(settings.url)}, namespace {settings.namespace}")]
+    found = [Finding("address", Verdict.ok, f"{shown(settings.url)}, namespace {settings.namespace}{_shown(settings.partition)}")]
     if settings.key is None:
         found.append(
             Finding(
@@ -147,7 +153,7 @@ async def _inspect(broker: Broker, settings: Settings, findings: list[Finding], 
     name = new_name("doctor")
     findings.append(_version(broker.server))
     try:
-        queues = (topology.ledger(0), topology.dead_letters(), topology.reply_queue(name))
+        queues = (topology.ledger(settings.partition), topology.dead_letters(), topology.reply_queue(name))
         await broker.declare(topology.exchanges(), queues)
     except AccessRefused as error:
         remedy = f"a submitter must be allowed to configure, write and read what begins with {settings.namespace}."
@@ -162,7 +168,12 @@ async def _inspect(broker: Broker, settings: Settings, findings: list[Finding], 
     findings.append(trip)
     if trip.verdict is Verdict.ok and settings.key is not None:
         findings += await asyncio.to_thread(daemons)
-    findings += await _queues(broker, topology)
+    findings += await _queues(broker, topology, settings.partition)
+
+
+def _shown(partition: int) -> str:
+    """Of several partitions, all but the first are named."""
+    return f", partition {partition}" if partition else ""
 
 
 def _key_ids(key: SigningKey) -> str:
@@ -199,10 +210,10 @@ async def _round_trip(broker: Broker, topology: Topology, name: str) -> Finding:
     return Finding("confirms", Verdict.ok, both)
 
 
-async def _queues(broker: Broker, topology: Topology) -> list[Finding]:
+async def _queues(broker: Broker, topology: Topology, partition: int) -> list[Finding]:
     """What waits in the ledger queue and among the dead letters."""
     found = []
-    ledger, dead = await broker.depth(topology.ledger_name(0)), await broker.depth(topology.dead)
+    ledger, dead = await broker.depth(topology.ledger_name(partition)), await broker.depth(topology.dead)
     if ledger is not None and ledger.ready > BACKLOG:
         found.append(Finding("ledger queue", Verdict.problem, f"{ledger.ready:,} messages wait", "is the coordinator up and fast enough?"))
     if dead is not None and dead.ready:
@@ -213,17 +224,18 @@ async def _queues(broker: Broker, topology: Topology) -> list[Finding]:
     return found
 
 
-def _daemons(url: str | None, namespace: str | None) -> list[Finding]:
+def _daemons(url: str | None, namespace: str | None, partition: int) -> list[Finding]:
     """Whether a coordinator answers, what time it has, and which workers it knows."""
-    with connect(url, namespace) as client:
+    with connect(url, namespace, partition) as client:
         begun = time.time()
         try:
             cluster = client.cluster()
         except CoordinatorUnavailable:
+            option = f" --partition {partition}" if partition else ""
             remedy = (
                 "the node may run with another key or namespace: end it with broker-jobs down; the next command starts it again"
-                if client.settings.embedded
-                else "start one: broker-jobs coordinator start; one that runs must have the same address, namespace and key"
+                if client.settings.embedded and not partition
+                else f"start one: broker-jobs coordinator start{option}; one that runs must have the same address, namespace and key"
             )
             return [Finding("coordinator", Verdict.problem, "none answers", remedy)]
         ended = time.time()

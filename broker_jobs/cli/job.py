@@ -16,6 +16,7 @@ from broker_jobs.cli.options import (
     NamespaceOption,
     OutputFormat,
     OutputOption,
+    PartitionOption,
     UrlOption,
     connect,
     exit_codes,
@@ -35,6 +36,7 @@ MOST_FAILURES: Final = 10
 def list_jobs(
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     state: Annotated[JobState | None, typer.Option(help="Only jobs in this state.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="Only jobs with this tag; may be given several times.")] = None,
@@ -45,16 +47,22 @@ def list_jobs(
     limit: Annotated[int, typer.Option(metavar="NUMBER", min=1, max=10_000, help="At most so many, the newest first.")] = 20,
 ) -> None:
     """List jobs, the newest first."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         above = None if parent is None else client.job(parent)
         found = client.jobs(state=state, tags=tag or (), name=name, parent=above, limit=limit)
         show.jobs([job.info() for job in found], output)
 
 
 @app.command("info")
-def info(job: JobArgument, url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table) -> None:
+def info(
+    job: JobArgument,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
+    output: OutputOption = OutputFormat.table,
+) -> None:
     """Show a job: its tasks by state, why it waits, what failed."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = client.job(job)
         failed = [task for task in found.tasks() if task.state is TaskState.failed][:MOST_FAILURES]
         show.job(found.info(), failed, output)
@@ -64,6 +72,7 @@ def info(job: JobArgument, url: UrlOption = None, namespace: NamespaceOption = N
 def open_job(
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the job.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag to find it by; may be given several times.")] = None,
@@ -76,7 +85,7 @@ def open_job(
     Example:  [bold]broker-jobs job open --name scan[/]   then   [bold]broker-jobs submit --job last -- echo one[/]   then
     [bold]broker-jobs job close last[/]
     """
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         opened = client.open(name, tags=tag or (), max_fails=max_fails)
         if output is OutputFormat.json:
             show.write_json({"job": opened.id})
@@ -87,9 +96,15 @@ def open_job(
 
 
 @app.command("close")
-def close(jobs: JobsArgument, url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table) -> None:
+def close(
+    jobs: JobsArgument,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
+    output: OutputOption = OutputFormat.table,
+) -> None:
     """Let open jobs end with the tasks that they have."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = [client.job(text) for text in jobs]
         for job in found:
             job.close()
@@ -105,6 +120,7 @@ def wait(
     jobs: JobsArgument,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     timeout: Annotated[float | None, typer.Option(metavar="SECONDS", help="When to give up, with exit code 1.", show_default=False)] = None,
     without_close: Annotated[
@@ -112,7 +128,7 @@ def wait(
     ] = False,
 ) -> None:
     """Wait until jobs have ended; exit code 1 if one did not succeed."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = [client.job(job) for job in jobs]
         if without_close:  # every one of them is waited for
             succeeded = False not in {job.wait_for_tasks(timeout) for job in found}
@@ -125,10 +141,14 @@ def wait(
 
 @app.command("progress")
 def progress(
-    jobs: JobsArgument, url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table
+    jobs: JobsArgument,
+    url: UrlOption = None,
+    namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
+    output: OutputOption = OutputFormat.table,
 ) -> None:
     """Show a progress bar until jobs have ended; exit code 1 if one did not succeed."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = [client.job(job) for job in jobs]
         succeeded = wait_for(found, output, bar=True)
         show_ended(found, output)

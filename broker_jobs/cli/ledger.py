@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, exit_codes
+from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, PartitionOption, exit_codes
 from broker_jobs.cmdline import conceal
 
 if TYPE_CHECKING:
@@ -34,6 +34,7 @@ def verify(
         ),
     ] = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     repair: Annotated[
         bool,
         typer.Option("--repair", help="Derive anew what follows from other rows with certainty. No coordinator may keep it meanwhile."),
@@ -44,17 +45,18 @@ def verify(
 
     Nothing is changed, and a coordinator may be at work. What is wrong is said for each job. Exit code 0: nothing is; 1: something is.
     """
-    from broker_jobs.config import resolve, sqlite_url
+    from broker_jobs.config import ledger_file, resolve, sqlite_url
     from broker_jobs.coordinator import verify as ledger
 
     with exit_codes():
-        settings = resolve(None, namespace)
-        url = store or sqlite_url(settings.home / "ledger.db")
-        report = ledger.verify(url, settings.namespace)
+        settings = resolve(None, namespace, partition=partition)
+        url = store or sqlite_url(ledger_file(settings.home, settings.partition))
+        report = ledger.verify(url, settings.namespace, partition=settings.partition)
         repaired = len(report.remedies) if repair else 0
         if repaired:
-            ledger.repair(url, settings.namespace, report.remedies, holder=f"ledger verify on {platform.node()}")
-            report = ledger.verify(url, settings.namespace)
+            holder = f"ledger verify on {platform.node()}"
+            ledger.repair(url, settings.namespace, report.remedies, holder=holder, partition=settings.partition)
+            report = ledger.verify(url, settings.namespace, partition=settings.partition)
         _show(report, repaired, output)
         raise typer.Exit(1 if report.problems else 0)
 

@@ -19,7 +19,7 @@ from rich.markup import escape
 from broker_jobs import errors
 from broker_jobs.cmdline import conceal
 from broker_jobs.core.states import JobState
-from broker_jobs.ids import short
+from broker_jobs.ids import MOST_PARTITIONS, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -79,6 +79,17 @@ NamespaceOption = Annotated[
         show_default=False,
     ),
 ]
+PartitionOption = Annotated[
+    int | None,
+    typer.Option(
+        "--partition",
+        metavar="NUMBER",
+        min=0,
+        max=MOST_PARTITIONS - 1,
+        help="Partition of the ledger, where there are several. Default: BROKER_JOBS_PARTITION, broker-jobs.toml, else 0.",
+        show_default=False,
+    ),
+]
 OutputOption = Annotated[OutputFormat, typer.Option("--output", help="How to write results.")]
 
 
@@ -94,11 +105,11 @@ def task_ref(text: str) -> int | str:
     return int(text) if text.isdecimal() and len(text) <= _LONGEST_NUMBER else text
 
 
-def connect(url: str | None, namespace: str | None) -> Client:
+def connect(url: str | None, namespace: str | None, partition: int | None) -> Client:
     """The client that a command talks through; the command itself says what goes on without it."""
     from broker_jobs import Client
 
-    client = Client(url, namespace=namespace)
+    client = Client(url, namespace=namespace, partition=partition)
     client.runtime.reports_left_work = False
     return client
 

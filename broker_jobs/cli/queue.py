@@ -14,6 +14,7 @@ from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption,
 from broker_jobs.cli.show import new_table, print_table, write_json
 from broker_jobs.core.spec import Lane
 from broker_jobs.errors import CoordinatorUnavailable, SigningKeyMissing, ValidationError
+from broker_jobs.ids import MOST_PARTITIONS
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -46,23 +47,27 @@ class _Row:
 def list_queues(url: UrlOption = None, namespace: NamespaceOption = None, output: OutputOption = OutputFormat.table) -> None:
     """List the queues that are kept for all, with what waits in them and how many consume them.
 
-    What a consumer holds is not counted. Without a coordinator, which knows them, the queues of tasks are left out.
+    What a consumer holds is not counted. Without coordinators, which know them, the queues of tasks are left out.
     """
-    from broker_jobs.wire.topology import PARTITIONS, Topology
+    from broker_jobs.wire.topology import Topology
 
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, None) as client:
+        names = Topology(client.settings.namespace)
+        ledgers = operate(client.settings, partial(_rows, queues=map(names.ledger, range(MOST_PARTITIONS))))
+        partitions = [int(row.queue.rpartition(".")[2]) for row in ledgers]
+        classes = {name for partition in partitions for name in _classes(url, namespace, partition)}
+        queues = [*(names.class_queue(name, lane) for name in sorted(classes) for lane in Lane), names.dead_letters()]
+        _show(ledgers + operate(client.settings, partial(_rows, queues=queues)), output)
+
+
+def _classes(url: str | None, namespace: str | None, partition: int) -> list[str]:
+    """The classes that the coordinator of a partition knows; none where it does not say."""
+    with connect(url, namespace, partition) as client:
         try:
-            classes = [each.name for each in client.cluster().classes]
+            return [each.name for each in client.cluster().classes]
         except (CoordinatorUnavailable, SigningKeyMissing) as error:
             err.print(f"[yellow]queues of tasks are not shown:[/] {error}", soft_wrap=True)
-            classes = []
-        names = Topology(client.settings.namespace)
-        queues = [
-            *(names.ledger(partition) for partition in range(PARTITIONS)),
-            *(names.class_queue(name, lane) for name in sorted(classes) for lane in Lane),
-            names.dead_letters(),
-        ]
-        _show(operate(client.settings, partial(_rows, queues=queues)), output)
+            return []
 
 
 async def _rows(broker: OperatedBroker, queues: Iterable[Queue]) -> list[_Row]:

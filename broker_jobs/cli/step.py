@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
-from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes, out
+from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, PartitionOption, UrlOption, connect, exit_codes, out
 from broker_jobs.cli.show import as_json, first_line, new_table, print_table, when, write_json
 
 if TYPE_CHECKING:
@@ -28,13 +28,14 @@ def list_steps(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Only these: a name, or a pattern such as 'sim*'.", show_default=False)] = "*",
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     tag: Annotated[
         list[str] | None, typer.Option(metavar="TAG", help="Only steps with this tag; may be given several times.", show_default=False)
     ] = None,
 ) -> None:
     """List the steps that workers have announced, with those workers that serve them now."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = client.steps(name, tags=tag or ())
         if output is OutputFormat.quiet:
             for one in found:
@@ -52,6 +53,7 @@ def info(
     name: Annotated[str, typer.Argument(metavar="NAME", help="Name of a step.")],
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     version: Annotated[
         str,
@@ -65,7 +67,7 @@ def info(
 
     Only a whole version finds pre-releases, and what is deprecated.
     """
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = client.find_step(name, version)
         if output is OutputFormat.quiet:
             out.out(str(found.spec))

@@ -17,6 +17,7 @@ from broker_jobs.cli.options import (
     NamespaceOption,
     OutputFormat,
     OutputOption,
+    PartitionOption,
     UrlOption,
     connect,
     err,
@@ -43,6 +44,7 @@ def submit(
     context: typer.Context,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     name: Annotated[str | None, typer.Option(metavar="NAME", help="Name of the job; by default the program's.")] = None,
     tag: Annotated[list[str] | None, typer.Option(metavar="TAG", help="A tag to find it by; may be given several times.")] = None,
@@ -170,11 +172,20 @@ def submit(
             written.program(argv, stdin=given, task_dir=task_dir, **common)
         else:
             written.array(argv, entries.ids, entries=entries.entries, stdin=given, task_dir=task_dir, **common)
-        launch(written, url, namespace, output, to=job, wait=wait, progress=progress, single=entries is None and job is None)
+        launch(written, url, namespace, partition, output, to=job, wait=wait, progress=progress, single=entries is None and job is None)
 
 
 def launch(
-    job: Job, url: str | None, namespace: str | None, output: OutputFormat, *, to: str | None, wait: bool, progress: bool, single: bool
+    job: Job,
+    url: str | None,
+    namespace: str | None,
+    partition: int | None,
+    output: OutputFormat,
+    *,
+    to: str | None,
+    wait: bool,
+    progress: bool,
+    single: bool,
 ) -> None:
     """Submit a job, and wait for it where that is wanted; of an open job, for the tasks that it has.
 
@@ -184,7 +195,7 @@ def launch(
     """
     from broker_jobs.config import shown
 
-    with connect(url, namespace) as client:
+    with connect(url, namespace, partition) as client:
         submitted = client.submit(job, to=to)
         waits = wait or progress
         if output is OutputFormat.table:

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from broker_jobs.cli.jobfile import read_job
-from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, exit_codes
+from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, PartitionOption, UrlOption, exit_codes
 from broker_jobs.cli.submit import launch
 
 
@@ -16,6 +16,7 @@ def submit_file(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="The job file, in TOML.")],
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     job: Annotated[
         str | None, typer.Option("--job", metavar="JOB", help="Add to this open job, instead of a job of its own.", show_default=False)
@@ -30,4 +31,4 @@ def submit_file(
     """
     with exit_codes():
         written = read_job(file, attached=job is not None)
-        launch(written, url, namespace, output, to=job, wait=wait, progress=progress, single=False)
+        launch(written, url, namespace, partition, output, to=job, wait=wait, progress=progress, single=False)

@@ -13,6 +13,7 @@ from broker_jobs.cli.options import (
     NamespaceOption,
     OutputFormat,
     OutputOption,
+    PartitionOption,
     TaskArgument,
     UrlOption,
     connect,
@@ -31,11 +32,12 @@ def list_tasks(
     job: JobArgument,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     state: Annotated[TaskState | None, typer.Option(help="Only tasks in this state.")] = None,
 ) -> None:
     """List the tasks of a job."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = client.job(job).tasks()
         show.tasks([task for task in found if state in {None, task.state}], output)
 
@@ -46,10 +48,11 @@ def explain(
     task: TaskArgument,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
 ) -> None:
     """Say why a task has not started: what it waits for, and what each worker lacks for it."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         explaining.explanation(client.job(job).explain(task_ref(task)), output)
 
 
@@ -59,10 +62,11 @@ def info(
     task: TaskArgument,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
 ) -> None:
     """Show a task: where it ran, how it ended, its traceback."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         found = client.job(job)
         infos = found.tasks([found.number(task_ref(task))])
         if not infos:
@@ -76,9 +80,10 @@ def cancel(
     tasks: Annotated[str, typer.Argument(metavar="TASKS", help="Which: '1-5,7', '0-90:10', names, '[33]'.", show_default=False)],
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     reason: ReasonOption = "canceled from the command line",
 ) -> None:
     """End some tasks of a job. Tasks that depend on them are aborted."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         act([client.job(job)], output, lambda found: found.cancel(reason, tasks=tasks), canceled)

@@ -8,7 +8,7 @@ import typer
 from rich.text import Text
 
 from broker_jobs.cli import show
-from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, UrlOption, connect, exit_codes, out
+from broker_jobs.cli.options import NamespaceOption, OutputFormat, OutputOption, PartitionOption, UrlOption, connect, exit_codes, out
 from broker_jobs.core.quantities import UNIT
 from broker_jobs_worker.cli import NoHyperThreadingOption, start
 
@@ -34,12 +34,13 @@ app.command("start")(start)
 def list_workers(
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     group: GroupOption = None,
     everybody: Annotated[bool, typer.Option("--all", metavar="", help="Also those that have ended during the last day.")] = False,
 ) -> None:
     """List the workers that the coordinator knows."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         show.workers([worker for worker in client.cluster(group=group).workers if everybody or worker.state != GONE], output)
 
 
@@ -48,10 +49,11 @@ def info(
     worker: Annotated[str, typer.Argument(metavar="WORKER", help=f"By {_WHICH}")],
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
 ) -> None:
     """Show one worker, and what it has."""
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         [found] = client.cluster(worker, held=True).workers
         show.worker(found, output)
 
@@ -61,6 +63,7 @@ def drain(
     workers: WorkersArgument = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     group: GroupOption = None,
     everybody: AllOption = False,
@@ -70,7 +73,7 @@ def drain(
 
     What has not started goes to other workers at once. Returns before the workers have ended: look with `worker list`.
     """
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         chosen = _chosen(workers, group, everybody=everybody)
         _show(client.end_workers(*chosen, group=group, reason=reason), output, "drain, and end when what they run has ended")
 
@@ -80,6 +83,7 @@ def stop(
     workers: WorkersArgument = None,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
+    partition: PartitionOption = None,
     output: OutputOption = OutputFormat.table,
     group: GroupOption = None,
     everybody: AllOption = False,
@@ -89,7 +93,7 @@ def stop(
 
     What they run is ended and given back: it starts again elsewhere, and no crash is counted. `worker drain` lets it finish.
     """
-    with exit_codes(), connect(url, namespace) as client:
+    with exit_codes(), connect(url, namespace, partition) as client:
         chosen = _chosen(workers, group, everybody=everybody)
         _show(client.end_workers(*chosen, group=group, stop=True, reason=reason), output, "stop, and give back what they run")
 

@@ -16,7 +16,7 @@ from broker_jobs.client.placeholders import EarlierTask
 from broker_jobs.client.results import value_of
 from broker_jobs.core.outcome import Succeeded
 from broker_jobs.errors import BrokerJobsError, ClientClosed
-from broker_jobs.ids import new_job_id, short
+from broker_jobs.ids import short
 from broker_jobs.wire.messages import CloseJob, JobInfo
 
 if TYPE_CHECKING:
@@ -73,6 +73,7 @@ class AsyncClient:
         *,
         namespace: str | None = None,
         signing_key: str | None = None,
+        partition: int | None = None,
         by_value: Iterable[ModuleType] = (),
         timeout: float = 30.0,
         plugins: Iterable[object] = (),
@@ -82,6 +83,7 @@ class AsyncClient:
             url,
             namespace=namespace,
             signing_key=signing_key,
+            partition=partition,
             by_value=tuple(by_value),
             timeout=timeout,
             plugins=tuple(plugins),
@@ -109,7 +111,7 @@ class AsyncClient:
         client = await self._sync()
         caller = client.caller()
         is_open = await _open_classes(caller)
-        job = new_job_id()
+        job = caller.new_job()
         done: concurrent.futures.Future[Ending] = concurrent.futures.Future()
         encoded = caller.encode(caller.encoder(job), fn, args, kwargs)
         caller.launch(caller.batch(job, [encoded], is_open, _setter(done), done.set_exception))

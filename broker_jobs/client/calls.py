@@ -20,6 +20,7 @@ from broker_jobs.client.results import value_of
 from broker_jobs.current import current
 from broker_jobs.data.store import ValueStore
 from broker_jobs.host import host_identity
+from broker_jobs.ids import new_job_id
 from broker_jobs.wire.messages import JobHeader, Origin
 
 if TYPE_CHECKING:
@@ -66,6 +67,7 @@ class Caller:
         store: folder of the value store
         timeout: seconds in which the broker must confirm
         setup: runs before them, once in each process
+        partition: of the ledger
     """
 
     runtime: Runtime
@@ -74,6 +76,11 @@ class Caller:
     by_value: tuple[ModuleType, ...]
     timeout: float
     setup: Callable[[], object] | None = None
+    partition: int = 0
+
+    def new_job(self) -> str:
+        """The id of the next job."""
+        return new_job_id(self.partition)
 
     def encoder(self, job: str) -> Encoder:
         """What turns arguments into messages."""
@@ -94,7 +101,7 @@ class Caller:
     @cached_property
     def placement(self) -> Placement:
         """Where these calls may run."""
-        return self.encoder("").place(self.options)
+        return self.encoder(self.new_job()).place(self.options)
 
     @cached_property
     def wanted(self) -> OpenClasses:

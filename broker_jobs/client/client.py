@@ -88,6 +88,7 @@ class Client:
             else this user's own embedded broker, whose node is started where none runs
         namespace: prefix of every name at the broker
         signing_key: hexadecimal text, the same for submitters, coordinators and workers
+        partition: of the ledger, in which the jobs of this client are (default: ``BROKER_JOBS_PARTITION``, 0; inside a task, that of its job)
         by_value: modules whose functions and classes travel whole, because workers do not have them
         timeout: seconds to wait for a broker or a node that does not answer, and for a plugin
         plugins: modules and objects with hooks, or names of modules, beside those that are installed; ``"no:name"`` does without one of
@@ -106,12 +107,13 @@ class Client:
         *,
         namespace: str | None = None,
         signing_key: str | None = None,
+        partition: int | None = None,
         by_value: Iterable[ModuleType] = (),
         timeout: float = 30.0,
         plugins: Iterable[object] = (),
     ) -> None:
-        settings = config.resolve(url, namespace, signing_key)
-        follow = f" --url {config.shown(url)}" if url else ""
+        settings = config.resolve(url, namespace, signing_key, partition=partition)
+        follow = (f" --url {config.shown(url)}" if url else "") + (f" --partition {partition}" if partition else "")
         self._begin(settings, Runtime(partial(_open_link, settings, timeout), follow), by_value, timeout, plugins)
 
     def _begin(
@@ -169,7 +171,7 @@ class Client:
         """
         caller = self.caller()
         done: concurrent.futures.Future[Ending] = concurrent.futures.Future()
-        job = new_job_id()
+        job = caller.new_job()
         encoded = caller.encode(caller.encoder(job), fn, args, kwargs)
         caller.launch(caller.batch(job, [encoded], caller.open_classes(), lambda endings: done.set_result(endings[0]), done.set_exception))
         try:
@@ -227,7 +229,7 @@ class Client:
             return self._submitted(known.job)
         link = self.runtime.connect().link
         header = header_of(link.client, spec.name, tags=spec.tags, max_fails=spec.max_fails, idempotency_key=idempotency_key)
-        question = OpenJob(new_job_id(), header, self.settings.value_store)
+        question = OpenJob(self._new_job(), header, self.settings.value_store)
         return self._submitted(self.runtime.run(lambda core: core.ask(question, JobInfo)).job)
 
     def submit(
@@ -258,7 +260,7 @@ class Client:
             self._note(job, known.job, 0)
             return self._submitted(known.job)
         left = max(0.0, deadline - time.monotonic())
-        return self._send([self._submission(job, known.job if known else new_job_id())], idempotency_key, left)[0]
+        return self._send([self._submission(job, known.job if known else self._new_job())], idempotency_key, left)[0]
 
     def submit_each(self, jobs: Iterable[Job], *, timeout: float = 30.0) -> list[SubmittedJob]:
         """Submit many jobs: one after the other, but waiting once for all confirms together.
@@ -272,7 +274,7 @@ class Client:
             SigningKeyMissing, BrokerBlocked, BrokerUnavailable, SubmitUnknown: as `submit`; some may have been submitted
         """
         self.settings.required_key()
-        return self._send([self._submission(job, new_job_id()) for job in jobs], None, timeout)
+        return self._send([self._submission(job, self._new_job()) for job in jobs], None, timeout)
 
     def wait_for_jobs(
         self,
@@ -621,7 +623,8 @@ class Client:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {config.shown(self.settings.url)} namespace {self.settings.namespace!r}>"
+        partition = f" partition {self.settings.partition}" if self.settings.partition else ""
+        return f"<{type(self).__name__} {config.shown(self.settings.url)} namespace {self.settings.namespace!r}{partition}>"
 
     # --- inside ---
 
@@ -632,13 +635,22 @@ class Client:
         caller = self._caller
         if caller is None:
             caller = Caller(
-                self.runtime, self.defaults.task_options(), self.settings.value_store, self._by_value, self._timeout, self.defaults.setup
+                self.runtime,
+                self.defaults.task_options(),
+                self.settings.value_store,
+                self._by_value,
+                self._timeout,
+                self.defaults.setup,
+                self.settings.partition,
             )
             if caller.placement not in self._advised:
                 self._advised.add(caller.placement)
                 self._advise(lambda core: lambda: core.calls_are_stuck, [caller.placement])
             self._caller = caller
         return caller
+
+    def _new_job(self) -> str:
+        return new_job_id(self.settings.partition)
 
     def _submission(self, job: Job, job_id: str) -> Submission:
         return Submission(job, job_id, self.settings.value_store, self._by_value)

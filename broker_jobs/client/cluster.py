@@ -25,7 +25,7 @@ from broker_jobs.hooks.found import CLIENTS, OFF, installed
 from broker_jobs.ids import new_name
 from broker_jobs.wire.messages import Cluster, GetWorkers
 from broker_jobs.wire.signing import new_key
-from broker_jobs.wire.topology import PARTITIONS, Topology
+from broker_jobs.wire.topology import Topology
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -203,8 +203,7 @@ class LocalCluster:
     def _queues(self) -> tuple[str, ...]:
         """The queues of this cluster on a broker that stays."""
         names = Topology(self.namespace)
-        kept = [name(partition) for partition in range(PARTITIONS) for name in (names.ledger_name, names.keeper_name)]
-        found = [*kept, names.dead]
+        found = [names.ledger_name(0), names.keeper_name(0), names.dead]
         try:
             with Client(self.url, namespace=self.namespace, signing_key=self.key) as client:
                 known = client.runtime.run(lambda core: core.ask(GetWorkers(), Cluster, _SHORT))

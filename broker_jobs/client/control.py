@@ -6,6 +6,7 @@ import asyncio
 import dataclasses
 import time
 from datetime import datetime
+from itertools import groupby
 from typing import TYPE_CHECKING, Final, TypeVar
 
 from broker_jobs.client.inquiry import number_of, within
@@ -15,7 +16,7 @@ from broker_jobs.core.quantities import milliseconds
 from broker_jobs.core.selection import task_refs
 from broker_jobs.core.states import JOB_ENDED, JobState
 from broker_jobs.errors import JobActive, ValidationError
-from broker_jobs.ids import new_job_id, short
+from broker_jobs.ids import new_job_id, partition_of, short
 from broker_jobs.wire.messages import (
     CancelResult,
     CancelTasks,
@@ -32,7 +33,7 @@ from broker_jobs.wire.messages import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from broker_jobs.client.core import Core
     from broker_jobs.client.followed import Followed
@@ -75,7 +76,7 @@ async def resume(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | Non
 
 async def resubmit(core: Core, job: Followed, tasks: Sequence[TaskRef] | str | None, *, everything: bool) -> Followed:
     """Run the job again, as a new one: what did not succeed of it, or of these tasks."""
-    wish = ResubmitJob(job.id, new_job_id(), await numbers(core, job, tasks), everything)
+    wish = ResubmitJob(job.id, new_job_id(partition_of(job.id)), await numbers(core, job, tasks), everything)
     if core.hooks is None:
         info = await core.ask(wish, JobInfo)
     else:
@@ -106,9 +107,9 @@ async def resume_all(core: Core, jobs: Iterable[str]) -> list[ResumeResult]:
 
 async def forget_all(core: Core, jobs: Iterable[str]) -> int:
     """Drop many jobs; how many there were. `JobActive` where one has not ended: none of up to a thousand with it is dropped."""
-    ids, dropped = list(jobs), 0
-    for start in range(0, len(ids), _PAGE):
-        wish = ForgetJobs(tuple(ids[start : start + _PAGE]))
+    dropped = 0
+    for page in _pages(jobs):
+        wish = ForgetJobs(page)
         try:
             dropped += (await core.ask(wish, Forgotten)).jobs
         except JobActive:
@@ -116,6 +117,14 @@ async def forget_all(core: Core, jobs: Iterable[str]) -> int:
                 raise
             dropped += (await core.ask(wish, Forgotten)).jobs
     return dropped
+
+
+def _pages(jobs: Iterable[str]) -> Iterator[tuple[str, ...]]:
+    """Jobs in parts, each of one partition of the ledger."""
+    for _, group in groupby(sorted(jobs, key=partition_of), partition_of):
+        ids = tuple(group)
+        for start in range(0, len(ids), _PAGE):
+            yield ids[start : start + _PAGE]
 
 
 async def _each(core: Core, questions: Sequence[Question], kind: type[_Result]) -> list[_Result]:

@@ -17,6 +17,7 @@ from broker_jobs.core.resource_class import class_name, rounded
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Pieces, Stored, Value
 from broker_jobs.errors import UnpicklableError, ValidationError, ValueTooLarge
+from broker_jobs.ids import partition_of, short
 from broker_jobs.wire import payload
 from broker_jobs.wire.inputs import outside_key
 from broker_jobs.wire.messages import Call, Fill, Function, Outside, Program, StepCall, Task
@@ -114,6 +115,7 @@ class Encoder:
         self, job_id: str, *, store: ValueStore | None = None, by_value: Sequence[ModuleType] = (), home: str | None = None
     ) -> None:
         self._job_id = job_id
+        self._partition = partition_of(job_id)
         self._store = store
         self._by_value = tuple(by_value)
         self._home = home
@@ -123,7 +125,15 @@ class Encoder:
         self._last_callee: tuple[Callable[..., object], Callable[[], object] | None, Callee] | None = None
 
     def place(self, options: TaskOptions) -> Placement:
-        """The placement of tasks with these options."""
+        """The placement of tasks with these options.
+
+        Raises:
+            ValidationError: they ask for several nodes, which the partition of the job does not have
+        """
+        if self._partition and options.resources.nodes:
+            raise ValidationError(
+                f"tasks of several nodes run in partition 0 of the ledger alone, not in {self._partition}: submit them there"
+            )
         if options is not self._options:
             # One after another they are the same object, as a rule, and to hash it takes longer than all else.
             self._options, self._placed = options, _placement(options, self._home)
@@ -172,6 +182,7 @@ class Encoder:
         for entry in sorted(job.entries, key=_urgency):
             for encoded in self._entry(job, entry):
                 task = encoded.task
+                self._check_links(task)
                 if (task.deps and max(task.deps) >= task.number) or (task.after and max(task.after) >= task.number):
                     forward = True
                 yield encoded
@@ -185,6 +196,15 @@ class Encoder:
                 ),
                 lambda number: f"{number} {job.entry(number).label(number)!r}",
             )
+
+    def _check_links(self, task: Task) -> None:
+        """What a task waits for in other jobs is in the same ledger, which alone hears of its end."""
+        for other in task.outside:
+            if (its := partition_of(other.job)) != self._partition:
+                raise ValidationError(
+                    f"task {task.number} {task.name!r} of a job in partition {self._partition} of the ledger cannot wait for job "
+                    f"{short(other.job)}, which is in partition {its}: submit it with Client(partition={its})"
+                )
 
     def call(self, number: int, callee: Callee, args: Sequence[object], kwargs: dict[str, object], placement: Placement) -> Encoded:
         """A call that waits for nothing."""

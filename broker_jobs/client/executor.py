@@ -17,7 +17,6 @@ from broker_jobs.core.outcome import Failed
 from broker_jobs.core.states import TaskState
 from broker_jobs.core.value import Stored
 from broker_jobs.errors import BrokerJobsError, ClientClosed, TaskFailed
-from broker_jobs.ids import new_job_id
 from broker_jobs.wire.messages import Call
 
 if TYPE_CHECKING:
@@ -62,12 +61,15 @@ class CallFuture(Future[Any]):
 class _Pending:
     """Submissions that travel together: one job.
 
+    Args:
+        job: its id
+
     Attributes:
         sent: no more can be added
     """
 
-    def __init__(self) -> None:
-        self.job = new_job_id()
+    def __init__(self, job: str) -> None:
+        self.job = job
         self.calls: list[tuple[Encoded, CallFuture]] = []
         self.is_open: OpenClasses = frozenset()
         self.sent = False
@@ -95,7 +97,7 @@ class CallExecutor(Executor):
             RuntimeError: after `shutdown`
         """
         future = CallFuture(self)
-        mine = self._pending or _Pending()
+        mine = self._pending or _Pending(self._caller.new_job())
         # Pickling runs code of the user, so it happens without the lock; then others may have been faster.
         encoded = self._caller.encode(self._caller.encoder(mine.job), fn, args, kwargs)
         is_open = self._caller.open_classes()
@@ -104,7 +106,7 @@ class CallExecutor(Executor):
                 raise RuntimeError("cannot schedule new futures after shutdown")
             pending = self._pending
             if pending is None:
-                pending = self._pending = _Pending() if mine.sent else mine
+                pending = self._pending = _Pending(self._caller.new_job()) if mine.sent else mine
                 self._caller.runtime.post(self._flush_soon)
             if pending is not mine and isinstance(encoded.task.work, Call) and isinstance(encoded.task.work.args, Stored):
                 encoded = self._caller.encode(self._caller.encoder(pending.job), fn, args, kwargs)

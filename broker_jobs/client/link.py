@@ -30,10 +30,23 @@ from broker_jobs.errors import (
     ValidationError,
     WorkerNotFound,
 )
-from broker_jobs.ids import new_name, partition_of
-from broker_jobs.wire.messages import JobNews, Piece, Refusal, Refused, Reply, Request, Response, Role
+from broker_jobs.ids import is_job_id, new_name, partition_of
+from broker_jobs.wire.messages import (
+    FindJob,
+    ForgetJobs,
+    JobNews,
+    ListData,
+    ListJobs,
+    Piece,
+    Refusal,
+    Refused,
+    Reply,
+    Request,
+    Response,
+    Role,
+)
 from broker_jobs.wire.signing import Signer
-from broker_jobs.wire.topology import PARTITIONS, Topology
+from broker_jobs.wire.topology import Topology
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Iterable, Iterator, Sequence
@@ -84,9 +97,16 @@ class Listener(Protocol):
         """The connection was away: replies may have been missed."""
 
 
-def _partition(question: Question) -> int:
-    """Whose coordinator answers it."""
-    return partition_of(getattr(question, "job", "0"), PARTITIONS)
+def asked_of(question: Question, own: int) -> int:
+    """The partition whose coordinator answers: that of the job which is named by its whole id, else that of the client."""
+    match question:
+        case FindJob(text=name) | ForgetJobs(jobs=(name, *_)) | ListJobs(parent=str(name)):
+            pass
+        case ListData(made_by=made_by, used_by=used_by):
+            name = made_by or used_by or ""
+        case _:
+            name = getattr(question, "job", "")
+    return partition_of(name) if is_job_id(name) else own
 
 
 class _Nobody:
@@ -145,6 +165,7 @@ class BrokerLink:
     def __init__(self, broker: Broker, settings: Settings, client: str, node: OwnNode | None) -> None:
         self._broker = broker
         self._topology = Topology(settings.namespace)
+        self._partition = settings.partition
         self._signer = Signer(settings.namespace, settings.key) if settings.key else None
         self._client = client
         self._listener: Listener = _Nobody()
@@ -185,7 +206,7 @@ class BrokerLink:
     async def begin(self) -> None:
         """Declare what is needed, and listen."""
         replies = self._topology.reply_queue(self._client)
-        await self._broker.declare(self._topology.exchanges(), [*self._ledgers(), self._topology.dead_letters(), replies])
+        await self._broker.declare(self._topology.exchanges(), [self._ledger(), self._topology.dead_letters(), replies])
         self._broker.watch(self._up, self._down)
         await self._broker.consume(replies.name, _CREDIT, self._receive)
 
@@ -241,7 +262,7 @@ class BrokerLink:
         self._asked[name] = outgoing, answered
         reviver = asyncio.get_running_loop().call_later(_REVIVE_AFTER, self._revive, self._node) if self._node else None
         try:
-            answer = await self._answer(outgoing, answered, timeout, _partition(question))
+            answer = await self._answer(outgoing, answered, timeout, asked_of(question, self._partition))
         finally:
             del self._asked[name]
             if reviver:
@@ -272,7 +293,8 @@ class BrokerLink:
                 )
             if backlog is None or not backlog.consumers:
                 raise CoordinatorUnavailable(
-                    f"no coordinator has answered within {waited:.0f} s. Start one with: broker-jobs coordinator start"
+                    f"no coordinator{f' of partition {partition}' if partition else ''} has answered within {waited:.0f} s. "
+                    f"Start one with: broker-jobs coordinator start{f' --partition {partition}' if partition else ''}"
                 )
             if last_chance or waited >= _BUSY_PATIENCE:
                 behind = (
@@ -313,7 +335,7 @@ class BrokerLink:
         name = f"{self._client}.{self._questions}"
         request = Request(name, self._client, question, round((time.time() + timeout) * 1000))
         frame = self._required_signer().seal(request, Role.submitter)
-        return name, Outgoing(self._topology.tasks, Topology.ledger_key(_partition(question)), frame)
+        return name, Outgoing(self._topology.tasks, Topology.ledger_key(asked_of(question, self._partition)), frame)
 
     def _required_signer(self) -> Signer:
         if self._signer is None:
@@ -337,12 +359,12 @@ class BrokerLink:
                 raise AccessRefused(denied)
             if Receipt.unroutable in receipts:
                 # Somebody has deleted the ledger's queue.
-                await self._broker.declare(self._topology.exchanges(), self._ledgers())
+                await self._broker.declare(self._topology.exchanges(), [self._ledger()])
             await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
             attempt += 1
 
-    def _ledgers(self) -> list[Queue]:
-        return [self._topology.ledger(partition) for partition in range(PARTITIONS)]
+    def _ledger(self) -> Queue:
+        return self._topology.ledger(self._partition)
 
     def _receive(self, delivery: Delivery) -> None:
         try:
@@ -388,7 +410,7 @@ class BrokerLink:
 
 def sealed(chunk: Chunk, signer: Signer) -> Frame:
     """The signed frame of a chunk."""
-    partition = partition_of(chunk.job, PARTITIONS)
+    partition = partition_of(chunk.job)
     key = Topology.task_key(chunk.resource_class, chunk.lane, partition) if chunk.direct else Topology.ledger_key(partition)
     return Frame(key, signer.seal(chunk, Role.submitter))
 

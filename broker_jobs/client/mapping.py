@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 from broker_jobs.client.chunking import MOST_READY, MOST_WAITING, WINDOW, share
 from broker_jobs.client.results import stored_bytes, value_of
 from broker_jobs.errors import BrokerJobsError, ValidationError
-from broker_jobs.ids import new_job_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
@@ -143,7 +142,7 @@ class Rows:
 
     def _send(self, is_open: OpenClasses) -> None:
         """Send the next rows as one job."""
-        job = new_job_id()
+        job = self._caller.new_job()
         encoder = self._caller.encoder(job)
         callee = self._caller.callee(encoder, self._fn)
         # Where nobody knows how many will come, jobs grow with what has come.

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 
 from broker_jobs.cmdline import conceal
 from broker_jobs.collecting import collect_rarely
-from broker_jobs.config import resolve, scheme, sqlite_url
+from broker_jobs.config import ledger_file, resolve, scheme, sqlite_url
 from broker_jobs.coordinator.config import CoordinatorConfig, Durability
 from broker_jobs.core.quantities import milliseconds
 from broker_jobs.errors import AddressError, BrokerError, BrokerJobsError, BrokerUnavailable, LedgerLost, LedgerRefused
@@ -45,6 +45,7 @@ def configuration(arguments: Sequence[str] | None = None) -> CoordinatorConfig:
     parser = argparse.ArgumentParser(prog="python -m broker_jobs.coordinator", description="Keep the ledger of broker-jobs.")
     parser.add_argument("--url", help="address of the broker (default: BROKER_JOBS_URL, broker-jobs.toml, this user's own)")
     parser.add_argument("--namespace", help="prefix of every name at the broker")
+    parser.add_argument("--partition", type=int, help="which one of the ledger it keeps, where there are several (default: 0)")
     parser.add_argument("--store", help="URL of the ledger, sqlite: or postgresql: (default: ledger.db in the state folder)")
     parser.add_argument("--name", default=platform.node(), help="name of this coordinator, for people")
     parser.add_argument("--metrics-port", default="0", help="port of /metrics and /healthz; 0 is none, 'auto' any free one")
@@ -53,14 +54,15 @@ def configuration(arguments: Sequence[str] | None = None) -> CoordinatorConfig:
     parser.add_argument("--retain", help="forget jobs that ended so long ago, such as 30d (default: never)")
     parser.add_argument("--durability", choices=[item.value for item in Durability], help="what a recorded change survives")
     given = parser.parse_args(arguments)
-    settings = resolve(conceal(given.url), given.namespace)
+    settings = resolve(conceal(given.url), given.namespace, partition=given.partition)
     local = scheme(settings.url) == "sqlite"
     default = Durability.process if local and "durability=power" not in settings.url else Durability.power
     return CoordinatorConfig(
         url=settings.url,
         key=settings.required_key(),
-        store=conceal(given.store) or sqlite_url(settings.home / "ledger.db"),
+        store=conceal(given.store) or sqlite_url(ledger_file(settings.home, settings.partition)),
         namespace=settings.namespace,
+        partition=settings.partition,
         name=given.name,
         durability=Durability(given.durability) if given.durability else default,
         metrics_port=parse_port(given.metrics_port),

@@ -13,7 +13,7 @@ from broker_jobs.core.data import inside
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.core.value import Encoding
 from broker_jobs.errors import DecodeError, SecurityError, ValidationError
-from broker_jobs.ids import MOST_NUMBER, is_job_id, is_process_name
+from broker_jobs.ids import MOST_NUMBER, is_job_id, is_process_name, partition_of
 from broker_jobs.wire.inputs import is_task
 from broker_jobs.wire.messages import (
     Call,
@@ -73,6 +73,7 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
             if exchange == topology.returned:
                 _require(opened, Role.submitter, Role.coordinator)
                 _check_names(message)
+                _ours(message.job, partition)
             else:
                 _require(opened, Role.submitter)
                 _at(exchange, topology.tasks)
@@ -82,16 +83,18 @@ def admit(opened: Opened, topology: Topology, exchange: str, key: str, partition
                 )
                 if key != wanted:
                     raise SecurityError(f"a chunk for {wanted!r} was published with the key {key!r}")
+                _ours(message.job, partition)
                 _check_submitted(message)
         case Request():
             _require(opened, Role.submitter)
             _at(exchange, topology.tasks)
             _name(message.reply_to)
-            _check_wish(message.question)
+            _check_wish(message.question, partition)
         case Reply():
             _require(opened, Role.worker)
             _at(exchange, topology.replies)
             _job(message.job)
+            _ours(message.job, partition)
             _name(message.worker)
             _name(message.boot)
             for item in message.items:
@@ -126,6 +129,12 @@ def _at(exchange: str, wanted: str) -> None:
 def _job(job: str) -> None:
     if not is_job_id(job):
         raise DecodeError(f"{job[:100]!r} is no job id")
+
+
+def _ours(job: str, partition: int) -> None:
+    """Whether this ledger keeps a job, or will."""
+    if (its := partition_of(job)) != partition:
+        raise SecurityError(f"job {job} is of partition {its} of the ledger, not of {partition}")
 
 
 def _name(name: str) -> None:
@@ -200,14 +209,16 @@ def _check_header(header: JobHeader) -> None:
         _job(header.parent)
 
 
-def _check_wish(question: Question) -> None:
+def _check_wish(question: Question, partition: int) -> None:
     """What changes a job, and is no chunk."""
     match question:
         case OpenJob(job=job, header=header):
             _job(job)
+            _ours(job, partition)
             _check_header(header)
         case ResubmitJob(new=new):
             _job(new)
+            _ours(new, partition)
         case ReserveTasks(tasks=tasks):
             _numbers((tasks,), "a number of tasks", MOST_TASKS)
         case _:
@@ -254,6 +265,7 @@ def _check_needs(chunk: Chunk, task: Task) -> None:
         _numbers((other.task,), "a dependency in another job")
         if other.job == chunk.job:
             raise DecodeError(f"task {task.number} waits for another job, which is its own")
+        _ours(other.job, partition_of(chunk.job))
     if task.number in task.deps or task.number in task.after:
         raise DecodeError(f"task {task.number} waits for itself")
 

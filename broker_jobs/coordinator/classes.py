@@ -22,14 +22,22 @@ _NOTED_MS: Final = 3_600_000
 
 
 class Classes:
-    """What is known of the classes. Their queues are there once they were `opened` by this coordinator."""
+    """What is known of the classes. Their queues are there once they were `opened` by this coordinator.
 
-    def __init__(self, rows: Iterable[ClassRow]) -> None:
+    Args:
+        partition: of this ledger; its queues are those of all partitions
+    """
+
+    def __init__(self, rows: Iterable[ClassRow], partition: int) -> None:
+        self._partition = partition
         self.known = {row.name: row for row in rows}
         self._opened: set[str] = set()
 
     def use(self, batch: Batch, name: str, needs: Request) -> str:
         """A task needs this class: opens it where it is new. Why it cannot be, or an empty text."""
+        if needs.nodes and self._partition:
+            # Two coordinators would ask the same workers into their teams.
+            return f"tasks of several nodes run in partition 0 of the ledger alone, and this job is of partition {self._partition}"
         row = self.known.get(name)
         if row is None and len(self.known) >= MAX_CLASSES:
             return f"there are {MAX_CLASSES} resource classes already, one for each distinct request; round the requests to fewer values"

@@ -27,6 +27,7 @@ class CoordinatorConfig:
     Attributes:
         url: of the broker
         store: URL of the ledger's database, ``sqlite:////folder/ledger.db`` or ``postgresql://user:password@host/database``
+        partition: which one of the namespace it keeps
         name: of this coordinator, for people
         metrics_port: where ``/metrics`` and ``/healthz`` are served; 0 is off, ``"auto"`` any free one
         metrics_host: address on which they are served
@@ -42,6 +43,7 @@ class CoordinatorConfig:
     key: SigningKey = field(repr=False)
     store: str = field(repr=False)
     namespace: str = "bj"
+    partition: int = 0
     name: str = "coordinator"
     durability: Durability = Durability.process
     metrics_port: MetricsPort = 0

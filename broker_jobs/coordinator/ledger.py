@@ -26,7 +26,7 @@ from broker_jobs.coordinator.teams import Teams
 from broker_jobs.coordinator.workers import AskDrain, AskHello, Drop, Greet, Lose, Save, Worker, Workers, WorkerState
 from broker_jobs.core.job import JobVoided
 from broker_jobs.core.states import TaskState
-from broker_jobs.ids import made_ms
+from broker_jobs.ids import made_ms, partition_of
 from broker_jobs.wire.messages import (
     Chunk,
     Goodbye,
@@ -81,7 +81,6 @@ class Ledger:
         signer: Signer,
         topology: Topology,
         *,
-        partition: int,
         version: str,
         telling: Telling | None = None,
     ) -> None:
@@ -89,8 +88,8 @@ class Ledger:
         self._config = config
         self._store = store
         self._outbox = outbox
-        self._mailer = Mailer(signer, topology, partition, outbox[-1].id + 1 if outbox else 1)
-        self._classes = Classes(store.look.classes())
+        self._mailer = Mailer(signer, topology, config.partition, outbox[-1].id + 1 if outbox else 1)
+        self._classes = Classes(store.look.classes(), config.partition)
         self._topology = topology
         self._reconciler = Reconciler(config.look)
         self.workers = Workers(config.grace)
@@ -163,7 +162,7 @@ class Ledger:
                 self._replies.mentioned.clear()
             case Hello() | Heartbeat() | Goodbye() | Token():
                 self._perform(self.workers.hear(message, batch.now, batch.now_ms, self._patience))
-                if isinstance(message, Hello | Heartbeat):
+                if isinstance(message, Hello | Heartbeat) and not self._config.partition:  # which alone has teams
                     for asked in self.teams.hear(message.worker, message.boot, message.seat, batch.now):
                         self._mailer.ask_team(batch, asked)
             case Request():
@@ -302,16 +301,20 @@ class Ledger:
     def _greet(self, hello: Hello) -> None:
         """Answer a hello, and miss what the worker does not have any more."""
         batch = self._batch
-        held = {(item.job, item.task, item.attempt) for item in hello.held}
+        held = {(item.job, item.task, item.attempt) for item in hello.held if self._is_ours(item.job)}
         for job, number in self.jobs.taken_by(hello.worker, hello.boot):
             if (job.facts.id, number, job.machine.tasks.seen(number).attempt) not in held:
                 self.jobs.lose_task(batch, job, number)
         revoked = tuple(revocation for item in sorted(held) if (revocation := self._revoked(*item)) is not None)
-        gone = tuple(job for job in hello.kept[:MOST_KEPT] if self._is_gone(job))
+        gone = tuple(job for job in hello.kept[:MOST_KEPT] if self._is_ours(job) and self._is_gone(job))
         revoked = (*self.jobs.standing.all(), *revoked)
         for news in self._registry.announce(hello.steps, batch.now_ms):
             batch.writes.steps.append(StepRow(news.spec.name, str(news.spec.version), news.spec, news.since_ms))
-        self._mailer.welcome(batch, Welcome(hello.worker, hello.boot, self._classes.open(), revoked, gone))
+        self._mailer.welcome(batch, Welcome(hello.worker, hello.boot, self._classes.open(), revoked, gone, self._config.partition))
+
+    def _is_ours(self, job: str) -> bool:
+        """Whether a job is of this partition; of those of others nothing is known here."""
+        return partition_of(job) == self._config.partition
 
     def _is_gone(self, job: str) -> bool:
         """Whether a job was forgotten; what is not known and young may just not have come yet."""

@@ -105,10 +105,11 @@ class Post:
         put: takes what arrives
     """
 
-    def __init__(self, config: CoordinatorConfig, broker: Broker, topology: Topology, partition: int, put: Callable[[Item], None]) -> None:
+    def __init__(self, config: CoordinatorConfig, broker: Broker, topology: Topology, put: Callable[[Item], None]) -> None:
         self._config = config
         self._topology = topology
-        self._partition = partition
+        self._partition = config.partition
+        self._of = f"the namespace {topology.namespace!r}" + (f", partition {config.partition}," if config.partition else "")
         self._put = put
         self._loop = asyncio.get_running_loop()
         self._broker = broker
@@ -140,7 +141,7 @@ class Post:
         except TopologyMismatch as error:
             name = self._topology.keeper_name(self._partition)
             raise LedgerRefused(
-                f"another ledger than {shown(self._config.store)} keeps the namespace {self._topology.namespace!r} at this broker: "
+                f"another ledger than {shown(self._config.store)} keeps {self._of} at this broker: "
                 f"use its store. Where that is lost for good, delete the queue {name} (of an embedded broker, its file), and start again"
             ) from error
 
@@ -195,8 +196,8 @@ class Post:
         while (depth := await self._broker.depth(name)) is not None and depth.consumers:
             if self._loop.time() > deadline:
                 raise LedgerRefused(
-                    f"another coordinator, with another store than {shown(self._config.store)}, keeps the ledger of the namespace "
-                    f"{self._topology.namespace!r} at this broker: stop it, or use its store"
+                    f"another coordinator, with another store than {shown(self._config.store)}, keeps the ledger of {self._of} "
+                    f"at this broker: stop it, or use its store"
                 )
             await asyncio.sleep(AGAIN)
 

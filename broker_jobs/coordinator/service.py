@@ -73,8 +73,6 @@ STAND_BY: Final = 0.25
 WATCH: Final = 1.0
 """Seconds after which it looks again whether anybody works."""
 
-PARTITION: Final = 0
-
 _LOG: Final = logging.getLogger(__name__)
 
 
@@ -99,7 +97,7 @@ class _Stopped(Exception):
 
 
 class Coordinator:
-    """Keeps the ledger of a namespace. `serve` works until `stop`, which any thread may call, also before.
+    """Keeps the ledger of a namespace, or of a partition of it. `serve` works until `stop`, which any thread may call, also before.
 
     Args:
         config: its settings
@@ -130,8 +128,9 @@ class Coordinator:
         self._calm = False
         self._company: asyncio.TimerHandle | None = None
         self._story: deque[tuple[float, object]] = deque(maxlen=STORY)
-        self._metrics = CoordinatorMetrics()
-        self._pulse = Pulse()
+        self._name = f"{config.name} of partition {config.partition}" if config.partition else config.name
+        self._metrics = CoordinatorMetrics(config.partition)
+        self._pulse = Pulse({"partition": config.partition})
         self._next_look = 0.0
         self._tidy_at: float | None = None
         self._unfinished = 0
@@ -151,7 +150,7 @@ class Coordinator:
         """Work until `stop`. Where another coordinator has a ledger that several share, stand by until it is gone.
 
         Raises:
-            LedgerRefused: another coordinator holds the ledger, or it is of another namespace
+            LedgerRefused: another coordinator holds the ledger, or it is of another namespace or partition
             LedgerLost: another coordinator has taken the ledger over, or its database does not answer any more
             BrokerError: there is no broker, or it refuses
         """
@@ -168,7 +167,7 @@ class Coordinator:
             if broker is None:
                 broker = await open_broker(config.url, name=config.name, timeout=config.connect_timeout)
                 closing.push_async_callback(broker.close)
-            post = Post(config, broker, self._topology, PARTITION, self._put)
+            post = Post(config, broker, self._topology, self._put)
             closing.push_async_callback(post.close)
             try:
                 await post.open()
@@ -212,7 +211,9 @@ class Coordinator:
     def _open_store(self) -> LedgerStore:
         config = self._config
         durable = config.durability is Durability.power
-        store = LedgerStore(config.store, config.namespace, durable=durable, holder=config.name, wait=self._stand_by)
+        store = LedgerStore(
+            config.store, config.namespace, partition=config.partition, durable=durable, holder=config.name, wait=self._stand_by
+        )
         self.reached = True
         return store
 
@@ -220,7 +221,7 @@ class Coordinator:
         """Wait a moment for the ledger; seconds for which nobody has received what is for it."""
         if not self.reached:
             self.reached = True
-            _LOG.info("coordinator %s stands by: the ledger is kept by %s", self._config.name, holder)
+            _LOG.info("coordinator %s stands by: the ledger is kept by %s", self._name, holder)
         if self._stopping.wait(STAND_BY):
             raise _Stopped
         return time.monotonic() - self._attended
@@ -244,7 +245,7 @@ class Coordinator:
         self.ready.set()
         if self._hooks is not None:
             self._hooks.begin()
-        _LOG.info("coordinator %s keeps %s: %d jobs have not ended", self._config.name, store.name, len(ledger.jobs.live))
+        _LOG.info("coordinator %s keeps %s: %d jobs have not ended", self._name, store.name, len(ledger.jobs.live))
         await self._work(store, ledger, post, ledger_thread)
         await post.drain()
         if self._hooks is not None:
@@ -252,10 +253,10 @@ class Coordinator:
         await loop.run_in_executor(ledger_thread, self._tidy, store, ledger)
 
     def _load(self, store: LedgerStore) -> tuple[Ledger, Effects]:
-        store.take_epoch(PARTITION)
+        store.take_epoch()
         program = version("broker-jobs")
         with store.answering():
-            ledger = Ledger(self._config, store, self._signer, self._topology, partition=PARTITION, version=program, telling=self._telling)
+            ledger = Ledger(self._config, store, self._signer, self._topology, version=program, telling=self._telling)
             effects = ledger.load(time.monotonic(), _now_ms())
         self._unfinished = len(ledger.jobs.live)
         return ledger, effects
@@ -415,7 +416,7 @@ class Coordinator:
         """The message of a delivery, or why it is refused."""
         try:
             opened = self._signer.open(delivery.body)
-            message = admit(opened, self._topology, delivery.exchange, delivery.key, PARTITION)
+            message = admit(opened, self._topology, delivery.exchange, delivery.key, self._config.partition)
         except SecurityError as error:
             return f"security: {error}"
         except (DecodeError, MessageError) as error:

@@ -31,9 +31,10 @@ class OutboxSubmitter:
     once, so those of a transaction that is rolled back stay there.
 
     Args:
-        url: address of the broker; this and the next three as `Client` takes them
+        url: address of the broker; this and the next four as `Client` takes them
         namespace: prefix of every name at the broker
         signing_key: hexadecimal text
+        partition: of the ledger, in which the jobs are
         by_value: modules of yours that travel with the functions
         table: name of the table
         metadata: to which the table belongs, for tools that make or migrate tables (default: its own)
@@ -49,11 +50,12 @@ class OutboxSubmitter:
         *,
         namespace: str | None = None,
         signing_key: str | None = None,
+        partition: int | None = None,
         by_value: Iterable[ModuleType] = (),
         table: str = TABLE,
         metadata: sa.MetaData | None = None,
     ) -> None:
-        self.settings = config.resolve(url, namespace, signing_key)
+        self.settings = config.resolve(url, namespace, signing_key, partition=partition)
         self._sealing = _Sealing(Signer(self.settings.namespace, self.settings.required_key()))
         self._by_value = tuple(by_value)
         self._table = OutboxTable(table, metadata)
@@ -68,7 +70,7 @@ class OutboxSubmitter:
         Raises:
             ValidationError: the job is empty, or something of it cannot be sent; nothing was written
         """
-        submission = Submission(job, new_job_id(), self.settings.value_store, self._by_value)
+        submission = Submission(job, new_job_id(self.settings.partition), self.settings.value_store, self._by_value)
         # Which classes are open, and how long calls take, only a connection knows, so the ledger gets all of it.
         link = cast("Link", self._sealing)  # of a link it asks for its name, and to sign
         spool, _ = submission.encode(link, frozenset(), None, Pace(WORTH_MS))

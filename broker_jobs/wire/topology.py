@@ -6,13 +6,18 @@
                        key _.<what>.<partition>         → ledger alone: chunks that must wait, questions
     exchange ready     key <class>.<lane>.<partition>   → class queue alone: what the coordinator releases
     exchange replies   key <client>.<partition>         → ledger (*.<partition>) and the client's reply queue (<client>.*)
+                       key _.0                          → all ledgers: what a worker says of itself
                        key <client>.direct              → the reply queue alone: answers, news
                        key _.dead                       → queue dead: what a worker cannot read, which may publish to nothing else
     exchange control   key <worker> or "all"            → control queues of workers
-    exchange lease     key <worker>.<partition>         → lease queue of the worker
-    exchange returned  keys of the dead-lettered        → ledger (#.<partition>)
+    exchange lease     key <worker>.0                   → lease queue of the worker
+    exchange returned  keys of dead-lettered chunks     → ledger (#.<partition>)
+                       key <worker>.0                   → all ledgers: the token of a worker that is lost
     exchange events    key <state>.<job>                → whoever binds a queue of theirs
     exchange dead      any key                          → queue dead
+
+A namespace has a ledger for each partition. What concerns all of them goes the way of partition 0, and the others listen there, too:
+so workers need to know of none, nor do permissions.
 """
 
 from __future__ import annotations
@@ -24,13 +29,13 @@ from typing import Final
 
 from broker_jobs.core.spec import Lane
 from broker_jobs.errors import ValidationError
-
-PARTITIONS: Final = 1
-"""Ledger partitions of this version of the topology."""
+from broker_jobs.ids import MOST_PARTITIONS
 
 EVERYONE: Final = "all"
 DIRECT: Final = "direct"
 NOBODY: Final = "_"
+NO_CLIENT: Final = "__"
+"""Another one than `NOBODY`, with which workers speak of themselves."""
 DEAD: Final = "dead"
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
@@ -149,16 +154,14 @@ class Topology:
 
     def ledger(self, partition: int) -> Queue:
         """Everything that the coordinator of a partition must hear, with a single active consumer; what the broker drops goes to `dead`."""
-        return Queue(
-            self.ledger_name(partition),
-            QueueKind.ledger,
-            (
-                Binding(self.tasks, f"*.*.{partition}"),
-                Binding(self.replies, f"*.{partition}"),
-                Binding(self.returned, f"#.{partition}"),
-            ),
-            dead_letter_exchange=self.dead,
+        own = (
+            Binding(self.tasks, f"*.*.{partition}"),
+            Binding(self.replies, f"*.{partition}"),
+            Binding(self.returned, f"#.{partition}"),
         )
+        # Of what goes the way of partition 0: keys of chunks have three words, those of replies about them another first one.
+        of_all = (Binding(self.replies, self.worker_key()), Binding(self.returned, self.token_key("*"))) if partition else ()
+        return Queue(self.ledger_name(partition), QueueKind.ledger, (*own, *of_all), dead_letter_exchange=self.dead)
 
     def keeper_name(self, partition: int) -> str:
         """Name of the queue that says which ledger keeps a partition."""
@@ -215,7 +218,7 @@ class Topology:
             return self.dead_letters()
         if not name.startswith(f"{self.namespace}."):
             return None
-        if kind == "ledger" and rest.isdecimal():
+        if kind == "ledger" and rest in map(str, range(MOST_PARTITIONS)):
             return self.ledger(int(rest))
         if kind == "task" and resource_class and "." not in resource_class and lane in {each.value for each in Lane}:
             return self.class_queue(resource_class, Lane(lane))
@@ -244,7 +247,12 @@ class Topology:
     @staticmethod
     def reply_key(client: str, partition: int) -> str:
         """On `replies`: to the ledger and to the client; without a client to the ledger alone."""
-        return f"{client or NOBODY}.{partition}"
+        return f"{client or NO_CLIENT}.{partition}"
+
+    @staticmethod
+    def worker_key() -> str:
+        """On `replies`: to all ledgers."""
+        return f"{NOBODY}.0"
 
     @staticmethod
     def answer_key(client: str) -> str:
@@ -257,6 +265,6 @@ class Topology:
         return f"{NOBODY}.{DEAD}"
 
     @staticmethod
-    def token_key(worker: str, partition: int) -> str:
-        """On `lease`: to the worker's lease queue, and from there to the ledger."""
-        return f"{worker}.{partition}"
+    def token_key(worker: str) -> str:
+        """On `lease`: to the worker's lease queue, and from there to all ledgers."""
+        return f"{worker}.0"

@@ -14,7 +14,7 @@ def way_back(topology: Topology, queue: str, exchange: str, key: str) -> tuple[s
     """Exchange and key by which a message gets back.
 
     The ledger asks how a message came, so it comes in the same way again: a chunk that went to a class queue, too, goes there once
-    more, and a reply to its client. Both know what comes twice.
+    more, and a reply to its client. Both know what comes twice. What all ledgers hear comes back to this one alone.
 
     Args:
         queue: in which it was
@@ -28,8 +28,11 @@ def way_back(topology: Topology, queue: str, exchange: str, key: str) -> tuple[s
     if not queue.startswith(f"{topology.namespace}.") or not rest:
         return (topology.dead, key) if queue == topology.dead else None
     match kind, rest.rpartition("."):
-        case "ledger", _ if exchange in {topology.tasks, topology.replies, topology.returned}:
-            return exchange, key
+        case "ledger", ("", "", str(partition)) if exchange in {topology.tasks, topology.replies, topology.returned}:
+            for_all = (exchange, key) == (topology.replies, topology.worker_key()) or (
+                exchange == topology.returned and key.count(".") == 1
+            )
+            return exchange, f"{key.rpartition('.')[0]}.{partition}" if for_all else key
         case "task", (str(resource_class), ".", str(lane)):
             return topology.ready, f"{resource_class}.{lane}.{_partition(key)}"
         case "control", ("", "", str(worker)) if worker != EVERYONE:

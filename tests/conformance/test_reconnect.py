@@ -167,7 +167,7 @@ def test_a_canceled_subscription_stays_away(outage: Outage) -> None:
 
 
 def test_the_token_is_returned_and_held_again(outage: Outage) -> None:
-    token = Outgoing(NAMES.lease, NAMES.token_key("w1", 0), b"token")
+    token = Outgoing(NAMES.lease, NAMES.token_key("w1"), b"token")
 
     async def story() -> None:
         async with watched(outage) as (broker, _):

@@ -19,13 +19,13 @@ WITHIN: Final = 1.0 + 2.0
 
 
 def token(worker: str) -> Outgoing:
-    return Outgoing(NAMES.lease, NAMES.token_key(worker, 0), f"token of {worker}".encode())
+    return Outgoing(NAMES.lease, NAMES.token_key(worker), f"token of {worker}".encode())
 
 
 async def returned(inbox: Inbox, broker: Broker, worker: str) -> Delivery:
     delivery = await inbox.next(WITHIN)
     assert (delivery.queue, delivery.exchange, delivery.key, delivery.body) == (
-        LEDGER.name, NAMES.returned, NAMES.token_key(worker, 0), f"token of {worker}".encode(),
+        LEDGER.name, NAMES.returned, NAMES.token_key(worker), f"token of {worker}".encode(),
     )  # fmt: skip
     assert broker.done(delivery)
     return delivery
@@ -91,7 +91,7 @@ def test_each_of_many_tokens_is_returned_once(broker_url: str) -> None:
                 *(holder.hold_token(NAMES.lease_queue(name), token(name)) for holder, name in zip(holders, workers, strict=True))
             )
             await asyncio.gather(*(holder.kill() for holder in holders))
-            assert {each.key for each in await inbox.take(3)} == {NAMES.token_key(name, 0) for name in workers}
+            assert {each.key for each in await inbox.take(3)} == {NAMES.token_key(name) for name in workers}
             await put(broker, waiting(b"a round trip"))
             assert (await inbox.next()).body == b"a round trip"
 
@@ -119,7 +119,7 @@ def test_what_others_put_into_a_lease_queue_does_not_take_the_place_of_the_token
             await broker.consume(LEDGER.name, 10, inbox)
             async with await Holder.start(broker_url) as holder:
                 await holder.hold_token(NAMES.lease_queue("w1"), token("w1"))
-                await put(broker, [Outgoing(NAMES.lease, NAMES.token_key("w1", 0), b"garbage")])
+                await put(broker, [Outgoing(NAMES.lease, NAMES.token_key("w1"), b"garbage")])
                 await holder.kill()
                 came = await inbox.take(2)
                 assert {(each.exchange, each.body) for each in came} == {(NAMES.returned, b"garbage"), (NAMES.returned, b"token of w1")}

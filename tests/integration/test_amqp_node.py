@@ -45,7 +45,7 @@ def test_everything_comes_back_when_the_node_was_killed(owned_node: RabbitMQNode
     names = Topology(f"kill-{style}")
     ledger, queue = names.ledger(0), names.class_queue("cpu1", Lane.normal)
     key = names.task_key("cpu1", Lane.normal, 0)
-    token = Outgoing(names.lease, names.token_key("w1", 0), b"token")
+    token = Outgoing(names.lease, names.token_key("w1"), b"token")
 
     def tasks(*bodies: bytes) -> list[Outgoing]:
         return [Outgoing(names.ready, key, body) for body in bodies]
@@ -215,7 +215,7 @@ def test_a_lease_queue_that_was_made_just_before_the_node_was_killed(owned_node:
             returning = next_generation(broker)
             await broker.declare(names.exchanges(), [names.ledger(0)])
             await asyncio.sleep(SETTLED)
-            await broker.hold_token(names.lease_queue("w1"), Outgoing(names.lease, names.token_key("w1", 0), b"token"))
+            await broker.hold_token(names.lease_queue("w1"), Outgoing(names.lease, names.token_key("w1"), b"token"))
             await asyncio.to_thread(owned_node.kill)
             await asyncio.to_thread(owned_node.start)
             await asyncio.wait_for(returning, 2 * PATIENCE)

@@ -378,7 +378,7 @@ def test_the_next_node_of_the_address_is_used_when_one_goes(rabbitmq: RabbitMQ) 
 
 def test_the_token_is_renewed_and_never_missing(rabbitmq: RabbitMQ) -> None:
     lease = NAMES.lease_queue("w1")
-    token = Outgoing(NAMES.lease, NAMES.token_key("w1", 0), b"token")
+    token = Outgoing(NAMES.lease, NAMES.token_key("w1"), b"token")
 
     async def story() -> None:
         url = rabbitmq.fresh_vhost()
@@ -418,7 +418,7 @@ def test_the_token_is_renewed_and_never_missing(rabbitmq: RabbitMQ) -> None:
 def test_a_lost_token_ends_the_connection(rabbitmq: RabbitMQ) -> None:
     """The ledger was told that the worker is gone, so it has to come back as one that was."""
     lease = NAMES.lease_queue("w1")
-    token = Outgoing(NAMES.lease, NAMES.token_key("w1", 0), b"token")
+    token = Outgoing(NAMES.lease, NAMES.token_key("w1"), b"token")
 
     async def story() -> None:
         url = rabbitmq.fresh_vhost()

@@ -31,7 +31,7 @@ from broker_jobs.wire.topology import Topology
 async def main():
     names = Topology("t")
     broker = await open_broker(sys.argv[1], name="forks", timeout=30)
-    await broker.hold_token(names.lease_queue("w1"), Outgoing(names.lease, names.token_key("w1", 0), b"token"))
+    await broker.hold_token(names.lease_queue("w1"), Outgoing(names.lease, names.token_key("w1"), b"token"))
     child = os.fork()
     if child == 0:
         signal.pause()
@@ -196,7 +196,7 @@ def test_a_death_is_noticed_in_two_ways(url: str, without: str, monkeypatch: pyt
             inbox = Inbox()
             await broker.consume(LEDGER.name, 10, inbox)
             async with await Holder.start(url) as holder:
-                await holder.hold_token(NAMES.lease_queue("w1"), Outgoing(NAMES.lease, NAMES.token_key("w1", 0), b"token"))
+                await holder.hold_token(NAMES.lease_queue("w1"), Outgoing(NAMES.lease, NAMES.token_key("w1"), b"token"))
                 await holder.kill()
                 assert (await inbox.next()).body == b"token"
 
@@ -255,7 +255,7 @@ def test_nothing_is_left_after_an_orderly_end(path: Path, url: str) -> None:
     async def story() -> None:
         async with connected(url) as broker:
             await broker.declare([], [NAMES.reply_queue("c1")])
-            await broker.hold_token(NAMES.lease_queue("w1"), Outgoing(NAMES.lease, NAMES.token_key("w1", 0), b"token"))
+            await broker.hold_token(NAMES.lease_queue("w1"), Outgoing(NAMES.lease, NAMES.token_key("w1"), b"token"))
             await broker.drop_token()
         with contextlib.closing(sqlite3.connect(path)) as database:
             for table in ("connections", "consumers", "messages", "bodies"):

@@ -48,7 +48,7 @@ def url(database: str) -> str:
 @pytest.fixture
 def store(url: str) -> Iterator[LedgerStore]:
     store = LedgerStore(url, "t", holder="first")
-    store.take_epoch(0)
+    store.take_epoch()
     yield store
     store.close()
 
@@ -103,7 +103,7 @@ def test_one_that_was_frozen_writes_nothing_when_it_wakes_up(
 
     def oust() -> None:
         second = LedgerStore(url, "t", holder="second", wait=takes([1.0] * 100, []))
-        second.take_epoch(0)
+        second.take_epoch()
         seconds.append(second)
 
     def write() -> None:

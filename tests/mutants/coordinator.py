@@ -558,7 +558,7 @@ MUTANTS: Final = (
     (
         "epoch: write although another has taken it",
         f"{_HERE}/store/store.py",
-        "                if found is None or found[0] != epoch:\n",
+        "                if found is None or found[0] != self._taken:\n",
         "                if found is None:\n",
         _STORE,
     ),

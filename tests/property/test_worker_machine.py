@@ -10,11 +10,13 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.spec import Lane
+from broker_jobs.ids import partition_of
 from broker_jobs.wire.messages import ClassOpened, DrainAsked, Ended, HelloAsked, Returned, Revocation, Revoked, SeatState
 from broker_jobs_worker.executors.port import ExecutionProgressed
 from broker_jobs_worker.machine.events import DrainRequested, StopRequested, SubscribeFailed
 from broker_jobs_worker.machine.state import Lifetime, OnBrokerLost, Timing
 from tests.support.worker_world import (
+    ELSEWHERE,
     MEMORY,
     NODES,
     ONE_CPU,
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.request import Request
     from broker_jobs.wire.messages import Team
 
-JOBS = ("0" * 31 + "1", "0" * 31 + "2")
+JOBS = ("0" * 31 + "1", "0" * 31 + "2", ELSEWHERE)
 OUTCOMES: tuple[Outcome, ...] = (Succeeded(), Failed(Cause.error, "no"), Crashed("gone"))
 
 needs = st.sampled_from([ONE_CPU, TWO_CPUS, MEMORY, NODES])
@@ -180,7 +182,8 @@ class WorkerStory(RuleBasedStateMachine):
     @precondition(lambda self: self.world.connected)
     @rule(job=st.sampled_from(JOBS), number=st.integers(0, 10), revoke=st.booleans())
     def welcome(self, job: str, number: int, revoke: bool) -> None:
-        self.world.welcome(revoked=[Revocation(job, number, 1)] if revoke else [])
+        """A coordinator answers, and says what it has revoked of the jobs of its partition."""
+        self.world.welcome(revoked=[Revocation(job, number, 1)] if revoke else [], partition=partition_of(job))
 
     @precondition(lambda self: self.world.connected)
     @rule()

@@ -247,7 +247,7 @@ class FakeWorker:
         await broker.consume(names.control_queue(name).name, 1000, worker._hear)
         if token:
             sealed = signer.seal(m.Token(name, worker.boot), m.Role.worker)
-            await broker.hold_token(names.lease_queue(name), Outgoing(names.lease, names.token_key(name, 0), sealed))
+            await broker.hold_token(names.lease_queue(name), Outgoing(names.lease, names.token_key(name), sealed))
         await worker.hello()
         await asyncio.wait_for(worker.welcomed.wait(), PATIENCE)
         return worker
@@ -255,12 +255,12 @@ class FakeWorker:
     async def hello(self) -> None:
         """Say hello."""
         hello = m.Hello(self.actor.name, self.boot, "host", 1, "0", self.resources, self.resources, self.held)
-        await self.actor.publish(self.actor.names.replies, Topology.reply_key("", 0), hello)
+        await self.actor.publish(self.actor.names.replies, Topology.worker_key(), hello)
 
     async def heartbeat(self) -> None:
         """Say what it holds."""
         beat = m.Heartbeat(self.actor.name, self.boot, self.resources, self.held)
-        await self.actor.publish(self.actor.names.replies, Topology.reply_key("", 0), beat)
+        await self.actor.publish(self.actor.names.replies, Topology.worker_key(), beat)
 
     async def reply(self, job: str, *items: m.ReplyItem, submitter: str = "", resource_class: str = "") -> None:
         """Say something of attempts."""

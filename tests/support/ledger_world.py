@@ -143,8 +143,8 @@ class World:
     def start(self) -> None:
         """A coordinator comes up."""
         self.store = LedgerStore(self.config.store, "t")
-        self.store.take_epoch(0)
-        self.ledger = Ledger(self.config, self.store, SIGNER, NAMES, partition=0, version="0", telling=Telling(Everything()))
+        self.store.take_epoch()
+        self.ledger = Ledger(self.config, self.store, SIGNER, NAMES, version="0", telling=Telling(Everything()))
         self.unconfirmed.clear()
         self.opened.clear()
         self.publish(self.ledger.load(self.now, self.now_ms))

@@ -17,6 +17,7 @@ from broker_jobs.core.resource_class import class_name, class_of
 from broker_jobs.core.resources import Resources
 from broker_jobs.core.spec import Lane, TaskOptions
 from broker_jobs.core.value import Encoding, Inline
+from broker_jobs.ids import partition_of, uuid8
 from broker_jobs.wire.codec import pack
 from broker_jobs.wire.messages import (
     Call,
@@ -78,6 +79,8 @@ NODES = Request.of((Variant((Need("cpus", UNIT),), nodes=2),))
 OWN_TEAM = Team("t-1", class_name(NODES), Lane.normal, (Member("w", "boot", "host"), Member("v", "boot", "other")))
 OTHER_TEAM = Team("t-2", class_name(NODES), Lane.normal, (Member("v", "boot", "other"), Member("w", "boot", "host")))
 JOB = "0" * 31 + "1"
+ELSEWHERE = uuid8(1, 1, bytes(10))
+"""A job of another partition."""
 START_MS = 1_700_000_000_000
 
 
@@ -138,6 +141,8 @@ class World:
         self.live(self.lifetime)
         self.generation = 0
         self.connected = False
+        self.since = self.now
+        self.welcomed: set[int] = set()
         self.classes: list[ResourceClass] = []
         self.queues: dict[Source, deque[Message]] = {}
         self.unacked: dict[Tag, Message] = {}
@@ -189,7 +194,8 @@ class World:
 
     def connect(self) -> tuple[Command, ...]:
         self.generation += 1
-        self.connected = True
+        self.connected, self.since = True, self.now
+        self.welcomed.clear()
         self._tags = 0
         return self.tell(Connected(self.generation))
 
@@ -207,14 +213,15 @@ class World:
         for number in list(self.published):
             self.fail(number)
 
-    def welcome(self, *needs: Request, revoked: Iterable[Revocation] = ()) -> tuple[Command, ...]:
+    def welcome(self, *needs: Request, revoked: Iterable[Revocation] = (), partition: int = 0) -> tuple[Command, ...]:
         """What a coordinator answers to a hello."""
         for each in map(resource_class, needs):
             if each not in self.classes:
                 self.classes.append(each)
         revoked = tuple(revoked)
         self.revoked += revoked
-        return self.tell(Welcome("w", "boot", tuple(self.classes), revoked))
+        self.welcomed.add(partition)
+        return self.tell(Welcome("w", "boot", tuple(self.classes), revoked, partition=partition))
 
     def ask_team(self, team: Team | None, *, complete: bool = False) -> tuple[Command, ...]:
         """A coordinator wants the worker in this team, or in none; it never says of another team's members that they are ready."""
@@ -389,6 +396,8 @@ class World:
         assert execution.execution not in self.executions
         assert not self.machine.draining, "a worker that drains starts nothing"
         assert not self._is_revoked(key), "what is revoked does not start"
+        alone = self.now - self.since >= self.timing.alone_after
+        assert alone or partition_of(key.job) in self.welcomed, "its coordinator has said what is revoked, or is not there"
         messages = [message for message in self.unacked.values() if key in keys_of(message.chunk)]
         assert messages, "what starts has a message"
         assert not all(message.redelivered for message in messages), "what may have run elsewhere does not start"

@@ -366,12 +366,12 @@ def test_garbage_on_any_queue_becomes_a_dead_letter_with_a_reason(cluster: Local
         "ledger": (names.tasks, names.ledger_key(0)),
         "class and ledger": (names.tasks, names.task_key(used, Lane.normal, 0)),
         "class": (names.ready, names.task_key(used, Lane.normal, 0)),
-        "replies": (names.replies, names.reply_key("", 0)),
+        "replies": (names.replies, names.worker_key()),
         "client": (names.replies, names.answer_key(client.runtime.connect().link.client)),
         "every worker": (names.control, "all"),
         "one worker": (names.control, worker.worker),
         "returned": (names.returned, "whatever.0"),
-        "lease": (names.lease, names.token_key(worker.worker, 0)),
+        "lease": (names.lease, names.token_key(worker.worker)),
     }
     sent: dict[bytes, int] = {}
     messages = []

@@ -30,7 +30,7 @@ def ledger(tmp_path: Path) -> Path:
 @pytest.fixture
 def store(ledger: Path) -> Iterator[LedgerStore]:
     store = LedgerStore(sqlite_url(ledger), "t", holder="first")
-    store.take_epoch(0)
+    store.take_epoch()
     yield store
     store.close()
 
@@ -76,7 +76,7 @@ def test_a_full_disk_is_no_bug_and_what_it_had_is_there_when_there_is_room(store
         store.write(Writes(blobs=[(1, "f:large", bytes(1_000_000))]))
     store.close()
     again = LedgerStore(sqlite_url(Path(store.name)), "t")
-    again.take_epoch(0)
+    again.take_epoch()
     with again.transaction():
         again.write(Writes(chunks=[(1, "1")]))
     assert again.look.chunk_names(1) == {"0", "1"}
@@ -92,7 +92,7 @@ def test_whoever_has_lost_the_epoch_writes_nothing(store: LedgerStore) -> None:
     with pytest.raises(LedgerLost, match=r"taken partition 0 of the ledger .*: second"), store.transaction():
         store.write(Writes(chunks=[(1, "1")]))
     assert store.look.chunk_names(1) == {"0"}
-    store.take_epoch(0)
+    store.take_epoch()
     with store.transaction():
         store.write(Writes(chunks=[(1, "1")]))
     assert store.look.chunk_names(1) == {"0", "1"}

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import uuid
 
-from broker_jobs.ids import new_job_id, new_name, partition_of, short, uuid7
+from hypothesis import given
+from hypothesis import strategies as st
+
+from broker_jobs.ids import MOST_PARTITIONS, is_job_id, made_ms, new_job_id, new_name, partition_of, short, uuid7, uuid8
 
 
 def test_a_job_id_is_a_uuid7_that_carries_its_time() -> None:
@@ -21,7 +24,27 @@ def test_fresh_names_differ() -> None:
     assert new_name("client") != new_name("client")
 
 
-def test_the_short_form_and_the_partition_come_from_the_random_end() -> None:
-    job = "0" * 24 + "3f9a2c41"
-    assert short(job) == "3f9a2c41"
-    assert partition_of(job, 7) == 0x3F9A2C41 % 7
+def test_the_short_form_comes_from_the_random_end() -> None:
+    assert short("0" * 24 + "3f9a2c41") == "3f9a2c41"
+
+
+def test_a_job_id_of_another_partition_is_a_uuid8_that_says_so() -> None:
+    text = uuid8(0x0123456789AB, 0x2A, bytes(range(10)))
+    assert text == "0123456789ab802a" + "8203040506070809"
+    assert (uuid.UUID(text).version, uuid.UUID(text).variant) == (8, uuid.RFC_4122)
+    assert uuid.UUID(new_job_id(3)).version == 8
+
+
+@given(st.integers(0, MOST_PARTITIONS - 1), st.integers(0, 2**48 - 1), st.binary(min_size=10, max_size=10))
+def test_the_partition_of_an_id_is_that_for_which_it_was_made(partition: int, unix_ms: int, noise: bytes) -> None:
+    text = uuid8(unix_ms, partition, noise)
+    assert is_job_id(text)
+    assert (partition_of(text), made_ms(text)) == (partition, unix_ms)
+    assert partition_of(new_job_id(partition)) == partition
+    assert text < uuid8(unix_ms + 1, 0, bytes(10)) or unix_ms == 2**48 - 1
+    assert partition_of(uuid7(unix_ms, noise)) == 0, "those that there have always been"
+
+
+@given(st.uuids().map(lambda one: one.hex) | st.text(max_size=40) | st.sampled_from(["last", "3f9a2c41", "key:x", ""]))
+def test_every_other_name_is_of_the_first_partition(text: str) -> None:
+    assert partition_of(text) == (int(text[13:16], 16) if is_job_id(text) and uuid.UUID(text).version == 8 else 0)

@@ -13,6 +13,7 @@ from broker_jobs.broker.amqp.address import QueueStyle
 from broker_jobs.broker.amqp.arguments import declaration
 from broker_jobs.core.spec import Lane
 from broker_jobs.errors import ValidationError
+from broker_jobs.ids import MOST_PARTITIONS
 from broker_jobs.wire.topology import Queue, QueueKind, Topology
 from broker_jobs.wire.way_back import way_back
 
@@ -85,9 +86,22 @@ def test_queues_are_durable_or_exclusive() -> None:
 
 
 def test_queues_that_are_kept_are_found_by_name() -> None:
-    for queue in QUEUES[:3]:
+    for queue in (*QUEUES[:3], NAMES.ledger(1), NAMES.ledger(MOST_PARTITIONS - 1)):
         assert NAMES.kept(queue.name) == queue
-    for name in ("t", "t.ledger.x", "t.task.a", "t.task.a.b.high", "t.task.a.wide", "u.dead", "t.reply.c", "t.lease.w", "dead"):
+    for name in (
+        "t",
+        "t.ledger.x",
+        "t.ledger.01",
+        f"t.ledger.{MOST_PARTITIONS}",
+        "t.ledger.0.keeper",
+        "t.task.a",
+        "t.task.a.b.high",
+        "t.task.a.wide",
+        "u.dead",
+        "t.reply.c",
+        "t.lease.w",
+        "dead",
+    ):
         assert NAMES.kept(name) is None
 
 
@@ -97,7 +111,13 @@ def test_queues_that_are_kept_are_found_by_name() -> None:
         (NAMES.ledger_name(0), NAMES.tasks, "_._.0", (NAMES.tasks, "_._.0")),
         (NAMES.ledger_name(0), NAMES.replies, "c.0", (NAMES.replies, "c.0")),
         (NAMES.ledger_name(0), NAMES.returned, "w.0", (NAMES.returned, "w.0")),
+        (NAMES.ledger_name(0), NAMES.replies, "_.0", (NAMES.replies, "_.0")),
         (NAMES.ledger_name(0), "amq.direct", "x", None),
+        (NAMES.ledger_name(2), NAMES.tasks, "_._.2", (NAMES.tasks, "_._.2")),
+        (NAMES.ledger_name(2), NAMES.replies, "c.2", (NAMES.replies, "c.2")),
+        (NAMES.ledger_name(2), NAMES.replies, "_.0", (NAMES.replies, "_.2")),
+        (NAMES.ledger_name(2), NAMES.returned, "w.0", (NAMES.returned, "w.2")),
+        (NAMES.ledger_name(2), NAMES.returned, "cpus1-0a.high.2", (NAMES.returned, "cpus1-0a.high.2")),
         (CLASS.name, NAMES.tasks, "cpus1-0a.high.0", (NAMES.ready, "cpus1-0a.high.0")),
         (CLASS.name, "", CLASS.name, (NAMES.ready, "cpus1-0a.high.0")),
         ("t.control.w", NAMES.control, "all", (NAMES.control, "w")),

@@ -259,7 +259,7 @@ class WorkerDaemon:
         control = names.control_queue(self.name)
         await self._broker.declare(names.exchanges(), [names.dead_letters(), control])
         self._broker.watch(lambda generation: self._feed(Connected(generation)), lambda reason: self._feed(Disconnected(reason)))
-        token = Outgoing(names.lease, names.token_key(self.name, 0), self._signer.seal(self._token, Role.worker))
+        token = Outgoing(names.lease, names.token_key(self.name), self._signer.seal(self._token, Role.worker))
         await self._broker.hold_token(names.lease_queue(self.name), token)
         await self._broker.consume(control.name, CONTROL_CREDIT, self._control)
         _log.info("worker %s is connected", self.name)
@@ -381,7 +381,7 @@ class WorkerDaemon:
             case Say(message):
                 if isinstance(message, Hello):
                     message = replace(message, kept=self._executor.kept())
-                self._publish(None, self._topology.reply_key("", 0), self._signer.seal(message, Role.worker))
+                self._publish(None, self._topology.worker_key(), self._signer.seal(message, Role.worker))
             case Settle(delivery):
                 self._broker.done(delivery)
             case Subscribe() | Unsubscribe():

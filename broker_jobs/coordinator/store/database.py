@@ -80,8 +80,22 @@ class Database(Protocol):
         """Let the next one in."""
 
 
-def open_database(url: str, namespace: str, *, durable: bool, holder: str) -> Database:
+def ledger_name(namespace: str, partition: int) -> str:
+    """How the ledger of a partition is called in its database: no other namespace has a name with a dot."""
+    return f"{namespace}.{partition}" if partition else namespace
+
+
+def shown_name(ledger: str) -> str:
+    """The name of a ledger, for people."""
+    namespace, dot, partition = ledger.partition(".")
+    return f"{namespace!r}, partition {partition}" if dot else repr(namespace)
+
+
+def open_database(url: str, ledger: str, *, durable: bool, holder: str) -> Database:
     """The database at an address. Nothing is held yet.
+
+    Args:
+        ledger: its name
 
     Raises:
         LedgerRefused: the address is none of a ledger
@@ -100,7 +114,7 @@ def open_database(url: str, namespace: str, *, durable: bool, holder: str) -> Da
             from broker_jobs.coordinator.store.postgres import PostgresDatabase
 
             try:
-                return PostgresDatabase(address, namespace, holder=holder)
+                return PostgresDatabase(address, ledger, holder=holder)
             except ModuleNotFoundError as error:
                 raise LedgerRefused("a ledger in a PostgreSQL needs a driver: pip install 'broker-jobs[postgres]'") from error
         case _:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final
 import sqlalchemy as sa
 
 from broker_jobs.coordinator.store import schema
-from broker_jobs.coordinator.store.database import open_database
+from broker_jobs.coordinator.store.database import ledger_name, open_database, shown_name
 from broker_jobs.coordinator.store.lookups import Lookups
 from broker_jobs.coordinator.store.rows import MoveRow, PackRow, SuccessesRow, TaskRow
 from broker_jobs.coordinator.store.statement import Query
@@ -35,16 +35,17 @@ class Inspection:
         look: what a coordinator reads, too
 
     Raises:
-        LedgerRefused: there is no ledger of this namespace and version
+        LedgerRefused: there is no ledger of this namespace, partition and version
         LedgerLost: the database does not answer
     """
 
-    def __init__(self, url: str, namespace: str) -> None:
-        self._database = open_database(url, namespace, durable=False, holder="ledger verify")
+    def __init__(self, url: str, namespace: str, partition: int) -> None:
+        ledger = ledger_name(namespace, partition)
+        self._database = open_database(url, ledger, durable=False, holder="ledger verify")
         self.name = self._database.name
         try:
             self._cursor = self._database.look()
-            self._expect(namespace)
+            self._expect(ledger)
             self.look = Lookups(self._cursor, self._database.dialect)
         except BaseException:
             self._database.close()
@@ -122,14 +123,14 @@ class Inspection:
         rows = self._all(sa.select(early.c.id, early.c.job_id, early.c.task, early.c.reply))
         return [(number, str(job), task, bytes(reply)) for number, job, task, reply in rows]
 
-    def _expect(self, namespace: str) -> None:
+    def _expect(self, ledger: str) -> None:
         """Refuse what is no ledger of ours."""
         known = self._database.facts(self._cursor)
         if known is None:
-            raise LedgerRefused(f"there is no ledger of the namespace {namespace!r} in {self.name}")
+            raise LedgerRefused(f"there is no ledger of the namespace {shown_name(ledger)} in {self.name}")
         found, ours = known.get("schema", "none"), str(schema.SCHEMA_VERSION)
-        if known.get("namespace") != namespace:
-            raise LedgerRefused(f"the ledger {self.name} belongs to the namespace {known.get('namespace')!r}, not to {namespace!r}")
+        if (owner := known.get("namespace", "")) != ledger:
+            raise LedgerRefused(f"the ledger {self.name} belongs to the namespace {shown_name(owner)}, not to {shown_name(ledger)}")
         if found != ours:
             remedy = (
                 "start a coordinator once, which brings it up to date"

@@ -5,7 +5,7 @@ session, and the lock goes to the next one. One that is frozen, or has lost the 
 (`_oust`): what wakes up later finds that it has no connection any more. The row of the epoch, which every transaction locks and reads,
 is the second line: it holds even where a pooler stands in between and sessions are not what they seem.
 
-The tables of a namespace lie in a schema of their own, so that a database can be shared with others.
+The tables of a ledger lie in a schema of their own, so that a database can be shared with others, and by the partitions of a namespace.
 """
 
 from __future__ import annotations
@@ -67,15 +67,15 @@ class PostgresDatabase:
 
     Args:
         address: ``postgresql://user:password@host:port/database``; further parameters are those of libpq
-        namespace: whose tables these are
+        ledger: whose tables these are, by its name: of 51 letters at most, so that PostgreSQL cuts nothing off
         holder: who this is, for those who wait
     """
 
     local: Final = False
 
-    def __init__(self, address: URL, namespace: str, *, holder: str) -> None:
-        self._schema = f"broker_jobs_{namespace}"
-        self._key = zlib.crc32(namespace.encode()) & 0x7FFFFFFF
+    def __init__(self, address: URL, ledger: str, *, holder: str) -> None:
+        self._schema = f"broker_jobs_{ledger}"
+        self._key = zlib.crc32(ledger.encode()) & 0x7FFFFFFF
         settings = " ".join(f"-c {name}={value}" for name, value in {**_SETTINGS, "search_path": f'"{self._schema}"'}.items())
         who = f"{(holder or 'coordinator')[:40]}, process {os.getpid()} on {platform.node()}"
         # Types of extensions are not looked up: that would be a question for each connection.

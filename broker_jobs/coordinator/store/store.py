@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Final
 import sqlalchemy as sa
 
 from broker_jobs.coordinator.store import schema
-from broker_jobs.coordinator.store.database import open_database
+from broker_jobs.coordinator.store.database import ledger_name, open_database, shown_name
 from broker_jobs.coordinator.store.lookups import Lookups
 from broker_jobs.coordinator.store.statement import Changes, Query
 from broker_jobs.coordinator.store.writes import Writer, Writes
@@ -28,7 +28,7 @@ _LOG: Final = logging.getLogger(__name__)
 
 
 class LedgerStore:
-    """The database of one namespace's ledger. Used by one thread at a time.
+    """The database of one ledger: of a namespace, and a partition of it. Used by one thread at a time.
 
     Args:
         url: ``sqlite:////folder/ledger.db`` (the folder is made where it is missing), or ``postgresql://user:password@host/database``
@@ -44,24 +44,33 @@ class LedgerStore:
         look: what can be read
 
     Raises:
-        LedgerRefused: another coordinator holds it, it is of another namespace or version, or it is no such database
+        LedgerRefused: another coordinator holds it, it is of another namespace, partition or version, or it is no such database
         LedgerLost: the database does not answer
     """
 
     def __init__(
-        self, url: str, namespace: str, *, durable: bool = False, holder: str = "", wait: Callable[[str], float] | None = None
+        self,
+        url: str,
+        namespace: str,
+        *,
+        partition: int = 0,
+        durable: bool = False,
+        holder: str = "",
+        wait: Callable[[str], float] | None = None,
     ) -> None:
-        self._database = open_database(url, namespace, durable=durable, holder=holder)
+        ledger = ledger_name(namespace, partition)
+        self._database = open_database(url, ledger, durable=durable, holder=holder)
         self.name, self.local = self._database.name, self._database.local
         self._holder = holder
-        self._epochs: dict[int, int] = {}
+        self._partition = partition
+        self._taken = 0
         try:
             self._database.hold(wait)
             with self._database.prepare() as connection:
                 if sa.inspect(connection).has_table(schema.meta.name):
-                    self._claim(connection, namespace)
+                    self._claim(connection, ledger)
                 else:
-                    _create(connection, namespace)
+                    _create(connection, ledger)
                 self.id = _identity(connection)
         except BaseException:
             self._database.close()
@@ -81,12 +90,12 @@ class LedgerStore:
         """Close the database and let the next coordinator in."""
         self._database.close()
 
-    def _claim(self, connection: Connection, namespace: str) -> None:
+    def _claim(self, connection: Connection, ledger: str) -> None:
         """See whether it is ours, and bring it to our version."""
         known = {row.name: row.value for row in connection.execute(sa.select(schema.meta))}
         found, ours = known.get("schema", "none"), schema.SCHEMA_VERSION
-        if known.get("namespace") != namespace:
-            raise LedgerRefused(f"the ledger {self.name} belongs to the namespace {known.get('namespace')!r}, not to {namespace!r}")
+        if (owner := known.get("namespace", "")) != ledger:
+            raise LedgerRefused(f"the ledger {self.name} belongs to the namespace {shown_name(owner)}, not to {shown_name(ledger)}")
         if not found.isdecimal() or not 0 < int(found) <= ours:
             raise LedgerRefused(
                 f"the ledger {self.name} has the format {found}, and this version of broker-jobs reads 1 to {ours}:"
@@ -102,27 +111,27 @@ class LedgerStore:
 
     # --- transactions ---
 
-    def take_epoch(self, partition: int) -> None:
-        """Become the one who writes for this partition. Whoever was it before writes nothing any more."""
+    def take_epoch(self) -> None:
+        """Become the one who writes. Whoever was it before writes nothing any more."""
         with self._all_or_nothing():
-            found = self._epoch.first(self._cursor, number=partition)
+            found = self._epoch.first(self._cursor, number=self._partition)
             epoch = (found[0] if found else 0) + 1
-            self._take.run(self._cursor, [(partition, epoch, self._holder)])
-        self._epochs[partition] = epoch
+            self._take.run(self._cursor, [(self._partition, epoch, self._holder)])
+        self._taken = epoch
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All or nothing of what is written inside.
 
         Raises:
-            LedgerLost: another coordinator has taken a partition of ours, or the database does not answer any more
+            LedgerLost: another coordinator has taken the partition, or the database does not answer any more
         """
         with self._all_or_nothing():
-            for partition, epoch in self._epochs.items():
-                found = self._epoch.first(self._cursor, number=partition)
-                if found is None or found[0] != epoch:
+            if self._taken:
+                found = self._epoch.first(self._cursor, number=self._partition)
+                if found is None or found[0] != self._taken:
                     who = found[1] if found else "its row is gone"
-                    raise LedgerLost(f"another coordinator has taken partition {partition} of the ledger {self.name}: {who}")
+                    raise LedgerLost(f"another coordinator has taken partition {self._partition} of the ledger {self.name}: {who}")
             yield
 
     @contextmanager
@@ -175,10 +184,10 @@ class LedgerStore:
         self._writer.all(self._cursor, writes)
 
 
-def _create(connection: Connection, namespace: str) -> None:
+def _create(connection: Connection, ledger: str) -> None:
     """An empty ledger of our version."""
     schema.metadata.create_all(connection)
-    known = {"schema": str(schema.SCHEMA_VERSION), "namespace": namespace}
+    known = {"schema": str(schema.SCHEMA_VERSION), "namespace": ledger}
     connection.execute(schema.meta.insert(), [{"name": name, "value": value} for name, value in known.items()])
     connection.execute(schema.alembic_version.insert().values(version_num=str(schema.SCHEMA_VERSION)))
 

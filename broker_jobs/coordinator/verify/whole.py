@@ -52,14 +52,14 @@ class Report:
         return list({problem.remedy.key: problem.remedy for problem in self.problems if problem.remedy is not None}.values())
 
 
-def verify(url: str, namespace: str) -> Report:
+def verify(url: str, namespace: str, *, partition: int = 0) -> Report:
     """Look at a ledger and change nothing.
 
     Raises:
-        LedgerRefused: there is no ledger of this namespace and version
+        LedgerRefused: there is no ledger of this namespace, partition and version
         LedgerLost: its database does not answer
     """
-    look = Inspection(url, namespace)
+    look = Inspection(url, namespace, partition)
     try:
         report = Report(look.name)
         report.problems += [Problem("", f"the file is damaged: {text}") for text in look.damage()]
@@ -81,16 +81,16 @@ def verify(url: str, namespace: str) -> Report:
         look.close()
 
 
-def repair(url: str, namespace: str, remedies: Sequence[Recount], *, holder: str) -> None:
+def repair(url: str, namespace: str, remedies: Sequence[Recount], *, holder: str, partition: int = 0) -> None:
     """Derive anew what follows from other rows. Nobody else may keep the ledger meanwhile.
 
     Raises:
         LedgerRefused: a coordinator keeps it, or it has changed
         LedgerLost: its database does not answer
     """
-    store = LedgerStore(url, namespace, durable=True, holder=holder)
+    store = LedgerStore(url, namespace, partition=partition, durable=True, holder=holder)
     try:
-        store.take_epoch(0)
+        store.take_epoch()
         with store.transaction():
             for remedy in remedies:
                 counts = json.dumps({state.value: count for state, count in remedy.counts.items()})

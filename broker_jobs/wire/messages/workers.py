@@ -130,6 +130,7 @@ class Welcome:
         revoked: of what the worker holds: attempts that are canceled, or that belong to others now; and everything that was canceled
             or paused of which a message may still stand in a class queue
         forgotten: of the jobs whose output it keeps: those that the ledger does not have any more
+        partition: of the ledger; each that there is answers
     """
 
     tag: ClassVar[str] = "welcome"
@@ -138,6 +139,7 @@ class Welcome:
     classes: tuple[ResourceClass, ...] = ()
     revoked: tuple[Revocation, ...] = ()
     forgotten: tuple[str, ...] = ()
+    partition: int = 0
 
 
 @dataclass(frozen=True, slots=True)

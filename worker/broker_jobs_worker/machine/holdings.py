@@ -112,25 +112,26 @@ class Holdings:
             due.unfinished.add(attempt.key)
 
     def grant(
-        self, closed: Callable[[Source, Request], bool], lifetime: float, most: Callable[[Bundle], int]
+        self, closed: Callable[[Source, Request], bool], early: Callable[[Bundle], bool], lifetime: float, most: Callable[[Bundle], int]
     ) -> tuple[Bundle, list[tuple[Attempt, Task]], Allocation] | None:
         """The next task that may start, with its resources, and what may follow it: by lane and age; nothing overtakes what does not fit.
 
         Args:
             closed: whether resources are kept for something else than what is in this queue
+            early: whether a chunk cannot start yet for another reason than resources; it holds back nothing else
             lifetime: milliseconds that the worker has left
             most: how many of a chunk may share the resources of one, one after the other
         """
         for lane in LANES:
             bundles = self.bundles[lane]
-            while bundles:
-                bundle = bundles[0]
-                if bundle.waiting:
-                    allocation = None if closed(bundle.source, bundle.request) else self.pool.try_allocate(bundle.request, lifetime)
-                    if allocation is None:
-                        return None
-                    return bundle, self._first(bundle, most(bundle)), allocation
+            while bundles and not bundles[0].waiting:
                 bundles.popleft()
+            bundle = next((bundle for bundle in bundles if bundle.waiting and not early(bundle)), None)
+            if bundle is not None:
+                allocation = None if closed(bundle.source, bundle.request) else self.pool.try_allocate(bundle.request, lifetime)
+                if allocation is None:
+                    return None
+                return bundle, self._first(bundle, most(bundle)), allocation
         return None
 
     def _first(self, bundle: Bundle, most: int) -> list[tuple[Attempt, Task]]:

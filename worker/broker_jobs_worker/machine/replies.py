@@ -12,7 +12,7 @@ from broker_jobs.core.outcome import Canceled, Crashed, Failed, Succeeded
 from broker_jobs.core.value import CHUNK_LIMIT, Inline
 from broker_jobs.ids import partition_of
 from broker_jobs.wire.messages import Ended, Goodbye, Progress, Reply, Started
-from broker_jobs.wire.topology import PARTITIONS, Topology
+from broker_jobs.wire.topology import Topology
 from broker_jobs_worker.machine.commands import Publish
 
 if TYPE_CHECKING:
@@ -97,11 +97,11 @@ class ReplyBook:
 
     def announce(self, group: Group, started: Started) -> Publish:
         """A reply of its own for a `Started` that must be confirmed before the start."""
-        return self._publish(Topology.reply_key(group.submitter, _partition(group)), self._reply(group, (started,)))
+        return self._publish(_key(group), self._reply(group, (started,)))
 
     def goodbye(self, reason: str) -> Publish:
         """The last message of all."""
-        return self._publish(Topology.reply_key("", 0), Goodbye(self._me.worker, self._me.boot, reason))
+        return self._publish(Topology.worker_key(), Goodbye(self._me.worker, self._me.boot, reason))
 
     def flush(self, now: float) -> Iterator[Publish]:
         """Replies that are due."""
@@ -109,7 +109,7 @@ class ReplyBook:
             if buffer.urgent or now - buffer.since >= self._patience:
                 del self._buffers[group]
                 items = (*buffer.items, *buffer.progress.values())
-                yield self._publish(Topology.reply_key(group.submitter, _partition(group)), self._reply(group, items))
+                yield self._publish(_key(group), self._reply(group, items))
 
     def repeat(self, now: float) -> Iterator[Publish]:
         """Messages to publish again."""
@@ -156,8 +156,8 @@ class ReplyBook:
         return publish
 
 
-def _partition(group: Group) -> int:
-    return partition_of(group.job, PARTITIONS)
+def _key(group: Group) -> str:
+    return Topology.reply_key(group.submitter, partition_of(group.job))
 
 
 def _size(item: Ended) -> int:

@@ -4,6 +4,8 @@ Rules that everything here follows:
 
 - A delivery is acknowledged after every reply about its attempts is confirmed, and not before.
 - What runs, or is about to, holds an allocation; the allocation is released when its processes are gone.
+- What a job's coordinator has revoked it says in its welcome. Each partition of the ledger has one, so a chunk waits for that of its own,
+  while others may start; where nobody answers for long, work goes on without.
 - Deliveries die with their connection. Attempts that run do not: they are in the next `Hello`, and a copy of their message
   that comes again is tied to them. Attempts that only wait are forgotten, since the broker gives their message to somebody.
 - Chunks start in the order of lane and age, and none overtakes: what does not fit keeps younger ones from starting, until
@@ -27,6 +29,7 @@ from broker_jobs.core.pace import Pace
 from broker_jobs.core.resource_class import rounded
 from broker_jobs.core.resources import Resources
 from broker_jobs.errors import IllegalTransition
+from broker_jobs.ids import partition_of
 from broker_jobs.wire.messages import (
     ClassOpened,
     DrainAsked,
@@ -140,6 +143,7 @@ class WorkerMachine:
         self._names = f"{me.boot}-{me.life}" if me.life else me.boot
         self._wall = 0.0
         self._working = False
+        self._welcomed: set[int] = set()
         self._warm = False
         self._since = 0.0
         self._hello_at: float | None = None
@@ -249,9 +253,10 @@ class WorkerMachine:
     def _told(self, message: Control, now: float) -> Iterator[Command]:
         """A coordinator says this."""
         match message:
-            case Welcome(worker, boot, classes, revoked):
+            case Welcome(worker, boot, classes, revoked, partition=partition):
                 if (worker, boot) == (self.me.worker, self.me.boot):
                     self._hello_at = None
+                    self._welcomed.add(partition)
                     yield from self._revoke(revoked, now)
                     self._open(classes)
                     yield from self._work(now)
@@ -288,6 +293,7 @@ class WorkerMachine:
         self._have.cut_off()
         self._reservations.end()
         self._working = False
+        self._welcomed.clear()
         yield from self._credit.close()
 
     def _greet(self, now: float) -> Iterator[Command]:
@@ -422,7 +428,13 @@ class WorkerMachine:
     def _lose_patience(self, now: float) -> None:
         """Give back what has waited for too long."""
         patience = self.timing.patience if self._warm else self.timing.warm_up
-        waiting = list(self._have.waiting())
+        waiting = []
+        for bundle in list(self._have.waiting()):
+            if not self._is_early(bundle, now):
+                waiting.append(bundle)
+            elif now >= bundle.since + patience:
+                self._have.bundles[bundle.source.lane].remove(bundle)
+                self._give_back(bundle, now)
         self._reservations.tick(now, {bundle.source for bundle in waiting})
         for place, bundle in enumerate(waiting):
             until, whole = bundle.since + patience, len(bundle.waiting) == len(bundle.chunk.tasks)
@@ -500,7 +512,9 @@ class WorkerMachine:
 
     def _start(self, now: float) -> Iterator[Command]:
         """Start what fits; what is isolated is announced first."""
-        while granted := self._have.grant(self._is_closed, self._lifetime_ms(now), self._line_of):
+        while granted := self._have.grant(
+            self._is_closed, lambda bundle: self._is_early(bundle, now), self._lifetime_ms(now), self._line_of
+        ):
             bundle, together, allocation = granted
             attempt = together[0][0]
             execution = make_execution(self._new_name(), bundle.chunk, together[0][1], allocation, self.me.total, hosts=self._seating.hosts)
@@ -548,6 +562,10 @@ class WorkerMachine:
         running = Running(execution.execution, ready.allocation, now, announced=bool(ready.notice), sort=sort_of(execution.work))
         self._have.run(attempt, running)
         return Start(ready.execution, attempt.source.resource_class, now - ready.since)
+
+    def _is_early(self, bundle: Bundle, now: float) -> bool:
+        """Whether the coordinator of its partition has not answered on this connection, and may do so."""
+        return now - self._since < self.timing.alone_after and partition_of(bundle.chunk.job) not in self._welcomed
 
     def _is_closed(self, source: Source, request: Request) -> bool:
         """Whether nothing of this queue may start, because of others."""
