@@ -88,7 +88,7 @@ class Client:
             else this user's own embedded broker, whose node is started where none runs
         namespace: prefix of every name at the broker
         signing_key: hexadecimal text, the same for submitters, coordinators and workers
-        partition: of the ledger, in which the jobs of this client are (default: ``BROKER_JOBS_PARTITION``, 0; inside a task, that of its job)
+        partition: of the ledger, in which this client's jobs are (default: ``BROKER_JOBS_PARTITION``, 0; inside a task, that of its job)
         by_value: modules whose functions and classes travel whole, because workers do not have them
         timeout: seconds to wait for a broker or a node that does not answer, and for a plugin
         plugins: modules and objects with hooks, or names of modules, beside those that are installed; ``"no:name"`` does without one of

@@ -80,5 +80,6 @@ def test_a_dead_letter_gets_back_into_its_ledger_alone(
         back = way_back(NAMES, ledger, exchange, key)
         assert back is not None
         # Others have had what the first ledger hears with them, and know it when it comes twice.
-        others = ledgers(there) if own == 0 and key in {NAMES.worker_key(), NAMES.token_key(worker)} else {ledger}
+        of_all = {(NAMES.replies, NAMES.worker_key()), (NAMES.returned, NAMES.token_key(worker))}
+        others = ledgers(there) if own == 0 and (exchange, key) in of_all else {ledger}
         assert place.reached(*back) & ledgers(there) == others

@@ -1,0 +1,233 @@
+"""Several partitions of the ledger in one namespace: coordinators of their own, workers that all share."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psycopg
+import pytest
+
+from broker_jobs import Client, Job
+from broker_jobs.core.states import JobState
+from broker_jobs.errors import ValidationError
+from broker_jobs.ids import partition_of
+from broker_jobs.wire.signing import new_key
+from tests.support.daemons import Daemons, until
+
+if TYPE_CHECKING:
+    import subprocess
+    from collections.abc import Iterator
+
+    from broker_jobs import SubmittedJob, Task
+    from tests.support.postgres import Postgres
+    from tests.support.rabbitmq import RabbitMQ
+
+FAILOVER = 5.0
+"""Seconds within which the work of a partition goes on when the coordinator that keeps it was killed."""
+
+
+def step(before: int) -> int:
+    """One of a chain: the next one starts when the coordinator has heard of this one."""
+    time.sleep(0.05)
+    return before + 1
+
+
+def hold(marks: str, name: str, gate: str) -> str:
+    """Leave a mark of each start, and run until the gate is open; longer than a task that is not taken."""
+    with Path(marks).open("a") as file:
+        file.write(f"{name} {os.getppid()}\n")
+    while not Path(gate).exists():
+        time.sleep(0.02)
+    return name
+
+
+@pytest.fixture
+def deployment(rabbitmq: RabbitMQ, postgres: Postgres, tmp_path: Path) -> Iterator[Daemons]:
+    env = {"BROKER_JOBS_URL": rabbitmq.fresh_vhost(), "BROKER_JOBS_SIGNING_KEY": new_key()}
+    with Daemons(tmp_path, {**env, "LEDGER": postgres.fresh_database()}) as daemons:
+        yield daemons
+
+
+@pytest.fixture
+def clients(deployment: Daemons) -> Iterator[tuple[Client, Client]]:
+    """One of each partition."""
+    url, key = deployment.env["BROKER_JOBS_URL"], deployment.env["BROKER_JOBS_SIGNING_KEY"]
+    with Client(url, signing_key=key) as first, Client(url, signing_key=key, partition=1) as second:
+        yield first, second
+
+
+def coordinator(daemons: Daemons, partition: int, says: str = "keeps") -> subprocess.Popen[bytes]:
+    """Another coordinator of a partition, as soon as it has said this."""
+    started = daemons.start("coordinator", "start", "--partition", str(partition), "--store", daemons.env["LEDGER"])
+    until(lambda: daemons.says(started, says), f"a coordinator says {says!r}")
+    return started
+
+
+def chain(client: Client, length: int) -> tuple[SubmittedJob, Task]:
+    """A job in which one task starts after the other."""
+    job = Job()
+    last = job.function(step, args=(0,))
+    for _ in range(length - 1):
+        last = job.function(step, args=(last.output,))
+    return client.submit(job), last
+
+
+def succeeded(job: SubmittedJob) -> int:
+    """How many tasks have, as the ledger says."""
+    return job.info().counts.get("succeeded", 0)
+
+
+def workers(client: Client) -> int:
+    """How many a coordinator knows to be there."""
+    return sum(worker.state == "active" for worker in client.cluster().workers)
+
+
+@pytest.mark.alone
+@pytest.mark.timeout(180)
+def test_a_partition_goes_on_within_5_s_and_the_other_undisturbed(deployment: Daemons, clients: tuple[Client, Client]) -> None:
+    for partition in (0, 1):
+        coordinator(deployment, partition)
+    active = deployment.processes[1]
+    coordinator(deployment, 0, "stands by")
+    standing_by = coordinator(deployment, 1, "stands by")
+    for _ in range(2):
+        deployment.start("worker", "start", "--cpus", "1")
+    for client in clients:
+        until(lambda client=client: workers(client) == 2, f"both coordinators know both workers: {deployment.logs()}")
+    (other, other_last), (job, last) = (chain(client, 80) for client in clients)
+    assert [partition_of(each.id) for each in (other, job)] == [0, 1]
+    for _ in range(2):
+        before = succeeded(job)
+        until(lambda before=before: succeeded(job) > before + 2, "the chain moves")
+        others_before = succeeded(other)
+        deployment.kill(active)
+        at = time.monotonic()
+        so_far = succeeded(job)  # answered by the next one: what the one before has recorded
+        until(lambda so_far=so_far: succeeded(job) > so_far, "the chain goes on")
+        assert time.monotonic() - at < FAILOVER, deployment.logs()
+        assert succeeded(other) > others_before or other.info().state is JobState.succeeded, "the other partition went on meanwhile"
+        assert deployment.says(standing_by, "keeps")
+        active, standing_by = standing_by, coordinator(deployment, 1, "stands by")
+    assert (job.result(last, timeout=60), other.result(other_last, timeout=60)) == (80, 80)
+    for each in (job, other):
+        assert each.info().counts == {"succeeded": 80}
+        assert {task.attempt for task in each.tasks()} == {1}, "nothing was done twice"
+    for client, own, others in zip(clients, (other, job), (job, other), strict=True):
+        assert [found.id for found in client.jobs()] == [own.id], "a client lists the jobs of its partition"
+        assert client.job(others.id).info().state is JobState.succeeded, "and finds those of another by their whole id"
+        assert client.job(others.id).tasks()[0].attempt == 1
+
+
+@pytest.mark.timeout(120)
+def test_a_lost_worker_is_missed_by_each_partition(deployment: Daemons, clients: tuple[Client, Client], tmp_path: Path) -> None:
+    for partition in (0, 1):
+        coordinator(deployment, partition)
+    worker = deployment.start("worker", "start", "--cpus", "4")
+    for client in clients:
+        until(lambda client=client: workers(client) == 1, "both know the worker")
+    marks, gate = tmp_path / "marks", tmp_path / "gate"
+
+    def started() -> list[str]:
+        return [line.split()[0] for line in marks.read_text().splitlines()] if marks.exists() else []
+
+    submitted = []
+    for partition, client in enumerate(clients):
+        job = Job()
+        for number in range(2):
+            job.function(hold, args=(str(marks), f"{partition}.{number}", str(gate)))
+        submitted.append(client.submit(job))
+    until(lambda: len(started()) == 4, f"all run at once: {deployment.logs()}")
+    until(lambda: all(job.info().counts.get("running") == 2 for job in submitted), "the ledgers know it")
+    deployment.kill(worker)
+    for client, job in zip(clients, submitted, strict=True):
+        until(lambda client=client: [each.state for each in client.cluster().workers] == ["lost"], "each coordinator misses it")
+        until(lambda job=job: not job.info().counts.get("running"), "and what it ran")
+    deployment.start("worker", "start", "--cpus", "4")
+    until(lambda: len(started()) == 8, f"all run again: {deployment.logs()}", timeout=60)
+    gate.touch()
+    for partition, job in enumerate(submitted):
+        assert sorted(job.results(timeout=60).values()) == [f"{partition}.0", f"{partition}.1"]
+        assert job.info().counts == {"succeeded": 2}
+        assert [task.attempt for task in job.tasks()] == [2, 2]
+    assert sorted(started()) == sorted(2 * [f"{partition}.{number}" for partition in (0, 1) for number in (0, 1)])
+
+
+@pytest.mark.timeout(120)
+def test_the_work_of_one_partition_needs_no_coordinator_of_another(deployment: Daemons, clients: tuple[Client, Client]) -> None:
+    coordinator(deployment, 0)
+    killed = coordinator(deployment, 1)
+    deployment.start("worker", "start", "--cpus", "1")
+    for client in clients:
+        assert client.call(step, 1) == 2
+    deployment.kill(killed)
+    # This one is greeted by the first partition alone.
+    deployment.start("worker", "start", "--cpus", "1")
+    until(lambda: workers(clients[0]) == 2, "the first partition knows both workers")
+    waiting, last = chain(clients[1], 3)
+    assert list(clients[0].map(step, range(50))) == list(range(1, 51))
+    coordinator(deployment, 1)
+    until(lambda: workers(clients[1]) == 2, "the one that comes later asks for both")
+    assert waiting.result(last, timeout=60) == 3
+    # A worker leaves for all of them.
+    assert len(clients[1].end_workers(reason="enough").workers) == 2
+    for client in clients:
+        until(lambda client=client: workers(client) == 0, "both partitions know that the workers have gone")
+
+
+@pytest.mark.timeout(120)
+def test_a_class_that_one_partition_retires_goes_on_in_the_other(deployment: Daemons, clients: tuple[Client, Client]) -> None:
+    retiring = coordinator(deployment, 0)
+    coordinator(deployment, 1)
+    deployment.start("worker", "start", "--cpus", "1")
+    for client in clients:
+        assert client.call(step, 1) == 2
+    deployment.kill(retiring)
+    with psycopg.connect(deployment.env["LEDGER"], autocommit=True) as ledger:
+        assert ledger.execute("UPDATE broker_jobs_bj.classes SET used_ms = 0").rowcount == 1
+    retiring = coordinator(deployment, 0)
+    until(lambda: "task." not in deployment.run("queue", "list", "--output", "quiet").stdout, "its queues are gone", timeout=60)
+    assert [each.name for each in clients[0].cluster().classes] == []
+    # What the coordinator releases comes back as unroutable, and what a client puts there itself is missed.
+    job, last = chain(clients[1], 3)
+    assert job.result(last, timeout=60) == 3
+    assert list(clients[1].map(step, range(5))) == list(range(1, 6))
+
+
+@pytest.mark.timeout(120)
+def test_partitions_keep_to_themselves(deployment: Daemons, clients: tuple[Client, Client]) -> None:
+    for partition in (0, 1):
+        coordinator(deployment, partition)
+    deployment.start("worker", "start", "--cpus", "1")
+    first, second = clients
+    same = [client.submit(_one(), idempotency_key="same") for client in clients]
+    assert len({job.id for job in same}) == 2, "a key is of a partition"
+    assert second.submit(_one(), idempotency_key="same").id == same[1].id
+    first.wait_for_jobs(same)
+    follower = Job()
+    follower.function(step, args=(1,), after=[same[0].task(0)])
+    with pytest.raises(ValidationError, match=r"partition 1 .* cannot wait for job \w+, which is in partition 0"):
+        second.submit(follower)
+    team = Job()
+    team.program(["true"], nodes=2)
+    with pytest.raises(ValidationError, match="partition 0 of the ledger alone"):
+        second.submit(team)
+    again = first.job(same[1].id).resubmit(everything=True)
+    assert partition_of(again.id) == 1
+    assert again.wait(60)
+    assert second.forget([again, *same]) == 3, "each in its partition"
+    assert first.jobs() == second.jobs() == []
+    for arguments in (["--partition", "1"], []):
+        report = deployment.run("ledger", "verify", "--store", deployment.env["LEDGER"], *arguments)
+        assert report.returncode == 0, report.stdout + report.stderr
+    shown = deployment.run("queue", "list", "--output", "quiet").stdout.split()
+    assert {"bj.ledger.0", "bj.ledger.1"} <= set(shown)
+    assert deployment.run("job", "list", "--partition", "64").returncode == 2
+
+
+def _one() -> Job:
+    job = Job()
+    job.function(step, args=(1,))
+    return job
