@@ -60,7 +60,7 @@ class LedgerStory(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.world = World()
+        self.world: World
         self.jobs: dict[str, list[m.Chunk]] = {}
         self.to_send: list[m.Chunk] = []
         self.ends: dict[tuple[str, int], TaskView] = {}
@@ -68,12 +68,12 @@ class LedgerStory(RuleBasedStateMachine):
     def teardown(self) -> None:
         for chunk in self.to_send:
             self.world.submit(chunk)
-        assert verify(self.world.address, "t").problems == []
+        assert verify(self.world.address, "t", partition=self.world.partition).problems == []
         for job in self.jobs:
             self.world.ask(m.ResumeTasks(job))
         self.world.settle(self.jobs)
         self.ends_stay()
-        assert verify(self.world.address, "t").problems == []
+        assert verify(self.world.address, "t", partition=self.world.partition).problems == []
         for job, chunks in self.jobs.items():
             facts = self.world.store.look.job(job)
             assert facts is not None
@@ -92,10 +92,18 @@ class LedgerStory(RuleBasedStateMachine):
         assert not self.world.ledger.jobs.live
         self.world.close()
 
+    def own(self, chunks: list[m.Chunk]) -> list[m.Chunk]:
+        """The chunks of a job of the partition of this ledger."""
+        if not self.world.partition:
+            return chunks
+        return [dataclasses.replace(chunk, job=f"{chunk.job[:12]}8{self.world.partition:03x}{chunk.job[16:]}") for chunk in chunks]
+
     # --- what clients do ---
 
-    @initialize(chunks=jobs())
-    def first_job(self, chunks: list[m.Chunk]) -> None:
+    @initialize(chunks=jobs(), partition=st.sampled_from([0, 1]))
+    def first_job(self, chunks: list[m.Chunk], partition: int) -> None:
+        self.world = World(partition=partition)
+        chunks = self.own(chunks)
         self.jobs[chunks[0].job] = chunks
         for chunk in chunks:
             self.world.submit(chunk)
@@ -104,6 +112,7 @@ class LedgerStory(RuleBasedStateMachine):
     @rule(chunks=jobs())
     @precondition(lambda self: len(self.jobs) < 3 and not self.to_send)
     def next_job(self, chunks: list[m.Chunk]) -> None:
+        chunks = self.own(chunks)
         if chunks[0].job not in self.jobs:
             self.jobs[chunks[0].job] = chunks
             self.to_send.extend(chunks)

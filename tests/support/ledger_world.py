@@ -104,6 +104,7 @@ class World:
         given: values that each execution of a task was given
         moments: what plugins were told
         address: of the ledger's database; a file of the folder, where it is empty
+        partition: of the ledger
     """
 
     folder: Path = field(default_factory=lambda: Path(tempfile.mkdtemp(prefix="ledger-")))
@@ -119,12 +120,13 @@ class World:
     opened: list[str] = field(default_factory=list)
     moments: list[Moment] = field(default_factory=list)
     address: str = ""
+    partition: int = 0
 
     def __post_init__(self) -> None:
         # A story that hypothesis gives up has no end.
         weakref.finalize(self, shutil.rmtree, self.folder, ignore_errors=True)
         self.address = self.address or sqlite_url(self.folder / "ledger.db")
-        self.config = CoordinatorConfig("sqlite:////none", KEY, self.address, "t", grace=GRACE, reconnect_grace=GRACE)
+        self.config = CoordinatorConfig("sqlite:////none", KEY, self.address, "t", self.partition, grace=GRACE, reconnect_grace=GRACE)
         self.start()
         self.hello()
 
@@ -142,7 +144,7 @@ class World:
 
     def start(self) -> None:
         """A coordinator comes up."""
-        self.store = LedgerStore(self.config.store, "t")
+        self.store = LedgerStore(self.config.store, "t", partition=self.partition)
         self.store.take_epoch()
         self.ledger = Ledger(self.config, self.store, SIGNER, NAMES, version="0", telling=Telling(Everything()))
         self.unconfirmed.clear()
@@ -167,7 +169,7 @@ class World:
             with self.store.transaction():
                 self.ledger.begin(self.now, self.now_ms)
                 for exchange, key, body in bodies:
-                    message = admit(SIGNER.open(body), NAMES, exchange, key, 0)
+                    message = admit(SIGNER.open(body), NAMES, exchange, key, self.partition)
                     self.ledger.take(message, returned=exchange == NAMES.returned)
                 for name in self.opened:
                     self.ledger.opened(name, ())
@@ -223,20 +225,21 @@ class World:
 
     def submit(self, chunk: m.Chunk) -> None:
         """Publish a chunk of a submitter."""
-        key = NAMES.task_key(chunk.resource_class, chunk.lane, 0) if chunk.direct else NAMES.ledger_key(0)
+        direct = NAMES.task_key(chunk.resource_class, chunk.lane, self.partition)
+        key = direct if chunk.direct else NAMES.ledger_key(self.partition)
         self.inbox.append((NAMES.tasks, key, SIGNER.seal(chunk, m.Role.submitter)))
         if chunk.direct:
             self.stand(chunk)
 
     def give_up(self, chunk: m.Chunk) -> None:
         """A class queue gives a chunk up."""
-        key = NAMES.task_key(chunk.resource_class, chunk.lane, 0)
+        key = NAMES.task_key(chunk.resource_class, chunk.lane, self.partition)
         self.inbox.append((NAMES.returned, key, SIGNER.seal(chunk, m.Role.coordinator)))
 
     def ask(self, question: m.Question) -> None:
         """Publish a request."""
         request = m.Request("q", "client-1", question, self.now_ms + 10_000)
-        self.inbox.append((NAMES.tasks, NAMES.ledger_key(0), SIGNER.seal(request, m.Role.submitter)))
+        self.inbox.append((NAMES.tasks, NAMES.ledger_key(self.partition), SIGNER.seal(request, m.Role.submitter)))
 
     def say(self, message: m.Message, exchange: str = "") -> None:
         """Publish something as the worker."""

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import psycopg
 import pytest
 
-from broker_jobs import Client, Job
+from broker_jobs import Client, Job, ResourceRequest
 from broker_jobs.core.states import JobState
 from broker_jobs.errors import ValidationError
 from broker_jobs.ids import partition_of
@@ -211,7 +211,7 @@ def test_partitions_keep_to_themselves(deployment: Daemons, clients: tuple[Clien
     with pytest.raises(ValidationError, match=r"partition 1 .* cannot wait for job \w+, which is in partition 0"):
         second.submit(follower)
     team = Job()
-    team.program(["true"], nodes=2)
+    team.program(["true"], resources=ResourceRequest(nodes=2))
     with pytest.raises(ValidationError, match="partition 0 of the ledger alone"):
         second.submit(team)
     again = first.job(same[1].id).resubmit(everything=True)
