@@ -115,6 +115,7 @@ class LocalCluster:
         given = {
             "namespace": self.namespace,
             "signing_key": self.key,
+            "partition": 0,
             **{name: value for name, value in options.items() if value is not None},
         }
         client = Client(self.url, **given)
@@ -191,7 +192,7 @@ class LocalCluster:
         """Return when all have said hello to the coordinator."""
         deadline = time.monotonic() + START_TIMEOUT
         without = [f"{OFF}{entry.name}" for entry in installed(CLIENTS)]  # nobody's plugin need know of a look at the cluster
-        with Client(self.url, namespace=self.namespace, signing_key=self.key, plugins=without) as client:
+        with Client(self.url, namespace=self.namespace, signing_key=self.key, partition=0, plugins=without) as client:
             client.runtime.reports_left_work = False
             while _active(client) < workers:
                 ended = [name for pid, name in self.processes.items() if self._ask({"poll": pid})["code"] is not None]
@@ -205,7 +206,7 @@ class LocalCluster:
         names = Topology(self.namespace)
         found = [names.ledger_name(0), names.keeper_name(0), names.dead]
         try:
-            with Client(self.url, namespace=self.namespace, signing_key=self.key) as client:
+            with Client(self.url, namespace=self.namespace, signing_key=self.key, partition=0) as client:
                 known = client.runtime.run(lambda core: core.ask(GetWorkers(), Cluster, _SHORT))
         except BrokerJobsError:
             return tuple(found)  # nobody is there any more to tell of the others

@@ -182,7 +182,8 @@ class Encoder:
         for entry in sorted(job.entries, key=_urgency):
             for encoded in self._entry(job, entry):
                 task = encoded.task
-                self._check_links(task)
+                if task.outside:
+                    self._check_links(task)
                 if (task.deps and max(task.deps) >= task.number) or (task.after and max(task.after) >= task.number):
                     forward = True
                 yield encoded

@@ -306,7 +306,7 @@ class Ledger:
             if (job.facts.id, number, job.machine.tasks.seen(number).attempt) not in held:
                 self.jobs.lose_task(batch, job, number)
         revoked = tuple(revocation for item in sorted(held) if (revocation := self._revoked(*item)) is not None)
-        gone = tuple(job for job in hello.kept[:MOST_KEPT] if self._is_ours(job) and self._is_gone(job))
+        gone = tuple(job for job in [*filter(self._is_ours, hello.kept)][:MOST_KEPT] if self._is_gone(job))
         revoked = (*self.jobs.standing.all(), *revoked)
         for news in self._registry.announce(hello.steps, batch.now_ms):
             batch.writes.steps.append(StepRow(news.spec.name, str(news.spec.version), news.spec, news.since_ms))

@@ -7,14 +7,18 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import pika
 import psycopg
 import pytest
 
 from broker_jobs import Client, Job, ResourceRequest
+from broker_jobs.client.link import sealed
 from broker_jobs.core.states import JobState
 from broker_jobs.errors import ValidationError
-from broker_jobs.ids import partition_of
-from broker_jobs.wire.signing import new_key
+from broker_jobs.ids import new_job_id, partition_of
+from broker_jobs.wire.signing import Signer, SigningKey, new_key
+from broker_jobs.wire.topology import Topology
+from tests.support.cast import call, job_chunks
 from tests.support.daemons import Daemons, until
 
 if TYPE_CHECKING:
@@ -225,6 +229,25 @@ def test_partitions_keep_to_themselves(deployment: Daemons, clients: tuple[Clien
     shown = deployment.run("queue", "list", "--output", "quiet").stdout.split()
     assert {"bj.ledger.0", "bj.ledger.1"} <= set(shown)
     assert deployment.run("job", "list", "--partition", "64").returncode == 2
+
+
+@pytest.mark.timeout(120)
+def test_what_comes_to_the_ledger_of_another_partition_is_a_dead_letter(deployment: Daemons, clients: tuple[Client, Client]) -> None:
+    coordinator(deployment, 0)
+    names, signer = Topology("bj"), Signer("bj", SigningKey.parse(deployment.env["BROKER_JOBS_SIGNING_KEY"]))
+    [chunk] = job_chunks([call(0)], job=new_job_id(1))
+    frame = sealed(chunk, signer)
+    assert frame.key == names.ledger_key(1)
+    connection = pika.BlockingConnection(pika.URLParameters(deployment.env["BROKER_JOBS_URL"]))
+    connection.channel().basic_publish(names.tasks, names.ledger_key(0), frame.body)
+    connection.close()
+    reason = f"security: job {chunk.job} is of partition 1 of the ledger, not of 0"
+
+    def letters() -> str:
+        return deployment.run("dead", "list", "--output", "json").stdout
+
+    until(lambda: reason in letters(), "it is refused, and says why")
+    assert clients[0].jobs() == []
 
 
 def _one() -> Job:

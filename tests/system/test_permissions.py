@@ -170,6 +170,20 @@ def test_the_roles_work_together(users: Users, daemons: Daemons) -> None:
     observed.close()
 
 
+def test_the_roles_work_together_in_another_partition(users: Users, daemons: Daemons) -> None:
+    started = daemons.start("coordinator", "start", "--url", users.url("coordinator"), "--partition", "1")
+    until(lambda: daemons.says(started, "keeps") or started.poll() is not None, f"its coordinator is up: {daemons.logs()}")
+    with Client(users.url("submitter"), signing_key=daemons.env["BROKER_JOBS_SIGNING_KEY"], partition=1) as client:
+        job = Job()
+        first = job.function(abs, args=(-3,))
+        last = job.function(abs, args=(first.output,))
+        submitted = client.submit(job)
+        assert submitted.wait(60), daemons.logs()
+        assert submitted.result(last) == 3
+        assert client.call(abs, -1) == 1
+        assert [worker.worker for worker in client.cluster().workers] == ["node17"]
+
+
 CLASS_KEY = "cpus1-0.normal.0"
 TO_EACH = [
     (NAMES.tasks, "_._.0"),
