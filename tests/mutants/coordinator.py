@@ -28,6 +28,8 @@ _STORE: Final = "tests/unit/test_coordinator_store.py"
 
 _VERIFY: Final = "tests/unit/test_ledger_verify.py"
 
+_PARTITIONS: Final = "tests/unit/test_partitions.py"
+
 _HERE: Final = "broker_jobs/coordinator"
 
 MUTANTS: Final = (
@@ -638,5 +640,61 @@ MUTANTS: Final = (
         "        if pack is None or facts != pack.common:\n",
         "        if pack is None:\n",
         "tests/unit/test_ledger_packs.py",
+    ),
+    (
+        "partitions: say of the output of another one that nobody wants it",
+        f"{_HERE}/ledger.py",
+        "[*filter(self._is_ours, hello.kept)]",
+        "[*hello.kept]",
+        _PARTITIONS,
+    ),
+    (
+        "partitions: ask workers into and out of teams in each",
+        f"{_HERE}/ledger.py",
+        " and not self._config.partition:  # which",
+        ":  # which",
+        _PARTITIONS,
+    ),
+    (
+        "partitions: take tasks of several nodes in each",
+        f"{_HERE}/classes.py",
+        "        if needs.nodes and self._partition:\n",
+        "        if needs.nodes and not needs:\n",
+        _PARTITIONS,
+    ),
+    (
+        "partitions: take a reply that came to the wrong one",
+        f"{_HERE}/admission.py",
+        "            _job(message.job)\n            _ours(message.job, partition)\n            _name(message.worker)\n",
+        "            _job(message.job)\n            _name(message.worker)\n",
+        _PARTITIONS,
+    ),
+    (
+        "partitions: keep a job of another one that is opened here",
+        f"{_HERE}/admission.py",
+        "            _ours(job, partition)\n            _check_header(header)\n",
+        "            _check_header(header)\n",
+        _PARTITIONS,
+    ),
+    (
+        "partitions: wait for a job of another one",
+        f"{_HERE}/admission.py",
+        "        _ours(other.job, partition_of(chunk.job))\n",
+        "",
+        _PARTITIONS,
+    ),
+    (
+        "partitions: do not hear of lost workers beside the first one",
+        "broker_jobs/wire/topology.py",
+        '(Binding(self.replies, self.worker_key()), Binding(self.returned, self.token_key("*")))',
+        "(Binding(self.replies, self.worker_key()),)",
+        "tests/property/test_partitions.py",
+    ),
+    (
+        "partitions: read every version 8 as the same one",
+        "broker_jobs/ids.py",
+        "    return int(found[1], 16) if found else 0\n",
+        "    return 1 if found else 0\n",
+        "tests/unit/test_ids.py",
     ),
 )

@@ -234,4 +234,37 @@ MUTANTS: Final = (
         "behind=False",
         _STORIES,
     ),
+    (
+        "start what its coordinator may have revoked",
+        f"{_MACHINE}/worker.py",
+        "partition_of(bundle.chunk.job) not in self._welcomed\n",
+        "not self._welcomed\n",
+    ),
+    (
+        "believe the welcome of an earlier connection",
+        f"{_MACHINE}/worker.py",
+        "        self._welcomed.clear()\n",
+        "",
+    ),
+    (
+        "let a chunk whose coordinator has not answered hold back others",
+        f"{_MACHINE}/holdings.py",
+        "(bundle for bundle in bundles if bundle.waiting and not early(bundle)), None)",
+        "(bundle for bundle in list(bundles)[:1] if bundle.waiting and not early(bundle)), None)",
+        _STORIES,
+    ),
+    (
+        "keep a chunk whose coordinator does not answer",
+        f"{_MACHINE}/worker.py",
+        "            elif now >= bundle.since + patience:\n",
+        "            elif now < bundle.since:\n",
+        _STORIES,
+    ),
+    (
+        "send what is of another partition to the first one",
+        f"{_MACHINE}/replies.py",
+        "Topology.reply_key(group.submitter, partition_of(group.job))",
+        "Topology.reply_key(group.submitter, 0)",
+        _STORIES,
+    ),
 )

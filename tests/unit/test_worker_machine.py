@@ -36,7 +36,7 @@ from broker_jobs_worker.executors.port import ExecutionEnded, ExecutionProgresse
 from broker_jobs_worker.machine.commands import Exit, Publish, Say, Settle, Start, Stop, Subscribe, Unsubscribe
 from broker_jobs_worker.machine.events import DrainRequested, PublishFailed, StopRequested, SubscribeFailed
 from broker_jobs_worker.machine.state import Lifetime, OnBrokerLost, Source
-from tests.support.worker_world import JOB, MEMORY, ONE_CPU, TOO_MUCH, TOTAL, TWO_CPUS, World, make_chunk, resource_class
+from tests.support.worker_world import ELSEWHERE, JOB, MEMORY, ONE_CPU, TOO_MUCH, TOTAL, TWO_CPUS, World, make_chunk, resource_class
 
 ONE = resource_class(ONE_CPU).name
 TWO = resource_class(TWO_CPUS).name
@@ -88,6 +88,52 @@ def test_hello_is_said_again_until_it_is_answered() -> None:
     assert not any(isinstance(message, Hello) for message in world.spoken[2:])
     world.pass_time(6)
     assert isinstance(world.spoken[-1], Heartbeat)
+
+
+def test_a_chunk_waits_for_the_welcome_of_its_partition_and_holds_back_nothing(world: World) -> None:
+    world.arrive(make_chunk(0, job=ELSEWHERE))
+    world.arrive(make_chunk(1))
+    assert world.running_tasks() == [1], "the coordinator of this one has said what is revoked"
+    world.welcome(partition=1, revoked=[Revocation(ELSEWHERE, 7)])
+    assert world.running_tasks() == [0, 1]
+    world.arrive(make_chunk(7, job=ELSEWHERE))
+    assert world.running_tasks() == [0, 1]
+    assert not any(7 in [task.number for task in message.chunk.tasks] for message in world.unacked.values()), "revoked before it came"
+
+
+def test_a_chunk_whose_coordinator_does_not_answer_goes_back_and_after_a_while_starts(world: World) -> None:
+    world.arrive(make_chunk(0, job=ELSEWHERE))
+    world.pass_time(world.timing.warm_up)
+    world.confirm_all()
+    assert kinds(world, 0) == ["Returned"]
+    assert not world.unacked
+    world.pass_time(world.timing.alone_after - 1)
+    world.arrive(make_chunk(1, job=ELSEWHERE))
+    assert world.running_tasks() == [1], "nobody is there who could say that it is revoked"
+
+
+def test_each_connection_needs_the_welcome_of_each_partition(world: World) -> None:
+    world.welcome(partition=1)
+    world.disconnect()
+    world.begin(ONE_CPU)
+    world.arrive(make_chunk(0, job=ELSEWHERE))
+    assert world.running_tasks() == []
+    world.welcome(partition=1)
+    assert world.running_tasks() == [0]
+
+
+def test_a_worker_leaves_for_all_partitions_at_once(world: World) -> None:
+    world.welcome(partition=1)
+    for job in (JOB, ELSEWHERE):
+        world.arrive(make_chunk(0, job=job))
+    world.tell(DrainRequested())
+    for name in world.endable():
+        world.end(name, DONE)
+    replies = {publish.key for publish in world.published.values()}
+    assert replies == {"client.0", "client.1"}, "to each what is of its jobs"
+    world.confirm_all()
+    [goodbye] = world.published.values()
+    assert (goodbye.key, type(goodbye.message)) == ("_.0", Goodbye), "and once what concerns all"
 
 
 def test_a_class_that_is_opened_later_is_consumed(world: World) -> None:
