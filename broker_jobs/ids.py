@@ -78,6 +78,11 @@ def short(job_id: str) -> str:
     return job_id[-SHORT_DIGITS:]
 
 
+def reference(job_id: str) -> str:
+    """What a command that is told to people calls a job: its short form, which is looked for in the first partition, else its whole id."""
+    return job_id if partition_of(job_id) else short(job_id)
+
+
 def partition_of(job_id: str) -> int:
     """The partition of the ledger that keeps a job."""
     found = _ELSEWHERE.fullmatch(job_id)

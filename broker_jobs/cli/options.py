@@ -19,7 +19,7 @@ from rich.markup import escape
 from broker_jobs import errors
 from broker_jobs.cmdline import conceal
 from broker_jobs.core.states import JobState
-from broker_jobs.ids import MOST_PARTITIONS, short
+from broker_jobs.ids import MOST_PARTITIONS, reference
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -128,7 +128,7 @@ def show_ended(jobs: Sequence[SubmittedJob], output: OutputFormat) -> None:
     show.jobs(infos, output)
     bad = [info for info in infos if info.state is not JobState.succeeded and not info.open]
     if bad and output is OutputFormat.table:
-        err.print(f"[dim]why:[/] broker-jobs job info {short(bad[0].job)}")
+        err.print(f"[dim]why:[/] broker-jobs job info {reference(bad[0].job)}")
 
 
 @contextlib.contextmanager

@@ -30,7 +30,7 @@ from broker_jobs.core import batch_options
 from broker_jobs.core.request import ResourceRequest
 from broker_jobs.core.spec import Lane, Pin, Retry
 from broker_jobs.errors import ValidationError
-from broker_jobs.ids import short
+from broker_jobs.ids import reference, short
 
 if TYPE_CHECKING:
     from broker_jobs import Job, SubmittedJob
@@ -199,7 +199,9 @@ def launch(
         submitted = client.submit(job, to=to)
         waits = wait or progress
         if output is OutputFormat.table:
-            follow = "" if waits else f"; follow it with: broker-jobs job wait {short(submitted.id)}{f' --url {shown(url)}' if url else ''}"
+            follow = (
+                "" if waits else f"; follow it with: broker-jobs job wait {reference(submitted.id)}{f' --url {shown(url)}' if url else ''}"
+            )
             what = f"{job.name}{follow}" if to is None else f"+ {len(job)} tasks"
             err.print(Text(f"submitted {short(submitted.id)} {what}"), soft_wrap=True)
         if not waits:

@@ -22,7 +22,7 @@ from broker_jobs.cli.options import (
 )
 from broker_jobs.core.states import TaskState
 from broker_jobs.errors import TaskNotFound
-from broker_jobs.ids import short
+from broker_jobs.ids import reference, short
 
 app = typer.Typer(no_args_is_help=True, help="Look at the tasks of a job, end them.")
 
@@ -70,7 +70,7 @@ def info(
         found = client.job(job)
         infos = found.tasks([found.number(task_ref(task))])
         if not infos:
-            raise TaskNotFound(f"job {short(found.id)} has no task {task}; what it has: broker-jobs task list {short(found.id)}")
+            raise TaskNotFound(f"job {short(found.id)} has no task {task}; what it has: broker-jobs task list {reference(found.id)}")
         show.task(infos[0], output)
 
 

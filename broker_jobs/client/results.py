@@ -10,7 +10,7 @@ from broker_jobs.core.states import TaskState
 from broker_jobs.core.value import Inline, Stored
 from broker_jobs.data.store import fetch
 from broker_jobs.errors import TaskAborted, TaskCanceled, TaskFailed
-from broker_jobs.ids import short
+from broker_jobs.ids import reference, short
 from broker_jobs.wire import payload
 
 if TYPE_CHECKING:
@@ -127,7 +127,7 @@ def summary(view: JobView, failures: Iterable[tuple[Ending, Failed]]) -> str:
     lines += [f"  {title(ending)} ({failed.cause.value}): {_first_line(failed.message)}" for ending, failed in shown[:MOST_SHOWN]]
     if len(shown) > MOST_SHOWN:
         lines.append("  …")
-    lines.append(f"  more: broker-jobs job info {short(view.job)}")
+    lines.append(f"  more: broker-jobs job info {reference(view.job)}")
     return "\n".join(lines)
 
 

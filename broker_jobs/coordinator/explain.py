@@ -12,7 +12,7 @@ from broker_jobs.coordinator.workers import PRESENT, WorkerState
 from broker_jobs.core.request import Request
 from broker_jobs.core.resources import Pool
 from broker_jobs.core.states import TaskState
-from broker_jobs.ids import short
+from broker_jobs.ids import reference, short
 from broker_jobs.wire.messages import Explanation, Refusal, Refused, Shortage, VariantFit, WorkerFit
 
 if TYPE_CHECKING:
@@ -104,7 +104,7 @@ def _reasons(job: LiveJob, number: int, state: TaskState, fleet: _Fleet) -> tupl
         case TaskState.paused:
             return [], [
                 f"it is paused: {record.reason}" if record.reason else "it is paused",
-                f"broker-jobs job resume {short(job.facts.id)}",
+                f"broker-jobs job resume {reference(job.facts.id)}",
             ]
         case TaskState.retrying:
             seconds = max(0, (task.due_ms or fleet.now_ms) - fleet.now_ms) / 1000

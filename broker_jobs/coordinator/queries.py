@@ -10,7 +10,7 @@ from broker_jobs.coordinator.store.parts import clean, load_outcome
 from broker_jobs.core.outcome import Canceled, Failed, Succeeded
 from broker_jobs.core.resources import capacity
 from broker_jobs.core.states import ENDED, JOB_ENDED, TaskState
-from broker_jobs.ids import FEWEST_DIGITS, short
+from broker_jobs.ids import FEWEST_DIGITS, reference, short
 from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.messages import Changes, JobInfo, JobList, Output, Outputs, Refusal, Refused, Task, TaskInfo, TaskOutput, WorkInfo
 
@@ -108,7 +108,7 @@ def notes(job: LiveJob, workers: list[Worker]) -> tuple[str, ...]:
     facts, counts = job.facts, job.machine.counts
     found: list[str] = []
     if facts.open:
-        found.append(f"open: more tasks may be submitted; to close it: broker-jobs job close {short(facts.id)}")
+        found.append(f"open: more tasks may be submitted; to close it: broker-jobs job close {reference(facts.id)}")
         if not job.whole:
             found.append(f"incomplete: {len(job.machine.tasks)} of {facts.reserved} submitted tasks have come")
     elif facts.total is None:
@@ -118,7 +118,7 @@ def notes(job: LiveJob, workers: list[Worker]) -> tuple[str, ...]:
     if counts[TaskState.queued]:
         found.extend(_queue_notes(job, workers))
     if counts[TaskState.paused]:
-        found.append(f"{counts[TaskState.paused]} tasks are paused; let them go on: broker-jobs job resume {short(facts.id)}")
+        found.append(f"{counts[TaskState.paused]} tasks are paused; let them go on: broker-jobs job resume {reference(facts.id)}")
     if counts[TaskState.waiting]:
         found.append(f"{counts[TaskState.waiting]} tasks wait for others")
     if counts[TaskState.retrying]:

@@ -18,6 +18,7 @@ from broker_jobs.core.outcome import Cause, Failed
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.states import JobState, TaskState
 from broker_jobs.errors import LedgerLost, LedgerRefused
+from broker_jobs.ids import MOST_PARTITIONS
 from broker_jobs.wire import messages as m
 from tests.support.cast import call, job_chunks
 from tests.support.ledger_world import Crash, World
@@ -40,7 +41,7 @@ def database(postgres: Postgres) -> str:
 def url(database: str) -> str:
     """A database without a ledger; a new one takes longer to make than most of these tests."""
     with psycopg.connect(database, autocommit=True) as connection:
-        for namespace in ("t", "U-2"):
+        for namespace in ("t", "t.1", "U-2"):
             connection.execute(f'DROP SCHEMA IF EXISTS "broker_jobs_{namespace}" CASCADE'.encode())
     return database
 
@@ -173,6 +174,36 @@ def test_namespaces_share_a_database(store: LedgerStore, url: str) -> None:
         assert other.look.chunk_names(1) == set()
         other.close()
     assert value(url, "SELECT value FROM meta WHERE name = 'namespace'") == "t"
+
+
+def test_partitions_share_a_database(store: LedgerStore, url: str) -> None:
+    with store.transaction():
+        store.write(Writes(chunks=[(1, "of the first")]))
+    second = LedgerStore(url, "t", partition=1, holder="second")
+    second.take_epoch()
+    with store.transaction(), second.transaction():
+        second.write(Writes(chunks=[(1, "of the second")]))
+        store.write(Writes(chunks=[(2, "of the first")]))
+    assert [each.look.chunk_names(1) for each in (store, second)] == [{"of the first"}, {"of the second"}]
+    with pytest.raises(LedgerRefused, match="in use by another coordinator: second"):
+        LedgerStore(url, "t", partition=1)
+    second.close()
+    assert verify(url, "t", partition=1).problems == []
+    with pytest.raises(LedgerRefused, match="there is no ledger of the namespace 't', partition 2 in "):
+        verify(url, "t", partition=2)
+    with psycopg.connect(url) as connection:
+        found = connection.execute('SELECT epoch, holder FROM "broker_jobs_t.1".epochs WHERE partition = 1').fetchall()
+    assert found == [(1, "second")]
+
+
+def test_the_longest_name_of_a_ledger_is_kept_whole(database: str) -> None:
+    """PostgreSQL would cut off what comes after 63 letters, and two partitions would be one."""
+    namespace = "n" * 48
+    for partition in (1, MOST_PARTITIONS - 2, MOST_PARTITIONS - 1):
+        LedgerStore(database, namespace, partition=partition).close()
+    with psycopg.connect(database) as connection:
+        found = connection.execute("SELECT nspname FROM pg_namespace WHERE nspname LIKE 'broker_jobs_nnn%' ORDER BY 1").fetchall()
+    assert [name for (name,) in found] == [f"broker_jobs_{namespace}.{partition}" for partition in (1, 62, 63)]
 
 
 def test_what_cannot_be_used_says_why_and_shows_no_password(store: LedgerStore, url: str) -> None:

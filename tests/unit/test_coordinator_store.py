@@ -48,6 +48,8 @@ def test_a_second_one_is_told_who_holds_it(store: LedgerStore) -> None:
 
 def test_a_ledger_of_others_is_refused(ledger: Path) -> None:
     LedgerStore(sqlite_url(ledger), "t").close()
+    with pytest.raises(LedgerRefused, match="belongs to the namespace 't', not to 't', partition 1"):
+        LedgerStore(sqlite_url(ledger), "t", partition=1)
     with pytest.raises(LedgerRefused, match="belongs to the namespace 't', not to 'u'"):
         LedgerStore(sqlite_url(ledger), "u")
     with sqlite3.connect(ledger) as connection:

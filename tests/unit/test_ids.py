@@ -7,7 +7,7 @@ import uuid
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker_jobs.ids import MOST_PARTITIONS, is_job_id, made_ms, new_job_id, new_name, partition_of, short, uuid7, uuid8
+from broker_jobs.ids import MOST_PARTITIONS, is_job_id, made_ms, new_job_id, new_name, partition_of, reference, short, uuid7, uuid8
 
 
 def test_a_job_id_is_a_uuid7_that_carries_its_time() -> None:
@@ -25,7 +25,10 @@ def test_fresh_names_differ() -> None:
 
 
 def test_the_short_form_comes_from_the_random_end() -> None:
-    assert short("0" * 24 + "3f9a2c41") == "3f9a2c41"
+    job = "0" * 24 + "3f9a2c41"
+    assert short(job) == reference(job) == "3f9a2c41"
+    elsewhere = new_job_id(1)
+    assert reference(elsewhere) == elsewhere, "else it would be looked for in the wrong ledger"
 
 
 def test_a_job_id_of_another_partition_is_a_uuid8_that_says_so() -> None:
