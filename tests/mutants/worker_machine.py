@@ -245,6 +245,7 @@ MUTANTS: Final = (
         f"{_MACHINE}/worker.py",
         "        self._welcomed.clear()\n",
         "",
+        _STORIES,
     ),
     (
         "let a chunk whose coordinator has not answered hold back others",

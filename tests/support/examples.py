@@ -184,6 +184,7 @@ EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "goodbye": (m.Goodbye("worker-1", "boot-1"), m.Role.worker),
     "token": (m.Token("worker-1", "boot-1"), m.Role.worker),
     "welcome": (m.Welcome("worker-1", "boot-1", (CLASS,), (REVOCATION,)), m.Role.coordinator),
+    "welcome-of-a-partition": (m.Welcome("worker-1", "boot-1", (CLASS,), forgotten=(JOB,), partition=1), m.Role.coordinator),
     "class-opened": (m.ClassOpened(CLASS), m.Role.coordinator),
     "revoked": (m.Revoked((REVOCATION,)), m.Role.coordinator),
     "hello-with-steps": (m.Hello("worker-1", "boot-1", "host", 42, "0.2.0", HAS, HAS, steps=(STEP,)), m.Role.worker),

@@ -13,6 +13,7 @@ import pytest
 
 from broker_jobs import Client, Job, ResourceRequest
 from broker_jobs.client.link import sealed
+from broker_jobs.config import sqlite_url
 from broker_jobs.core.states import JobState
 from broker_jobs.errors import ValidationError
 from broker_jobs.ids import new_job_id, partition_of
@@ -229,6 +230,25 @@ def test_partitions_keep_to_themselves(deployment: Daemons, clients: tuple[Clien
     shown = deployment.run("queue", "list", "--output", "quiet").stdout.split()
     assert {"bj.ledger.0", "bj.ledger.1"} <= set(shown)
     assert deployment.run("job", "list", "--partition", "64").returncode == 2
+
+
+@pytest.mark.timeout(120)
+def test_partitions_on_the_embedded_broker(tmp_path: Path) -> None:
+    url, key = sqlite_url(tmp_path / "home" / "queue.db"), new_key()
+    with Daemons(tmp_path, {"BROKER_JOBS_URL": url, "BROKER_JOBS_SIGNING_KEY": key}) as daemons:
+        for environ in ({}, {"BROKER_JOBS_PARTITION": "1"}):
+            started = daemons.start("coordinator", "start", env=environ)
+            until(lambda started=started: daemons.says(started, "keeps"), "a coordinator keeps a ledger")
+        worker = daemons.start("worker", "start", "--cpus", "1")
+        with Client(url, signing_key=key) as first, Client(url, signing_key=key, partition=1) as second:
+            for client in (first, second):
+                job, last = chain(client, 3)
+                assert job.result(last, timeout=60) == 3, daemons.logs()
+                assert client.call(step, 1) == 2
+            daemons.kill(worker)
+            for client in (first, second):
+                until(lambda client=client: [each.state for each in client.cluster().workers] == ["lost"], "each misses the worker")
+        assert {path.name for path in (tmp_path / "home").glob("*.db")} == {"queue.db", "ledger.db", "ledger-1.db"}
 
 
 @pytest.mark.timeout(120)

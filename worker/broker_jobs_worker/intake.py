@@ -11,7 +11,7 @@ from broker_jobs.core.data import inside
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.core.value import Encoding
 from broker_jobs.errors import DecodeError, SecurityError, ValidationError
-from broker_jobs.ids import MOST_NUMBER, is_job_id, is_process_name
+from broker_jobs.ids import MOST_NUMBER, is_job_id, is_partition, is_process_name, partition_of
 from broker_jobs.wire.messages import (
     Call,
     Chunk,
@@ -75,6 +75,9 @@ def _check_contents(chunk: Chunk) -> None:
     """What a chunk refers to is in it, and its tasks are of its class and lane."""
     if not is_job_id(chunk.job):
         raise DecodeError(f"{chunk.job[:100]!r} is no job id")
+    if not is_partition(partition_of(chunk.job)):
+        # No ledger would hear of it, and the worker would say it for ever.
+        raise DecodeError(f"job {chunk.job} is of partition {partition_of(chunk.job)} of the ledger, which there cannot be")
     if chunk.submitter and not is_process_name(chunk.submitter):
         raise DecodeError(f"{chunk.submitter[:100]!r} cannot be the name of a process")
     if not chunk.tasks:
