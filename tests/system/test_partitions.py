@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -230,6 +231,43 @@ def test_partitions_keep_to_themselves(deployment: Daemons, clients: tuple[Clien
     shown = deployment.run("queue", "list", "--output", "quiet").stdout.split()
     assert {"bj.ledger.0", "bj.ledger.1"} <= set(shown)
     assert deployment.run("job", "list", "--partition", "64").returncode == 2
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("seed", range(2))
+@pytest.mark.timeout(300)
+def test_a_storm_over_both_partitions(deployment: Daemons, clients: tuple[Client, Client], seed: int) -> None:
+    """Coordinators and workers are killed, one after the other, while both partitions have work of every kind."""
+    chance = random.Random(seed)
+    replaceable = {partition: [coordinator(deployment, partition), coordinator(deployment, partition, "stands by")] for partition in (0, 1)}
+    staff = [deployment.start("worker", "start", "--cpus", "1") for _ in range(3)]
+    chains = [chain(client, 100) for client in clients]
+    crowds = []
+    for client in clients:
+        job = Job()
+        for number in range(400):
+            job.function(step, args=(number,), crash_limit="unlimited")
+        crowds.append(client.submit(job))
+    ends = time.monotonic() + 40
+    while time.monotonic() < ends:
+        time.sleep(chance.uniform(0.5, 3.0))
+        if chance.random() < 0.5:
+            deployment.kill(staff.pop(0))
+            staff.append(deployment.start("worker", "start", "--cpus", "1"))
+        else:
+            partition = chance.choice([0, 1])
+            deployment.kill(replaceable[partition].pop(chance.choice([0, 1])))
+            arguments = ("--partition", str(partition), "--store", deployment.env["LEDGER"])
+            replaceable[partition].append(deployment.start("coordinator", "start", *arguments))
+    for job, last in chains:
+        assert job.result(last, timeout=120) == 100
+    for job in crowds:
+        assert job.results(timeout=120) == {number: number + 1 for number in range(400)}
+        assert job.info().counts == {"succeeded": 400}
+    assert deployment.run("dead", "list", "--output", "json").stdout.strip() == "[]"
+    for partition in ("0", "1"):
+        report = deployment.run("ledger", "verify", "--partition", partition, "--store", deployment.env["LEDGER"])
+        assert report.returncode == 0, report.stdout
 
 
 @pytest.mark.timeout(120)

@@ -14,6 +14,7 @@ from broker_jobs.core.spec import Lane
 from broker_jobs.core.value import Encoding, Inline
 from broker_jobs.core.versions import Version
 from broker_jobs.errors import DecodeError, SecurityError
+from broker_jobs.ids import MOST_PARTITIONS, uuid8
 from broker_jobs.wire.messages import Call, Fill, Function, HelloAsked, Program, Role, StepCall, Task
 from broker_jobs.wire.signing import Signer, SigningKey
 from broker_jobs.wire.topology import Topology
@@ -94,6 +95,7 @@ def test_a_step_that_is_not_meant_for_this_queue_is_refused(chunk: Chunk, said: 
     [
         (replace(CHUNK, job="last"), "'last' is no job id"),
         (replace(CHUNK, job="../../etc"), "is no job id"),
+        (replace(CHUNK, job=uuid8(1, MOST_PARTITIONS, bytes(10))), "is of partition 64 of the ledger, which there cannot be"),
         (replace(CHUNK, submitter="a.b"), "cannot be the name of a process"),
         (replace(CHUNK, tasks=(Task(2**31, Program((b"true",))),)), "there is no such thing"),
         (replace(CHUNK, tasks=()), "without tasks"),
