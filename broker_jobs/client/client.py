@@ -113,7 +113,7 @@ class Client:
         plugins: Iterable[object] = (),
     ) -> None:
         settings = config.resolve(url, namespace, signing_key, partition=partition)
-        follow = (f" --url {config.shown(url)}" if url else "") + (f" --partition {partition}" if partition else "")
+        follow = f" --url {config.shown(url)}" if url else ""
         self._begin(settings, Runtime(partial(_open_link, settings, timeout), follow), by_value, timeout, plugins)
 
     def _begin(

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, Generic, TypeVar
 from broker_jobs.client.core import Core
 from broker_jobs.client.watching import settled
 from broker_jobs.errors import BrokerJobsError, ClientClosed
-from broker_jobs.ids import reference
+from broker_jobs.ids import partition_of, reference
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
@@ -249,6 +249,9 @@ def left_line(left: dict[str, str]) -> str:
     """
     options = next(iter(left.values()))
     names = " ".join(reference(job) for job in left) if len(left) <= MOST_NAMED else ""
+    partitions = {partition_of(job) for job in left}
+    if not names and len(partitions) == 1 and any(partitions):
+        options += f" --partition {partitions.pop()}"
     many = "1 submitted job is" if len(left) == 1 else f"{len(left)} submitted jobs are"
     return f"broker-jobs: {many} not finished and will go on; follow with: broker-jobs job {f'wait {names}' if names else 'list'}{options}"
 

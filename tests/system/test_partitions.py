@@ -233,6 +233,37 @@ def test_partitions_keep_to_themselves(deployment: Daemons, clients: tuple[Clien
     assert deployment.run("job", "list", "--partition", "64").returncode == 2
 
 
+@pytest.mark.timeout(120)
+def test_a_worker_that_comes_starts_nothing_that_was_canceled_in_any_partition(
+    deployment: Daemons, clients: tuple[Client, Client], tmp_path: Path
+) -> None:
+    for partition in (0, 1):
+        coordinator(deployment, partition)
+    first = deployment.start("worker", "start", "--cpus", "1")
+    for client in clients:
+        assert client.call(step, 1) == 2  # so that what follows goes to its class queue at once
+    first.terminate()
+    assert first.wait(30) == 0
+    marks, gate = tmp_path / "marks", tmp_path / "gate"
+    gate.touch()
+    canceled, wanted = [], []
+    for partition, client in enumerate(clients):
+        for name, jobs in (("canceled", canceled), ("wanted", wanted)):
+            job = Job()
+            for number in range(5):
+                job.function(hold, args=(str(marks), f"{name}.{partition}.{number}", str(gate)))
+            jobs.append(client.submit(job))
+    for submitted in canceled:
+        submitted.cancel("nobody wants it")
+        assert not submitted.wait(30)
+    deployment.start("worker", "start", "--cpus", "1")
+    for submitted in wanted:
+        assert submitted.wait(60), deployment.logs()
+    assert sorted(line.split()[0] for line in marks.read_text().splitlines()) == sorted(
+        f"wanted.{partition}.{number}" for partition in (0, 1) for number in range(5)
+    )
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.timeout(300)

@@ -95,6 +95,10 @@ def test_the_line_that_a_script_leaves() -> None:
     many: dict[str, str] = {new_job_id(): " --url amqp://u:***@h/" for _ in range(7)}
     assert left_line(many).startswith("broker-jobs: 7 submitted jobs are not finished")
     assert left_line(many).endswith("broker-jobs job list --url amqp://u:***@h/")
+    elsewhere = new_job_id(3)
+    assert left_line({elsewhere: ""}).endswith(f"broker-jobs job wait {elsewhere}")
+    assert left_line({new_job_id(3): "" for _ in range(7)}).endswith("broker-jobs job list --partition 3")
+    assert left_line({**many, elsewhere: ""}).endswith("broker-jobs job list --url amqp://u:***@h/"), "they are in several"
 
 
 def test_frames_come_back_in_order_from_memory_and_disk(monkeypatch: pytest.MonkeyPatch) -> None:
