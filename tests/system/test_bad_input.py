@@ -321,7 +321,7 @@ def test_jobs_that_cannot_be_found(client: Client, monkeypatch: pytest.MonkeyPat
     ids = [f"0190{secrets.token_hex(9)}{high}abcdef012" for high in "34"]
     ids = [f"{text[:24]}{text[-8:]}" for text in (f"{each:0<32}" for each in ids)]
     waiting = iter(ids)
-    monkeypatch.setattr("broker_jobs.client.client.new_job_id", lambda: next(waiting))
+    monkeypatch.setattr("broker_jobs.client.client.new_job_id", lambda _: next(waiting))
     for _ in ids:
         job = Job()
         job.program(["true"])
