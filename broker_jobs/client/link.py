@@ -37,6 +37,7 @@ from broker_jobs.wire.messages import (
     JobNews,
     ListData,
     ListJobs,
+    ListLog,
     Piece,
     Refusal,
     Refused,
@@ -104,6 +105,8 @@ def asked_of(question: Question, own: int) -> int:
             pass
         case ListData(made_by=made_by, used_by=used_by):
             name = made_by or used_by or ""
+        case ListLog(subject=str(name)) if name[12:13] in {"7", "8"}:  # of data it is a 4
+            pass
         case _:
             name = getattr(question, "job", "")
     return partition_of(name) if is_job_id(name) else own

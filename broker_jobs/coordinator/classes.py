@@ -48,6 +48,14 @@ class Classes:
             batch.writes.classes.append(row)
         return ""
 
+    def seen(self, batch: Batch, names: Iterable[str]) -> None:
+        """A worker had tasks of these classes, perhaps of another partition: their queues stay."""
+        for name in names:
+            row = self.known.get(name)
+            if row is not None and row.used_ms + _NOTED_MS <= batch.now_ms:
+                row = self.known[name] = row._replace(used_ms=batch.now_ms)
+                batch.writes.classes.append(row)
+
     def retire(self, batch: Batch, needed: Collection[str]) -> None:
         """Close classes that nobody has needed for long.
 

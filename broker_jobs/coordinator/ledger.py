@@ -162,6 +162,8 @@ class Ledger:
                 self._replies.mentioned.clear()
             case Hello() | Heartbeat() | Goodbye() | Token():
                 self._perform(self.workers.hear(message, batch.now, batch.now_ms, self._patience))
+                if isinstance(message, Heartbeat):
+                    self._classes.seen(batch, message.used)
                 if isinstance(message, Hello | Heartbeat) and not self._config.partition:  # which alone has teams
                     for asked in self.teams.hear(message.worker, message.boot, message.seat, batch.now):
                         self._mailer.ask_team(batch, asked)

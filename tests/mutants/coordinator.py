@@ -656,6 +656,13 @@ MUTANTS: Final = (
         _PARTITIONS,
     ),
     (
+        "partitions: retire classes that others use",
+        f"{_HERE}/classes.py",
+        "                row = self.known[name] = row._replace(used_ms=batch.now_ms)\n",
+        "",
+        _PARTITIONS,
+    ),
+    (
         "partitions: take tasks of several nodes in each",
         f"{_HERE}/classes.py",
         "        if needs.nodes and self._partition:\n",

@@ -268,4 +268,11 @@ MUTANTS: Final = (
         "Topology.reply_key(group.submitter, 0)",
         _STORIES,
     ),
+    (
+        "say of a class for ever that something has come",
+        f"{_MACHINE}/worker.py",
+        "        used, self._used = tuple(sorted(self._used)), set()\n",
+        "        used = tuple(sorted(self._used))\n",
+        _STORIES,
+    ),
 )

@@ -189,6 +189,7 @@ EXAMPLES: Final[dict[str, tuple[m.Message, m.Role]]] = {
     "revoked": (m.Revoked((REVOCATION,)), m.Role.coordinator),
     "hello-with-steps": (m.Hello("worker-1", "boot-1", "host", 42, "0.2.0", HAS, HAS, steps=(STEP,)), m.Role.worker),
     "hello-in-a-team": (m.Hello("worker-1", "boot-1", "host", 42, "0.2.0", HAS, HAS, teams=True, seat=SEAT), m.Role.worker),
+    "heartbeat-of-classes": (m.Heartbeat("worker-1", "boot-1", HAS, used=("cpus1-3f2a91c0", "gpu")), m.Role.worker),
     "heartbeat-in-a-team": (m.Heartbeat("worker-1", "boot-1", HAS, seat=SEAT), m.Role.worker),
     "team-asked": (m.TeamAsked("worker-1", "boot-1", SEAT.team, complete=True), m.Role.coordinator),
     "drain-asked": (m.DrainAsked("worker-1", "boot-1", stop=True, reason="a new kernel"), m.Role.coordinator),

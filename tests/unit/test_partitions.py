@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
 import pytest
 
@@ -22,7 +23,7 @@ from broker_jobs.ids import MOST_PARTITIONS, new_job_id, uuid7, uuid8
 from broker_jobs.wire import messages as m
 from tests.support.cast import call, job_chunks
 from tests.support.ledger_world import NAMES, SIGNER, World
-from tests.support.worker_world import NODES, ONE_CPU
+from tests.support.worker_world import MEMORY, NODES, ONE_CPU
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -94,6 +95,32 @@ def test_tasks_of_several_nodes_are_rejected_elsewhere(partition: int) -> None:
     assert classes.use(batch, class_name(ONE_CPU), ONE_CPU) == ""
 
 
+def test_a_class_that_workers_have_tasks_of_stays_whoever_needs_it() -> None:
+    classes, day, hour = Classes((), 1), 86_400_000, 3_600_000
+    used, unused = class_name(ONE_CPU), class_name(MEMORY)
+    classes.use(Batch(0.0, 0), used, ONE_CPU)
+    classes.use(Batch(0.0, 0), unused, MEMORY)
+    for now in range(0, 2 * day, hour):
+        batch = Batch(0.0, now)
+        classes.seen(batch, (used, "that another partition knows"))
+        assert [row.name for row in batch.writes.classes] == ([used] if now else []), "written down once an hour"
+        classes.retire(batch, ())
+        assert batch.effects.close_classes == ([unused] if now == day else [])
+    batch = Batch(0.0, 3 * day)
+    classes.retire(batch, ())
+    assert batch.effects.close_classes == [used]
+
+
+def test_a_heartbeat_keeps_classes(world: World) -> None:
+    for chunk in job_chunks([call(0)], job=OURS):
+        world.submit(chunk)
+    world.batch(range(len(world.inbox)))
+    [before] = world.store.look.classes()
+    world.now += 3600
+    told(world, m.Heartbeat("w", "boot-0", FOUR, used=(before.name,)))
+    assert world.store.look.classes() == [before._replace(used_ms=world.now_ms)]
+
+
 def admitted(message: m.Message, partition: int, role: m.Role, exchange: str, key: str) -> m.Message:
     return admit(SIGNER.open(SIGNER.seal(message, role)), NAMES, exchange, key, partition)
 
@@ -158,6 +185,10 @@ def test_links_and_teams_across_partitions_are_refused_before_anything_is_sent()
         (m.ListData(made_by=OURS), 1),
         (m.ListData(used_by=THEIRS), 0),
         (m.FindData(uuid7(1, bytes(10))), 7),
+        (m.ListLog(), 7),
+        (m.ListLog(THEIRS), 0),
+        (m.ListLog(OURS), 1),
+        (m.ListLog(uuid4().hex), 7),
         (m.GetWorkers(), 7),
     ],
 )

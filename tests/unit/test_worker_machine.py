@@ -136,6 +136,17 @@ def test_a_worker_leaves_for_all_partitions_at_once(world: World) -> None:
     assert (goodbye.key, type(goodbye.message)) == ("_.0", Goodbye), "and once what concerns all"
 
 
+def test_a_heartbeat_says_of_which_classes_something_has_come(world: World) -> None:
+    said = []
+    for numbers in ((0, 1), (), (2,)):
+        for number in numbers:
+            world.arrive(make_chunk(number))
+        world.pass_time(world.timing.heartbeat)
+        assert isinstance(world.spoken[-1], Heartbeat)
+        said.append(world.spoken[-1].used)
+    assert said == [(ONE,), (), (ONE,)]
+
+
 def test_a_class_that_is_opened_later_is_consumed(world: World) -> None:
     assert world.tell(ClassOpened(resource_class(TWO_CPUS))) == tuple(Subscribe(TWO, lane, 1) for lane in Lane)
 

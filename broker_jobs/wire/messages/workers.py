@@ -61,7 +61,11 @@ class Hello:
 
 @dataclass(frozen=True, slots=True)
 class Heartbeat:
-    """What a worker has and does, every few seconds, and when its place in a team changes; feeds the reconciler and ``worker list``."""
+    """What a worker has and does, every few seconds, and when its place in a team changes; feeds the reconciler and ``worker list``.
+
+    Attributes:
+        used: resource classes of which something has come since the last one
+    """
 
     tag: ClassVar[str] = "heartbeat"
     worker: str
@@ -70,6 +74,7 @@ class Heartbeat:
     held: tuple[Held, ...] = ()
     draining: bool = False
     seat: Seat | None = None
+    used: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

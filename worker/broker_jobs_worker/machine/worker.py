@@ -144,6 +144,7 @@ class WorkerMachine:
         self._wall = 0.0
         self._working = False
         self._welcomed: set[int] = set()
+        self._used: set[str] = set()
         self._warm = False
         self._since = 0.0
         self._hello_at: float | None = None
@@ -323,7 +324,8 @@ class WorkerMachine:
     def _beat(self, now: float) -> Iterator[Command]:
         """Say what is held here."""
         self._beat_at = now
-        yield Say(Heartbeat(self.me.worker, self.me.boot, self.free, self._have.inventory(), self.draining, self._seating.seat))
+        used, self._used = tuple(sorted(self._used)), set()
+        yield Say(Heartbeat(self.me.worker, self.me.boot, self.free, self._have.inventory(), self.draining, self._seating.seat, used))
 
     def _open(self, classes: Iterable[ResourceClass]) -> None:
         for resource_class in classes:
@@ -461,6 +463,7 @@ class WorkerMachine:
         if stale:
             return
         yield from self._reached(delivery.tag.generation, now)
+        self._used.add(chunk.resource_class)
         group = Group(chunk.job, chunk.submitter, chunk.resource_class)
         source = Source(chunk.resource_class, chunk.lane)
         bundle = Bundle(chunk, source, rounded(chunk.options[chunk.tasks[0].options].resources), now)
