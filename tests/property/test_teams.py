@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from broker_jobs.coordinator.teams import REST, Demand, Place, Teams
-from broker_jobs.coordinator.workers import Worker, Workers
+from broker_jobs.coordinator.workers import AskHello, Worker, Workers
 from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.request import Need, Request, Variant
 from broker_jobs.core.resource_class import class_name
@@ -274,7 +274,10 @@ class TeamStory(RuleBasedStateMachine):
     def pass_time(self) -> None:
         self._deliver_post()
         self.now += GRACE
-        list(self.workers.tick(self.now))
+        for command in list(self.workers.tick(self.now)):
+            # Who has said nothing for a minute is asked for a hello, and lost only if none comes.
+            if isinstance(command, AskHello) and self.players[command.worker].alive:
+                self._hello(self.players[command.worker])
         self._plan()
 
     def _take(self, message: Hello | Heartbeat | Token) -> None:
