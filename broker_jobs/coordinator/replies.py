@@ -174,6 +174,8 @@ class Replies:
         task.worker, task.boot = reply.worker, reply.boot
         if at_ms is not None and task.started_ms is None:
             task.started_ms = at_ms
+            if number in job.taken:  # the attempt is known to run, and its row is written already
+                self._jobs.touch(batch, job, number)
             batch.effects.counted.queued[self._jobs.class_of(job, number)].append(max(0, at_ms - task.ready_ms))
             if job.facts.started_ms is None:
                 job.facts.started_ms = at_ms

@@ -181,6 +181,16 @@ def test_what_the_same_boot_has_no_more_is_tried_again(world: World) -> None:
     assert [chunk.tasks[0].attempt for chunk in standing(world)] == [2]
 
 
+def test_a_start_that_is_told_after_its_taking_is_written_down(world: World) -> None:
+    job = submit(world, job_chunks([call(0)]))
+    take(world)
+    for item in (m.Taken(0, 1, "e.1"), m.Started(0, 1, "e.1", world.now_ms)):
+        world.reply(job, item)
+        step(world)
+        world.check()
+    assert task(world, job).started_ms == world.now_ms
+
+
 def test_an_outcome_of_an_older_attempt_is_a_duplicate(world: World) -> None:
     job = submit(world, job_chunks([call(0)]))
     first = take(world)
