@@ -23,7 +23,7 @@ from broker_jobs.cli.options import (
 )
 from broker_jobs.core.states import ENDED, JOB_ENDED, JobState
 from broker_jobs.errors import InUse, ValidationError
-from broker_jobs.ids import short
+from broker_jobs.ids import reference, short
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Sequence
@@ -138,7 +138,7 @@ def resubmit(
             show.write_json([{"job": new.id, "of": old.id} for old, new in made])
         elif output is OutputFormat.quiet:
             for _, new in made:
-                out.out(short(new.id))
+                out.out(reference(new.id))
         else:
             for old, new in made:
                 counts = new.view.info.counts if new.view.info else {}

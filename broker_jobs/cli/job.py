@@ -25,7 +25,7 @@ from broker_jobs.cli.options import (
     wait_for,
 )
 from broker_jobs.core.states import JobState, TaskState
-from broker_jobs.ids import short
+from broker_jobs.ids import reference, short
 
 app = typer.Typer(no_args_is_help=True, help="Look at jobs, wait for them, hold them back, end them.")
 
@@ -90,9 +90,9 @@ def open_job(
         if output is OutputFormat.json:
             show.write_json({"job": opened.id})
         elif output is OutputFormat.quiet:
-            out.out(short(opened.id))
+            out.out(reference(opened.id))
         else:
-            out.print(f"{short(opened.id)}: open; add to it with: broker-jobs submit --job {short(opened.id)} -- program")
+            out.print(f"{short(opened.id)}: open; add to it with: broker-jobs submit --job {reference(opened.id)} -- program")
 
 
 @app.command("close")

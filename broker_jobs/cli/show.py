@@ -17,7 +17,7 @@ from broker_jobs.core.outcome import Failed, Succeeded
 from broker_jobs.core.quantities import shown_amount
 from broker_jobs.core.request import Request
 from broker_jobs.core.states import TaskState
-from broker_jobs.ids import short
+from broker_jobs.ids import reference, short
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -97,7 +97,7 @@ def hardware(resources: Resources, sources: Mapping[str, str]) -> None:
 def jobs(infos: Sequence[JobInfo], output: OutputFormat) -> None:
     """Several jobs."""
     if output is OutputFormat.quiet:
-        _lines(short(info.job) for info in infos)
+        _lines(reference(info.job) for info in infos)
     elif output is OutputFormat.json:
         write_json([as_json(info) for info in infos])
     elif not infos:

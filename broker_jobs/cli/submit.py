@@ -223,7 +223,7 @@ def _told(submitted: SubmittedJob, output: OutputFormat) -> None:
     if output is OutputFormat.json:
         show.write_json({"job": submitted.id})
     elif output is OutputFormat.quiet:
-        out.out(short(submitted.id))
+        out.out(reference(submitted.id))
 
 
 def _written(submitted: SubmittedJob) -> None:

@@ -231,6 +231,17 @@ def test_partitions_keep_to_themselves(deployment: Daemons, clients: tuple[Clien
     shown = deployment.run("queue", "list", "--output", "quiet").stdout.split()
     assert {"bj.ledger.0", "bj.ledger.1"} <= set(shown)
     assert deployment.run("job", "list", "--partition", "64").returncode == 2
+    done = deployment.run("submit", "--partition", "1", "--wait", "--output", "quiet", "--", "true")
+    assert done.returncode == 0, done.stderr
+    [job] = deployment.run("job", "list", "--partition", "1", "--output", "quiet").stdout.split()
+    assert partition_of(job) == 1
+    assert deployment.run("job", "list", "--output", "quiet").stdout == ""
+    assert deployment.run("job", "info", job).returncode == 0, "a whole id is enough"
+    assert deployment.run("job", "info", job[-8:]).returncode == 2
+    assert deployment.run("job", "info", job[-8:], "--partition", "1").returncode == 0
+    doctor = deployment.run("doctor", "--partition", "1")
+    assert doctor.returncode == 0, doctor.stdout
+    assert "namespace bj, partition 1" in doctor.stdout
 
 
 @pytest.mark.timeout(120)
