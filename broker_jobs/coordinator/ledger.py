@@ -57,6 +57,9 @@ KEEP_HOUSE: Final = 60.0
 MOST_KEPT: Final = 1000
 """Jobs of which a worker says that it keeps output."""
 
+LATELY: Final = 60.0
+"""Seconds for which workers are thought to have tasks of other partitions since one has said so."""
+
 MOST_FORGOTTEN: Final = 200
 """Old jobs that one round drops."""
 
@@ -113,6 +116,7 @@ class Ledger:
         )
         self._patience = 0.0
         self._next_round = 0.0
+        self._elsewhere = -LATELY
         self._batch = Batch(0.0, 0)
         self._undeleted: list[int] = []
         self.outbox_messages = len(outbox)
@@ -164,6 +168,8 @@ class Ledger:
                 self._perform(self.workers.hear(message, batch.now, batch.now_ms, self._patience))
                 if isinstance(message, Heartbeat):
                     self._classes.seen(batch, message.used)
+                    if not all(self._is_ours(held.job) for held in message.held):
+                        self._elsewhere = batch.now
                 if isinstance(message, Hello | Heartbeat) and not self._config.partition:  # which alone has teams
                     for asked in self.teams.hear(message.worker, message.boot, message.seat, batch.now):
                         self._mailer.ask_team(batch, asked)
@@ -232,7 +238,8 @@ class Ledger:
         batch, classes = self._batch, self._classes.of_nodes
         demands = self.jobs.demands(classes) if classes else []
         if demands or self.teams:
-            others = self.jobs.others(classes)
+            # What waits in other partitions is not known here; what workers had of it lately is.
+            others = self.jobs.others(classes) or batch.now < self._elsewhere + LATELY
             for asked in self.teams.plan(demands, batch.now, batch.now_ms, others=others):
                 self._mailer.ask_team(batch, asked)
 

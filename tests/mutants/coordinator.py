@@ -663,6 +663,13 @@ MUTANTS: Final = (
         _PARTITIONS,
     ),
     (
+        "partitions: let teams keep the tasks of others from workers",
+        f"{_HERE}/ledger.py",
+        " or batch.now < self._elsewhere + LATELY\n",
+        "\n",
+        _PARTITIONS,
+    ),
+    (
         "partitions: take tasks of several nodes in each",
         f"{_HERE}/classes.py",
         "        if needs.nodes and self._partition:\n",

@@ -14,10 +14,13 @@ from broker_jobs.config import ledger_file, resolve
 from broker_jobs.coordinator.admission import admit
 from broker_jobs.coordinator.classes import Classes
 from broker_jobs.coordinator.effects import Batch
+from broker_jobs.coordinator.ledger import LATELY
+from broker_jobs.coordinator.teams import REST
+from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.resource_class import class_name
 from broker_jobs.core.resources import Resources
-from broker_jobs.core.spec import Lane
+from broker_jobs.core.spec import Lane, TaskOptions
 from broker_jobs.errors import SecurityError, ValidationError
 from broker_jobs.ids import MOST_PARTITIONS, new_job_id, uuid7, uuid8
 from broker_jobs.wire import messages as m
@@ -84,6 +87,36 @@ def test_teams_are_left_to_the_first_partition(world: World, state: m.SeatState)
         m.Heartbeat("w", "boot-0", Resources(()), seat=m.Seat(TEAM, state)),
     ):
         assert not [one for one in told(world, message) if isinstance(one, m.TeamAsked)], "it is asked neither in nor out"
+
+
+@pytest.mark.parametrize("ago", [None, LATELY - 1, LATELY + 1])
+def test_between_two_teams_workers_are_left_to_the_tasks_of_other_partitions(ago: float | None) -> None:
+    world = World()
+    for chunk in job_chunks([call(0), call(1)], job=THEIRS, options=TaskOptions(resources=NODES)):
+        world.submit(chunk)
+    for name in ("w", "v"):
+        world.say(m.Hello(name, "boot-0", "host", 1, "0", FOUR, FOUR, teams=True))
+    if ago is not None:
+        world.say(m.Heartbeat("w", "boot-0", FOUR, held=(m.Held(OURS, 0, 1),)))
+    world.batch(range(len(world.inbox)))
+    root = world.ledger.workers.known["v"]
+    first = world.ledger.teams.of(root)
+    assert first is not None, "a team is formed"
+    world.now += ago or 0.0
+    for name, state in (("v", m.SeatState.ready), ("w", m.SeatState.ready), ("v", m.SeatState.working)):
+        world.say(m.Heartbeat(name, "boot-0", FOUR, seat=m.Seat(first.team, state)))
+    world.batch(range(len(world.inbox)))
+    world.say(m.Reply(THEIRS, "v", "boot-0", (m.Ended(0, 1, "e", Succeeded(), 1, 2),), "class"))
+    world.say(m.Heartbeat("v", "boot-0", FOUR))
+    world.batch(range(len(world.inbox)))
+    rests = ago is not None and ago < LATELY
+    assert (world.ledger.teams.of(root) is None) == rests, "else the next team is formed at once"
+    world.now += REST
+    world.batch(())
+    second = world.ledger.teams.of(root)
+    assert second is not None
+    assert second.team != first.team
+    world.close()
 
 
 @pytest.mark.parametrize("partition", [0, 1])
