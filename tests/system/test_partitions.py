@@ -275,6 +275,24 @@ def test_a_worker_that_comes_starts_nothing_that_was_canceled_in_any_partition(
     )
 
 
+@pytest.mark.timeout(120)
+def test_teams_of_the_first_partition_and_small_tasks_of_another_share_workers(deployment: Daemons, clients: tuple[Client, Client]) -> None:
+    for partition in (0, 1):
+        coordinator(deployment, partition)
+    for _ in range(2):
+        deployment.start("worker", "start", "--cpus", "1")
+    for client in clients:
+        until(lambda client=client: workers(client) == 2, "both know both workers")
+    small, teams = Job(), Job()
+    for number in range(100):
+        small.function(step, args=(number,))
+    for _ in range(4):
+        teams.function(step, args=(0,), resources=ResourceRequest(nodes=2))
+    submitted = [client.submit(job) for client, job in zip(clients, (teams, small), strict=True)]
+    for job in submitted:
+        assert job.wait(60), deployment.logs()
+
+
 @pytest.mark.long
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.timeout(300)
