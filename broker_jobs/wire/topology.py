@@ -237,7 +237,7 @@ class Topology:
 
     def is_heard(self, exchange: str, key: str) -> bool:
         """Whether a message that came with this key to the ledger went to a client, too."""
-        return exchange == self.replies and not key.startswith(f"{NOBODY}.")
+        return exchange == self.replies and not key.startswith((f"{NOBODY}.", f"{NO_CLIENT}."))
 
     @staticmethod
     def ledger_key(partition: int) -> str:

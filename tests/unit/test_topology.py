@@ -85,6 +85,16 @@ def test_queues_are_durable_or_exclusive() -> None:
     assert [call["durable"] for call in exchanges] == [True]
 
 
+def test_what_a_key_says_of_a_message() -> None:
+    lane = Lane.normal
+    direct, alone = NAMES.task_key("c", lane, 0), NAMES.ledger_key(0)
+    assert NAMES.is_direct(NAMES.tasks, direct)
+    assert not any(NAMES.is_direct(*other) for other in ((NAMES.tasks, alone), (NAMES.ready, direct), (NAMES.replies, "client.0")))
+    assert NAMES.is_heard(NAMES.replies, NAMES.reply_key("client", 1))
+    for exchange, key in ((NAMES.replies, NAMES.reply_key("", 1)), (NAMES.replies, NAMES.worker_key()), (NAMES.returned, "client.0")):
+        assert not NAMES.is_heard(exchange, key)
+
+
 def test_queues_that_are_kept_are_found_by_name() -> None:
     for queue in (*QUEUES[:3], NAMES.ledger(1), NAMES.ledger(MOST_PARTITIONS - 1)):
         assert NAMES.kept(queue.name) == queue
