@@ -21,6 +21,7 @@ from broker_jobs.errors import LedgerLost, LedgerRefused
 from broker_jobs.ids import MOST_PARTITIONS
 from broker_jobs.wire import messages as m
 from tests.support.cast import call, job_chunks
+from tests.support.daemons import until
 from tests.support.ledger_world import Crash, World
 
 if TYPE_CHECKING:
@@ -40,7 +41,10 @@ def database(postgres: Postgres) -> str:
 @pytest.fixture
 def url(database: str) -> str:
     """A database without a ledger; a new one takes longer to make than most of these tests."""
+    held = b"SELECT 1 FROM pg_locks JOIN pg_database ON oid = database WHERE locktype = 'advisory' AND datname = current_database()"
     with psycopg.connect(database, autocommit=True) as connection:
+        # A session ends a moment after its connection was closed, and only then lets go of the ledger.
+        until(lambda: connection.execute(held).fetchone() is None, "nobody holds a ledger")
         for namespace in ("t", "t.1", "U-2"):
             connection.execute(f'DROP SCHEMA IF EXISTS "broker_jobs_{namespace}" CASCADE'.encode())
     return database
