@@ -10,8 +10,8 @@ A team whose root is lost is over. One that loses another worker, or for which t
 begun: the root is asked to leave, and says whether it did. Of the loss of another worker than the root a task that runs hears nothing.
 
 Nothing of this is written down. Workers say in which team they are, so a coordinator that has just started adopts the teams of the roots
-that it hears, and asks workers to leave any other, after a while also those whose root it has not heard. What a worker says decides: it is
-asked until both agree.
+that it hears, gives those up that are not at work yet, and asks workers to leave any other, after a while also those whose root it has not
+heard. What a worker says decides: it is asked until both agree.
 """
 
 from __future__ import annotations
@@ -244,6 +244,9 @@ class Teams:
         formation = self._add(seat.team)
         formation.seats[root] = seat.state
         formation.complete = formation.working
+        if not formation.working:
+            # What its members say of it they may say no more: orders of coordinators before this one can still come to them.
+            yield from self._end(formation)
 
     def _add(self, team: Team) -> Formation:
         formation = self._teams[team.name] = Formation(team)

@@ -29,6 +29,7 @@ MUTANTS: Final = (
     ("teams: leave workers in teams that nobody knows", _THERE, "                    yield TeamAsked(*key)\n            else:", "                    pass\n            else:"),
     ("teams: take a worker for free that is in an unknown team", _THERE, " | self._strangers", "", _PLANS),
     ("teams: adopt none", _THERE, " and key == Formation(seat.team).root:\n                yield from self._adopt", " and False:\n                yield from self._adopt"),
+    ("teams: go on with what another coordinator has begun", _THERE, "        if not formation.working:\n            # What", "        if False:\n            # What"),
     ("teams: adopt what others say of a root", _THERE, " and key == Formation(seat.team).root:\n                yield from self._adopt", ":\n                yield from self._adopt", _PLANS),
     ("teams: rest for ever", _THERE, "if others and until > now}", "if until > 0}"),
     ("teams: leave no time for other tasks", _THERE, "if others and until > now}", "if False}", _PLANS),

@@ -354,3 +354,17 @@ class TeamStory(RuleBasedStateMachine):
 
 TeamStory.TestCase.settings = settings(max_examples=200, stateful_step_count=60, deadline=None)
 TestTeamStory = TeamStory.TestCase
+
+
+def test_what_was_said_of_a_team_to_one_coordinator_is_not_believed_by_the_next() -> None:
+    """Two have died whose orders are still on their way: a worker says that it is ready in one team, and then goes to the other one."""
+    story = TeamStory()
+    story.drain("w0")
+    story.submit(2)
+    story.deliver()
+    story.restart_coordinator()
+    story.deliver()
+    story.submit(1)
+    story.deliver()
+    story.restart_coordinator()
+    story.teardown()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pytest
+
 from broker_jobs.coordinator.teams import REST, Demand, Key, Place, Teams
 from broker_jobs.coordinator.workers import Worker, Workers, WorkerState
 from broker_jobs.core.quantities import UNIT
@@ -157,6 +159,24 @@ def test_a_coordinator_that_has_just_started_believes_roots_and_waits_for_them()
     assert _say(young, "a", None, now=3.0) == [TeamAsked("a", "boot-a"), TeamAsked("b", "boot-b")]
 
 
+@pytest.mark.parametrize("begins", [False, True])
+def test_a_team_that_has_not_begun_under_another_coordinator_is_given_up_if_its_root_agrees(begins: bool) -> None:
+    workers = [_worker(name) for name in "ab"]
+    demand = _demand(_request(2))
+    team = _plan(_teams(*workers), demand)[0].team
+    assert team is not None
+    young = _teams(*workers, prefix="u")
+    young.adopt_until = 10.0
+    assert _say(young, "a", Seat(team, SeatState.ready), now=1.0) == [TeamAsked("a", "boot-a")]
+    assert _say(young, "b", Seat(team, SeatState.ready), now=1.0) == []
+    assert _plan(young, demand) == [], "they are in that one still"
+    if begins:
+        assert _say(young, "a", Seat(team, SeatState.working), now=2.0) == []
+        assert young.of(workers[1]) is not None, "the task of the team has just begun"
+    assert _say(young, "a", None, now=3.0) == [TeamAsked("a", "boot-a"), TeamAsked("b", "boot-b")]
+    assert _names(_plan(young, demand, now=5.0)) == ["a", "b"]
+
+
 def test_a_worker_whose_root_is_in_no_team_or_never_heard_is_let_go() -> None:
     workers = [_worker(name) for name in "ab"]
     team = _plan(_teams(*workers), _demand(_request(2)))[0].team
@@ -180,7 +200,7 @@ def test_of_two_adopted_teams_with_the_same_worker_the_one_at_work_stays() -> No
     assert [member.worker for member in two.members] == ["b", "c"]
     young = _teams(*workers)
     young.adopt_until = 10.0
-    assert _say(young, "a", Seat(one, SeatState.joining)) == []
+    assert _say(young, "a", Seat(one, SeatState.joining)) == [TeamAsked("a", "boot-a")]
     orders = _say(young, "b", Seat(two, SeatState.working))
     young.check()
     assert young.of(workers[0]) is None
