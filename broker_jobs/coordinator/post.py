@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
@@ -116,6 +117,9 @@ class Post:
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: dict[str, asyncio.Event] = {}
+        self._changing: defaultdict[str, asyncio.Lock] = defaultdict(
+            asyncio.Lock
+        )  # what is opened and what is retired, one after the other
 
     async def open(self) -> None:
         """Declare what every namespace has.
@@ -281,13 +285,14 @@ class Post:
         queues = [self._topology.class_name(name, lane) for lane in Lane]
         missing: tuple[str, ...] = ()
         opened = False
-        while not opened:
-            try:
-                missing = missing or tuple([queue for queue in queues if await self._broker.depth(queue) is None])
-                await self._declare(name)
-                opened = True
-            except BrokerUnavailable:
-                await asyncio.sleep(AGAIN)
+        async with self._changing[name]:
+            while not opened:
+                try:
+                    missing = missing or tuple([queue for queue in queues if await self._broker.depth(queue) is None])
+                    await self._declare(name)
+                    opened = True
+                except BrokerUnavailable:
+                    await asyncio.sleep(AGAIN)
         waiting = self._opening.pop(name, None)
         if waiting is not None:
             waiting.set()
@@ -299,13 +304,14 @@ class Post:
     async def _retire(self, name: str) -> None:
         """Delete the queues of a class, if nothing is in them."""
         queues = [self._topology.class_name(name, lane) for lane in Lane]
-        try:
-            depths = [await self._broker.depth(queue) for queue in queues]
-            if not any(depth is not None and depth.ready for depth in depths):
-                for queue in queues:
-                    await self._broker.delete(queue)
-        except BrokerUnavailable:
-            _LOG.info("the queues of class %s stay: the connection is gone", name)
+        async with self._changing[name]:
+            try:
+                depths = [await self._broker.depth(queue) for queue in queues]
+                if not any(depth is not None and depth.ready for depth in depths):
+                    for queue in queues:
+                        await self._broker.delete(queue)
+            except BrokerUnavailable:
+                _LOG.info("the queues of class %s stay: the connection is gone", name)
 
     async def _look(self, queues: Sequence[str]) -> None:
         depths: dict[str, int] = {}

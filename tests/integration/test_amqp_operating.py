@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from typing import TYPE_CHECKING, Any
 
@@ -33,6 +34,21 @@ def raw(url: str) -> Iterator[Any]:
 def back(exchange: str, key: str) -> tuple[str, str]:
     """The way back into the ledger."""
     return way_back(NAMES, LEDGER.name, exchange, key) or (NAMES.dead, key)
+
+
+def test_a_queue_that_is_deleted_before_it_is_bound_is_made_again(rabbitmq: RabbitMQ) -> None:
+    # Not with a quorum queue: RabbitMQ 3.10 may remember one that is deleted and declared at once for good (`cluster_not_formed`).
+    url = f"{rabbitmq.fresh_vhost()}?queues=classic"
+
+    async def story() -> None:
+        async with connected(url) as first, connected(url) as second:
+            for _ in range(30):
+                await asyncio.gather(first.declare([], [CLASS]), *(each.delete(CLASS.name) for each in (first, second)))
+            await first.declare([], [CLASS])
+            await put(second, ready(b"there"))
+            assert await drain(second, CLASS.name, 1) == [b"there"]
+
+    run(story())
 
 
 def test_a_property_that_differs_is_named_with_both_values_and_the_command_that_helps(rabbitmq: RabbitMQ) -> None:

@@ -55,6 +55,7 @@ def deployment(rabbitmq: RabbitMQ, postgres: Postgres, tmp_path: Path) -> Iterat
     env = {"BROKER_JOBS_URL": rabbitmq.fresh_vhost(), "BROKER_JOBS_SIGNING_KEY": new_key()}
     with Daemons(tmp_path, {**env, "LEDGER": postgres.fresh_database()}) as daemons:
         yield daemons
+        print(daemons.logs())  # shown where the test has failed
 
 
 @pytest.fixture
@@ -194,7 +195,12 @@ def test_a_class_that_one_partition_retires_goes_on_in_the_other(deployment: Dae
     with psycopg.connect(deployment.env["LEDGER"], autocommit=True) as ledger:
         assert ledger.execute("UPDATE broker_jobs_bj.classes SET used_ms = 0").rowcount == 1
     retiring = coordinator(deployment, 0)
-    until(lambda: "task." not in deployment.run("queue", "list", "--output", "quiet").stdout, "its queues are gone", timeout=60)
+
+    def gone() -> bool:
+        listed = deployment.run("queue", "list", "--output", "quiet").stdout
+        return "bj.ledger.0" in listed and "task." not in listed
+
+    until(gone, "its queues are gone", timeout=60)
     assert [each.name for each in clients[0].cluster().classes] == []
     # What the coordinator releases comes back as unroutable, and what a client puts there itself is missed.
     job, last = chain(clients[1], 3)

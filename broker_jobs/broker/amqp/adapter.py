@@ -131,16 +131,26 @@ class AmqpBroker:
         with self._speaking_of(self._where):
             async with contextlib.AsyncExitStack() as channels:
                 channel = await channels.enter_async_context(self._link().scratch())
-                things: list[Exchange | Queue] = [*exchanges, *queues]
-                for thing in things:
+                for thing in (*exchanges, *queues):
                     with self._speaking_of(f"{type(thing).__name__.lower()} {thing.name}"):
-                        try:
-                            await self._make(channel, thing)
-                        except exceptions.ChannelClosedByBroker as error:
-                            if error.reply_code != ACCESS_REFUSED:
-                                raise
-                            channel = await channels.enter_async_context(self._link().scratch())
-                            await self._see(channel, thing, error)
+                        channel = await self._made(channels, channel, thing)
+
+    async def _made(self, channels: contextlib.AsyncExitStack, channel: Channel, thing: Exchange | Queue) -> Channel:
+        """Make this, or see that it is there; the channel to go on with, as the broker ends one on which something failed."""
+        for delay in delays():
+            try:
+                await self._make(channel, thing)
+            except exceptions.ChannelClosedByBroker as error:
+                deleted = error.reply_code == NOT_FOUND and f"no queue '{thing.name}'" in error.reply_text
+                if error.reply_code != ACCESS_REFUSED and not deleted:
+                    raise
+                channel = await channels.enter_async_context(self._link().scratch())
+                if deleted:  # by somebody else, before it was bound
+                    await asyncio.sleep(delay)
+                    continue
+                await self._see(channel, thing, error)
+            return channel
+        raise AssertionError  # there is always another delay
 
     async def delete(self, queue: str) -> None:
         """Delete a queue with what is in it; one that does not exist is no error."""
