@@ -128,6 +128,7 @@ MUTANTS: Final = (
         f"{_HERE}/jobs.py",
         "                if task.due_ms is not None:\n",
         "                if False:\n",
+        "tests/unit/test_coordinator_ledger.py",
     ),
     (
         "believe any time at which an attempt is due",
@@ -148,6 +149,7 @@ MUTANTS: Final = (
         f"{_HERE}/jobs.py",
         "                        job.tasks[number].due_ms = batch.now_ms + round(seconds * 1000)\n",
         "",
+        "tests/unit/test_coordinator_ledger.py",
     ),
     (
         "do not miss what is nowhere",

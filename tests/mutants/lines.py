@@ -77,7 +77,7 @@ MUTANTS: Final = (
         f"{_MACHINE}/holdings.py",
         "due = dues[delivery] = self.dues[delivery]\n                due.unfinished.discard(attempt.key)\n",
         "due = dues[delivery] = self.dues[delivery]\n",
-        "tests/property/test_worker_machine.py",
+        "tests/unit/test_worker_lines.py",
     ),
     (
         "lines: say that all have begun together",

@@ -24,7 +24,7 @@ MUTANTS: Final = (
     ("teams: keep one that lost a member", _THERE, "elif not all(self._is_there(member, staying=True)", "elif not any(self._is_there(member, staying=True)", _PLANS),
     ("teams: keep one that lost its root", _THERE, "if not self._is_there(formation.root):", "if False:"),
     ("teams: do not ask again who did not hear", _THERE, "        elif not (formation.complete or formation.ending):\n            yield TeamAsked(*key, formation.team)\n", ""),
-    ("teams: do not tell the root again that all are ready", _THERE, "                yield TeamAsked(*key, formation.team, complete=True)\n\n    def _is", "                pass\n\n    def _is"),
+    ("teams: do not tell the root again that all are ready", _THERE, "                yield TeamAsked(*key, formation.team, complete=True)\n\n    def _is", "                pass\n\n    def _is", _PLANS),
     ("teams: do not ask the root again to leave", _THERE, "            elif key == formation.root and formation.ending:\n                yield TeamAsked(*key)\n", ""),
     ("teams: leave workers in teams that nobody knows", _THERE, "                    yield TeamAsked(*key)\n            else:", "                    pass\n            else:"),
     ("teams: take a worker for free that is in an unknown team", _THERE, " | self._strangers", "", _PLANS),

@@ -63,6 +63,7 @@ MUTANTS: Final = (
         f"{_MACHINE}/worker.py",
         "                        yield Stop(execution, covering.reason)",
         "                        self._have.pool.release(run.allocation)\n                        yield Stop(execution, covering.reason)",
+        "tests/unit/test_worker_machine.py",
     ),
     (
         "never release resources",
@@ -136,6 +137,7 @@ MUTANTS: Final = (
         f"{_MACHINE}/worker.py",
         "                    run.ending = Ending.revoked\n                    if ending is None:\n",
         "                    run.ending = Ending.revoked\n                    if ending is not Ending.abandoned:\n",
+        "tests/unit/test_worker_machine.py",
     ),
     (
         "start again what may have run elsewhere",

@@ -102,7 +102,9 @@ def _whole_life(*, others: bool) -> tuple[Teams, Demand]:
     assert _say(teams, "b", Seat(team, SeatState.ready)) == []
     assert _plan(teams, demand) == []
     _say(teams, "a", Seat(team, SeatState.ready))
-    assert _plan(teams, demand) == [TeamAsked("a", "boot-a", team, complete=True)]
+    told = TeamAsked("a", "boot-a", team, complete=True)
+    assert _plan(teams, demand) == [told]
+    assert _say(teams, "a", Seat(team, SeatState.ready)) == [told], "it has not heard it"
     assert _say(teams, "a", Seat(team, SeatState.working)) == []
     assert _plan(teams) == []
     assert _say(teams, "a", None, now=100.0) == [TeamAsked("a", "boot-a"), TeamAsked("b", "boot-b")]

@@ -424,6 +424,7 @@ def test_a_revoked_task_stops_and_one_that_waits_is_dropped(world: World) -> Non
         Stop("boot-1", "wrong input"),
         Stop("boot-2", "wrong input"),
     )
+    assert world.tell(Revoked((Revocation(JOB, None, None, "wrong input"),))) == (), "they have been told"
     world.end("boot-1", Canceled("wrong input"))
     world.end("boot-2", DONE)
     world.confirm_all()
