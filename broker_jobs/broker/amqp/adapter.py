@@ -131,7 +131,8 @@ class AmqpBroker:
         with self._speaking_of(self._where):
             async with contextlib.AsyncExitStack() as channels:
                 channel = await channels.enter_async_context(self._link().scratch())
-                for thing in (*exchanges, *queues):
+                things: list[Exchange | Queue] = [*exchanges, *queues]
+                for thing in things:
                     with self._speaking_of(f"{type(thing).__name__.lower()} {thing.name}"):
                         channel = await self._made(channels, channel, thing)
 
