@@ -31,7 +31,7 @@ MOST_WAITING: Final = 1000
 LARGEST: Final = 5
 """Of tasks that are known to be quick, a chunk has at most so many times what is worth a message."""
 
-WORTH_MS: Final = 20
+WORTH_MS: Final = 10
 """Work of so many milliseconds is worth a message of its own."""
 
 SHARE: Final = 64
