@@ -237,7 +237,9 @@ class Teams:
         """Believe a root that it has a team: of two with the same member, one that works."""
         rivals = {each.team.name: each for member in Formation(seat.team).members if (each := self._of.get(member))}
         if rivals and (seat.state is not SeatState.working or any(each.working for each in rivals.values())):
-            yield TeamAsked(*root)
+            # What it says it may have said before it heard of ours: who is told to leave must not be waited for meanwhile.
+            mine = self._of.get(root)
+            yield from self._is_not_in(root, mine, now) if mine is not None else [TeamAsked(*root)]
             return
         for each in rivals.values():
             yield from self._disband(each, now)

@@ -368,3 +368,20 @@ def test_what_was_said_of_a_team_to_one_coordinator_is_not_believed_by_the_next(
     story.deliver()
     story.restart_coordinator()
     story.teardown()
+
+
+def test_who_is_asked_into_a_team_is_not_told_to_leave_for_what_it_said_before() -> None:
+    """The root of a team of the coordinator before goes to one of the next, which hears only then that it was in the other."""
+    story = TeamStory()
+    story.submit(3)
+    story.die("w2")
+    story.plan(others=False)
+    story.go_on(rounds=1)
+    story.submit_and_go_on(nodes=2, rounds=1)
+    story.start("w2")
+    story.deliver()
+    story.hear("w0")
+    story.restart_coordinator()
+    story.go_on(rounds=2)
+    story.a_task_has_all_of_its_workers()
+    story.teardown()
