@@ -269,8 +269,9 @@ class Post:
         if classes:
             await asyncio.sleep(GONE)
         for name in sorted(classes):
-            with contextlib.suppress(BrokerUnavailable):
-                await self._declare(name)
+            async with self._changing[name]:
+                with contextlib.suppress(BrokerUnavailable):
+                    await self._declare(name)
 
     async def _publish_after(self, opened: asyncio.Event, row: OutboxRow) -> None:
         await opened.wait()

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from broker_jobs import Client, Job
+from broker_jobs import Client
 from broker_jobs.core.states import JobState
 from broker_jobs.wire.signing import new_key
+from tests.support.chains import chain, succeeded
 from tests.support.daemons import Daemons, until
 
 if TYPE_CHECKING:
@@ -19,18 +20,11 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from broker_jobs import SubmittedJob, Task
     from tests.support.postgres import Postgres
     from tests.support.rabbitmq import RabbitMQ
 
 FAILOVER = 5.0
 """Seconds within which work goes on when the coordinator that keeps the ledger was killed."""
-
-
-def step(before: int) -> int:
-    """One of a chain: the next one starts when the coordinator has heard of this one."""
-    time.sleep(0.05)
-    return before + 1
 
 
 @pytest.fixture
@@ -52,20 +46,6 @@ def coordinator(daemons: Daemons, says: str) -> subprocess.Popen[bytes]:
     started = daemons.start("coordinator", "start", "--store", daemons.env["LEDGER"])
     until(lambda: daemons.says(started, says), f"a coordinator says {says!r}")
     return started
-
-
-def chain(client: Client, length: int) -> tuple[SubmittedJob, Task]:
-    """A job in which one task starts after the other."""
-    job = Job()
-    last = job.function(step, args=(0,))
-    for _ in range(length - 1):
-        last = job.function(step, args=(last.output,))
-    return client.submit(job), last
-
-
-def succeeded(job: SubmittedJob) -> int:
-    """How many tasks have, as the ledger says."""
-    return job.info().counts.get("succeeded", 0)
 
 
 @pytest.mark.alone

@@ -21,24 +21,18 @@ from broker_jobs.ids import new_job_id, partition_of
 from broker_jobs.wire.signing import Signer, SigningKey, new_key
 from broker_jobs.wire.topology import Topology
 from tests.support.cast import call, job_chunks
+from tests.support.chains import chain, step, succeeded
 from tests.support.daemons import Daemons, until
 
 if TYPE_CHECKING:
     import subprocess
     from collections.abc import Iterator
 
-    from broker_jobs import SubmittedJob, Task
     from tests.support.postgres import Postgres
     from tests.support.rabbitmq import RabbitMQ
 
 FAILOVER = 5.0
 """Seconds within which the work of a partition goes on when the coordinator that keeps it was killed."""
-
-
-def step(before: int) -> int:
-    """One of a chain: the next one starts when the coordinator has heard of this one."""
-    time.sleep(0.05)
-    return before + 1
 
 
 def hold(marks: str, name: str, gate: str) -> str:
@@ -71,20 +65,6 @@ def coordinator(daemons: Daemons, partition: int, says: str = "keeps") -> subpro
     started = daemons.start("coordinator", "start", "--partition", str(partition), "--store", daemons.env["LEDGER"])
     until(lambda: daemons.says(started, says), f"a coordinator says {says!r}")
     return started
-
-
-def chain(client: Client, length: int) -> tuple[SubmittedJob, Task]:
-    """A job in which one task starts after the other."""
-    job = Job()
-    last = job.function(step, args=(0,))
-    for _ in range(length - 1):
-        last = job.function(step, args=(last.output,))
-    return client.submit(job), last
-
-
-def succeeded(job: SubmittedJob) -> int:
-    """How many tasks have, as the ledger says."""
-    return job.info().counts.get("succeeded", 0)
 
 
 def workers(client: Client) -> int:
