@@ -162,6 +162,12 @@ class Broker(Protocol):
     async def depth(self, queue: str) -> Depth | None:
         """How full a queue is; None where it does not exist."""
 
+    async def dead(self, queues: Sequence[str]) -> frozenset[str]:
+        """Those of these queues that are there and will never work: RabbitMQ has such ones, which must be deleted and made again.
+
+        Takes 5 s where there is one. For queues whose depth is 0: what is in one after all is seen, and put back at its head.
+        """
+
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
         """Publish all of them, in order, and wait until the broker has answered for each. Calls may overlap.
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Final, Protocol, Self
 
 from broker_jobs.broker import open_broker
@@ -32,6 +32,7 @@ from broker_jobs.errors import (
 )
 from broker_jobs.ids import is_job_id, new_name, partition_of
 from broker_jobs.wire.messages import (
+    Chunk,
     FindJob,
     ForgetJobs,
     JobNews,
@@ -57,7 +58,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.node import OwnNode
     from broker_jobs.config import Settings
     from broker_jobs.core.spec import Lane
-    from broker_jobs.wire.messages import Answer, Chunk, JobInfo, Question
+    from broker_jobs.wire.messages import Answer, JobInfo, Question
     from broker_jobs.wire.topology import Queue
 
 PATIENCE: Final = 10.0
@@ -348,13 +349,22 @@ class BrokerLink:
     async def _publish(self, messages: Sequence[Outgoing]) -> None:
         """Publish until each is confirmed, for ever: twice does no harm, and the caller has a deadline.
 
+        A chunk of which a broker that is there has not said anything goes to the ledger alone from then on: its class queue may be dead, and
+        the coordinator mends it.
+
         Raises:
             AccessRefused: this user may not
         """
         attempt = 0
         while True:
+            generation = self._broker.generation
             receipts = await self._broker.publish(messages)
-            messages = [message for message, receipt in zip(messages, receipts, strict=True) if receipt is not Receipt.confirmed]
+            silent = self._broker.connected and self._broker.generation == generation
+            messages = [
+                self._by_the_ledger(message) if silent and receipt is Receipt.unknown else message
+                for message, receipt in zip(messages, receipts, strict=True)
+                if receipt is not Receipt.confirmed
+            ]
             if not messages:
                 return
             denied = self._broker.denied
@@ -365,6 +375,16 @@ class BrokerLink:
                 await self._broker.declare(self._topology.exchanges(), [self._ledger()])
             await asyncio.sleep(_PAUSES[min(attempt, len(_PAUSES) - 1)])
             attempt += 1
+
+    def _by_the_ledger(self, message: Outgoing) -> Outgoing:
+        """The same message, to the ledger alone."""
+        if not self._topology.is_direct(message.exchange, message.key):
+            return message
+        chunk = self._required_signer().open(message.body).message
+        if not isinstance(chunk, Chunk):
+            return message
+        frame = self.seal(replace(chunk, direct=False))
+        return replace(message, key=frame.key, body=frame.body)
 
     def _ledger(self) -> Queue:
         return self._topology.ledger(self._partition)

@@ -74,10 +74,14 @@ class Classes:
         """Classes of tasks of several nodes."""
         return frozenset(row.name for row in self.known.values() if row.needs.nodes)
 
-    def opened(self, name: str) -> ResourceClass | None:
-        """The queues of a class are there; None where it was retired meanwhile."""
+    def opened(self, name: str, *, anew: bool) -> ResourceClass | None:
+        """The queues of a class are there; None where it was retired meanwhile, or was open already and still is the same.
+
+        Args:
+            anew: some of them were missing
+        """
         row = self.known.get(name)
-        if row is None:
+        if row is None or (name in self._opened and not anew):
             return None
         self._opened.add(name)
         return ResourceClass(row.name, row.needs)

@@ -197,14 +197,16 @@ class Ledger:
         Args:
             missing: those that were not there before
         """
-        resource_class = self._classes.opened(name)
+        lost = set(missing)
+        resource_class = self._classes.opened(name, anew=bool(lost))
         if resource_class is not None:
-            self._mailer.class_opened(self._batch, resource_class)
-        self.jobs.unopened(self._batch, set(missing))
+            self._mailer.class_opened(self._batch, resource_class, anew=bool(lost))
+        self.jobs.unopened(self._batch, lost)
 
     def reconnected(self) -> None:
-        """The coordinator's own connection was gone: be patient with the workers."""
+        """The coordinator's own connection was gone: be patient with the workers, and see that the class queues are there."""
         now = self._batch.now
+        self._batch.effects.open_classes += self._classes.known
         self._patience = now + self._config.reconnect_grace
         self.workers.come_back(now, self._patience)
         self._mailer.ask_hello(self._batch, self._config.name)

@@ -88,9 +88,9 @@ class Mailer:
         """To the worker that shall end."""
         self._send(batch, self._topology.control, message.worker, message)
 
-    def class_opened(self, batch: Batch, resource_class: ResourceClass) -> None:
+    def class_opened(self, batch: Batch, resource_class: ResourceClass, *, anew: bool) -> None:
         """To all workers."""
-        self._send(batch, self._topology.control, EVERYONE, ClassOpened(resource_class))
+        self._send(batch, self._topology.control, EVERYONE, ClassOpened(resource_class, anew))
 
     def ask_output(self, batch: Batch, worker: str, asked: OutputAsked) -> None:
         """To the worker that has it; it answers to the client."""

@@ -212,9 +212,10 @@ class Post:
         """Acknowledge what was recorded, and publish what followed from it."""
         for delivery in done:
             self._broker.done(delivery)
-        for name in effects.open_classes:
-            self._opening[name] = asyncio.Event()
-            self._spawn(self._open(name))
+        if effects.open_classes:
+            for name in effects.open_classes:
+                self._opening.setdefault(name, asyncio.Event())
+            self._spawn(self._open(effects.open_classes))
         ready: list[OutboxRow] = []
         for row in effects.outbox:
             opening = self._opening.get(self._class_of(row))
@@ -281,23 +282,39 @@ class Post:
         """The class for whose queue a message is, or an empty text."""
         return row.key.partition(".")[0] if row.exchange == self._topology.ready else ""
 
-    async def _open(self, name: str) -> None:
-        """Declare the queues of a class, and tell which were missing."""
-        queues = [self._topology.class_name(name, lane) for lane in Lane]
-        missing: tuple[str, ...] = ()
-        opened = False
-        async with self._changing[name]:
+    async def _open(self, names: Iterable[str]) -> None:
+        """Declare the queues of classes, and tell which were missing. Dead ones count as such: what should be in them, the ledger has."""
+        classes = {name: [self._topology.class_name(name, lane) for lane in Lane] for name in sorted(names)}
+        queues = [queue for lanes in classes.values() for queue in lanes]
+        missing: set[str] = set()
+        async with contextlib.AsyncExitStack() as changing:
+            for name in classes:
+                await changing.enter_async_context(self._changing[name])
+            opened = False
             while not opened:
                 try:
-                    missing = missing or tuple([queue for queue in queues if await self._broker.depth(queue) is None])
-                    await self._declare(name)
+                    depths = {queue: await self._broker.depth(queue) for queue in queues}
+                    missing.update(queue for queue, depth in depths.items() if depth is None)
+                    await self._remove_dead([queue for queue, depth in depths.items() if depth is not None and not depth.ready], missing)
+                    for name in classes:
+                        await self._declare(name)
                     opened = True
                 except BrokerUnavailable:
                     await asyncio.sleep(AGAIN)
-        waiting = self._opening.pop(name, None)
-        if waiting is not None:
-            waiting.set()
-        self._put(Opened(name, missing))
+        for name, lanes in classes.items():
+            waiting = self._opening.pop(name, None)
+            if waiting is not None:
+                waiting.set()
+            self._put(Opened(name, tuple([queue for queue in lanes if queue in missing])))
+
+    async def _remove_dead(self, queues: Sequence[str], missing: set[str]) -> None:
+        """Delete those of these queues that are dead, and note them."""
+        dead = await self._broker.dead(queues)
+        if dead:
+            _LOG.warning("%s: the broker has lost what it needs for them; they are made again", ", ".join(sorted(dead)))
+            missing |= dead
+            await asyncio.gather(*(self._broker.delete(queue) for queue in dead))
+            await asyncio.sleep(GONE)
 
     async def _declare(self, name: str) -> None:
         await self._broker.declare((), [self._topology.class_queue(name, lane) for lane in Lane])
@@ -323,9 +340,8 @@ class Post:
                 return
             if depth is not None:
                 depths[queue] = depth.ready
-            else:
-                await self._open(queue.split(".")[-2])
         self._put(Looked(depths))
+        await self._open({queue.split(".")[-2] for queue in queues if not depths.get(queue)})
 
     async def _ledger_depth(self, tell: Callable[[int], None]) -> None:
         try:

@@ -24,7 +24,7 @@ class Receipt(StrEnum):
     refused = "refused"
     """The broker said no; some of several queues may have it all the same."""
     unknown = "unknown"
-    """The connection went before the broker said anything."""
+    """The broker has not said anything: the connection went, or it was silent for too long."""
 
 
 class Confirms(Generic[Item]):
@@ -44,6 +44,11 @@ class Confirms(Generic[Item]):
     def __len__(self) -> int:
         """How many messages are pending."""
         return len(self._pending)
+
+    @property
+    def oldest(self) -> int:
+        """Number of the message that has waited longest for its answer, or 0."""
+        return next(iter(self._pending), 0)
 
     def sent(self, item: Item) -> int:
         """Note that an item is published; its sequence number."""

@@ -122,6 +122,20 @@ def test_depth_counts_what_is_ready_and_who_consumes(broker_url: str) -> None:
     run(story())
 
 
+def test_queues_that_work_are_not_dead(broker_url: str) -> None:
+    """For one that is dead, see tests/integration/test_amqp_node.py."""
+
+    async def story() -> None:
+        async with connected(broker_url) as broker:
+            assert await broker.dead([]) == frozenset()
+            assert await broker.dead([CLASS.name, LEDGER.name]) == frozenset()
+            await put(broker, ready(*numbered(3)))
+            assert await broker.dead([CLASS.name]) == frozenset(), "a message has come meanwhile"
+            assert await drain(broker, CLASS.name, 3) == numbered(3)
+
+    run(story())
+
+
 def test_delete_takes_the_messages_along(broker_url: str) -> None:
     async def story() -> None:
         async with connected(broker_url) as broker:

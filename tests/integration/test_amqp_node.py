@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs import Client, Job
+from broker_jobs.broker.amqp import Address, AmqpBroker
 from broker_jobs.broker.port import Depth, Outgoing, Receipt
 from broker_jobs.core.spec import Lane
 from broker_jobs.errors import BrokerBlocked, CoordinatorUnavailable, SubmitUnknown
 from broker_jobs.wire.signing import new_key
 from broker_jobs.wire.topology import Topology
 from tests.support.inbox import PATIENCE, Inbox, run, until
-from tests.support.station import CLASS, connected, drain, numbered, put, ready
+from tests.support.station import CLASS, LEDGER, NAMES, connected, drain, numbered, put, ready, waiting
 
 if TYPE_CHECKING:
     from broker_jobs.broker.port import Broker
@@ -188,6 +189,42 @@ def test_a_queue_that_was_full_takes_messages_when_its_limit_is_gone(owned_node:
     run(story())
 
 
+def test_what_the_broker_never_answers_for_is_unknown_and_others_go_on(owned_node: RabbitMQNode) -> None:
+    """A quorum queue whose only member does not answer stands for one that was killed; its channel is given up, ever later."""
+    silence = 0.1
+    vhost = owned_node.management.make_vhost()
+
+    async def member(what: str) -> None:
+        await asyncio.to_thread(owned_node.ctl, "eval", f"sys:{what}('{vhost}_{LEDGER.name}').")
+
+    async def story() -> None:
+        address = Address.parse(f"{owned_node.url(vhost)}?queues=quorum")
+        broker = await AmqpBroker.open(address, name="patient", timeout=PATIENCE, silence=silence)
+        try:
+            await broker.declare(NAMES.exchanges(), [LEDGER, CLASS])
+            assert await broker.publish(ready(b"well")) == [Receipt.confirmed]
+            generation = broker.generation
+            await member("suspend")
+            loop = asyncio.get_running_loop()
+            took = []
+            for _ in range(4):
+                begun = loop.time()
+                assert await broker.publish(waiting(b"silent")) == [Receipt.unknown]
+                took.append(loop.time() - begun)
+            assert await broker.publish(ready(b"others")) == [Receipt.confirmed]
+            assert took[0] >= silence
+            assert took[3] >= 8 * silence, "a broker that is only slow is not sent the same for ever"
+            pending = asyncio.ensure_future(broker.publish(waiting(b"late")))
+            await member("resume")
+            assert (await pending)[0] in {Receipt.confirmed, Receipt.unknown}
+            assert await broker.publish(waiting(b"again")) == [Receipt.confirmed]
+            assert broker.generation == generation, "the connection stays"
+        finally:
+            await broker.close()
+
+    run(story())
+
+
 def test_closing_does_not_wait_for_a_node_that_hangs(owned_node: RabbitMQNode) -> None:
     async def story() -> None:
         async with connected(owned_node.fresh_vhost()) as broker:
@@ -201,6 +238,39 @@ def test_closing_does_not_wait_for_a_node_that_hangs(owned_node: RabbitMQNode) -
                 await publishing
             finally:
                 owned_node.thaw()
+
+    run(story())
+
+
+@pytest.mark.long
+def test_a_queue_that_is_dead_is_known_for_it_and_can_be_made_again(owned_node: RabbitMQNode) -> None:
+    """A quorum queue that was made just before the node was killed; who consumes it has to do so again."""
+    url = owned_node.fresh_vhost()
+
+    async def story() -> None:
+        async with connected(f"{url}?queues=quorum") as broker, connected(f"{url}?queues=quorum") as other:
+            await asyncio.sleep(SETTLED)
+            young = NAMES.class_queue("young", Lane.normal)
+            to_young = Outgoing(NAMES.ready, NAMES.task_key("young", Lane.normal, 0), b"task")
+            returning = next_generation(broker), next_generation(other)
+            await broker.declare((), [young])
+            await asyncio.to_thread(owned_node.kill)
+            await asyncio.to_thread(owned_node.start)
+            for back in returning:
+                await asyncio.wait_for(back, 2 * PATIENCE)
+            assert await broker.depth(young.name) == Depth(0, 0)
+            lost, inbox = next_generation(other), Inbox()
+            old = await asyncio.wait_for(other.consume(young.name, 1, inbox), PATIENCE)
+            assert await broker.dead([CLASS.name, young.name]) == {young.name}
+            await broker.delete(young.name)
+            await broker.declare((), [young])
+            await put(broker, [to_young])
+            assert await broker.dead([young.name]) == frozenset()
+            await asyncio.wait_for(lost, PATIENCE)  # the broker ends a connection that has waited for 10 s for a queue
+            (arrived,) = await inbox.take(1)
+            assert arrived.body == b"task"
+            assert other.done(arrived)
+            await old.cancel()
 
     run(story())
 

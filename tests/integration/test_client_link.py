@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
@@ -41,6 +42,8 @@ from broker_jobs.wire.messages import (
     TaskOutput,
 )
 from broker_jobs.wire.signing import Signer, SigningKey
+from broker_jobs.wire.topology import Topology
+from tests.support.examples import CHUNK
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Sequence
@@ -53,6 +56,7 @@ KEY = SigningKey.parse("ab" * 32)
 SIGNER = Signer("bj", KEY)
 JOB = f"{7:032x}"
 LAYOUT = Layout((Row(0, 2, "one", range(2), program=False, retry=None),), 2, flat=True)
+TO_LEDGER = Topology.ledger_key(0)
 VALUE = Inline(Encoding.msgpack, b"\x07")
 
 
@@ -170,17 +174,31 @@ def test_what_is_not_confirmed_is_sent_again_until_it_is() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
         answers = iter([Receipt.unknown, Receipt.refused])
         broker.receipt = lambda _: next(answers, Receipt.confirmed)
-        await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 10)
+        await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 10)
 
     broker = _play(story)
     assert [message.body for message in broker.published] == [b"one"] * 3
+
+
+def test_a_chunk_that_nobody_answered_for_goes_to_the_ledger_alone() -> None:
+    """Its class queue may be dead; one that only refuses is full, and will have room."""
+    direct = replace(CHUNK, job=JOB, direct=True)
+
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        answers = iter([Receipt.refused, Receipt.unknown, Receipt.unknown])
+        broker.receipt = lambda _: next(answers, Receipt.confirmed)
+        await core.submit(JOB, LAYOUT, [core.link.seal(direct)], 10)
+
+    sent = [(message.key, SIGNER.open(message.body).message) for message in _play(story).published]
+    to_class = Topology.task_key(CHUNK.resource_class, CHUNK.lane, 0)
+    assert sent == [(to_class, direct)] * 2 + [(TO_LEDGER, replace(direct, direct=False))] * 2
 
 
 def test_what_was_never_confirmed_is_unknown() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
         broker.receipt = lambda message: Receipt.unknown if message.body == b"two" else Receipt.confirmed
         with pytest.raises(SubmitUnknown, match="idempotency_key") as caught:
-            await core.submit(JOB, LAYOUT, [Frame("key", b"one"), Frame("key", b"two")], 0.2)
+            await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one"), Frame(TO_LEDGER, b"two")], 0.2)
         assert caught.value.job_id == JOB
 
     broker = _play(story)
@@ -193,10 +211,10 @@ def test_what_this_user_may_not_send_is_refused_at_once() -> None:
         broker.receipt = lambda _: Receipt.refused
         broker.denied = "write access to exchange 'bj.dead' refused"
         with pytest.raises(SubmitUnknown):
-            await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 0.1)
+            await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 0.1)
         broker.denied = "write access to exchange 'bj.tasks' refused"
         with pytest.raises(AccessRefused, match=r"bj\.tasks"):
-            await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 10)
+            await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 10)
 
     _play(story)
 
@@ -205,7 +223,7 @@ def test_a_broker_without_memory_takes_nothing() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
         broker.blocked = "memory"
         with pytest.raises(BrokerBlocked, match=r"memory.*nothing was sent"):
-            await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 1)
+            await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 1)
 
     assert _play(story).published == []
 
@@ -215,7 +233,7 @@ def test_a_broker_that_runs_out_of_memory_meanwhile_is_the_reason() -> None:
         broker.receipt = lambda _: Receipt.unknown
         broker.on_publish = lambda _: setattr(broker, "blocked", "low on memory")
         with pytest.raises(SubmitUnknown, match=r"within 0.2 s \(low on memory\): it may or may not run"):
-            await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 0.2)
+            await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 0.2)
 
     _play(story)
 
@@ -224,7 +242,7 @@ def test_without_a_connection_nothing_is_sent() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
         broker.down("gone")
         with pytest.raises(BrokerUnavailable, match="nothing was sent"):
-            await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 0.1)
+            await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 0.1)
 
     assert _play(story).published == []
 
@@ -233,7 +251,7 @@ def test_a_ledger_queue_that_was_deleted_is_made_again() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
         answers = iter([Receipt.unroutable])
         broker.receipt = lambda _: next(answers, Receipt.confirmed)
-        await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 10)
+        await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 10)
 
     assert _play(story).declared == 2
 
@@ -258,7 +276,7 @@ def test_without_a_connection_no_class_is_known_to_be_open() -> None:
 
 def test_replies_alone_bring_flat_work_to_its_end() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
-        job = await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 1)
+        job = await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 1)
         asyncio.get_running_loop().call_soon(broker.hear, _ended(0), Role.worker)
         assert (await core.ending(job, 0)).outcome == Succeeded(VALUE)
         assert core.unfinished == {JOB}
@@ -316,7 +334,7 @@ def test_a_coordinator_that_has_nothing_to_do_and_does_not_answer_is_said_to_be_
 
 def test_after_a_reconnect_questions_are_asked_again_and_the_ledger_is_asked_for_what_was_missed() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
-        job = await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 1)
+        job = await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 1)
         waiting = asyncio.ensure_future(core.ended(job))
         asking = asyncio.ensure_future(core.find("last"))
         await asyncio.sleep(0.01)
@@ -338,7 +356,7 @@ def test_after_a_reconnect_questions_are_asked_again_and_the_ledger_is_asked_for
 
 def test_news_of_an_end_bring_the_outcomes_that_no_worker_tells() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
-        job = await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 1)
+        job = await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 1)
         tasks = (TaskInfo(0, TaskState.succeeded, outcome=Succeeded(VALUE)), TaskInfo(1, TaskState.aborted, reason="task 0 failed"))
         broker.answer_with(lambda _: Changes(_info(JobState.aborted, 9), 9, tasks))
         asyncio.get_running_loop().call_soon(broker.hear, JobNews(_info(JobState.aborted, 9)), Role.coordinator)
@@ -350,7 +368,7 @@ def test_news_of_an_end_bring_the_outcomes_that_no_worker_tells() -> None:
 
 def test_what_does_not_belong_here_is_a_dead_letter_with_a_reason() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
-        job = await core.submit(JOB, LAYOUT, [Frame("key", b"one")], 1)
+        job = await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 1)
         broker.hear_bytes(b"garbage")
         broker.hear(_ended(0), Role.submitter)
         broker.hear(_ended(0), Role.worker, Signer("bj", SigningKey.parse("cd" * 32)))

@@ -35,6 +35,22 @@ _HERE: Final = "broker_jobs/coordinator"
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant[, tests that must find it])
     (
+        "lost queues: do not look when the connection is back",
+        f"{_HERE}/ledger.py",
+        "        self._batch.effects.open_classes += self._classes.known\n",
+        "",
+        _STORIES,
+    ),
+    ("lost queues: tell nobody", f"{_HERE}/classes.py", "(name in self._opened and not anew)", "name in self._opened", _STORIES),
+    ("lost queues: tell all of what is there", f"{_HERE}/classes.py", "(name in self._opened and not anew)", "False", _STORIES),
+    (
+        "lost queues: tell them as new ones",
+        f"{_HERE}/ledger.py",
+        "resource_class, anew=bool(lost))",
+        "resource_class, anew=False)",
+        _STORIES,
+    ),
+    (
         "steps: let the first announcement count",
         f"{_HERE}/registry.py",
         "if known is None or known.spec != spec:",

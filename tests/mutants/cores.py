@@ -8,6 +8,7 @@ TESTS: Final = "tests/property"
 
 _CONFIRMS, _CONFIRMS_TESTS = "broker_jobs/core/confirms.py", "tests/property/test_confirms.py"
 _DELIVERIES, _DELIVERIES_TESTS = "broker_jobs/core/deliveries.py", "tests/property/test_deliveries.py"
+_LINK, _LINK_TESTS = "broker_jobs/client/link.py", "tests/integration/test_client_link.py"
 _GRAPH, _GRAPH_TESTS = "broker_jobs/core/graph.py", "tests/property/test_graph.py"
 _PLACEHOLDERS, _PLACEHOLDERS_TESTS = "broker_jobs/core/placeholders.py", "tests/property/test_placeholders.py"
 _RESOURCES, _RESOURCES_TESTS = "broker_jobs/core/resources.py", "tests/unit/test_resources.py tests/property/test_resources.py"
@@ -140,6 +141,28 @@ MUTANTS: Final = (
         "next(iter(self._pending)) < upto:",
         _CONFIRMS_TESTS,
     ),
+    (
+        "take the newest message for the oldest",
+        _CONFIRMS,
+        "next(iter(self._pending), 0)",
+        "next(reversed(self._pending), 0)",
+        _CONFIRMS_TESTS,
+    ),
+    (
+        "silence: let a chunk wait for its class queue for ever",
+        _LINK,
+        "self._by_the_ledger(message) if silent and receipt is Receipt.unknown else message",
+        "message",
+        _LINK_TESTS,
+    ),
+    (
+        "silence: give a full class queue up",
+        _LINK,
+        "if silent and receipt is Receipt.unknown else",
+        "if silent and receipt is not Receipt.confirmed else",
+        _LINK_TESTS,
+    ),
+    ("silence: say twice that the chunk is in its queue", _LINK, "replace(chunk, direct=False)", "chunk", _LINK_TESTS),
     ("take a cumulative answer for a single one", _CONFIRMS, "        if not multiple:\n", "        if number:\n", _CONFIRMS_TESTS),
     ("take one answer for one of all", _CONFIRMS, "        if not multiple:\n", "        if not number:\n", _CONFIRMS_TESTS),
     (

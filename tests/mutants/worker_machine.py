@@ -277,4 +277,25 @@ MUTANTS: Final = (
         "        used = tuple(sorted(self._used))\n",
         _STORIES,
     ),
+    (
+        "consume what is lost as if it were there",
+        f"{_MACHINE}/worker.py",
+        "                if anew:\n",
+        "                if False:\n",
+        "tests/unit/test_worker_machine.py",
+    ),
+    (
+        "consume anew what was never lost",
+        f"{_MACHINE}/worker.py",
+        "                if anew:\n",
+        "                if True:\n",
+        "tests/unit/test_worker_machine.py",
+    ),
+    (
+        "stop to consume twice what was lost",
+        f"{_MACHINE}/credit.py",
+        'line.credit, line.differs_since = 0, float("-inf")',
+        'line.differs_since = float("-inf")',
+        "tests/unit/test_worker_machine.py",
+    ),
 )

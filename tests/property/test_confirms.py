@@ -60,6 +60,7 @@ class ConfirmStory(RuleBasedStateMachine):
     def pending_is_what_the_broker_owes(self) -> None:
         self.confirms.check()
         assert len(self.confirms) == len(self.channel.open) == self.published - len(self.answered)
+        assert self.confirms.oldest == min(self.channel.open, default=0)
 
 
 TestConfirmStory = ConfirmStory.TestCase

@@ -306,6 +306,30 @@ def test_a_direct_chunk_whose_queue_was_missing_goes_out_at_once(world: World) -
     assert [(chunk.chunk, chunk.tasks[0].attempt) for chunk in standing(world)] == [("r0", 1)]
 
 
+def test_class_queues_are_looked_after_when_the_connection_is_back(world: World) -> None:
+    """The broker may have lost them; workers are told of those that it has, as they notice nothing."""
+    name = job_chunks([call(0)])[0].resource_class
+    submit(world, job_chunks([call(0)]))
+    step(world)
+
+    def reopen(*missing: str) -> list[m.ClassOpened]:
+        with world.store.transaction():
+            world.ledger.begin(world.now, world.now_ms)
+            world.ledger.reconnected()
+            effects = world.ledger.finish()
+        assert effects.open_classes == [name]
+        with world.store.transaction():
+            world.ledger.begin(world.now, world.now_ms)
+            world.ledger.opened(name, missing)
+            effects = world.ledger.finish()
+        found = [SIGNER.open(each.body).message for each in effects.sends]
+        return [each for each in found if isinstance(each, m.ClassOpened)]
+
+    assert reopen() == []
+    (told,) = reopen(f"t.task.{name}.normal")
+    assert (told.resource_class.name, told.anew) == (name, True)
+
+
 def test_a_quick_task_that_waits_for_others_goes_out_when_a_worker_comes(world: World) -> None:
     """Eight chunks are enough for four processors, and not for eight."""
     job = submit(world, job_chunks([*(call(number) for number in range(9)), call(9, 0)]))

@@ -151,6 +151,12 @@ def test_a_class_that_is_opened_later_is_consumed(world: World) -> None:
     assert world.tell(ClassOpened(resource_class(TWO_CPUS))) == tuple(Subscribe(TWO, lane, 1) for lane in Lane)
 
 
+def test_a_class_whose_queues_were_lost_is_consumed_anew(world: World) -> None:
+    assert world.tell(ClassOpened(resource_class(ONE_CPU))) == (), "it is consumed already"
+    again = world.tell(ClassOpened(resource_class(ONE_CPU), anew=True))
+    assert again == (*(Unsubscribe(ONE, lane) for lane in Lane), *(Subscribe(ONE, lane, 2) for lane in Lane))
+
+
 def test_a_class_is_consumed_by_who_offers_its_features() -> None:
     features = ("step a 1.0.0", "step b 1.0.0")
     world = World(total=Resources((("cpus", UNIT),), features=features))

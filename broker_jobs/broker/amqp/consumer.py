@@ -28,6 +28,9 @@ if TYPE_CHECKING:
 _BEHIND: Final = -1
 """The priority of consumers that leave messages to others; that of all others is 0."""
 
+_CONSUME_SECONDS: Final = 5.0
+"""What a queue has to let itself be consumed. One that is dead (see `AmqpBroker.dead`) never does, and the others need not wait."""
+
 _LOG: Final = logging.getLogger("broker_jobs.amqp")
 
 
@@ -141,12 +144,20 @@ class Consumer:
         return self._credit
 
     async def attach(self, link: Link) -> None:
-        """Consume through this link from now on; pika's exceptions where it cannot be."""
+        """Consume through this link from now on; pika's exceptions where it cannot be, and later where the queue does not answer."""
         channel = await link.channel()
         feed = self._feed = Feed(channel)
         channel.on_closed = partial(self._on_closed, link, feed)
         arrived, lost = partial(self._on_arrival, feed), partial(self._on_lost, link, feed)
-        consumer = await channel.consume(self._queue, self._credit, arrived, lost, priority=_BEHIND if self._behind else 0)
+        try:
+            async with asyncio.timeout(_CONSUME_SECONDS):
+                consumer = await channel.consume(self._queue, self._credit, arrived, lost, priority=_BEHIND if self._behind else 0)
+        except TimeoutError:
+            _LOG.warning("%s does not answer; trying again", self._queue)
+            self._unsettled.forget(feed)
+            channel.discard()
+            self.attach_later(link)
+            return
         if feed.ended:
             raise channel.closed.result() if channel.closed.done() else exceptions.ConsumerCancelled
         feed.consumer = consumer

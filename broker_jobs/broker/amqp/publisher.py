@@ -1,7 +1,8 @@
 """Publishing with pipelined confirms, through one channel after the other.
 
 Batches wait in order. What was sent on a channel is answered by the broker or by the channel's end; what was not sent waits for the
-next channel. A message is sent once: whoever reads `Receipt.unknown` decides whether to send it again.
+next channel. A channel on which the broker is silent for too long is ended. A message is sent once: whoever reads `Receipt.unknown`
+decides whether to send it again.
 """
 
 from __future__ import annotations
@@ -28,6 +29,14 @@ if TYPE_CHECKING:
 
 _LOG: Final = logging.getLogger("broker_jobs.amqp")
 
+SILENCE: Final = 10.0
+"""Seconds that the broker has for its next answer. What is on its way to a quorum queue when the last of its nodes is killed is never
+answered for, not even once the node is back, nor is anything else that goes there on the same channel; on a new one it is, at once
+(measured on 3.10.8). Most confirms take milliseconds, so nothing that works is that slow, but for a disk or a link that is too slow
+for what it is given: each silence doubles what the next channel has, lest the same message is sent for ever."""
+
+_LONGEST_SILENCE: Final = 16
+_LOOKS: Final = 4
 _LONGEST_NAME: Final = 255
 _HEADERS_BYTES: Final = 32 * 1024
 _SLICE_MESSAGES: Final = 64
@@ -52,11 +61,14 @@ class _Batch:
 class Publisher:
     """Publishes batches of messages whenever there is a link.
 
+    Args:
+        silence: seconds after which a channel without an answer is given up, or a quarter more
+
     Attributes:
         denied: why the broker has closed a channel last, where a permission was missing
     """
 
-    def __init__(self) -> None:
+    def __init__(self, silence: float = SILENCE) -> None:
         self.denied: str | None = None
         self._waiting: deque[_Batch] = deque()
         self._confirms: Confirms[tuple[_Batch, int]] = Confirms()
@@ -65,6 +77,9 @@ class Publisher:
         self._sending = False
         self._refused = False
         self._closed = False
+        self._silence = silence
+        self._patience = 1
+        self._watch: asyncio.TimerHandle | None = None
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
         """Receipts of these messages, in their order. When it is canceled, what was not sent yet will not be.
@@ -92,6 +107,7 @@ class Publisher:
     async def attach(self, link: Link) -> None:
         """Publish through this link from now on."""
         self._link = link
+        self._patience = 1
         link.on_unblocked = self._send
         await self._open(link)
 
@@ -104,6 +120,8 @@ class Publisher:
         """Answer all with `Receipt.unknown`, now and later."""
         self._closed = True
         self.detach()
+        if self._watch is not None:
+            self._watch.cancel()
         while self._waiting:
             batch = self._waiting.popleft()
             for index in range(batch.sent, len(batch.messages)):
@@ -112,7 +130,7 @@ class Publisher:
     async def _open(self, link: Link) -> None:
         channel = await link.channel()
         channel.on_closed = partial(self._on_channel_closed, link)
-        await channel.confirm(self._on_answer, self._on_return)
+        await channel.confirm(partial(self._on_answer, channel), partial(self._on_return, channel))
         self._channel = channel
         self._send()
 
@@ -133,36 +151,63 @@ class Publisher:
                 self._waiting.popleft()
             messages -= 1
             size -= len(message.body)
+        if self._watch is None and self._confirms:
+            self._listen(channel)
         if self._waiting:
             self._sending = True
             asyncio.get_running_loop().call_soon(self._send)
 
-    def _on_answer(self, number: int, multiple: bool, confirmed: bool) -> None:  # noqa: FBT001
+    def _on_answer(self, channel: Channel, number: int, multiple: bool, confirmed: bool) -> None:  # noqa: FBT001
+        if channel is not self._channel:
+            return  # it was given up, and what was sent on it is unknown
         if confirmed and self.denied:
             self.denied = None
         answer = self._confirms.acked if confirmed else self._confirms.nacked
         self._answer(answer(number, multiple=multiple))
         self._refused |= not confirmed
-        if self._refused and not self._confirms:
+        if self._refused and not self._confirms:  # a full quorum queue may refuse one that it has refused for ever (measured on 3.10.8)
             self._renew()
 
-    def _on_return(self, message_id: str) -> None:
-        self._confirms.returned(int(message_id))
+    def _on_return(self, channel: Channel, message_id: str) -> None:
+        if channel is self._channel:
+            self._confirms.returned(int(message_id))
 
     def _answer(self, answers: Iterable[tuple[tuple[_Batch, int], Receipt]]) -> None:
         for (batch, index), receipt in answers:
             batch.answer(index, receipt)
 
+    def _listen(self, channel: Channel, waited: int = 0) -> None:
+        """See in a while whether what has waited longest for its answer still does."""
+        wait = self._silence * self._patience / _LOOKS
+        self._watch = asyncio.get_running_loop().call_later(wait, self._heard, channel, self._confirms.oldest, waited + 1)
+
+    def _heard(self, listened: Channel, number: int, waited: int) -> None:
+        self._watch = None
+        channel, link = self._channel, self._link
+        if channel is None or link is None or not self._confirms:
+            return  # the next message that is sent is listened for
+        silent = channel is listened and self._confirms.oldest == number and link.blocked is None
+        if silent and waited < _LOOKS:
+            self._listen(channel, waited)
+        elif silent:
+            seconds = self._silence * self._patience
+            _LOG.warning("the broker has answered for none of %d published within %.3g s: another channel", len(self._confirms), seconds)
+            self._patience = min(2 * self._patience, _LONGEST_SILENCE)
+            self._renew()
+        else:
+            self._patience = max(self._patience // 2, 1)
+            self._listen(channel)
+
     def _renew(self) -> None:
-        """Go on with another channel: one that a full quorum queue has refused may be refused for ever (measured on 3.10.8)."""
+        """Go on with another channel; what was sent on this one and not answered is unknown."""
         self._refused = False
         channel, link = self._channel, self._link
         if channel is None or link is None:
             return
         self._channel = None
-        self._confirms.channel_closed()  # nothing is in flight; numbers begin anew
         channel.on_closed = lambda _: None
         channel.discard()
+        self._answer(self._confirms.channel_closed())  # numbers begin anew
         self._reopening = asyncio.ensure_future(self._reopen(link))
 
     def _on_channel_closed(self, link: Link, reason: Exception) -> None:

@@ -362,6 +362,10 @@ class EmbeddedBroker:
 
         return await self._do(perform, self._unavailable())
 
+    async def dead(self, queues: Sequence[str]) -> frozenset[str]:  # noqa: ARG002 (the port's)
+        """None: one file, one broker."""
+        return frozenset()
+
     # --- messages ---
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:

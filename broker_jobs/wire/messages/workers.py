@@ -149,10 +149,15 @@ class Welcome:
 
 @dataclass(frozen=True, slots=True)
 class ClassOpened:
-    """To all workers: there are queues for this class now."""
+    """To all workers: there are queues for this class now.
+
+    Attributes:
+        anew: some were lost, and made again: whoever has consumed one of them gets nothing from it any more
+    """
 
     tag: ClassVar[str] = "class opened"
     resource_class: ResourceClass
+    anew: bool = False
 
 
 @dataclass(frozen=True, slots=True)

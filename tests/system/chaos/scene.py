@@ -11,6 +11,7 @@ from urllib.parse import quote
 
 from broker_jobs import Client, Job, ResourceRequest
 from broker_jobs.broker import open_broker
+from broker_jobs.coordinator.post import GONE
 from broker_jobs.core.spec import Lane
 from broker_jobs.wire.signing import new_key
 from broker_jobs.wire.topology import Topology
@@ -103,6 +104,10 @@ class Scene:
         text = self.up.ctl("list_queues", "-p", self.vhost, "--formatter", "json", "name", "pid")
         return {queue["name"]: str(queue["pid"]) for queue in json.loads(text)}
 
+    def declared(self) -> int:
+        """How many class queues there are, asked quickly."""
+        return self.up.management.request("GET", f"queues/{quote(self.vhost)}?columns=name").count(b'"bj.task.')
+
     @property
     def up(self) -> RabbitMQNode:
         """A node that runs."""
@@ -121,6 +126,7 @@ class Scene:
             broker = await open_broker(self.url(node.port), name="mover", timeout=PATIENCE)
             for queue in queues:
                 await broker.delete(queue)
+            await asyncio.sleep(GONE)
             await broker.declare((), [NAMES.class_queue(queues[0].split(".")[2], lane) for lane in Lane])
             await broker.close()
 

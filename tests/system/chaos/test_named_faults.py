@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from tests.support.daemons import until
 from tests.system.chaos.links import Deaf, Whole
 from tests.system.chaos.scene import RECOVERED, Scene, wait
 
@@ -119,6 +120,22 @@ def test_the_only_node_is_killed_just_after_it_has_made_the_queue_of_a_class(own
         owned_node.kill()
         owned_node.start()
         scene.check(job, "new", SIZE)
+
+
+@both
+def test_the_only_node_is_killed_before_it_has_noted_the_queue_of_a_class(owned_node: RabbitMQNode, style: str, tmp_path: Path) -> None:
+    """A quorum queue so young is dead on RabbitMQ 3.10: it takes what is published, and neither confirms nor delivers anything."""
+    with Scene(tmp_path, [owned_node], style) as scene:
+        wait(SETTLED)
+        known = scene.declared()
+        jobs = {"new": scene.submit("new", SIZE, cpus=2)}
+        until(lambda: scene.declared() > known, "the queues of the class are there", RECOVERED)
+        owned_node.kill()
+        owned_node.start()
+        jobs["after"] = scene.submit("after", SIZE, cpus=2)
+        jobs["others"] = scene.submit("others", SIZE)
+        for name, job in jobs.items():
+            scene.check(job, name, SIZE)
 
 
 @both

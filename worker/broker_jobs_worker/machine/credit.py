@@ -86,6 +86,14 @@ class CreditBook:
         for lane in Lane:
             self._lines.setdefault(Source(resource_class, lane), _Line())
 
+    def leave_off(self, resource_class: str) -> Iterator[Command]:
+        """The queues of a class are others now: consume them anew, as soon as `adjust` is called."""
+        for lane in Lane:
+            line = self._lines.get(Source(resource_class, lane))
+            if line is not None and line.credit:
+                yield Unsubscribe(resource_class, lane)
+                line.credit, line.differs_since = 0, float("-inf")
+
     def adjust(self, now: float, rooms: Callable[[Source, Request], Room]) -> Iterator[Command]:
         """Change what has been wrong for long enough."""
         for source, line in self._lines.items():

@@ -261,7 +261,9 @@ class WorkerMachine:
                     yield from self._revoke(revoked, now)
                     self._open(classes)
                     yield from self._work(now)
-            case ClassOpened(resource_class):
+            case ClassOpened(resource_class, anew):
+                if anew:
+                    yield from self._credit.leave_off(resource_class.name)
                 self._open((resource_class,))
                 yield from self._adjust(now)
             case Revoked(revocations):
