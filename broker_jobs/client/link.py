@@ -349,8 +349,8 @@ class BrokerLink:
     async def _publish(self, messages: Sequence[Outgoing]) -> None:
         """Publish until each is confirmed, for ever: twice does no harm, and the caller has a deadline.
 
-        A chunk of which a broker that is there has not said anything goes to the ledger alone from then on: its class queue may be dead, and
-        the coordinator mends it.
+        A chunk of which a broker that is there has said nothing goes to the ledger alone from then on: its class queue may be dead, and the
+        coordinator mends it.
 
         Raises:
             AccessRefused: this user may not
