@@ -39,6 +39,14 @@ GONE: Final = 1.0
 """Seconds for which a class queue that somebody has deleted stays away. Consumers of a quorum queue that is made again at once get its
 messages counted as theirs and never see one (measured on 3.10.8); 0.3 s later they have heard of its end, and consume anew."""
 
+YOUNG: Final = 5.0
+"""Seconds for which a new queue may be lost with its node: a quorum queue that was made just before is dead when the node is back, for ever
+(3.10.8; measured: up to 2 s)."""
+
+DEAD: Final = 5.0
+"""Seconds between two looks, of 5 s each, that find a queue dead. For as long as that, a cluster may need to find out that a node is frozen
+(`net_ticktime = 10`), and its queues just have no leader meanwhile."""
+
 PREDECESSOR: Final = 15.0
 """Seconds after which the broker has noticed that a coordinator is gone, its host included."""
 
@@ -117,6 +125,8 @@ class Post:
         self._subscription: Subscription | None = None
         self._tasks: set[asyncio.Task[None]] = set()
         self._opening: dict[str, asyncio.Event] = {}
+        self._seen: dict[str, float] = {}  # class queues: since when they are there
+        self._gone_at = 0.0
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(
             asyncio.Lock
         )  # what is opened and what is retired, one after the other
@@ -128,7 +138,7 @@ class Post:
             BrokerError: the broker refuses, or the connection went
         """
         await self._broker.declare(self._topology.exchanges(), [self._topology.dead_letters(), self._topology.ledger(self._partition)])
-        self._broker.watch(lambda _: self._put(Reconnected()), lambda reason: _LOG.warning("the connection is gone: %s", reason))
+        self._broker.watch(lambda _: self._put(Reconnected()), self._gone)
 
     async def claim(self, ledger: str) -> None:
         """Say at the broker which ledger keeps the namespace; the first one that does stays it.
@@ -204,6 +214,10 @@ class Post:
                     f"at this broker: stop it, or use its store"
                 )
             await asyncio.sleep(AGAIN)
+
+    def _gone(self, reason: str) -> None:
+        self._gone_at = self._loop.time()
+        _LOG.warning("the connection is gone: %s", reason)
 
     def _receive(self, delivery: Delivery) -> None:
         self._put(Arrived(delivery, time.monotonic()))
@@ -295,7 +309,7 @@ class Post:
                 try:
                     depths = {queue: await self._broker.depth(queue) for queue in queues}
                     missing.update(queue for queue, depth in depths.items() if depth is None)
-                    await self._remove_dead([queue for queue, depth in depths.items() if depth is not None and not depth.ready], missing)
+                    missing |= await self._remove_dead([queue for queue, depth in depths.items() if depth is not None and not depth.ready])
                     for name in classes:
                         await self._declare(name)
                     opened = True
@@ -306,15 +320,29 @@ class Post:
             if waiting is not None:
                 waiting.set()
             self._put(Opened(name, tuple([queue for queue in lanes if queue in missing])))
+            now = self._loop.time()
+            self._seen.update({queue: now for queue in lanes if queue in missing or queue not in self._seen})
 
-    async def _remove_dead(self, queues: Sequence[str], missing: set[str]) -> None:
-        """Delete those of these queues that are dead, and note them."""
-        dead = await self._broker.dead(queues)
+    async def _remove_dead(self, queues: Iterable[str]) -> frozenset[str]:
+        """Those of these empty queues that have died young; deletes them."""
+        suspects = [queue for queue in queues if self._gone_at < self._seen.get(queue, self._gone_at) + YOUNG]
+        dead = await self._find_dead(suspects)
+        if dead:
+            await asyncio.sleep(DEAD)
+            dead = await self._find_dead(sorted(dead))
         if dead:
             _LOG.warning("%s: the broker has lost what it needs for them; they are made again", ", ".join(sorted(dead)))
-            missing |= dead
             await asyncio.gather(*(self._broker.delete(queue) for queue in dead))
             await asyncio.sleep(GONE)
+        return dead
+
+    async def _find_dead(self, suspects: Sequence[str]) -> frozenset[str]:
+        """Those of these queues that are dead; none where the ledger does not answer either, and much is just not as it should be."""
+        if not suspects:
+            return frozenset()
+        ledger = self._topology.ledger_name(self._partition)
+        dead = await self._broker.dead([ledger, *suspects])
+        return frozenset() if ledger in dead else dead
 
     async def _declare(self, name: str) -> None:
         await self._broker.declare((), [self._topology.class_queue(name, lane) for lane in Lane])
@@ -328,6 +356,7 @@ class Post:
                 if not any(depth is not None and depth.ready for depth in depths):
                     for queue in queues:
                         await self._broker.delete(queue)
+                        self._seen.pop(queue, None)
             except BrokerUnavailable:
                 _LOG.info("the queues of class %s stay: the connection is gone", name)
 
@@ -340,8 +369,9 @@ class Post:
                 return
             if depth is not None:
                 depths[queue] = depth.ready
+            else:
+                await self._open((queue.split(".")[-2],))
         self._put(Looked(depths))
-        await self._open({queue.split(".")[-2] for queue in queues if not depths.get(queue)})
 
     async def _ledger_depth(self, tell: Callable[[int], None]) -> None:
         try:

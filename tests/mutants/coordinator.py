@@ -30,6 +30,8 @@ _VERIFY: Final = "tests/unit/test_ledger_verify.py"
 
 _PARTITIONS: Final = "tests/unit/test_partitions.py"
 
+_POST: Final = "tests/unit/test_post.py"
+
 _HERE: Final = "broker_jobs/coordinator"
 
 MUTANTS: Final = (
@@ -41,6 +43,22 @@ MUTANTS: Final = (
         "",
         _STORIES,
     ),
+    ("lost queues: delete one that only has no leader", f"{_HERE}/post.py", "+ YOUNG]", "+ 1e9]", _POST),
+    (
+        "lost queues: trust all that a coordinator finds",
+        f"{_HERE}/post.py",
+        "self._seen.get(queue, self._gone_at) + YOUNG",
+        "self._seen.get(queue, -1e9) + YOUNG",
+        _POST,
+    ),
+    (
+        "lost queues: delete all when nothing answers",
+        f"{_HERE}/post.py",
+        "return frozenset() if ledger in dead else dead",
+        "return dead - {ledger}",
+        _POST,
+    ),
+    ("lost queues: look once", f"{_HERE}/post.py", "            dead = await self._find_dead(sorted(dead))\n", "", _POST),
     ("lost queues: tell nobody", f"{_HERE}/classes.py", "(name in self._opened and not anew)", "name in self._opened", _STORIES),
     ("lost queues: tell all of what is there", f"{_HERE}/classes.py", "(name in self._opened and not anew)", "False", _STORIES),
     (

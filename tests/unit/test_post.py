@@ -1,0 +1,157 @@
+"""Which class queues the coordinator makes again: those that have died young, and no others. See tests/integration/test_amqp_node.py."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, cast
+
+import pytest
+
+from broker_jobs.broker.port import Depth
+from broker_jobs.coordinator import post as module
+from broker_jobs.coordinator.config import CoordinatorConfig
+from broker_jobs.coordinator.effects import Effects
+from broker_jobs.coordinator.post import Item, Opened, Post
+from broker_jobs.core.spec import Lane
+from broker_jobs.wire.signing import SigningKey
+from broker_jobs.wire.topology import Topology
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Coroutine, Sequence
+
+    from broker_jobs.broker.port import Broker
+    from broker_jobs.wire.topology import Exchange, Queue
+
+NAMES = Topology("bj")
+CONFIG = CoordinatorConfig("amqp://nowhere", SigningKey.parse("ab" * 32), "sqlite:///nowhere")
+LANES = tuple(NAMES.class_name("cpus1", lane) for lane in Lane)
+LEDGER = NAMES.ledger_name(0)
+
+
+class QueuesOnly:
+    """A broker that has queues, some of which are dead."""
+
+    def __init__(self) -> None:
+        self.queues = {LEDGER}
+        self.silent: set[str] = set()
+        self.asked: list[tuple[str, ...]] = []
+        self.deleted: list[str] = []
+        self.on_asked: Callable[[], None] = lambda: None
+
+    def watch(self, up: Callable[[int], None], down: Callable[[str], None]) -> None:
+        self.up, self.down = up, down
+
+    async def declare(self, exchanges: Sequence[Exchange], queues: Sequence[Queue]) -> None:
+        self.queues |= {queue.name for queue in queues}
+
+    async def depth(self, queue: str) -> Depth | None:
+        return Depth(0, 0) if queue in self.queues else None
+
+    async def dead(self, queues: Sequence[str]) -> frozenset[str]:
+        self.asked.append(tuple(queues))
+        found = frozenset(queues) & self.silent
+        self.on_asked()
+        return found
+
+    async def delete(self, queue: str) -> None:
+        self.queues.discard(queue)
+        self.silent.discard(queue)
+        self.deleted.append(queue)
+
+
+class Stage:
+    """A coordinator's post, and what it has told."""
+
+    def __init__(self) -> None:
+        self.broker = QueuesOnly()
+        self.told: asyncio.Queue[Item] = asyncio.Queue()
+        self.post = Post(CONFIG, cast("Broker", self.broker), NAMES, self.told.put_nowait)
+
+    async def open(self) -> Opened:
+        self.post.perform(Effects(open_classes=["cpus1"]))
+        async with asyncio.timeout(10):
+            item = await self.told.get()
+        assert isinstance(item, Opened)
+        return item
+
+
+@pytest.fixture(autouse=True)
+def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("DEAD", "GONE"):
+        monkeypatch.setattr(module, name, 0.0)
+
+
+def _play(story: Callable[[Stage], Coroutine[None, None, None]]) -> None:
+    async def run() -> None:
+        stage = Stage()
+        await stage.post.open()
+        await story(stage)
+        await stage.post.close()
+
+    asyncio.run(run())
+
+
+def test_queues_that_are_missing_are_made_and_not_asked() -> None:
+    async def story(stage: Stage) -> None:
+        assert await stage.open() == Opened("cpus1", LANES)
+        assert stage.broker.asked == []
+
+    _play(story)
+
+
+def test_of_a_coordinator_that_starts_nobody_knows_how_old_queues_are() -> None:
+    async def story(stage: Stage) -> None:
+        stage.broker.queues.update(LANES)
+        stage.broker.silent.add(LANES[1])
+        assert await stage.open() == Opened("cpus1", (LANES[1],))
+        assert stage.broker.asked == [(LEDGER, *LANES), (LEDGER, LANES[1])]
+        assert stage.broker.deleted == [LANES[1]]
+        assert stage.broker.queues == {LEDGER, NAMES.dead, *LANES}
+
+    _play(story)
+
+
+def test_a_queue_that_was_made_just_before_the_connection_went_is_asked() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.open()
+        stage.broker.down("killed")
+        stage.broker.silent.update(LANES)
+        assert await stage.open() == Opened("cpus1", LANES)
+        assert sorted(stage.broker.deleted) == sorted(LANES)
+
+    _play(story)
+
+
+def test_a_queue_that_is_older_is_left_alone_whatever_it_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no leader, and will have one."""
+    monkeypatch.setattr(module, "YOUNG", 0.0)
+
+    async def story(stage: Stage) -> None:
+        await stage.open()
+        stage.broker.down("killed")
+        stage.broker.silent.update(LANES)
+        assert await stage.open() == Opened("cpus1", ())
+        assert (stage.broker.asked, stage.broker.deleted) == ([], [])
+
+    _play(story)
+
+
+def test_while_the_ledger_does_not_answer_nothing_counts_as_dead() -> None:
+    async def story(stage: Stage) -> None:
+        stage.broker.queues.update(LANES)
+        stage.broker.silent.update({LEDGER, *LANES})
+        assert await stage.open() == Opened("cpus1", ())
+        assert stage.broker.deleted == []
+
+    _play(story)
+
+
+def test_what_answers_the_second_time_is_not_dead() -> None:
+    async def story(stage: Stage) -> None:
+        stage.broker.queues.update(LANES)
+        stage.broker.silent.update(LANES[:2])
+        stage.broker.on_asked = lambda: stage.broker.silent.discard(LANES[0])
+        assert await stage.open() == Opened("cpus1", (LANES[1],))
+        assert stage.broker.deleted == [LANES[1]]
+
+    _play(story)
