@@ -6,6 +6,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import copy
+import sys
 import time
 import weakref
 from functools import partial
@@ -299,11 +300,13 @@ class Client:
         """
         waited = [jobs] if isinstance(jobs, SubmittedJob) else list(jobs)
         ends = [job.start(partial(_ended, timeout=timeout)) for job in waited]
-        from broker_jobs.client import progress as bars
-
+        if progress is None:
+            progress = sys.stderr is not None and sys.stderr.isatty()
         try:
-            if bars.wanted() if progress is None else progress:
-                with bars.WaitProgress([job.view for job in waited]) as bar:
+            if progress:
+                from broker_jobs.client.progress import WaitProgress  # takes as long to load as many a job takes to end
+
+                with WaitProgress([job.view for job in waited]) as bar:
                     while _watch(ends, _REFRESH):
                         bar.update()
             else:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import TYPE_CHECKING, Self
 
 from rich.console import Console
@@ -17,11 +16,6 @@ if TYPE_CHECKING:
     from broker_jobs.client.jobview import JobView
 
 _STYLES = {"running": "cyan", "failed": "bold red", "canceled": "yellow", "aborted": "yellow", "retrying": "magenta"}
-
-
-def wanted() -> bool:
-    """Whether somebody looks at standard error."""
-    return sys.stderr is not None and sys.stderr.isatty()
 
 
 class WaitProgress:

@@ -115,7 +115,7 @@ def test_a_command_loads_only_what_it_needs(program: str, arguments: list[str], 
     assert done.stdout.splitlines()[-1].split() == ["loaded:"]
 
 
-def test_without_plugins_a_client_loads_nothing_of_them() -> None:
+def test_a_client_loads_no_plugins_that_are_not_there_and_no_bar_that_nobody_sees() -> None:
     code = """if True:
         import sys
         from broker_jobs import Job
@@ -125,8 +125,8 @@ def test_without_plugins_a_client_loads_nothing_of_them() -> None:
             job = Job()
             job.program(["true"])
             assert client.submit(job).wait()
-        names = "client.hooked", "hooks.calling", "hooks.plugins", "hooks.specs"
-        print(*(name for name in names if f"broker_jobs.{name}" in sys.modules))
+        names = "client.hooked", "hooks.calling", "hooks.plugins", "hooks.specs", "client.progress"
+        print(*(name for name in names if f"broker_jobs.{name}" in sys.modules), *{"rich"} & sys.modules.keys())
     """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60)
     assert done.stdout.split() == []
