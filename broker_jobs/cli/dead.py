@@ -99,7 +99,8 @@ def list_letters(
     """List dead letters, the oldest first, with the queue in which each was and why nobody could read it."""
     with exit_codes():
         settings = resolve(url, namespace)
-        found, more = operate(settings, partial(_look, names=Topology(settings.namespace), most=limit))
+        found, there = operate(settings, partial(_look, names=Topology(settings.namespace)))
+        found, more = found[:limit], there - min(limit, len(found))
         if output is OutputFormat.quiet:
             for one in found:
                 out.out(one.id)
@@ -127,7 +128,7 @@ def show(
     with exit_codes():
         settings = resolve(url, namespace)
         names = Topology(settings.namespace)
-        found, _ = operate(settings, partial(_look, names=names, most=MOST))
+        found, _ = operate(settings, partial(_look, names=names))
         one = _chosen(found, [number], everything=False)[0]
         refused = _refused(one, settings, names)
         message = _said(one, settings)
@@ -243,14 +244,14 @@ def _act(
         sys.exit(WORK_FAILED)
 
 
-async def _look(broker: OperatedBroker, names: Topology, most: int) -> tuple[list[_Dead], int]:
-    """Dead letters, the oldest first, and how many there are besides."""
+async def _look(broker: OperatedBroker, names: Topology) -> tuple[list[_Dead], int]:
+    """Dead letters, the oldest first, and how many there are. To look at fewer would change their order, of which only we know the time."""
     depth = await broker.depth(names.dead)
     if depth is None:
         return [], 0
-    async with broker.browse(names.dead, most) as browsing:
+    async with broker.browse(names.dead, MOST) as browsing:
         found = _all(browsing)
-    return found, max(0, depth.ready - len(found))
+    return found, max(depth.ready, len(found))
 
 
 def _which(numbers: Sequence[str] | None, *, everything: bool) -> None:

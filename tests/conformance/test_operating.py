@@ -40,6 +40,22 @@ def test_who_looks_changes_nothing(broker_url: str) -> None:
     run(story())
 
 
+def test_who_looks_next_misses_nothing(broker_url: str) -> None:
+    """The order may be another: RabbitMQ puts what was looked at behind what was looked at before."""
+
+    async def story() -> None:
+        async with connected(broker_url) as broker:
+            operator = await opened(broker_url)
+            await put(broker, ready(*numbered(3)))
+            for most in (1, 3) * 5:
+                async with operator.browse(CLASS.name, most) as browsing:
+                    assert len(browsing.letters) == most
+            assert sorted(await drain(broker, CLASS.name, 3)) == numbered(3)
+            await operator.close()
+
+    run(story())
+
+
 def test_what_is_removed_is_gone_and_the_rest_stays(broker_url: str) -> None:
     async def story() -> None:
         async with connected(broker_url) as broker:

@@ -102,6 +102,7 @@ def test_dead_letters_are_listed_shown_sent_back_and_dropped(url: str) -> None:
     assert command("dead", "list", "--output", "quiet").stdout.split() == [first, second, third], "to look changes nothing"
     assert "decode: [b]whim" in command("dead", "list").stdout
     assert "and 2 more" in command("dead", "list", "--limit", "1").output
+    assert [one["id"] for _ in range(2) for one in read("dead", "list", "--limit", "1")] == [first] * 2, "always the oldest"
 
     shown = read("dead", "show", first[:6])
     assert base64.b64decode(shown["body_base64"]) == good

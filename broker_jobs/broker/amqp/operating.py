@@ -66,6 +66,7 @@ async def browse(link: Link, publish: Publish, queue: str, most: int) -> AsyncIt
     """Look into a queue: the messages are held until the end, and then put back in order."""
     async with link.scratch() as channel:
         held = await channel.hold(queue, most)
+        others = (await channel.depth(queue)).ready
         browsing = AmqpBrowsing(channel, [_letter(found) for found in held])
         worn = [letter for letter, found in zip(browsing.letters, held, strict=True) if _times_put_back(found.headers) >= _WORN]
         try:
@@ -78,11 +79,11 @@ async def browse(link: Link, publish: Publish, queue: str, most: int) -> AsyncIt
             if browsing.count_removed:
                 await channel.flush(queue)
             await channel.close()
-            await _wait_for(link, queue, left)
+            await _wait_for(link, queue, others + left)
 
 
 async def _wait_for(link: Link, queue: str, count: int) -> None:
-    """Wait until a queue has taken back so many: it hears later than we do of the channel's end, and the next look would miss some."""
+    """Wait until a queue has so many again: it hears later than we do of the channel's end, and the next look would miss some."""
     deadline = asyncio.get_running_loop().time() + _TAKEN_BACK_SECONDS
     async with link.scratch() as channel:
         while (await channel.depth(queue)).ready < count and asyncio.get_running_loop().time() < deadline:  # noqa: ASYNC110 (nobody tells)
