@@ -15,6 +15,10 @@ _WEIGHT: Final = 0.25
 _EXCEPTIONS: Final = 8
 _RELUCTANCE: Final = 4
 """A busy machine makes tasks slower, and none quicker: what says that they are slower counts so much less."""
+_WEATHER_MS: Final = 2.0
+"""So long may a task take only because its child is cold, others are at work, or a clock of milliseconds has just moved on."""
+_OF_WEATHER: Final = 16
+"""What says that tasks are slower, and may be nothing but that, counts so much less."""
 _LEAST_MS: Final = 0.05
 """Clocks tell milliseconds, and a task takes some time in any case."""
 
@@ -48,7 +52,7 @@ class Pace:
         # One that is slower than expected counts at once: others may wait behind the next.
         weight = 1 - (1 - _WEIGHT) ** count
         if milliseconds > known:
-            weight /= _RELUCTANCE
+            weight /= _OF_WEATHER if milliseconds <= _WEATHER_MS else _RELUCTANCE
         self._averages[sort] = max(milliseconds, known) if milliseconds > self._together_ms else known + weight * (milliseconds - known)
 
     def fitting(self, sort: str | None) -> int:

@@ -6,6 +6,7 @@ from typing import Final
 
 _COLUMNS: Final = "broker_jobs/wire/columns.py"
 _TESTS: Final = "tests/wire/test_columns.py"
+_PACE: Final = "broker_jobs/core/pace.py"
 _PACE_TESTS: Final = "tests/unit/test_pace.py"
 
 MUTANTS: Final = (
@@ -44,12 +45,14 @@ MUTANTS: Final = (
     ("columns: write none", _COLUMNS, "if len(run) >= FEWEST and kind in self._kinds else None", "if False else None", _TESTS),
     (
         "pace: count several as one",
-        "broker_jobs/core/pace.py",
+        _PACE,
         "1 - (1 - _WEIGHT) ** count",
         "_WEIGHT",
         _PACE_TESTS,
     ),
-    ("pace: believe a busy machine", "broker_jobs/core/pace.py", "            weight /= _RELUCTANCE\n", "            pass\n", _PACE_TESTS),
+    ("pace: believe a busy machine", _PACE, "            weight /= _OF_WEATHER if", "            weight /= 1 if", _PACE_TESTS),
+    ("pace: believe a machine that is very busy", _PACE, "else _RELUCTANCE\n", "else 1\n", _PACE_TESTS),
+    ("pace: take slow tasks for weather", _PACE, "if milliseconds <= _WEATHER_MS else", "if milliseconds <= 1e9 else", _PACE_TESTS),
     (
         "values: hand out the head for the bytes",
         "broker_jobs/wire/payload.py",

@@ -53,6 +53,20 @@ def test_what_is_slower_counts_less_than_what_is_quicker(pace: Pace) -> None:
     assert pace.fitting("up") == 1, "where all say it, it is true"
 
 
+def test_a_hundred_that_a_cold_child_has_run_are_not_taken_for_slow(pace: Pace) -> None:
+    pace.several_ended("f", [0, 0, 0, 1])
+    for took in (1, 2, 1, 1):
+        pace.several_ended("f", [took] * 5)
+    assert pace.fitting("f") > 4 * TOGETHER
+    pace.several_ended("g", [0, 0, 0, 1])
+    for _ in range(4):
+        pace.several_ended("g", [3] * 5)
+    assert pace.fitting("g") < TOGETHER, "that is more than weather"
+    pace.ended("h", 0)
+    pace.ended("h", 5)
+    assert pace.fitting("h") > 2 * TOGETHER, "once is not always"
+
+
 def test_several_count_as_if_each_were_told(pace: Pace) -> None:
     pace.ended("f", 10)
     pace.ended("g", 10)
