@@ -30,10 +30,10 @@ if TYPE_CHECKING:
 _LOG: Final = logging.getLogger("broker_jobs.amqp")
 
 SILENCE: Final = 10.0
-"""Seconds that the broker has for its next answer. What is on its way to a quorum queue when the last of its nodes is killed is never
-answered for, not even once the node is back, nor is anything else that goes there on the same channel; on a new one it is, at once
-(measured on 3.10.8). Most confirms take milliseconds, so nothing that works is that slow, but for a disk or a link that is too slow
-for what it is given: each silence doubles what the next channel has, lest the same message is sent for ever."""
+"""Seconds that the broker has for its next answer. What goes to a quorum queue that is dead (see `AmqpBroker.dead`) is never answered for,
+and holds up what comes behind it on the same channel (measured on 3.10.8). Most confirms take milliseconds, so nothing that works is that
+slow, but for a disk or a link that is too slow for what it is given: each silence doubles what the next channel has, lest the same message
+is sent for ever."""
 
 _LONGEST_SILENCE: Final = 16
 _LOOKS: Final = 4
