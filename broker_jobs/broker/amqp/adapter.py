@@ -195,7 +195,7 @@ class AmqpBroker:
     async def dead(self, queues: Sequence[str]) -> frozenset[str]:
         """Those of these queues, empty as far as one can see, that are there and do not answer.
 
-        A quorum queue that was made within a second before its only node was killed is like that on 3.10.8 (measured): it can be declared,
+        A quorum queue that was made up to 2 s before its only node was killed is like that on 3.10.8 (measured): it can be declared,
         says that it has no messages, takes what is published without a confirm, and lets nobody consume. The broker ends connections
         that ask for that after 10 s, so the question has one of its own.
         """

@@ -76,7 +76,7 @@ def test_a_quorum_queue_of_one_replica_is_killed_with_publishes_pending(scene: S
     for queue in scene.class_queues():
         scene.replicas(queue, scene.nodes[2])
     scene.check(scene.submit("alone", SIZE), "alone", SIZE)
-    wait(SETTLED)  # since it was moved; a younger one is dead for ever, see below
+    wait(SETTLED)  # a queue that was moved just before is dead until the coordinator connects again: decision 0050, "Not covered"
     scene.nodes[2].kill()
     with ThreadPoolExecutor() as pool:
         submitting = pool.submit(scene.submit, "pending", SIZE)
