@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.config import shown
+from broker_jobs.coordinator.reconcile import Silences
 from broker_jobs.core.spec import Lane
 from broker_jobs.data.files import Files
 from broker_jobs.data.store import ValueStore
@@ -46,6 +47,10 @@ YOUNG: Final = 5.0
 DEAD: Final = 5.0
 """Seconds between two looks, of 5 s each, that find a queue dead. For as long as that, a cluster may need to find out that a node is frozen
 (`net_ticktime = 10`), and its queues just have no leader meanwhile."""
+
+SILENT: Final = 20.0
+"""Seconds for which an empty queue says nothing at any look, while nobody has its tasks, until it counts as dead however old it is: longer
+than a cluster needs to give it another leader (`net_ticktime = 10`). One that needs longer does not delete it before, either (measured)."""
 
 PREDECESSOR: Final = 15.0
 """Seconds after which the broker has noticed that a coordinator is gone, its host included."""
@@ -127,6 +132,8 @@ class Post:
         self._opening: dict[str, asyncio.Event] = {}
         self._seen: dict[str, float] = {}  # class queues: since when they are there
         self._gone_at = 0.0
+        self._silences = Silences(SILENT)
+        self._asking = False
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(
             asyncio.Lock
         )  # what is opened and what is retired, one after the other
@@ -217,6 +224,7 @@ class Post:
 
     def _gone(self, reason: str) -> None:
         self._gone_at = self._loop.time()
+        self._silences.forget()
         _LOG.warning("the connection is gone: %s", reason)
 
     def _receive(self, delivery: Delivery) -> None:
@@ -296,8 +304,12 @@ class Post:
         """The class for whose queue a message is, or an empty text."""
         return row.key.partition(".")[0] if row.exchange == self._topology.ready else ""
 
-    async def _open(self, names: Iterable[str]) -> None:
-        """Declare the queues of classes, and tell which were missing. Dead ones count as such: what should be in them, the ledger has."""
+    async def _open(self, names: Iterable[str], dead: frozenset[str] = frozenset()) -> None:
+        """Declare the queues of classes, and tell which were missing. Dead ones count as such: what should be in them, the ledger has.
+
+        Args:
+            dead: queues of which that is known
+        """
         classes = {name: [self._topology.class_name(name, lane) for lane in Lane] for name in sorted(names)}
         queues = [queue for lanes in classes.values() for queue in lanes]
         missing: set[str] = set()
@@ -309,7 +321,10 @@ class Post:
                 try:
                     depths = {queue: await self._broker.depth(queue) for queue in queues}
                     missing.update(queue for queue, depth in depths.items() if depth is None)
-                    missing |= await self._remove_dead([queue for queue, depth in depths.items() if depth is not None and not depth.ready])
+                    empty = [queue for queue, depth in depths.items() if depth is not None and not depth.ready]
+                    dead = dead or await self._died_young(empty)
+                    missing |= dead
+                    await self._remove(dead)
                     for name in classes:
                         await self._declare(name)
                     opened = True
@@ -323,18 +338,21 @@ class Post:
             now = self._loop.time()
             self._seen.update({queue: now for queue in lanes if queue in missing or queue not in self._seen})
 
-    async def _remove_dead(self, queues: Iterable[str]) -> frozenset[str]:
-        """Those of these empty queues that have died young; deletes them."""
+    async def _died_young(self, queues: Iterable[str]) -> frozenset[str]:
+        """Those of these empty queues that went with the connection just after they were made."""
         suspects = [queue for queue in queues if self._gone_at < self._seen.get(queue, self._gone_at) + YOUNG]
         dead = await self._find_dead(suspects)
         if dead:
             await asyncio.sleep(DEAD)
             dead = await self._find_dead(sorted(dead))
+        return dead
+
+    async def _remove(self, dead: Iterable[str]) -> None:
+        """Delete what is of no use any more."""
         if dead:
             _LOG.warning("%s: the broker has lost what it needs for them; they are made again", ", ".join(sorted(dead)))
             await asyncio.gather(*(self._broker.delete(queue) for queue in dead))
             await asyncio.sleep(GONE)
-        return dead
 
     async def _find_dead(self, suspects: Sequence[str]) -> frozenset[str]:
         """Those of these queues that are dead; none where the ledger does not answer either, and much is just not as it should be."""
@@ -370,8 +388,25 @@ class Post:
             if depth is not None:
                 depths[queue] = depth.ready
             else:
-                await self._open((queue.split(".")[-2],))
+                await self._open((_class_in(queue),))
         self._put(Looked(depths))
+        if not self._asking:
+            self._asking = True
+            try:
+                await self._ask([queue for queue, ready in depths.items() if not ready])
+            finally:
+                self._asking = False
+
+    async def _ask(self, queues: Sequence[str]) -> None:
+        """Make those of these queues again that have been silent for long; they should not be empty."""
+        begun = self._loop.time()
+        try:
+            silent = await self._find_dead(queues)
+        except BrokerUnavailable:
+            return
+        dead = self._silences.look(silent, begun)
+        if dead:
+            await self._open({_class_in(queue) for queue in dead}, dead)
 
     async def _ledger_depth(self, tell: Callable[[int], None]) -> None:
         try:
@@ -383,6 +418,11 @@ class Post:
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         await self._broker.dead_letter(delivery, self._topology.dead, reason)
+
+
+def _class_in(queue: str) -> str:
+    """The class in the name of a queue."""
+    return queue.split(".")[-2]
 
 
 def _remove(store: str, key: str) -> None:

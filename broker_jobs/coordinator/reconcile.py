@@ -1,4 +1,4 @@
-"""Which published tasks are nowhere, so that their chunk must go out again; pure.
+"""Which published tasks are nowhere, so that their chunk must go out again, and which queues are of no use; pure.
 
 A chunk in a class queue is a hint, and hints get lost: a queue that is missing, down or full takes no copy, and the broker may
 confirm the publish all the same. A task is *missing* when its chunk is old enough, its class queue was seen empty twice with
@@ -8,6 +8,7 @@ What was seen once proves nothing: a queue that is down says 0 too.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
@@ -92,3 +93,27 @@ class Reconciler:
     @staticmethod
     def _loose(chunk: Published, held: Collection[tuple[str, int, int]]) -> tuple[tuple[int, int], ...]:
         return tuple((task, attempt) for task, attempt in chunk.attempts if (chunk.job, task, attempt) not in held)
+
+
+@dataclass(slots=True)
+class Silences:
+    """Since when queues have said nothing, whenever one looked.
+
+    Attributes:
+        long: seconds after which one counts as dead; what is known at a look says nothing about another one so much later
+    """
+
+    long: float
+    _since: dict[str, float] = field(default_factory=dict)
+    _looked: float = -math.inf
+
+    def look(self, silent: Iterable[str], now: float) -> frozenset[str]:
+        """Take in which ones say nothing now; those that have said nothing for long."""
+        before = self._since if now <= self._looked + self.long else {}
+        self._since = {queue: before.get(queue, now) for queue in silent}
+        self._looked = now
+        return frozenset(queue for queue, since in self._since.items() if since + self.long <= now)
+
+    def forget(self) -> None:
+        """Nobody has looked for a while."""
+        self._since.clear()

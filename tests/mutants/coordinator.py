@@ -31,6 +31,7 @@ _VERIFY: Final = "tests/unit/test_ledger_verify.py"
 _PARTITIONS: Final = "tests/unit/test_partitions.py"
 
 _POST: Final = "tests/unit/test_post.py"
+_RECONCILE: Final = "tests/unit/test_reconcile.py"
 
 _HERE: Final = "broker_jobs/coordinator"
 
@@ -59,6 +60,24 @@ MUTANTS: Final = (
         _POST,
     ),
     ("lost queues: look once", f"{_HERE}/post.py", "            dead = await self._find_dead(sorted(dead))\n", "", _POST),
+    ("silent queues: wait for nothing", f"{_HERE}/reconcile.py", "since + self.long <= now", "since <= now", _RECONCILE),
+    (
+        "silent queues: remember for ever",
+        f"{_HERE}/reconcile.py",
+        "if now <= self._looked + self.long else {}",
+        "if now else {}",
+        _RECONCILE,
+    ),
+    (
+        "silent queues: each look is the first",
+        f"{_HERE}/reconcile.py",
+        "before.get(queue, now) for queue in silent",
+        "now for queue in silent",
+        _RECONCILE,
+    ),
+    ("silent queues: go by what was before the connection went", f"{_HERE}/post.py", "        self._silences.forget()\n", "", _POST),
+    ("silent queues: tell nobody that one was", f"{_HERE}/post.py", "missing |= dead\n", "pass\n", _POST),
+    ("silent queues: ask for each look", f"{_HERE}/post.py", "        if not self._asking:\n", "        if True:\n", _POST),
     ("lost queues: tell nobody", f"{_HERE}/classes.py", "(name in self._opened and not anew)", "name in self._opened", _STORIES),
     ("lost queues: tell all of what is there", f"{_HERE}/classes.py", "(name in self._opened and not anew)", "False", _STORIES),
     (

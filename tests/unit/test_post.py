@@ -11,7 +11,7 @@ from broker_jobs.broker.port import Depth
 from broker_jobs.coordinator import post as module
 from broker_jobs.coordinator.config import CoordinatorConfig
 from broker_jobs.coordinator.effects import Effects
-from broker_jobs.coordinator.post import Item, Opened, Post
+from broker_jobs.coordinator.post import Item, Looked, Opened, Post
 from broker_jobs.core.spec import Lane
 from broker_jobs.wire.signing import SigningKey
 from broker_jobs.wire.topology import Topology
@@ -30,6 +30,8 @@ LEDGER = NAMES.ledger_name(0)
 
 class QueuesOnly:
     """A broker that has queues, some of which are dead."""
+
+    connected = True
 
     def __init__(self) -> None:
         self.queues = {LEDGER}
@@ -51,12 +53,22 @@ class QueuesOnly:
         self.asked.append(tuple(queues))
         found = frozenset(queues) & self.silent
         self.on_asked()
+        await asyncio.sleep(0)
         return found
 
     async def delete(self, queue: str) -> None:
         self.queues.discard(queue)
         self.silent.discard(queue)
         self.deleted.append(queue)
+
+
+class Clock(asyncio.SelectorEventLoop):
+    """A loop whose time can be put ahead."""
+
+    ahead = 0.0
+
+    def time(self) -> float:
+        return super().time() + self.ahead
 
 
 class Stage:
@@ -74,6 +86,12 @@ class Stage:
         assert isinstance(item, Opened)
         return item
 
+    async def look(self, after: float = 0.0) -> list[Item]:
+        cast("Clock", asyncio.get_running_loop()).ahead += after
+        self.post.look(LANES)
+        await self.post.drain()
+        return [self.told.get_nowait() for _ in range(self.told.qsize())]
+
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,7 +106,8 @@ def _play(story: Callable[[Stage], Coroutine[None, None, None]]) -> None:
         await story(stage)
         await stage.post.close()
 
-    asyncio.run(run())
+    with asyncio.Runner(loop_factory=Clock) as runner:
+        runner.run(run())
 
 
 def test_queues_that_are_missing_are_made_and_not_asked() -> None:
@@ -153,5 +172,55 @@ def test_what_answers_the_second_time_is_not_dead() -> None:
         stage.broker.on_asked = lambda: stage.broker.silent.discard(LANES[0])
         assert await stage.open() == Opened("cpus1", (LANES[1],))
         assert stage.broker.deleted == [LANES[1]]
+
+    _play(story)
+
+
+NOTHING_THERE = Looked(dict.fromkeys(LANES, 0))
+
+
+def test_a_queue_that_is_silent_for_long_is_made_again_however_old_it_is() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.open()
+        stage.broker.silent.add(LANES[1])
+        assert await stage.look() == await stage.look(after=module.SILENT - 1) == [NOTHING_THERE]
+        assert (stage.broker.asked, stage.broker.deleted) == ([(LEDGER, *LANES)] * 2, [])
+        assert await stage.look(after=1) == [NOTHING_THERE, Opened("cpus1", (LANES[1],))]
+        assert stage.broker.deleted == [LANES[1]]
+        assert stage.broker.queues == {LEDGER, NAMES.dead, *LANES}
+
+    _play(story)
+
+
+def test_while_the_ledger_says_nothing_no_queue_is_silent() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.open()
+        stage.broker.silent.update({LEDGER, *LANES})
+        assert await stage.look() == await stage.look(after=module.SILENT) == [NOTHING_THERE]
+        assert stage.broker.deleted == []
+
+    _play(story)
+
+
+def test_what_was_silent_before_the_connection_went_may_not_be_now() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.open()
+        stage.broker.silent.update(LANES)
+        await stage.look()
+        stage.broker.down("killed")
+        assert await stage.look(after=1) == await stage.look(after=module.SILENT - 1) == [NOTHING_THERE]
+        assert stage.broker.deleted == []
+
+    _play(story)
+
+
+def test_who_looks_while_another_look_still_asks_does_not_ask_too() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.open()
+        stage.post.look(LANES)
+        assert await stage.look() == [NOTHING_THERE] * 2
+        assert stage.broker.asked == [(LEDGER, *LANES)]
+        await stage.look()
+        assert stage.broker.asked == [(LEDGER, *LANES)] * 2
 
     _play(story)

@@ -1,8 +1,8 @@
-"""Which published tasks are nowhere."""
+"""Which published tasks are nowhere, and which queues are of no use."""
 
 from __future__ import annotations
 
-from broker_jobs.coordinator.reconcile import Inventory, Missing, Published, Reconciler
+from broker_jobs.coordinator.reconcile import Inventory, Missing, Published, Reconciler, Silences
 
 CHUNK = Published("job", "r0", "q", 0.0, ((0, 1), (1, 1)))
 OTHER = Published("job", "r1", "p", 0.0, ((2, 1),))
@@ -60,3 +60,26 @@ def test_queues_are_told_apart() -> None:
     reconciler = Reconciler(5.0)
     reconciler.decide({"q": 0, "p": 3}, [CHUNK, OTHER], idle(20.0), 20.0)
     assert reconciler.decide({"q": 0, "p": 0}, [CHUNK, OTHER], idle(26.0), 26.0) == [ALL]
+
+
+def test_a_queue_that_is_silent_at_each_look_for_long_enough_is_dead() -> None:
+    silences = Silences(20.0)
+    assert silences.look({"p", "q"}, 100.0) == frozenset()
+    assert silences.look({"p", "q", "r"}, 119.9) == frozenset()
+    assert silences.look({"q", "r"}, 120.0) == {"q"}
+    assert silences.look({"p", "r"}, 139.9) == {"r"}, "one that has answered, or was not looked at, starts anew"
+
+
+def test_nothing_is_known_of_the_time_between_two_looks_far_apart() -> None:
+    silences = Silences(20.0)
+    silences.look({"q"}, 100.0)
+    assert silences.look({"q"}, 120.1) == frozenset()
+    assert silences.look({"q"}, 140.1) == {"q"}
+
+
+def test_nothing_is_known_of_the_time_without_a_connection() -> None:
+    silences = Silences(20.0)
+    silences.look({"q"}, 100.0)
+    silences.look({"q"}, 115.0)
+    silences.forget()
+    assert silences.look({"q"}, 120.0) == frozenset()

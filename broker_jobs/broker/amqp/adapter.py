@@ -18,7 +18,7 @@ from pika import exceptions
 from broker_jobs.broker.amqp.arguments import declaration
 from broker_jobs.broker.amqp.backoff import delays
 from broker_jobs.broker.amqp.consumer import Consumer, Unsettled
-from broker_jobs.broker.amqp.errors import ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, WEATHER, may_pass, reason, translate
+from broker_jobs.broker.amqp.errors import ACCESS_REFUSED, INTERNAL_ERROR, NOT_FOUND, RESOURCE_LOCKED, WEATHER, may_pass, reason, translate
 from broker_jobs.broker.amqp.link import Channel, Link
 from broker_jobs.broker.amqp.operating import browse, migrate
 from broker_jobs.broker.amqp.publisher import SILENCE, Publisher
@@ -434,7 +434,10 @@ class AmqpBroker:
 
 
 async def _answers(link: Link, queue: str) -> bool:
-    """Whether a queue says anything at all; one that was half deleted is not found."""
+    """Whether a queue says anything at all; one that was half deleted is not found.
+
+    A broker that gives up waiting for one ends the connection (after 5 s or more, measured): what has not answered by then does not.
+    """
     channel = await link.channel()
     try:
         async with asyncio.timeout(_ANSWER_SECONDS):
@@ -443,5 +446,9 @@ async def _answers(link: Link, queue: str) -> bool:
         return False
     except exceptions.ChannelClosedByBroker as error:
         return bool(error.reply_code != NOT_FOUND)
+    except exceptions.ConnectionClosedByBroker as error:
+        if error.reply_code == INTERNAL_ERROR:
+            return False
+        raise
     channel.discard()
     return True

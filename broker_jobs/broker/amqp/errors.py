@@ -35,6 +35,7 @@ NOT_FOUND: Final = 404
 RESOURCE_LOCKED: Final = 405
 PRECONDITION_FAILED: Final = 406
 NOT_ALLOWED: Final = 530
+INTERNAL_ERROR: Final = 541
 
 CLASSES: Final[Mapping[type[BaseException], type[BrokerJobsError]]] = {
     pika.AMQPError: BrokerError,
