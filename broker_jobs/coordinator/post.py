@@ -398,10 +398,11 @@ class Post:
                 self._asking = False
 
     async def _ask(self, queues: Sequence[str]) -> None:
-        """Make those of these queues again that have been silent for long; they should not be empty."""
+        """Make those of the classes of these queues again that have been silent for long: these should not be empty."""
         begun = self._loop.time()
         try:
-            silent = await self._find_dead(queues)
+            classes = sorted({_class_in(queue) for queue in queues})
+            silent = await self._find_dead([self._topology.class_name(name, lane) for name in classes for lane in Lane])
         except BrokerUnavailable:
             return
         dead = self._silences.look(silent, begun)

@@ -30,6 +30,8 @@ _VERIFY: Final = "tests/unit/test_ledger_verify.py"
 
 _PARTITIONS: Final = "tests/unit/test_partitions.py"
 
+_AMQP: Final = "broker_jobs/broker/amqp"
+_LOOKING: Final = "tests/unit/test_amqp_looking.py"
 _POST: Final = "tests/unit/test_post.py"
 _RECONCILE: Final = "tests/unit/test_reconcile.py"
 
@@ -77,6 +79,24 @@ MUTANTS: Final = (
     ),
     ("silent queues: go by what was before the connection went", f"{_HERE}/post.py", "        self._silences.forget()\n", "", _POST),
     ("silent queues: tell nobody that one was", f"{_HERE}/post.py", "missing |= dead\n", "pass\n", _POST),
+    ("silent queues: blame all that were asked", f"{_AMQP}/looking.py", "if len(queues) == 1:", "if True:", _LOOKING),
+    ("silent queues: blame none of them", f"{_AMQP}/looking.py", "found.union(cut)", "found", _LOOKING),
+    (
+        "silent queues: regard every end of a connection as theirs",
+        f"{_AMQP}/looking.py",
+        "        if not is_cut(error):\n            raise\n",
+        "",
+        _LOOKING,
+    ),
+    (
+        "silent queues: believe a queue that is half deleted",
+        f"{_AMQP}/looking.py",
+        "error.reply_code == NOT_FOUND",
+        "error.reply_code == 0",
+        _LOOKING,
+    ),
+    ("silent queues: suspect all", f"{_AMQP}/looking.py", "if queue in self._queues and not", "if not", _LOOKING),
+    ("silent queues: suspect for ever", f"{_AMQP}/looking.py", "            self._queues.discard(queue)\n", "            pass\n", _LOOKING),
     ("silent queues: ask for each look", f"{_HERE}/post.py", "        if not self._asking:\n", "        if True:\n", _POST),
     ("lost queues: tell nobody", f"{_HERE}/classes.py", "(name in self._opened and not anew)", "name in self._opened", _STORIES),
     ("lost queues: tell all of what is there", f"{_HERE}/classes.py", "(name in self._opened and not anew)", "False", _STORIES),

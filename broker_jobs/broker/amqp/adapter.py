@@ -18,8 +18,9 @@ from pika import exceptions
 from broker_jobs.broker.amqp.arguments import declaration
 from broker_jobs.broker.amqp.backoff import delays
 from broker_jobs.broker.amqp.consumer import Consumer, Unsettled
-from broker_jobs.broker.amqp.errors import ACCESS_REFUSED, INTERNAL_ERROR, NOT_FOUND, RESOURCE_LOCKED, WEATHER, may_pass, reason, translate
+from broker_jobs.broker.amqp.errors import ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, WEATHER, may_pass, reason, translate
 from broker_jobs.broker.amqp.link import Channel, Link
+from broker_jobs.broker.amqp.looking import Suspects, silent
 from broker_jobs.broker.amqp.operating import browse, migrate
 from broker_jobs.broker.amqp.publisher import SILENCE, Publisher
 from broker_jobs.broker.amqp.session import Session
@@ -44,7 +45,6 @@ A client cannot ask for the broker's value, and a message every 5 s costs nothin
 
 _RESTORE_SECONDS: Final = 30.0
 _HOLD_SECONDS: Final = 5.0
-_ANSWER_SECONDS: Final = 5.0
 _REASON_CHARACTERS: Final = 2000
 
 News = TypeVar("News", int, str)
@@ -67,11 +67,13 @@ class AmqpBroker:
         self._where = f"the broker at {address}"
         self._token_renewal = token_renewal
         self._endpoints = cycle(address.endpoints)
+        self._endpoint = address.endpoints[0]
         self._session: Session | None = None
         self._server = ""
         self._generation = 0
         self._publisher = Publisher(silence)
         self._unsettled = Unsettled()
+        self._suspects = Suspects(self._connect_to_look)
         self._private: dict[str, Queue] = {}
         self._consumers: dict[Consumer, None] = {}
         self._token: TokenHolder | None = None
@@ -197,18 +199,10 @@ class AmqpBroker:
 
         A quorum queue that was made up to 2 s before its only node was killed is like that on 3.10.8 (measured): it can be declared,
         says that it has no messages, takes what is published without a confirm, and lets nobody consume. The broker ends connections
-        that ask for that after 10 s, so the question has one of its own.
+        that ask for that, sooner or later, so the question has one of its own.
         """
-        if not queues:
-            return frozenset()
-        session = self._present()
         with self._speaking_of(self._where):
-            link = await Link.open(self._address, session.endpoint, f"{self._name} (looking)")
-            try:
-                answers = await asyncio.gather(*(_answers(link, queue) for queue in queues))
-            finally:
-                await link.close()
-        return frozenset(queue for queue, answer in zip(queues, answers, strict=True) if not answer)
+            return await silent(self._connect_to_look, queues)
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
         """Publish all of them, in order, and wait until the broker has answered for each."""
@@ -217,7 +211,7 @@ class AmqpBroker:
     async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None], *, behind: bool = False) -> Subscription:
         """Receive up to `credit` unsettled messages of a queue."""
         link = self._link()
-        consumer = Consumer(queue, credit, receive, self._unsettled, self._forget, behind=behind)
+        consumer = Consumer(queue, credit, receive, self._unsettled, self._forget, suspects=self._suspects, behind=behind)
         with self._speaking_of(f"queue {queue}"):
             await consumer.attach(link)
         self._consumers[consumer] = None
@@ -296,7 +290,8 @@ class AmqpBroker:
 
     async def _connect(self) -> None:
         """Open a session with the next node, and restore what there was in the one before."""
-        session = await Session.open(self._address, next(self._endpoints), self._name)
+        self._endpoint = next(self._endpoints)
+        session = await Session.open(self._address, self._endpoint, self._name)
         self._server = session.consuming.server
         self._generation += 1
         self._unsettled.connected(self._generation)
@@ -422,6 +417,10 @@ class AmqpBroker:
             raise BrokerUnavailable(f"there is no connection to {self._where} now")
         return self._session
 
+    async def _connect_to_look(self) -> Link:
+        """A connection that the broker may end."""
+        return await Link.open(self._address, self._endpoint, f"{self._name} (looking)")
+
     def _link(self) -> Link:
         return self._present().consuming
 
@@ -431,24 +430,3 @@ class AmqpBroker:
             yield
         except WEATHER as error:
             raise translate(error, what) from None
-
-
-async def _answers(link: Link, queue: str) -> bool:
-    """Whether a queue says anything at all; one that was half deleted is not found.
-
-    A broker that gives up waiting for one ends the connection (after 5 s or more, measured): what has not answered by then does not.
-    """
-    channel = await link.channel()
-    try:
-        async with asyncio.timeout(_ANSWER_SECONDS):
-            await channel.flush(queue)
-    except TimeoutError:
-        return False
-    except exceptions.ChannelClosedByBroker as error:
-        return bool(error.reply_code != NOT_FOUND)
-    except exceptions.ConnectionClosedByBroker as error:
-        if error.reply_code == INTERNAL_ERROR:
-            return False
-        raise
-    channel.discard()
-    return True

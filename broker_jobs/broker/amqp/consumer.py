@@ -17,6 +17,7 @@ from pika import exceptions
 
 from broker_jobs.broker.amqp.backoff import delays
 from broker_jobs.broker.amqp.errors import translate
+from broker_jobs.broker.amqp.looking import is_cut
 from broker_jobs.broker.port import Delivery, Tag
 from broker_jobs.core.deliveries import DeliveryLedger
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from broker_jobs.broker.amqp.link import Arrival, Channel, Link
+    from broker_jobs.broker.amqp.looking import Suspects
 
 _BEHIND: Final = -1
 """The priority of consumers that leave messages to others; that of all others is 0."""
@@ -121,6 +123,7 @@ class Consumer:
         unsettled: Unsettled,
         forget: Callable[[Consumer], None],
         *,
+        suspects: Suspects,
         behind: bool = False,
     ) -> None:
         self._queue = queue
@@ -128,6 +131,7 @@ class Consumer:
         self._credit = credit
         self._receive = receive
         self._unsettled = unsettled
+        self._suspects = suspects
         self._forget = forget
         self._feed: Feed | None = None
         self._canceled = False
@@ -145,6 +149,9 @@ class Consumer:
 
     async def attach(self, link: Link) -> None:
         """Consume through this link from now on; pika's exceptions where it cannot be, and later where the queue does not answer."""
+        if not await self._suspects.clear(self._queue):
+            self._give_it_time(link)
+            return
         channel = await link.channel()
         feed = self._feed = Feed(channel)
         channel.on_closed = partial(self._on_closed, link, feed)
@@ -153,11 +160,15 @@ class Consumer:
             async with asyncio.timeout(_CONSUME_SECONDS):
                 consumer = await channel.consume(self._queue, self._credit, arrived, lost, priority=_BEHIND if self._behind else 0)
         except TimeoutError:
-            _LOG.warning("%s does not answer; trying again", self._queue)
+            self._suspects.add(self._queue)
             self._unsettled.forget(feed)
             channel.discard()
-            self.attach_later(link)
+            self._give_it_time(link)
             return
+        except exceptions.AMQPError as error:
+            if is_cut(error):
+                self._suspects.add(self._queue)
+            raise
         if feed.ended:
             raise channel.closed.result() if channel.closed.done() else exceptions.ConsumerCancelled
         feed.consumer = consumer
@@ -168,6 +179,10 @@ class Consumer:
     def attach_later(self, link: Link) -> None:
         """Try until it can be consumed, as long as this link is up."""
         self._retrying = asyncio.ensure_future(self._attach_again(link))
+
+    def _give_it_time(self, link: Link) -> None:
+        _LOG.warning("%s does not answer; trying again", self._queue)
+        self.attach_later(link)
 
     def detach(self) -> None:
         """The link is gone: wait for the next one."""

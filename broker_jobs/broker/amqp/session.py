@@ -21,11 +21,9 @@ class Session:
     Attributes:
         publishing: for messages alone: the broker stops reading from it when it is short of memory or disk
         consuming: for everything else
-        endpoint: the node
     """
 
-    def __init__(self, endpoint: Endpoint, publishing: Link, consuming: Link) -> None:
-        self.endpoint = endpoint
+    def __init__(self, publishing: Link, consuming: Link) -> None:
         self.publishing = publishing
         self.consuming = consuming
 
@@ -34,7 +32,7 @@ class Session:
         """Connect twice, to the same node."""
         publishing = await Link.open(address, endpoint, f"{name} (publishing)")
         try:
-            return cls(endpoint, publishing, await Link.open(address, endpoint, f"{name} (consuming)"))
+            return cls(publishing, await Link.open(address, endpoint, f"{name} (consuming)"))
         except BaseException:
             await publishing.close()
             raise

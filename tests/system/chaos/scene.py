@@ -22,7 +22,7 @@ from tests.system.chaos.links import Links
 
 if TYPE_CHECKING:
     import subprocess
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
     from pathlib import Path
 
     from broker_jobs import SubmittedJob
@@ -95,7 +95,7 @@ class Scene:
         assert job.info().counts == {"succeeded": size}
 
     def class_queues(self) -> list[str]:
-        """Names of the queues of the one class that there is, that of the normal lane first."""
+        """Names of the queues of all classes, those of the normal lane first."""
         found = [name for name in self.queues() if name.startswith("bj.task.")]
         return sorted(found, key=lambda name: not name.endswith(Lane.normal.value))
 
@@ -131,6 +131,18 @@ class Scene:
             await broker.close()
 
         asyncio.run(move(self.class_queues()))
+
+    def silent(self, queues: Iterable[str]) -> frozenset[str]:
+        """Those of these queues that do not answer."""
+
+        async def ask() -> frozenset[str]:
+            broker = await open_broker(self.url(self.up.port), name="asking", timeout=PATIENCE)
+            try:
+                return await broker.dead(sorted(queues))
+            finally:
+                await broker.close()
+
+        return asyncio.run(ask())
 
     def limit_class(self, **definition: object) -> None:
         """Set a policy for class queues, or without one remove it."""

@@ -9,7 +9,7 @@ import pytest
 
 from tests.support.daemons import until
 from tests.system.chaos.links import Deaf, Whole
-from tests.system.chaos.scene import RECOVERED, Scene, wait
+from tests.system.chaos.scene import NAMES, RECOVERED, Scene, wait
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,7 +76,6 @@ def test_a_quorum_queue_of_one_replica_is_killed_with_publishes_pending(scene: S
     for queue in scene.class_queues():
         scene.replicas(queue, scene.nodes[2])
     scene.check(scene.submit("alone", SIZE), "alone", SIZE)
-    wait(SETTLED)  # a queue that was moved just before is dead until the coordinator connects again: decision 0050, "Not covered"
     scene.nodes[2].kill()
     with ThreadPoolExecutor() as pool:
         submitting = pool.submit(scene.submit, "pending", SIZE)
@@ -84,6 +83,25 @@ def test_a_quorum_queue_of_one_replica_is_killed_with_publishes_pending(scene: S
         scene.nodes[2].start()
         job = submitting.result(RECOVERED)
     scene.check(job, "pending", SIZE)
+
+
+@quorum
+def test_the_only_node_of_a_class_queue_is_gone_and_the_others_take_it_over(scene: Scene) -> None:
+    scene.move_class(scene.nodes[2])
+    alone = set(scene.class_queues())
+    for queue in alone:
+        scene.replicas(queue, scene.nodes[2])
+    scene.check(scene.submit("alone", SIZE), "alone", SIZE)
+    scene.check(scene.submit("others", SIZE, cpus=2), "others", SIZE)
+    healthy = {NAMES.dead, NAMES.ledger_name(0), *scene.class_queues()} - alone
+    wait(SETTLED)
+    scene.nodes[2].kill()
+    assert scene.silent(healthy | alone) == alone, "the broker ends the connection for one, and nobody says that of the others"
+    jobs = {"gone": scene.submit("gone", SIZE), "more": scene.submit("more", SIZE, cpus=2)}
+    for name, job in jobs.items():
+        scene.check(job, name, SIZE)
+    scene.nodes[2].start()
+    scene.check(scene.submit("back", SIZE), "back", SIZE)
 
 
 @quorum
