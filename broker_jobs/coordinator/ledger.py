@@ -16,7 +16,7 @@ from broker_jobs.coordinator.effects import Batch, Effects
 from broker_jobs.coordinator.intake import Intake
 from broker_jobs.coordinator.jobs import Jobs
 from broker_jobs.coordinator.mailer import Mailer
-from broker_jobs.coordinator.reconcile import Inventory, Reconciler
+from broker_jobs.coordinator.reconcile import Inventory, Reconciler, Unheard
 from broker_jobs.coordinator.registry import Announced, Registry
 from broker_jobs.coordinator.replies import STALE_MS, Replies
 from broker_jobs.coordinator.requests import Requests
@@ -42,6 +42,7 @@ from broker_jobs.wire.messages import (
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
 
+    from broker_jobs.broker.port import Depth
     from broker_jobs.coordinator.admission import LedgerMessage
     from broker_jobs.coordinator.config import CoordinatorConfig
     from broker_jobs.coordinator.reconcile import Published
@@ -95,6 +96,7 @@ class Ledger:
         self._classes = Classes(store.look.classes(), config.partition)
         self._topology = topology
         self._reconciler = Reconciler(config.look)
+        self._unheard = Unheard()
         self.workers = Workers(config.grace)
         self._registry = Registry(Announced(row.spec, row.since_ms) for row in store.look.steps())
         self.teams = Teams(self.workers.known, secrets.token_hex(4))
@@ -197,11 +199,13 @@ class Ledger:
         Args:
             missing: those that were not there before
         """
-        lost = set(missing)
-        resource_class = self._classes.opened(name, anew=bool(lost))
+        self._tell_of_class(name, anew=bool(missing))
+        self.jobs.unopened(self._batch, set(missing))
+
+    def _tell_of_class(self, name: str, *, anew: bool) -> None:
+        resource_class = self._classes.opened(name, anew=anew)
         if resource_class is not None:
-            self._mailer.class_opened(self._batch, resource_class, anew=bool(lost))
-        self.jobs.unopened(self._batch, lost)
+            self._mailer.class_opened(self._batch, resource_class, anew=anew)
 
     def reconnected(self) -> None:
         """The coordinator's own connection was gone: be patient with the workers, and see that the class queues are there."""
@@ -211,12 +215,17 @@ class Ledger:
         self.workers.come_back(now, self._patience)
         self._mailer.ask_hello(self._batch, self._config.name)
 
-    def looked(self, depths: Mapping[str, int]) -> None:
-        """Messages in the class queues that were worth a look."""
+    def looked(self, depths: Mapping[str, Depth]) -> None:
+        """How full the class queues are that were worth a look."""
         batch = self._batch
-        for lost in self._reconciler.decide(depths, self._published(batch.now), self._inventories(), batch.now):
+        ready = {queue: depth.ready for queue, depth in depths.items()}
+        wrong = {queue for queue, depth in depths.items() if depth.ready and not depth.consumers}
+        for lost in self._reconciler.decide(ready, self._published(batch.now), self._inventories(), batch.now):
+            wrong.add(lost.queue)
             if not self.jobs.standing.missing(batch, lost.job, lost.chunk, (task for task, _ in lost.attempts)):
                 self.jobs.missing(batch, lost)
+        for name in sorted({self._topology.class_in(queue) for queue in self._unheard.look(wrong, batch.now)}):
+            self._tell_of_class(name, anew=True)
 
     def finish(self) -> Effects:
         """End the batch: write its rows; what must be published after the commit."""

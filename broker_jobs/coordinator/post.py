@@ -24,7 +24,7 @@ from broker_jobs.errors import BrokerError, BrokerUnavailable, LedgerRefused, To
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
-    from broker_jobs.broker.port import Broker, Delivery, Subscription
+    from broker_jobs.broker.port import Broker, Delivery, Depth, Subscription
     from broker_jobs.coordinator.config import CoordinatorConfig
     from broker_jobs.coordinator.effects import Effects
     from broker_jobs.coordinator.store import OutboxRow
@@ -86,9 +86,9 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Looked:
-    """Messages in class queues."""
+    """How full class queues are."""
 
-    depths: Mapping[str, int]
+    depths: Mapping[str, Depth]
 
 
 @dataclass(frozen=True, slots=True)
@@ -379,21 +379,21 @@ class Post:
                 _LOG.info("the queues of class %s stay: the connection is gone", name)
 
     async def _look(self, queues: Sequence[str]) -> None:
-        depths: dict[str, int] = {}
+        depths: dict[str, Depth] = {}
         for queue in queues:
             try:
                 depth = await self._broker.depth(queue)
             except BrokerUnavailable:
                 return
             if depth is not None:
-                depths[queue] = depth.ready
+                depths[queue] = depth
             else:
-                await self._open((_class_in(queue),))
+                await self._open((self._topology.class_in(queue),))
         self._put(Looked(depths))
         if not self._asking:
             self._asking = True
             try:
-                await self._ask([queue for queue, ready in depths.items() if not ready])
+                await self._ask([queue for queue, depth in depths.items() if not depth.ready])
             finally:
                 self._asking = False
 
@@ -401,13 +401,13 @@ class Post:
         """Make those of the classes of these queues again that have been silent for long: these should not be empty."""
         begun = self._loop.time()
         try:
-            classes = sorted({_class_in(queue) for queue in queues})
+            classes = sorted({self._topology.class_in(queue) for queue in queues})
             silent = await self._find_dead([self._topology.class_name(name, lane) for name in classes for lane in Lane])
         except BrokerUnavailable:
             return
         dead = self._silences.look(silent, begun)
         if dead:
-            await self._open({_class_in(queue) for queue in dead}, dead)
+            await self._open({self._topology.class_in(queue) for queue in dead}, dead)
 
     async def _ledger_depth(self, tell: Callable[[int], None]) -> None:
         try:
@@ -419,11 +419,6 @@ class Post:
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         await self._broker.dead_letter(delivery, self._topology.dead, reason)
-
-
-def _class_in(queue: str) -> str:
-    """The class in the name of a queue."""
-    return queue.split(".")[-2]
 
 
 def _remove(store: str, key: str) -> None:

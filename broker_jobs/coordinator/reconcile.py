@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 LOOKS: Final = 10
 """How many looks are remembered."""
 
+LATELY: Final = 60.0
+"""Seconds for which it is remembered that something was wrong with a queue, and that it was told."""
+
 
 @dataclass(frozen=True, slots=True)
 class Published:
@@ -48,6 +51,7 @@ class Missing:
 
     job: str
     chunk: str
+    queue: str
     attempts: tuple[tuple[int, int], ...]
 
 
@@ -80,7 +84,7 @@ class Reconciler:
             if first + self.apart <= now and first <= oldest:
                 loose = self._loose(chunk, held)
                 if loose:
-                    missing.append(Missing(chunk.job, chunk.chunk, loose))
+                    missing.append(Missing(chunk.job, chunk.chunk, chunk.queue, loose))
         return missing
 
     def _look(self, depths: Mapping[str, int], now: float) -> None:
@@ -117,3 +121,32 @@ class Silences:
     def forget(self) -> None:
         """Nobody has looked for a while."""
         self._since.clear()
+
+
+@dataclass(slots=True)
+class Unheard:
+    """Queues that workers have to consume anew: what is in them reaches nobody.
+
+    RabbitMQ 3.10 forgets consumers of a quorum queue that is deleted and made again within moments, or gives its messages to those of the
+    old one, and nobody is told (measured). Such a queue has messages and no consumers, or its tasks are missed each time that they go out.
+    So has one whose workers all have enough to do, so it is not told for each look; they have nothing to consume anew.
+    """
+
+    _first: dict[str, float] = field(default_factory=dict)
+    _told: dict[str, float] = field(default_factory=dict)
+
+    def look(self, wrong: Iterable[str], now: float) -> set[str]:
+        """Take in with which queues something is wrong now; those with which it was before, too."""
+        self._first = {queue: at for queue, at in self._first.items() if now <= at + LATELY}
+        self._told = {queue: at for queue, at in self._told.items() if now <= at + LATELY}
+        found = set()
+        for queue in wrong:
+            if queue in self._told:
+                continue
+            if queue in self._first:
+                del self._first[queue]
+                self._told[queue] = now
+                found.add(queue)
+            else:
+                self._first[queue] = now
+        return found

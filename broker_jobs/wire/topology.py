@@ -152,6 +152,11 @@ class Topology:
         """Name of the queue of a class and lane."""
         return f"{self.namespace}.task.{resource_class}.{lane.value}"
 
+    @staticmethod
+    def class_in(queue: str) -> str:
+        """The class in a `class_name`."""
+        return queue.split(".")[-2]
+
     def ledger(self, partition: int) -> Queue:
         """Everything that the coordinator of a partition must hear, with a single active consumer; what the broker drops goes to `dead`."""
         own = (

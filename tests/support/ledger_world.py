@@ -14,6 +14,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from broker_jobs.broker.port import Depth
 from broker_jobs.config import sqlite_url
 from broker_jobs.coordinator.admission import admit
 from broker_jobs.coordinator.config import CoordinatorConfig
@@ -90,6 +91,12 @@ class Running:
 def of_attempt(task: m.Task) -> Inline:
     """A result that tells its attempt."""
     return value([task.number, task.attempt])
+
+
+def class_news(effects: Effects) -> list[m.ClassOpened]:
+    """Of which classes workers are told."""
+    found = [SIGNER.open(each.body).message for each in effects.sends]
+    return [each for each in found if isinstance(each, m.ClassOpened)]
 
 
 @dataclass
@@ -354,12 +361,17 @@ class World:
             self.now += 20.0
             self.heartbeat()
             self.batch(range(len(self.inbox)))
-            depths = {NAMES.class_name(name, lane): 0 for name in self.ledger._classes.known for lane in Lane}  # noqa: SLF001
-            with self.store.transaction():
-                self.ledger.begin(self.now, self.now_ms)
-                self.ledger.looked(depths)
-                effects = self.ledger.finish()
-            self.publish(effects)
+            self.look(Depth(0, 1))
+
+    def look(self, depth: Depth) -> list[m.ClassOpened]:
+        """All class queues are this full; of which classes workers are told."""
+        depths = {NAMES.class_name(name, lane): depth for name in self.ledger._classes.known for lane in Lane}  # noqa: SLF001
+        with self.store.transaction():
+            self.ledger.begin(self.now, self.now_ms)
+            self.ledger.looked(depths)
+            effects = self.ledger.finish()
+        self.publish(effects)
+        return class_news(effects)
 
     def close(self) -> None:
         """End."""

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from broker_jobs.broker.port import Depth
 from broker_jobs.coordinator.ledger import KEEP_HOUSE
 from broker_jobs.coordinator.window import MOST_TASKS, WINDOW
 from broker_jobs.coordinator.workers import WorkerState
@@ -17,7 +18,7 @@ from broker_jobs.core.resource_class import class_name
 from broker_jobs.core.spec import Retry, TaskOptions
 from broker_jobs.wire import messages as m
 from tests.support.cast import FOUR_CPUS, call, job_chunks, value
-from tests.support.ledger_world import GRACE, SIGNER, Crash, World, of_attempt
+from tests.support.ledger_world import GRACE, SIGNER, Crash, World, class_news, of_attempt
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -322,12 +323,41 @@ def test_class_queues_are_looked_after_when_the_connection_is_back(world: World)
             world.ledger.begin(world.now, world.now_ms)
             world.ledger.opened(name, missing)
             effects = world.ledger.finish()
-        found = [SIGNER.open(each.body).message for each in effects.sends]
-        return [each for each in found if isinstance(each, m.ClassOpened)]
+        return class_news(effects)
 
     assert reopen() == []
     (told,) = reopen(f"t.task.{name}.normal")
     assert (told.resource_class.name, told.anew) == (name, True)
+
+
+def test_workers_consume_anew_what_has_messages_and_no_consumers(world: World) -> None:
+    """RabbitMQ may forget consumers of a queue that was made again. Where workers are only busy, they have nothing to consume anew."""
+    submit(world, job_chunks([call(0)]))
+    assert world.look(Depth(1, 1)) == world.look(Depth(1, 0)) == []
+    (told,) = world.look(Depth(1, 0))
+    assert told.anew
+    assert world.look(Depth(1, 0)) == world.look(Depth(1, 0)) == []
+
+
+def test_workers_consume_anew_what_swallows_its_tasks(world: World) -> None:
+    """RabbitMQ may give them to consumers that never see one."""
+    submit(world, job_chunks([call(0)]))
+
+    def lose() -> list[m.ClassOpened]:
+        world.queues.clear()
+        news: list[m.ClassOpened] = []
+        while not standing(world):
+            assert not news
+            world.now += 10.0
+            world.heartbeat()
+            step(world)
+            news = world.look(Depth(0, 1))
+        return news
+
+    assert lose() == []
+    (told,) = lose()
+    assert told.anew
+    assert lose() == []
 
 
 def test_a_quick_task_that_waits_for_others_goes_out_when_a_worker_comes(world: World) -> None:

@@ -176,7 +176,7 @@ def test_what_answers_the_second_time_is_not_dead() -> None:
     _play(story)
 
 
-NOTHING_THERE = Looked(dict.fromkeys(LANES, 0))
+NOTHING_THERE = Looked(dict.fromkeys(LANES, Depth(0, 0)))
 
 
 def test_a_queue_that_is_silent_for_long_is_made_again_however_old_it_is() -> None:

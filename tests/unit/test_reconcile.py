@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from broker_jobs.coordinator.reconcile import Inventory, Missing, Published, Reconciler, Silences
+from broker_jobs.coordinator.reconcile import Inventory, Missing, Published, Reconciler, Silences, Unheard
 
 CHUNK = Published("job", "r0", "q", 0.0, ((0, 1), (1, 1)))
 OTHER = Published("job", "r1", "p", 0.0, ((2, 1),))
-ALL = Missing("job", "r0", ((0, 1), (1, 1)))
+ALL = Missing("job", "r0", "q", ((0, 1), (1, 1)))
 
 
 def idle(at: float) -> list[Inventory]:
@@ -42,7 +42,7 @@ def test_what_a_worker_holds_is_not_missing() -> None:
     reconciler = Reconciler(5.0)
     holds = [Inventory(30.0, frozenset({("job", 0, 1)}))]
     reconciler.decide({"q": 0}, [CHUNK], holds, 20.0)
-    assert reconciler.decide({"q": 0}, [CHUNK], holds, 30.0) == [Missing("job", "r0", ((1, 1),))]
+    assert reconciler.decide({"q": 0}, [CHUNK], holds, 30.0) == [Missing("job", "r0", "q", ((1, 1),))]
     assert reconciler.suspicious([CHUNK], [Inventory(0.0, frozenset({("job", 0, 1), ("job", 1, 1)}))]) == set()
     older = [Inventory(30.0, frozenset({("job", 0, 0), ("job", 1, 2)}))]
     assert reconciler.suspicious([CHUNK], older) == {"q"}, "another attempt is another thing"
@@ -53,7 +53,7 @@ def test_a_chunk_that_was_published_after_the_look_needs_two_of_its_own() -> Non
     late = Published("job", "r9", "q", 22.0, ((7, 1),))
     reconciler.decide({"q": 0}, [CHUNK], idle(20.0), 20.0)
     assert reconciler.decide({"q": 0}, [CHUNK, late], idle(26.0), 26.0) == [ALL]
-    assert reconciler.decide({"q": 0}, [late], idle(32.0), 32.0) == [Missing("job", "r9", ((7, 1),))]
+    assert reconciler.decide({"q": 0}, [late], idle(32.0), 32.0) == [Missing("job", "r9", "q", ((7, 1),))]
 
 
 def test_queues_are_told_apart() -> None:
@@ -83,3 +83,21 @@ def test_nothing_is_known_of_the_time_without_a_connection() -> None:
     silences.look({"q"}, 115.0)
     silences.forget()
     assert silences.look({"q"}, 120.0) == frozenset()
+
+
+def test_a_queue_with_which_something_is_wrong_again_is_told_once_a_minute() -> None:
+    unheard = Unheard()
+    assert unheard.look({"p", "q"}, 100.0) == set()
+    assert unheard.look((), 105.0) == set()
+    assert unheard.look({"q"}, 115.0) == {"q"}
+    assert unheard.look({"p", "q"}, 120.0) == {"p"}
+    assert unheard.look({"p", "q"}, 175.0) == set()
+    assert unheard.look({"p", "q"}, 176.0) == set()
+    assert unheard.look({"p", "q"}, 181.0) == {"q"}
+
+
+def test_what_was_wrong_long_ago_is_forgotten() -> None:
+    unheard = Unheard()
+    unheard.look({"q"}, 100.0)
+    assert unheard.look({"q"}, 160.1) == set()
+    assert unheard.look({"q"}, 160.2) == {"q"}

@@ -119,14 +119,14 @@ class Scene:
             if node not in nodes:
                 self.up.ctl("eval", f'rabbit_quorum_queue:delete_member(<<"{self.vhost}">>, <<"{queue}">>, \'{node.name}\').')
 
-    def move_class(self, node: RabbitMQNode) -> None:
-        """Make the queues of the class again, on this node."""
+    def move_class(self, node: RabbitMQNode, pause: float = GONE) -> None:
+        """Make the queues of the class again, on this node, after a pause."""
 
         async def move(queues: list[str]) -> None:
             broker = await open_broker(self.url(node.port), name="mover", timeout=PATIENCE)
             for queue in queues:
                 await broker.delete(queue)
-            await asyncio.sleep(GONE)
+            await asyncio.sleep(pause)
             await broker.declare((), [NAMES.class_queue(queues[0].split(".")[2], lane) for lane in Lane])
             await broker.close()
 

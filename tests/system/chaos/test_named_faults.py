@@ -86,6 +86,13 @@ def test_a_quorum_queue_of_one_replica_is_killed_with_publishes_pending(scene: S
 
 
 @quorum
+def test_the_class_queue_is_deleted_and_made_again_at_once(scene: Scene) -> None:
+    """RabbitMQ 3.10 gives its messages to the consumers of the old one, which never see them."""
+    scene.move_class(scene.nodes[0], pause=0)
+    scene.check(scene.submit("unseen", SIZE), "unseen", SIZE)
+
+
+@quorum
 def test_the_only_node_of_a_class_queue_is_gone_and_the_others_take_it_over(scene: Scene) -> None:
     scene.move_class(scene.nodes[2])
     alone = set(scene.class_queues())
