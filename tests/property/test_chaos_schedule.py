@@ -11,15 +11,18 @@ from hypothesis import strategies as st
 from tests.system.chaos.faults import LONG, SHORT, Fault, Kind, Role, Target, can_be, can_step, schedule
 from tests.system.chaos.performing import Done
 from tests.system.chaos.plans import Failure, Shape, plan
-from tests.system.chaos.recovery import EVERYBODY, recoveries
+from tests.system.chaos.recovery import recoveries
 
 if TYPE_CHECKING:
     from tests.system.chaos.faults import Pace
 
 CROWD: Final = {Role.worker: 4, Role.coordinator: 2, Role.submitter: 3, Role.node: 3, Role.store: 1}
+CROWDS: Final = (CROWD, {**CROWD, Role.coordinator: 4, Role.submitter: 4})
+"""Of one partition, and of two."""
 seeds = st.integers(0, 2**32)
 paces = st.sampled_from((LONG, SHORT))
 WORKER = Target(Role.worker, 1)
+PARTITION = 0
 
 
 @given(seeds, paces, st.floats(0, 300), st.sets(st.tuples(st.sampled_from(Kind), st.sampled_from(Role))))
@@ -42,14 +45,14 @@ def test_a_schedule_follows_from_its_seed_and_leaves_each_target_time_to_come_ba
     assert all(one.ends <= other.begins for one, other in itertools.pairwise(ground)), "one at a time"
 
 
-@given(seeds)
-def test_a_long_run_has_a_hundred_faults_of_all_kinds_some_at_the_same_time(seed: int) -> None:
-    faults = schedule(seed, 1500, CROWD, LONG)
+@given(seeds, st.sampled_from(CROWDS))
+def test_a_long_run_has_a_hundred_faults_of_all_kinds_some_at_the_same_time(seed: int, crowd: dict[Role, int]) -> None:
+    faults = schedule(seed, 1500, crowd, LONG)
     assert len(faults) >= 100
     assert {fault.kind for fault in faults} == set(Kind)
-    assert {fault.target for fault in faults} == {Target(role, index) for role, count in CROWD.items() for index in range(count)}
+    assert {fault.target for fault in faults} == {Target(role, index) for role, count in crowd.items() for index in range(count)}
     assert any(other.begins < one.ends for one, other in itertools.pairwise(faults))
-    assert faults != schedule(seed + 1, 1500, CROWD, LONG)
+    assert faults != schedule(seed + 1, 1500, crowd, LONG)
 
 
 @given(seeds, st.integers(0, 2), st.integers(0, 50))
@@ -68,7 +71,7 @@ def done(target: Target, begun: float, ended: float) -> Done:
 
 
 def test_recovery_counts_to_the_first_thing_begun_afterwards() -> None:
-    [found] = recoveries([done(WORKER, 1, 2)], {WORKER: [0.5, 1.5, 7, 4], EVERYBODY: [2.5]})
+    [found] = recoveries([done(WORKER, 1, 2)], {WORKER: [0.5, 1.5, 7, 4], PARTITION: [2.5]})
     assert found.seconds == 2
 
 
@@ -84,11 +87,25 @@ def test_recovery_counts_from_the_end_of_what_troubles_everybody_meanwhile() -> 
         done(Target(Role.coordinator), 9, 12),
         done(Target(Role.worker, 2), 11, 20),
     ]
-    found = recoveries(faults, {WORKER: [13.0], EVERYBODY: [12.5]})
+    found = recoveries(faults, {WORKER: [13.0], PARTITION: [12.5]})
     assert [each.seconds for each in found] == [11.0, 2.5, 0.5, None]
     assert [each.undisturbed for each in found] == [1.0, 0.5, 0.5, None]
 
 
+def test_recovery_of_what_all_need_is_proven_in_each_partition_and_that_of_a_coordinator_in_its_own() -> None:
+    faults = [done(Target(Role.node), 1, 2), done(Target(Role.coordinator, 2), 20, 21), done(Target(Role.coordinator, 3), 20, 22)]
+    found = recoveries(faults, {0: [3.0, 30.0], 1: [5.0, 24.0]}, partitions=2)
+    assert [each.seconds for each in found] == [3.0, 9.0, 2.0]
+    assert [each.seconds for each in recoveries(faults, {0: [3.0, 30.0], 1: []}, partitions=2)] == [None, 9.0, None]
+
+
+def test_what_troubles_one_partition_is_no_excuse_for_another() -> None:
+    submitters = [Target(Role.submitter, number) for number in range(2)]
+    faults = [*(done(each, 1, 2) for each in submitters), done(Target(Role.coordinator), 3, 10)]
+    found = recoveries(faults, {**{each: [11.0] for each in submitters}, 0: [12.0]}, partitions=2)
+    assert [each.undisturbed for each in found] == [1.0, 9.0, 2.0]
+
+
 def test_what_troubles_everybody_later_is_no_excuse() -> None:
-    found = recoveries([done(WORKER, 1, 2), done(Target(Role.node), 50, 60)], {WORKER: [40.0], EVERYBODY: [61.0]})
+    found = recoveries([done(WORKER, 1, 2), done(Target(Role.node), 50, 60)], {WORKER: [40.0], PARTITION: [61.0]})
     assert [each.undisturbed for each in found] == [38.0, 1.0]

@@ -1,4 +1,4 @@
-"""The chaos suite by hand: ``python -m tests.system.chaos --seed 7 --seconds 1500 --tasks 20000 [--report FILE] [--keep FOLDER]``.
+"""The chaos suite by hand: ``python -m tests.system.chaos --seed 7 --seconds 1500 --tasks 20000 [--partitions 2] [--report FILE]``.
 
 It prints what happens and, in the end, a report; the exit code is 0 where nothing was wrong. The same seed gives the same faults at
 the same times; what they meet is up to the machine.
@@ -28,6 +28,7 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=1500, help="how long faults are done")
     parser.add_argument("--tasks", type=int, default=20_000, help="how many tasks are asked for, at least")
     parser.add_argument("--store", choices=["postgres", "sqlite"], default="postgres", help="where the ledger lies")
+    parser.add_argument("--partitions", type=int, default=1, help="how many the ledger has")
     parser.add_argument("--short", action="store_true", help="with the short windows of the short test")
     parser.add_argument("--report", type=Path, help="write the report as JSON")
     parser.add_argument("--keep", type=Path, help="an empty folder for logs, ledger and journals, which stays")
@@ -51,7 +52,17 @@ def main() -> int:
             stack.callback(server.remove)
             ground = ServerGround(server)
         pace = SHORT if options.short else LONG
-        report = run(folder, cluster, ground, seed=options.seed, seconds=options.seconds, tasks=options.tasks, pace=pace, say=say)
+        report = run(
+            folder,
+            cluster,
+            ground,
+            seed=options.seed,
+            seconds=options.seconds,
+            tasks=options.tasks,
+            pace=pace,
+            partitions=options.partitions,
+            say=say,
+        )
     print(report.text())
     if options.report:
         options.report.write_text(report.data())

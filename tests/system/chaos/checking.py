@@ -1,4 +1,4 @@
-"""The independent checker: it believes neither submitters nor workers, and asks the ledger through a client of its own."""
+"""The independent checker: it believes neither submitters nor workers, and asks each partition of the ledger by a client of its own."""
 
 from __future__ import annotations
 
@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Final
 from broker_jobs import Client
 from broker_jobs.core.states import JOB_ENDED
 from tests.support.daemons import until
-from tests.system.chaos.faults import Role, Target
+from tests.system.chaos.faults import Role, Target, partition_for
 from tests.system.chaos.journal import Journal, What
-from tests.system.chaos.plans import Plan, plan
-from tests.system.chaos.recovery import EVERYBODY
+from tests.system.chaos.plans import Plan, plan, submitter_of
 from tests.system.chaos.submitter import differences
 
 if TYPE_CHECKING:
@@ -24,6 +23,7 @@ if TYPE_CHECKING:
 
     from broker_jobs import SubmittedJob
     from tests.system.chaos.deployment import Deployment
+    from tests.system.chaos.recovery import Witness
 
 PATIENCE: Final = 60.0
 LEASE: Final = "bj.lease."
@@ -39,6 +39,7 @@ class Verdict:
     Attributes:
         wrong: what must not be; empty is well
         jobs: of those that submitters wanted, how many were confirmed, unknown and so on
+        partitions: how many were confirmed in each partition
         outcomes: recorded outcomes of confirmed jobs
         runs: how often tasks have run to their end
         attempts: …and by attempts, which tells how many were lost
@@ -46,6 +47,7 @@ class Verdict:
 
     wrong: list[str] = field(default_factory=list)
     jobs: Counter[str] = field(default_factory=Counter)
+    partitions: Counter[int] = field(default_factory=Counter)
     outcomes: Counter[str] = field(default_factory=Counter)
     runs: int = 0
     attempts: Counter[int] = field(default_factory=Counter)
@@ -56,11 +58,16 @@ def check_jobs(deployment: Deployment, seed: int, seconds: float) -> Verdict:
     verdict = Verdict()
     effects = _effects(deployment.folder)
     verdict.runs = sum(effects.values())
-    with Client(deployment.straight(), signing_key=deployment.key) as client:
-        known = {job.name: job for job in client.jobs(limit=None)}
-        for submitter in range(deployment.crowd[Role.submitter]):
-            _check_submitter(Journal.of(deployment.folder, submitter), submitter, seed, seconds, known, effects, verdict)
-        verdict.wrong += [f"nobody has submitted {name}, which is in the ledger" for name in list(known)[:_TOLD]]
+    for partition in range(deployment.partitions):
+        with Client(deployment.straight(), signing_key=deployment.key, partition=partition) as client:
+            known = {job.name: job for job in client.jobs(limit=None)}
+            so_far = verdict.jobs["confirmed"]
+            for submitter in range(deployment.crowd[Role.submitter]):
+                if partition_for(submitter, deployment.partitions) == partition:
+                    _check_submitter(Journal.of(deployment.folder, submitter), submitter, seed, seconds, known, effects, verdict)
+            verdict.partitions[partition] = verdict.jobs["confirmed"] - so_far
+            left = list(known)[:_TOLD]
+            verdict.wrong += [f"no submitter of partition {partition} has submitted {name}, which is in its ledger" for name in left]
     return verdict
 
 
@@ -134,14 +141,14 @@ def _lines(folder: Path) -> list[dict[str, object]]:
     return found
 
 
-def proofs(folder: Path) -> dict[Target, list[float]]:
-    """When work was begun that was finished: by each worker, by each submitter, and such that needed everything."""
-    found: dict[Target, list[float]] = {EVERYBODY: []}
+def proofs(folder: Path, partitions: int) -> dict[Witness, list[float]]:
+    """When work was begun that was finished: by each worker, by each submitter, and such that needed all of a partition."""
+    found: dict[Witness, list[float]] = {partition: [] for partition in range(partitions)}
     for line in _lines(folder):
         begun, worker = float(str(line["begun"])), str(line["worker"])
         found.setdefault(Target(Role.worker, int(worker.rpartition("-")[2])), []).append(begun)
         if line["layer"]:  # it was released by a coordinator
-            found[EVERYBODY].append(begun)
+            found[partition_for(submitter_of(str(line["key"])), partitions)].append(begun)
     for path in folder.glob("journal-*.jsonl"):
         lines = Journal(path).lines
         number = int(path.stem.rpartition("-")[2])
@@ -168,13 +175,22 @@ def check_leftovers(deployment: Deployment) -> list[str]:
         until(lambda: not deployment.daemons.alive(), "no process of the deployment is left", 15)
     except AssertionError as error:
         wrong.append(f"{error}: {deployment.daemons.alive()}")
-    [(left,)] = deployment.ground.rows("SELECT count(*) FROM outbox")
+    for partition in range(deployment.partitions):
+        wrong += [f"{text} (partition {partition})" for text in _check_ledger(deployment, partition)]
+    return wrong
+
+
+def _check_ledger(deployment: Deployment, partition: int) -> list[str]:
+    """What the ledger of a partition should not have in the end."""
+    wrong = []
+    [(left,)] = deployment.ground.rows(partition, "SELECT count(*) FROM outbox")
     if left:
         wrong.append(f"{left} messages are left in the outbox")
     ended = ", ".join(f"'{state.value}'" for state in JOB_ENDED)
-    rows = deployment.ground.rows(f"SELECT name, state FROM jobs WHERE state NOT IN ({ended})")
+    rows = deployment.ground.rows(partition, f"SELECT name, state FROM jobs WHERE state NOT IN ({ended})")
     wrong += [f"job {name} is {state} for ever" for name, state in rows]
-    verified = deployment.daemons.run("ledger", "verify", "--store", deployment.ground.url, timeout=120)
+    words = ("ledger", "verify", "--partition", str(partition), "--store", deployment.ground.url(partition))
+    verified = deployment.daemons.run(*words, timeout=120)
     if verified.returncode:
         wrong.append(f"ledger verify: {verified.stdout}{verified.stderr}")
     return wrong

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Final, Self
 from broker_jobs.wire.signing import new_key
 from tests.support.daemons import Daemons, until
 from tests.system.chaos import work
-from tests.system.chaos.faults import Role, Target, can_step
+from tests.system.chaos.faults import Role, Target, can_step, partition_for
 from tests.system.chaos.journal import Journal, What
 from tests.system.chaos.links import Link, Links
 from tests.system.chaos.submitter import STOP
@@ -102,6 +102,7 @@ class Deployment:
         ground: where the ledger lies
         seconds: how long a task takes
         tasks: how many each submitter asks for at least
+        partitions: how many the ledger has
 
     Attributes:
         units: the processes
@@ -117,15 +118,17 @@ class Deployment:
         seed: int,
         seconds: float,
         tasks: int,
+        partitions: int = 1,
         workers: int = 4,
         submitters: int = 3,
     ) -> None:
         self.folder = folder
         self.cluster = cluster
         self.ground = ground
+        self.partitions = partitions
         self.crowd = {
             Role.worker: workers,
-            Role.coordinator: ground.coordinators,
+            Role.coordinator: ground.coordinators * partitions,
             Role.submitter: submitters,
             Role.node: len(cluster.nodes),
             Role.store: 1,
@@ -230,15 +233,18 @@ class Deployment:
 
     def _launch(self, target: Target, env: dict[str, str]) -> subprocess.Popen[bytes]:
         module = "tests.system.chaos.stepped" if "LD_PRELOAD" in env else "broker_jobs"
+        partition = partition_for(target.index, self.partitions)
         match target.role:
             case Role.coordinator:
-                return self.daemons.start("coordinator", "start", "--store", self.ground.url, module=module, env=env)
+                words = ("coordinator", "start", "--partition", str(partition), "--store", self.ground.url(partition))
+                return self.daemons.start(*words, module=module, env=env)
             case Role.worker:
                 words = ("worker", "start", "--name", str(target), "--cpus", "2", "--gpus", "0")
                 return self.daemons.start(*words, module=module, env={**env, work.WORKER: str(target)})
             case Role.submitter:
                 words = (str(self.folder), str(target.index), str(self._seed), str(self._seconds), str(self._tasks))
-                return self.daemons.start(*words, module="tests.system.chaos.submitter", env={**env, "PYTHONPATH": _PATH})
+                env = {**env, "BROKER_JOBS_PARTITION": str(partition), "PYTHONPATH": _PATH}
+                return self.daemons.start(*words, module="tests.system.chaos.submitter", env=env)
             case _:
                 raise ValueError(target)
 

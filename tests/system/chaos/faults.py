@@ -144,7 +144,19 @@ def can_step(target: Target) -> bool:
 
 
 SHARED: Final = frozenset({Role.node, Role.store, Role.coordinator})
-"""Roles that everybody needs: while one of them is troubled, nobody's recovery is measured."""
+"""Roles that all of a partition need: while one of them is troubled, nobody's recovery there is measured."""
+
+
+def partition_for(index: int, partitions: int) -> int:
+    """The partition of the ledger of a coordinator or a submitter with this number: they take turns."""
+    return index % partitions
+
+
+def concerned(target: Target, partitions: int) -> set[int]:
+    """Partitions of the ledger that work with a target."""
+    if target.role in {Role.coordinator, Role.submitter}:
+        return {partition_for(target.index, partitions)}
+    return set(range(partitions))
 
 
 def schedule(

@@ -130,6 +130,11 @@ class Plan:
         return found
 
 
+def submitter_of(key: str) -> int:
+    """The number of the submitter of a job."""
+    return int(key.split("-")[-2])
+
+
 def plan(seed: int, submitter: int, ordinal: int, seconds: float) -> Plan:
     """The job of this number of a submitter."""
     chance = Random(f"{seed} {submitter} {ordinal}")

@@ -60,7 +60,7 @@ class Report:
             f"seed {self.seed}: {len(self.faults)} faults in {self.seconds:.0f} s",
             *(f"  {count:4} {kind}" for kind, count in sorted(kinds.items())),
             f"not possible here: {', '.join(self.impossible) or 'nothing'}",
-            f"jobs: {checking.shapes(self.verdict)}",
+            f"jobs: {checking.shapes(self.verdict)}; confirmed by partitions: {dict(self.verdict.partitions)}",
             f"outcomes: {dict(self.verdict.outcomes)}; runs to an end: {self.verdict.runs}; attempts: {dict(self.verdict.attempts)}",
             f"ended by themselves: {dict(Counter(f'{ending.name} ({ending.code})' for ending in self.endings))}",
         ]
@@ -90,6 +90,7 @@ class Report:
             "seconds": self.seconds,
             "faults": faults,
             "jobs": self.verdict.jobs,
+            "partitions": self.verdict.partitions,
             "outcomes": self.verdict.outcomes,
             "runs": self.verdict.runs,
             "impossible": self.impossible,
@@ -108,6 +109,7 @@ def run(
     seconds: float,
     tasks: int,
     pace: Pace,
+    partitions: int = 1,
     say: Callable[[str], None] = print,
 ) -> Report:
     """Do the faults of a seed to a new deployment on this cluster.
@@ -115,10 +117,15 @@ def run(
     Args:
         seconds: how long faults are done
         tasks: how many are asked for, at least
+        partitions: how many the ledger has; each has submitters enough to be at work while faults are done to them
     """
+    submitters = max(3, 2 * partitions)
     each = min(2.0, max(0.05, _CPUS * _LOAD * seconds / tasks))
     report = Report(seed, seconds)
-    with Deployment(folder, cluster, ground, seed=seed, seconds=each, tasks=math.ceil(tasks / 3)) as deployment:
+    share = math.ceil(tasks / submitters)
+    with Deployment(
+        folder, cluster, ground, seed=seed, seconds=each, tasks=share, partitions=partitions, submitters=submitters
+    ) as deployment:
         missing = impossible(deployment)
         faults = schedule(seed, seconds, deployment.crowd, pace, missing)
         report.impossible = sorted(f"{kind} {role}" for kind, role in missing if can_be(kind, role))
@@ -135,7 +142,7 @@ def run(
         report.wrong += deployment.finish(Role.worker, _END)
         report.wrong += deployment.finish(Role.coordinator, _END)
         report.wrong += checking.check_leftovers(deployment)
-        report.recoveries = recoveries(report.faults, checking.proofs(folder))
+        report.recoveries = _recoveries(deployment, report)
         report.endings = deployment.endings
     report.wrong += _too_slow(report)
     return report
@@ -145,9 +152,13 @@ def _await_recovery(deployment: Deployment, report: Report) -> None:
     """Go on with the load until everybody is seen at work again, or it is too late."""
     deadline = time.monotonic() + RECOVERED
     while time.monotonic() < deadline:
-        if all(each.seconds is not None for each in recoveries(report.faults, checking.proofs(deployment.folder))):
+        if all(each.seconds is not None for each in _recoveries(deployment, report)):
             return
         time.sleep(_LOOK)
+
+
+def _recoveries(deployment: Deployment, report: Report) -> list[Recovery]:
+    return recoveries(report.faults, checking.proofs(deployment.folder, deployment.partitions), deployment.partitions)
 
 
 def _too_slow(report: Report) -> list[str]:

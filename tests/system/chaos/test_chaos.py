@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.system.chaos.faults import LONG, SHORT
+from tests.system.chaos.faults import LONG, SHORT, Role, Target
 from tests.system.chaos.ground import FileGround, ServerGround
 from tests.system.chaos.run import run
 
@@ -26,6 +26,17 @@ def test_a_short_run(cluster: RabbitMQCluster, postgres: Postgres, tmp_path: Pat
     print(report.text())
     assert not report.wrong, report.text()
     assert len(report.faults) >= 15
+
+
+@pytest.mark.long
+@pytest.mark.timeout(300)
+def test_a_run_with_two_partitions(cluster: RabbitMQCluster, postgres: Postgres, tmp_path: Path) -> None:
+    report = run(tmp_path, cluster, ServerGround(postgres), seed=3, seconds=60, tasks=1000, pace=SHORT, partitions=2)
+    print(report.text())
+    assert not report.wrong, report.text()
+    assert len(report.faults) >= 45
+    assert {done.fault.target for done in report.faults} >= {Target(Role.coordinator, index) for index in range(4)}
+    assert min(report.verdict.partitions[partition] for partition in range(2)) >= 5
 
 
 @pytest.mark.long
