@@ -189,8 +189,10 @@ class Post:
         return 0 if depth is None else depth.consumers
 
     def look(self, queues: Iterable[str]) -> None:
-        """Count the messages of class queues."""
-        self._spawn(self._look(tuple(queues)))
+        """Count the messages of class queues, and of those that have said nothing."""
+        wanted = {*queues, *self._silences.lasting}
+        if wanted:
+            self._spawn(self._look(sorted(wanted)))
 
     def ledger_depth(self, tell: Callable[[int], None]) -> None:
         """Tell how many messages wait in the ledger queue."""
@@ -375,6 +377,7 @@ class Post:
                     for queue in queues:
                         await self._broker.delete(queue)
                         self._seen.pop(queue, None)
+                    self._silences.forget()
             except BrokerUnavailable:
                 _LOG.info("the queues of class %s stay: the connection is gone", name)
 

@@ -118,8 +118,13 @@ class Silences:
         self._looked = now
         return frozenset(queue for queue, since in self._since.items() if since + self.long <= now)
 
+    @property
+    def lasting(self) -> Iterable[str]:
+        """Those that said nothing at the last look."""
+        return tuple(self._since)
+
     def forget(self) -> None:
-        """Nobody has looked for a while."""
+        """Begin anew: nobody has looked for a while, or queues are gone."""
         self._since.clear()
 
 

@@ -287,9 +287,7 @@ class Coordinator:
             now = time.monotonic()
             if now >= self._next_look:
                 self._next_look = now + self._config.look
-                suspicious = ledger.suspicious(now)
-                if suspicious:
-                    post.look(suspicious)
+                post.look(ledger.suspicious(now))
                 self._beat(ledger, post)
 
     def _is_quick(self, items: list[Item]) -> bool:

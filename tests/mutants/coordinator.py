@@ -77,7 +77,13 @@ MUTANTS: Final = (
         "now for queue in silent",
         _RECONCILE,
     ),
-    ("silent queues: go by what was before the connection went", f"{_HERE}/post.py", "        self._silences.forget()\n", "", _POST),
+    (
+        "silent queues: go by what was before the connection went",
+        f"{_HERE}/post.py",
+        "        self._silences.forget()\n        _LOG",
+        "        _LOG",
+        _POST,
+    ),
     ("silent queues: tell nobody that one was", f"{_HERE}/post.py", "missing |= dead\n", "pass\n", _POST),
     ("silent queues: blame all that were asked", f"{_AMQP}/looking.py", "if len(queues) == 1:", "if True:", _LOOKING),
     ("silent queues: blame none of them", f"{_AMQP}/looking.py", "found.union(cut)", "found", _LOOKING),
@@ -97,6 +103,13 @@ MUTANTS: Final = (
     ),
     ("silent queues: suspect all", f"{_AMQP}/looking.py", "if queue in self._queues and not", "if not", _LOOKING),
     ("silent queues: suspect for ever", f"{_AMQP}/looking.py", "            self._queues.discard(queue)\n", "            pass\n", _LOOKING),
+    (
+        "silent queues: ask no more once the tasks are out again",
+        f"{_HERE}/post.py",
+        "{*queues, *self._silences.lasting}",
+        "{*queues}",
+        _POST,
+    ),
     ("silent queues: ask for each look", f"{_HERE}/post.py", "        if not self._asking:\n", "        if True:\n", _POST),
     (
         "unheard queues: tell at once",

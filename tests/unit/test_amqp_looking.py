@@ -40,7 +40,7 @@ class Connection:
     async def channel(self) -> Connection:
         return self
 
-    async def flush(self, queue: str) -> None:
+    async def hear(self, queue: str) -> None:
         self.node.asked.append(queue)
         if queue in self.node.deadly:
             self.cut.set()

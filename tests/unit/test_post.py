@@ -86,9 +86,9 @@ class Stage:
         assert isinstance(item, Opened)
         return item
 
-    async def look(self, after: float = 0.0) -> list[Item]:
+    async def look(self, after: float = 0.0, queues: Sequence[str] = LANES) -> list[Item]:
         cast("Clock", asyncio.get_running_loop()).ahead += after
-        self.post.look(LANES)
+        self.post.look(queues)
         await self.post.drain()
         return [self.told.get_nowait() for _ in range(self.told.qsize())]
 
@@ -188,6 +188,20 @@ def test_a_queue_that_is_silent_for_long_is_made_again_however_old_it_is() -> No
         assert await stage.look(after=1) == [NOTHING_THERE, Opened("cpus1", (LANES[1],))]
         assert stage.broker.deleted == [LANES[1]]
         assert stage.broker.queues == {LEDGER, NAMES.dead, *LANES}
+
+    _play(story)
+
+
+def test_a_silent_queue_is_asked_until_it_answers_also_while_nobody_misses_its_tasks() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.open()
+        stage.broker.silent.add(LANES[1])
+        await stage.look()
+        assert await stage.look(after=1, queues=()) == [Looked({LANES[1]: Depth(0, 0)})]
+        stage.broker.silent.clear()
+        await stage.look(after=1, queues=())
+        assert stage.broker.asked == [(LEDGER, *LANES)] * 3
+        assert await stage.look(after=1, queues=()) == []
 
     _play(story)
 

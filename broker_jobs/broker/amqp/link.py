@@ -211,6 +211,16 @@ class Channel:
         answer = await self._call(self._raw.basic_consume, queue, lambda *_: None)
         await self.cancel(answer.method.consumer_tag)
 
+    async def hear(self, queue: str) -> None:
+        """Return when an empty queue has said that it is; a message that has come to it meanwhile goes back when the channel ends.
+
+        A consumer would be handed what comes in the meantime, and mark it as redelivered. One with a single active consumer refuses.
+        """
+        answer = self._answer()
+        self._raw.add_callback(partial(_resolve, answer), [spec.Basic.GetEmpty])
+        self._raw.basic_get(queue, lambda *_: _resolve(answer, None))
+        await self._wait(answer)
+
     async def confirm(self, answered: Callable[[int, bool, bool], None], returned: Callable[[str], None]) -> None:
         """Let the broker answer for each message.
 

@@ -91,7 +91,7 @@ async def _ask(link: Link, queue: str) -> _Answer:
     try:
         channel = await link.channel()
         async with asyncio.timeout(_ANSWER_SECONDS):
-            await channel.flush(queue)
+            await channel.hear(queue)
     except TimeoutError:
         return _Answer.none
     except exceptions.ChannelClosedByBroker as error:
