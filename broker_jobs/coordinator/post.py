@@ -13,7 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.broker.port import Depth, Outgoing, Receipt
 from broker_jobs.config import shown
 from broker_jobs.coordinator.reconcile import Silences
 from broker_jobs.core.spec import Lane
@@ -24,7 +24,7 @@ from broker_jobs.errors import BrokerError, BrokerUnavailable, LedgerRefused, To
 if TYPE_CHECKING:
     from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
-    from broker_jobs.broker.port import Broker, Delivery, Depth, Subscription
+    from broker_jobs.broker.port import Broker, Delivery, Subscription
     from broker_jobs.coordinator.config import CoordinatorConfig
     from broker_jobs.coordinator.effects import Effects
     from broker_jobs.coordinator.store import OutboxRow
@@ -51,6 +51,9 @@ DEAD: Final = 5.0
 SILENT: Final = 20.0
 """Seconds for which an empty queue says nothing at any look, while nobody has its tasks, until it counts as dead however old it is: longer
 than a cluster needs to give it another leader (`net_ticktime = 10`). One that needs longer does not delete it before, either (measured)."""
+
+NOTHING: Final = Depth(0, 0)
+"""What a queue says that says nothing. One with consumers has been asked for them, and to ask it again might get somebody's message."""
 
 PREDECESSOR: Final = 15.0
 """Seconds after which the broker has noticed that a coordinator is gone, its host included."""
@@ -323,8 +326,7 @@ class Post:
                 try:
                     depths = {queue: await self._broker.depth(queue) for queue in queues}
                     missing.update(queue for queue, depth in depths.items() if depth is None)
-                    empty = [queue for queue, depth in depths.items() if depth is not None and not depth.ready]
-                    dead = dead or await self._died_young(empty)
+                    dead = dead or await self._died_young([queue for queue, depth in depths.items() if depth == NOTHING])
                     missing |= dead
                     await self._remove(dead)
                     for name in classes:
@@ -396,7 +398,7 @@ class Post:
         if not self._asking:
             self._asking = True
             try:
-                await self._ask([queue for queue, depth in depths.items() if not depth.ready])
+                await self._ask([queue for queue, depth in depths.items() if depth == NOTHING])
             finally:
                 self._asking = False
 

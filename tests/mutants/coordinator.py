@@ -48,6 +48,13 @@ MUTANTS: Final = (
     ),
     ("lost queues: delete one that only has no leader", f"{_HERE}/post.py", "+ YOUNG]", "+ 1e9]", _POST),
     (
+        "lost queues: ask those that have consumers",
+        f"{_HERE}/post.py",
+        "self._died_young([queue for queue, depth in depths.items() if depth == NOTHING])",
+        "self._died_young([queue for queue, depth in depths.items() if depth is not None])",
+        _POST,
+    ),
+    (
         "lost queues: trust all that a coordinator finds",
         f"{_HERE}/post.py",
         "self._seen.get(queue, self._gone_at) + YOUNG",
@@ -145,7 +152,7 @@ MUTANTS: Final = (
     (
         "lost queues: tell them as new ones",
         f"{_HERE}/ledger.py",
-        "resource_class, anew=bool(lost))",
+        "resource_class, anew=anew)",
         "resource_class, anew=False)",
         _STORIES,
     ),

@@ -36,6 +36,7 @@ class QueuesOnly:
     def __init__(self) -> None:
         self.queues = {LEDGER}
         self.silent: set[str] = set()
+        self.depths: dict[str, Depth] = {}
         self.asked: list[tuple[str, ...]] = []
         self.deleted: list[str] = []
         self.on_asked: Callable[[], None] = lambda: None
@@ -47,7 +48,7 @@ class QueuesOnly:
         self.queues |= {queue.name for queue in queues}
 
     async def depth(self, queue: str) -> Depth | None:
-        return Depth(0, 0) if queue in self.queues else None
+        return self.depths.get(queue, Depth(0, 0)) if queue in self.queues else None
 
     async def dead(self, queues: Sequence[str]) -> frozenset[str]:
         self.asked.append(tuple(queues))
@@ -126,6 +127,21 @@ def test_of_a_coordinator_that_starts_nobody_knows_how_old_queues_are() -> None:
         assert stage.broker.asked == [(LEDGER, *LANES), (LEDGER, LANES[1])]
         assert stage.broker.deleted == [LANES[1]]
         assert stage.broker.queues == {LEDGER, NAMES.dead, *LANES}
+
+    _play(story)
+
+
+def test_what_has_messages_or_consumers_has_answered_and_is_not_asked() -> None:
+    """To ask it might take a message from under a consumer, and mark it as redelivered."""
+
+    async def story(stage: Stage) -> None:
+        stage.broker.queues.update(LANES)
+        stage.broker.silent.update(LANES)
+        stage.broker.depths = {LANES[0]: Depth(0, 1), LANES[1]: Depth(1, 0)}
+        assert await stage.open() == Opened("cpus1", (LANES[2],))
+        assert stage.broker.asked == [(LEDGER, LANES[2])] * 2
+        await stage.look(queues=LANES[:2])
+        assert len(stage.broker.asked) == 2
 
     _play(story)
 
