@@ -407,7 +407,8 @@ class Post:
         begun = self._loop.time()
         try:
             classes = sorted({self._topology.class_in(queue) for queue in queues})
-            silent = await self._find_dead([self._topology.class_name(name, lane) for name in classes for lane in Lane])
+            lanes = [self._topology.class_name(name, lane) for name in classes for lane in Lane]
+            silent = await self._find_dead([queue for queue in lanes if await self._broker.depth(queue) == NOTHING])
         except BrokerUnavailable:
             return
         dead = self._silences.look(silent, begun)

@@ -142,6 +142,8 @@ def test_what_has_messages_or_consumers_has_answered_and_is_not_asked() -> None:
         assert stage.broker.asked == [(LEDGER, LANES[2])] * 2
         await stage.look(queues=LANES[:2])
         assert len(stage.broker.asked) == 2
+        await stage.look()
+        assert stage.broker.asked[2:] == [(LEDGER, LANES[2])]
 
     _play(story)
 
