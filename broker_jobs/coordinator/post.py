@@ -22,7 +22,7 @@ from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import BrokerError, BrokerUnavailable, LedgerRefused, TopologyMismatch, ValueStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 
     from broker_jobs.broker.port import Broker, Delivery, Subscription
     from broker_jobs.coordinator.config import CoordinatorConfig
@@ -136,6 +136,7 @@ class Post:
         self._seen: dict[str, float] = {}  # class queues: since when they are there
         self._gone_at = 0.0
         self._silences = Silences(SILENT)
+        self._doubted: set[str] = set()  # class queues for which a message was not answered
         self._asking = False
         self._changing: defaultdict[str, asyncio.Lock] = defaultdict(
             asyncio.Lock
@@ -192,8 +193,8 @@ class Post:
         return 0 if depth is None else depth.consumers
 
     def look(self, queues: Iterable[str]) -> None:
-        """Count the messages of class queues, and of those that have said nothing."""
-        wanted = {*queues, *self._silences.lasting}
+        """Count the messages of class queues, and of those that have said nothing, or did not confirm a message."""
+        wanted = {*queues, *self._silences.lasting, *self._doubted}
         if wanted:
             self._spawn(self._look(sorted(wanted)))
 
@@ -285,6 +286,7 @@ class Post:
                 self._put(Confirmed(confirmed))
             left = [row for row, receipt in answers if not self._settled(row, receipt)]
             if left:
+                self._doubted |= {self._queue_of(row) for row, receipt in answers if receipt is Receipt.unknown and self._class_of(row)}
                 await self._repair({self._class_of(row) for row, receipt in answers if receipt is Receipt.unroutable and row.mandatory})
                 await asyncio.sleep(AGAIN)
 
@@ -308,6 +310,11 @@ class Post:
     def _class_of(self, row: OutboxRow) -> str:
         """The class for whose queue a message is, or an empty text."""
         return row.key.partition(".")[0] if row.exchange == self._topology.ready else ""
+
+    def _queue_of(self, row: OutboxRow) -> str:
+        """The queue of a class for which a message is."""
+        name, lane, _ = row.key.split(".")
+        return self._topology.class_name(name, Lane(lane))
 
     async def _open(self, names: Iterable[str], dead: frozenset[str] = frozenset()) -> None:
         """Declare the queues of classes, and tell which were missing. Dead ones count as such: what should be in them, the ledger has.
@@ -397,20 +404,26 @@ class Post:
         self._put(Looked(depths))
         if not self._asking:
             self._asking = True
+            doubted = {*self._silences.lasting, *self._doubted}
             try:
-                await self._ask([queue for queue, depth in depths.items() if depth == NOTHING])
+                await self._ask([queue for queue, depth in depths.items() if depth == NOTHING or queue in doubted], doubted)
             finally:
                 self._asking = False
 
-    async def _ask(self, queues: Sequence[str]) -> None:
-        """Make those of the classes of these queues again that have been silent for long: these should not be empty."""
+    async def _ask(self, queues: Sequence[str], doubted: Collection[str]) -> None:
+        """Make those of the classes of these queues again that have been silent for long: these should not be empty.
+
+        Args:
+            doubted: those that are asked whatever they say of themselves: a dead one may go on saying that it has consumers (measured)
+        """
         begun = self._loop.time()
         try:
             classes = sorted({self._topology.class_in(queue) for queue in queues})
             lanes = [self._topology.class_name(name, lane) for name in classes for lane in Lane]
-            silent = await self._find_dead([queue for queue in lanes if await self._broker.depth(queue) == NOTHING])
+            silent = await self._find_dead([lane for lane in lanes if lane in doubted or await self._broker.depth(lane) == NOTHING])
         except BrokerUnavailable:
             return
+        self._doubted.difference_update(doubted)
         dead = self._silences.look(silent, begun)
         if dead:
             await self._open({self._topology.class_in(queue) for queue in dead}, dead)

@@ -113,10 +113,19 @@ MUTANTS: Final = (
     (
         "silent queues: ask no more once the tasks are out again",
         f"{_HERE}/post.py",
-        "{*queues, *self._silences.lasting}",
-        "{*queues}",
+        "{*queues, *self._silences.lasting, *self._doubted}",
+        "{*queues, *self._doubted}",
         _POST,
     ),
+    (
+        "silent queues: overlook what is not confirmed",
+        f"{_HERE}/post.py",
+        "if receipt is Receipt.unknown and self._class_of(row)",
+        "if False",
+        _POST,
+    ),
+    ("silent queues: believe one that confirms nothing", f"{_HERE}/post.py", "if lane in doubted or await", "if await", _POST),
+    ("silent queues: doubt for ever", f"{_HERE}/post.py", "        self._doubted.difference_update(doubted)\n", "", _POST),
     ("silent queues: ask for each look", f"{_HERE}/post.py", "        if not self._asking:\n", "        if True:\n", _POST),
     (
         "unheard queues: tell at once",

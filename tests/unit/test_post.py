@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from broker_jobs.broker.port import Depth
+from broker_jobs.broker.port import Depth, Outgoing, Receipt
 from broker_jobs.coordinator import post as module
 from broker_jobs.coordinator.config import CoordinatorConfig
 from broker_jobs.coordinator.effects import Effects
 from broker_jobs.coordinator.post import Item, Looked, Opened, Post
+from broker_jobs.coordinator.store import OutboxRow
 from broker_jobs.core.spec import Lane
 from broker_jobs.wire.signing import SigningKey
 from broker_jobs.wire.topology import Topology
@@ -37,6 +38,7 @@ class QueuesOnly:
         self.queues = {LEDGER}
         self.silent: set[str] = set()
         self.depths: dict[str, Depth] = {}
+        self.receipts: list[Receipt] = []
         self.asked: list[tuple[str, ...]] = []
         self.deleted: list[str] = []
         self.on_asked: Callable[[], None] = lambda: None
@@ -56,6 +58,9 @@ class QueuesOnly:
         self.on_asked()
         await asyncio.sleep(0)
         return found
+
+    async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
+        return [self.receipts.pop() for _ in messages]
 
     async def delete(self, queue: str) -> None:
         self.queues.discard(queue)
@@ -96,7 +101,7 @@ class Stage:
 
 @pytest.fixture(autouse=True)
 def _at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("DEAD", "GONE"):
+    for name in ("DEAD", "GONE", "AGAIN"):
         monkeypatch.setattr(module, name, 0.0)
 
 
@@ -220,6 +225,30 @@ def test_a_silent_queue_is_asked_until_it_answers_also_while_nobody_misses_its_t
         await stage.look(after=1, queues=())
         assert stage.broker.asked == [(LEDGER, *LANES)] * 3
         assert await stage.look(after=1, queues=()) == []
+
+    _play(story)
+
+
+def test_a_queue_that_confirms_nothing_is_asked_whatever_it_says_of_itself() -> None:
+    """What is known of a dead one may be old."""
+
+    async def story(stage: Stage) -> None:
+        await stage.open()
+        stage.broker.depths = dict.fromkeys(LANES, Depth(0, 1))
+        stage.broker.receipts = [Receipt.confirmed, Receipt.confirmed, Receipt.unknown]
+        key = NAMES.task_key("cpus1", Lane.normal, 0)
+        rows = [OutboxRow(1, NAMES.ready, key, b"chunk", mandatory=True), OutboxRow(2, NAMES.events, "x.y", b"news", mandatory=False)]
+        stage.post.perform(Effects(outbox=rows[:1]))
+        stage.post.perform(Effects(outbox=rows[1:]))
+        await stage.post.drain()
+        queue = NAMES.class_name("cpus1", Lane.normal)
+        stage.broker.silent.add(queue)
+        await stage.look(queues=())
+        assert stage.broker.asked == [(LEDGER, queue)]
+        await stage.look(after=module.SILENT - 1, queues=())
+        assert (await stage.look(after=1, queues=()))[-1] == Opened("cpus1", (queue,))
+        assert await stage.look(queues=()) == [Looked({queue: Depth(0, 1)})], "one more look, at which it answers"
+        assert await stage.look(queues=()) == []
 
     _play(story)
 
