@@ -13,7 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.broker.port import Depth, Outgoing, Receipt
+from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.config import shown
 from broker_jobs.coordinator.reconcile import Silences
 from broker_jobs.core.spec import Lane
@@ -24,7 +24,7 @@ from broker_jobs.errors import BrokerError, BrokerUnavailable, LedgerRefused, To
 if TYPE_CHECKING:
     from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
 
-    from broker_jobs.broker.port import Broker, Delivery, Subscription
+    from broker_jobs.broker.port import Broker, Delivery, Depth, Subscription
     from broker_jobs.coordinator.config import CoordinatorConfig
     from broker_jobs.coordinator.effects import Effects
     from broker_jobs.coordinator.store import OutboxRow
@@ -51,9 +51,6 @@ DEAD: Final = 5.0
 SILENT: Final = 20.0
 """Seconds for which an empty queue says nothing at any look, while nobody has its tasks, until it counts as dead however old it is: longer
 than a cluster needs to give it another leader (`net_ticktime = 10`). One that needs longer does not delete it before, either (measured)."""
-
-NOTHING: Final = Depth(0, 0)
-"""What a queue says that says nothing. One with consumers has been asked for them, and to ask it again might get somebody's message."""
 
 PREDECESSOR: Final = 15.0
 """Seconds after which the broker has noticed that a coordinator is gone, its host included."""
@@ -286,7 +283,8 @@ class Post:
                 self._put(Confirmed(confirmed))
             left = [row for row, receipt in answers if not self._settled(row, receipt)]
             if left:
-                self._doubted |= {self._queue_of(row) for row, receipt in answers if receipt is Receipt.unknown and self._class_of(row)}
+                if self.connected:
+                    self._doubted |= {self._queue_of(row) for row, receipt in answers if receipt is Receipt.unknown and self._class_of(row)}
                 await self._repair({self._class_of(row) for row, receipt in answers if receipt is Receipt.unroutable and row.mandatory})
                 await asyncio.sleep(AGAIN)
 
@@ -333,7 +331,7 @@ class Post:
                 try:
                     depths = {queue: await self._broker.depth(queue) for queue in queues}
                     missing.update(queue for queue, depth in depths.items() if depth is None)
-                    dead = dead or await self._died_young([queue for queue, depth in depths.items() if depth == NOTHING])
+                    dead = dead or await self._died_young([queue for queue, depth in depths.items() if _may_be_dead(depth)])
                     missing |= dead
                     await self._remove(dead)
                     for name in classes:
@@ -406,7 +404,7 @@ class Post:
             self._asking = True
             doubted = {*self._silences.lasting, *self._doubted}
             try:
-                await self._ask([queue for queue, depth in depths.items() if depth == NOTHING or queue in doubted], doubted)
+                await self._ask([queue for queue, depth in depths.items() if _may_be_dead(depth, doubted=queue in doubted)], doubted)
             finally:
                 self._asking = False
 
@@ -414,13 +412,14 @@ class Post:
         """Make those of the classes of these queues again that have been silent for long: these should not be empty.
 
         Args:
-            doubted: those that are asked whatever they say of themselves: a dead one may go on saying that it has consumers (measured)
+            doubted: those of which it is not believed that they have consumers
         """
         begun = self._loop.time()
         try:
             classes = sorted({self._topology.class_in(queue) for queue in queues})
             lanes = [self._topology.class_name(name, lane) for name in classes for lane in Lane]
-            silent = await self._find_dead([lane for lane in lanes if lane in doubted or await self._broker.depth(lane) == NOTHING])
+            depths = {lane: await self._broker.depth(lane) for lane in lanes}
+            silent = await self._find_dead([lane for lane in lanes if _may_be_dead(depths[lane], doubted=lane in doubted)])
         except BrokerUnavailable:
             return
         self._doubted.difference_update(doubted)
@@ -438,6 +437,15 @@ class Post:
 
     async def _bury(self, delivery: Delivery, reason: str) -> None:
         await self._broker.dead_letter(delivery, self._topology.dead, reason)
+
+
+def _may_be_dead(depth: Depth | None, *, doubted: bool = False) -> bool:
+    """Whether a queue has said nothing of itself. To ask one with messages takes one of them, and marks it as redelivered.
+
+    Args:
+        doubted: it did not confirm a message: a dead one may go on saying that it has consumers (measured)
+    """
+    return depth is not None and not depth.ready and (doubted or not depth.consumers)
 
 
 def _remove(store: str, key: str) -> None:

@@ -50,7 +50,7 @@ MUTANTS: Final = (
     (
         "lost queues: ask those that have consumers",
         f"{_HERE}/post.py",
-        "self._died_young([queue for queue, depth in depths.items() if depth == NOTHING])",
+        "self._died_young([queue for queue, depth in depths.items() if _may_be_dead(depth)])",
         "self._died_young([queue for queue, depth in depths.items() if depth is not None])",
         _POST,
     ),
@@ -124,7 +124,14 @@ MUTANTS: Final = (
         "if False",
         _POST,
     ),
-    ("silent queues: believe one that confirms nothing", f"{_HERE}/post.py", "if lane in doubted or await", "if await", _POST),
+    ("silent queues: believe one that confirms nothing", f"{_HERE}/post.py", "doubted=lane in doubted", "doubted=False", _POST),
+    (
+        "silent queues: doubt all when the connection goes",
+        f"{_HERE}/post.py",
+        "                if self.connected:\n",
+        "                if True:\n",
+        _POST,
+    ),
     ("silent queues: doubt for ever", f"{_HERE}/post.py", "        self._doubted.difference_update(doubted)\n", "", _POST),
     ("silent queues: ask for each look", f"{_HERE}/post.py", "        if not self._asking:\n", "        if True:\n", _POST),
     (

@@ -11,7 +11,7 @@ from broker_jobs.broker.port import Depth, Outgoing, Receipt
 from broker_jobs.coordinator import post as module
 from broker_jobs.coordinator.config import CoordinatorConfig
 from broker_jobs.coordinator.effects import Effects
-from broker_jobs.coordinator.post import Item, Looked, Opened, Post
+from broker_jobs.coordinator.post import Confirmed, Item, Looked, Opened, Post
 from broker_jobs.coordinator.store import OutboxRow
 from broker_jobs.core.spec import Lane
 from broker_jobs.wire.signing import SigningKey
@@ -243,11 +243,31 @@ def test_a_queue_that_confirms_nothing_is_asked_whatever_it_says_of_itself() -> 
         await stage.post.drain()
         queue = NAMES.class_name("cpus1", Lane.normal)
         stage.broker.silent.add(queue)
+        stage.broker.depths[queue] = Depth(1, 1)
+        await stage.look(queues=())
+        assert stage.broker.asked == [], "it has answered"
+        stage.broker.depths[queue] = Depth(0, 1)
+        stage.broker.receipts = [Receipt.confirmed, Receipt.unknown]
+        stage.post.perform(Effects(outbox=rows[:1]))
+        await stage.post.drain()
         await stage.look(queues=())
         assert stage.broker.asked == [(LEDGER, queue)]
         await stage.look(after=module.SILENT - 1, queues=())
         assert (await stage.look(after=1, queues=()))[-1] == Opened("cpus1", (queue,))
         assert await stage.look(queues=()) == [Looked({queue: Depth(0, 1)})], "one more look, at which it answers"
+        assert await stage.look(queues=()) == []
+
+    _play(story)
+
+
+def test_what_was_not_confirmed_as_the_connection_went_says_nothing_of_a_queue() -> None:
+    async def story(stage: Stage) -> None:
+        await stage.open()
+        stage.broker.connected = False
+        stage.broker.receipts = [Receipt.confirmed, Receipt.unknown]
+        stage.post.perform(Effects(outbox=[OutboxRow(1, NAMES.ready, NAMES.task_key("cpus1", Lane.normal, 0), b"chunk", mandatory=True)]))
+        assert await stage.told.get() == Confirmed((1,))
+        stage.broker.connected = True
         assert await stage.look(queues=()) == []
 
     _play(story)
