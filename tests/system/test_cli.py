@@ -263,7 +263,8 @@ def test_mistakes_are_told_in_words(own: Daemons, arguments: tuple[str, ...], co
 
 
 def test_an_ambiguous_id_names_the_candidates(own: Daemons, monkeypatch: pytest.MonkeyPatch) -> None:
-    ids = [f"0190{secrets.token_hex(8)}{high}000abcd" + "0" * 4 for high in "12"]
+    # The digit of the version is that of the first partition.
+    ids = [f"0190{secrets.token_hex(4)}7{secrets.token_hex(4)[1:]}{high}000abcd" + "0" * 4 for high in "12"]
     waiting = iter(ids)
     monkeypatch.setattr("broker_jobs.client.client.new_job_id", lambda _: next(waiting))
     # Without an address: the node stays for as long as this client is there.
