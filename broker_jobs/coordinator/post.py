@@ -22,7 +22,7 @@ from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import BrokerError, BrokerUnavailable, LedgerRefused, TopologyMismatch, ValueStoreError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Collection, Coroutine, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
 
     from broker_jobs.broker.port import Broker, Delivery, Depth, Subscription
     from broker_jobs.coordinator.config import CoordinatorConfig
@@ -402,23 +402,23 @@ class Post:
         self._put(Looked(depths))
         if not self._asking:
             self._asking = True
-            doubted = {*self._silences.lasting, *self._doubted}
             try:
-                await self._ask([queue for queue, depth in depths.items() if _may_be_dead(depth, doubted=queue in doubted)], doubted)
+                await self._ask(depths)
             finally:
                 self._asking = False
 
-    async def _ask(self, queues: Sequence[str], doubted: Collection[str]) -> None:
-        """Make those of the classes of these queues again that have been silent for long: these should not be empty.
+    async def _ask(self, known: Mapping[str, Depth]) -> None:
+        """Make queues again that have been silent for long, of classes of which one should not be empty, and is.
 
         Args:
-            doubted: those of which it is not believed that they have consumers
+            known: those that should not be empty, and how full they are
         """
         begun = self._loop.time()
+        doubted = {*self._silences.lasting, *self._doubted}
+        classes = {self._topology.class_in(queue) for queue, depth in known.items() if _may_be_dead(depth, doubted=queue in doubted)}
+        lanes = [self._topology.class_name(name, lane) for name in sorted(classes) for lane in Lane]
         try:
-            classes = sorted({self._topology.class_in(queue) for queue in queues})
-            lanes = [self._topology.class_name(name, lane) for name in classes for lane in Lane]
-            depths = {lane: await self._broker.depth(lane) for lane in lanes}
+            depths = {lane: known.get(lane) or await self._broker.depth(lane) for lane in lanes}
             silent = await self._find_dead([lane for lane in lanes if _may_be_dead(depths[lane], doubted=lane in doubted)])
         except BrokerUnavailable:
             return

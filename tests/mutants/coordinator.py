@@ -132,6 +132,20 @@ MUTANTS: Final = (
         "                if True:\n",
         _POST,
     ),
+    (
+        "silent queues: begin anew after each question",
+        f"{_AMQP}/consumer.py",
+        "                if await self._start(link):\n                    return\n",
+        "                await self.attach(link)\n                return\n",
+        _LOOKING,
+    ),
+    (
+        "silent queues: give up where one cannot be asked",
+        f"{_AMQP}/consumer.py",
+        "except WEATHER as error:",
+        "except exceptions.AMQPError as error:",
+        _LOOKING,
+    ),
     ("silent queues: doubt for ever", f"{_HERE}/post.py", "        self._doubted.difference_update(doubted)\n", "", _POST),
     ("silent queues: ask for each look", f"{_HERE}/post.py", "        if not self._asking:\n", "        if True:\n", _POST),
     (

@@ -7,11 +7,15 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 from pika import exceptions
+from pika.adapters.utils import connection_workflow as workflow
 
+from broker_jobs.broker.amqp.consumer import Consumer, Unsettled
 from broker_jobs.broker.amqp.errors import INTERNAL_ERROR, NOT_FOUND
 from broker_jobs.broker.amqp.looking import Suspects, silent
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from broker_jobs.broker.amqp.link import Link
 
 
@@ -99,5 +103,53 @@ def test_a_suspect_is_asked_until_it_answers_and_others_never_are() -> None:
         assert await suspects.clear("a")
         assert await suspects.clear("a")
         assert node.asked == ["a"] * 3
+
+    asyncio.run(story())
+
+
+class Working(asyncio.Future[Exception]):
+    """A connection that is up, with channels on which everything can be consumed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.closed, self.is_open, self.consumed = self, True, 0
+
+    async def channel(self) -> Working:
+        return self
+
+    async def consume(self, *_: object, **__: object) -> str:
+        self.consumed += 1
+        return "tag"
+
+
+def test_a_suspect_is_asked_less_and_less_often_until_it_can_be_consumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is no connection for the question."""
+    node, begun = Node(), []
+
+    async def connect() -> Link:
+        if len(node.links) == 1:
+            node.links.append(Connection(node))
+            raise workflow.AMQPConnectorAborted
+        return await node.connect()
+
+    def delays() -> Iterator[float]:
+        begun.append("delays")
+        yield from [0.0] * 3
+        node.deadly.clear()
+        yield 0.0
+
+    monkeypatch.setattr("broker_jobs.broker.amqp.consumer.delays", delays)
+
+    async def story() -> None:
+        node.deadly = {"q"}
+        link, suspects = Working(), Suspects(connect)
+        suspects.add("q")
+        consumer = Consumer("q", 1, lambda _: None, Unsettled(), lambda _: None, suspects=suspects)
+        await consumer.attach(cast("Link", link))
+        assert link.consumed == 0
+        async with asyncio.timeout(10):
+            while not link.consumed:
+                await asyncio.sleep(0)
+        assert (begun, len(node.links)) == (["delays"], 5)
 
     asyncio.run(story())

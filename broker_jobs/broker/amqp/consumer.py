@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Final
 from pika import exceptions
 
 from broker_jobs.broker.amqp.backoff import delays
-from broker_jobs.broker.amqp.errors import translate
+from broker_jobs.broker.amqp.errors import WEATHER, translate
 from broker_jobs.broker.amqp.looking import is_cut
 from broker_jobs.broker.port import Delivery, Tag
 from broker_jobs.core.deliveries import DeliveryLedger
@@ -149,9 +149,14 @@ class Consumer:
 
     async def attach(self, link: Link) -> None:
         """Consume through this link from now on; pika's exceptions where it cannot be, and later where the queue does not answer."""
+        if not await self._start(link):
+            _LOG.warning("%s does not answer; trying again", self._queue)
+            self.attach_later(link)
+
+    async def _start(self, link: Link) -> bool:
+        """Consume through this link; False where the queue does not answer."""
         if not await self._suspects.clear(self._queue):
-            self._give_it_time(link)
-            return
+            return False
         channel = await link.channel()
         feed = self._feed = Feed(channel)
         channel.on_closed = partial(self._on_closed, link, feed)
@@ -163,8 +168,7 @@ class Consumer:
             self._suspects.add(self._queue)
             self._unsettled.forget(feed)
             channel.discard()
-            self._give_it_time(link)
-            return
+            return False
         except exceptions.AMQPError as error:
             if is_cut(error):
                 self._suspects.add(self._queue)
@@ -175,14 +179,11 @@ class Consumer:
         if self._canceled:
             self._unsettled.forget(feed)
             channel.discard()
+        return True
 
     def attach_later(self, link: Link) -> None:
         """Try until it can be consumed, as long as this link is up."""
         self._retrying = asyncio.ensure_future(self._attach_again(link))
-
-    def _give_it_time(self, link: Link) -> None:
-        _LOG.warning("%s does not answer; trying again", self._queue)
-        self.attach_later(link)
 
     def detach(self) -> None:
         """The link is gone: wait for the next one."""
@@ -235,8 +236,7 @@ class Consumer:
             if link.closed.done():
                 return
             try:
-                await self.attach(link)
-            except exceptions.AMQPError as error:
+                if await self._start(link):
+                    return
+            except WEATHER as error:
                 _LOG.debug("%s", translate(error, f"{self._queue} cannot be consumed"))
-            else:
-                return

@@ -214,7 +214,7 @@ class Channel:
     async def hear(self, queue: str) -> None:
         """Return when an empty queue has said that it is; a message that has come to it meanwhile goes back when the channel ends.
 
-        A consumer would be handed what comes in the meantime, and mark it as redelivered. One with a single active consumer refuses.
+        To consume it would take more than that. A queue with a single active consumer refuses, which is an answer, too.
         """
         answer = self._answer()
         self._raw.add_callback(partial(_resolve, answer), [spec.Basic.GetEmpty])
