@@ -105,6 +105,18 @@ def test_version_1_beside_version_2(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert below(own) == []
 
 
+def test_leftovers_that_another_worker_removes_at_that_moment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tree = Recorded(tmp_path, monkeypatch, UNIFIED, "0::/\n")
+    own = tree.group(tmp_path / "sys/fs/cgroup", 2, cgroup__controllers="memory")
+    (own / "broker-jobs-999999998-1").mkdir()
+    (own / "broker-jobs-999999999-1").mkdir()
+    monkeypatch.setattr(groups, "look", lambda pid: shutil.rmtree(own / f"broker-jobs-{pid}-1") if pid == 999999998 else None)
+    found, _ = groups.find(tmp_path)
+    assert found is not None, "workers start at once on a machine where many were killed"
+    assert [name for name in below(own) if name.startswith("broker-jobs-9999")] == []
+    found.close()
+
+
 def test_no_control_groups(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert "no such file" in groups.find(tmp_path)[1].lower()
     tree = Recorded(tmp_path, monkeypatch, MEMORY.format(top="/"), "4:memory:/a\n")

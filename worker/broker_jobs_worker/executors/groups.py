@@ -204,14 +204,14 @@ def _writable(folder: Path) -> Path:
 
 
 def _clear_leftovers(own: Path) -> None:
-    """Remove the groups of workers that were killed."""
+    """Remove the groups of workers that were killed; another worker may be about it, too."""
     for folder in own.glob("broker-jobs-*"):
         found = _NAME.fullmatch(folder.name)
         if found is not None and look(int(found[1])) is None:
-            for below in folder.iterdir():
-                with contextlib.suppress(OSError):
-                    below.rmdir()
             with contextlib.suppress(OSError):
+                for below in folder.iterdir():
+                    with contextlib.suppress(OSError):
+                        below.rmdir()
                 folder.rmdir()
 
 
