@@ -43,7 +43,7 @@ class Classes:
             return f"there are {MAX_CLASSES} resource classes already, one for each distinct request; round the requests to fewer values"
         if row is None or row.used_ms + _NOTED_MS <= batch.now_ms:
             if row is None:
-                batch.effects.open_classes.append(name)
+                batch.effects.new_classes.append(name)
             row = self.known[name] = ClassRow(name, class_of(needs), batch.now_ms)
             batch.writes.classes.append(row)
         return ""

@@ -42,6 +42,7 @@ class Effects:
         outbox: published until they are confirmed
         sends: published once; what they say can be asked for again
         open_classes: classes whose queues must be declared before anything is published to them
+        new_classes: the same, of classes that nobody in this partition has needed before
         close_classes: classes whose queues nobody needs any more
         forget: folders of value stores, and jobs whose values there are dropped
         delete: stores, and what is removed there
@@ -52,6 +53,7 @@ class Effects:
     outbox: list[OutboxRow] = field(default_factory=list)
     sends: list[Outgoing] = field(default_factory=list)
     open_classes: list[str] = field(default_factory=list)
+    new_classes: list[str] = field(default_factory=list)
     close_classes: list[str] = field(default_factory=list)
     forget: list[tuple[str, str]] = field(default_factory=list)
     delete: list[tuple[str, str]] = field(default_factory=list)

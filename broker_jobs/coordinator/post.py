@@ -237,10 +237,13 @@ class Post:
         """Acknowledge what was recorded, and publish what followed from it."""
         for delivery in done:
             self._broker.done(delivery)
+        for name in (*effects.open_classes, *effects.new_classes):
+            self._opening.setdefault(name, asyncio.Event())
         if effects.open_classes:
-            for name in effects.open_classes:
-                self._opening.setdefault(name, asyncio.Event())
             self._spawn(self._open(effects.open_classes))
+        if effects.new_classes:
+            # Another partition may just have made their queues: to ask them would take the first message, and mark it as redelivered.
+            self._spawn(self._open(effects.new_classes, frozenset()))
         ready: list[OutboxRow] = []
         for row in effects.outbox:
             opening = self._opening.get(self._class_of(row))
@@ -314,11 +317,11 @@ class Post:
         name, lane, _ = row.key.split(".")
         return self._topology.class_name(name, Lane(lane))
 
-    async def _open(self, names: Iterable[str], dead: frozenset[str] = frozenset()) -> None:
+    async def _open(self, names: Iterable[str], dead: frozenset[str] | None = None) -> None:
         """Declare the queues of classes, and tell which were missing. Dead ones count as such: what should be in them, the ledger has.
 
         Args:
-            dead: queues of which that is known
+            dead: queues of which that is known; None: those that say nothing are asked
         """
         classes = {name: [self._topology.class_name(name, lane) for lane in Lane] for name in sorted(names)}
         queues = [queue for lanes in classes.values() for queue in lanes]
@@ -331,7 +334,8 @@ class Post:
                 try:
                     depths = {queue: await self._broker.depth(queue) for queue in queues}
                     missing.update(queue for queue, depth in depths.items() if depth is None)
-                    dead = dead or await self._died_young([queue for queue, depth in depths.items() if _may_be_dead(depth)])
+                    if dead is None:
+                        dead = await self._died_young([queue for queue, depth in depths.items() if _may_be_dead(depth)])
                     missing |= dead
                     await self._remove(dead)
                     for name in classes:

@@ -48,6 +48,13 @@ MUTANTS: Final = (
     ),
     ("lost queues: delete one that only has no leader", f"{_HERE}/post.py", "+ YOUNG]", "+ 1e9]", _POST),
     (
+        "lost queues: ask those of a new class",
+        f"{_HERE}/post.py",
+        "self._open(effects.new_classes, frozenset())",
+        "self._open(effects.new_classes)",
+        _POST,
+    ),
+    (
         "lost queues: ask those that have consumers",
         f"{_HERE}/post.py",
         "self._died_young([queue for queue, depth in depths.items() if _may_be_dead(depth)])",

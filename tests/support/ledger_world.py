@@ -216,7 +216,7 @@ class World:
     def publish(self, effects: Effects) -> None:
         """What the broker does with the effects of a batch."""
         self.more = effects.more
-        self.opened.extend(effects.open_classes)
+        self.opened.extend((*effects.open_classes, *effects.new_classes))
         for row in effects.outbox:
             self.unconfirmed[row.id] = row
             if row.exchange == NAMES.ready:

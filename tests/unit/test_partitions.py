@@ -123,7 +123,7 @@ def test_between_two_teams_workers_are_left_to_the_tasks_of_other_partitions(ago
 def test_tasks_of_several_nodes_are_rejected_elsewhere(partition: int) -> None:
     classes, batch = Classes((), partition), Batch(0.0, 0)
     refused = classes.use(batch, class_name(NODES), NODES)
-    assert bool(refused) == bool(partition) == (not batch.effects.open_classes)
+    assert bool(refused) == bool(partition) == (not batch.effects.new_classes)
     assert refused.endswith("of partition 1") == bool(partition)
     assert classes.use(batch, class_name(ONE_CPU), ONE_CPU) == ""
 

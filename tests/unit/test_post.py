@@ -136,6 +136,20 @@ def test_of_a_coordinator_that_starts_nobody_knows_how_old_queues_are() -> None:
     _play(story)
 
 
+def test_queues_of_a_new_class_that_another_partition_has_just_made_are_not_asked() -> None:
+    """That would take the first message of one, and mark it as redelivered: an attempt for nothing."""
+
+    async def story(stage: Stage) -> None:
+        stage.broker.queues.update(LANES)
+        stage.broker.silent.update(LANES)
+        stage.post.perform(Effects(new_classes=["cpus1"]))
+        async with asyncio.timeout(10):
+            assert await stage.told.get() == Opened("cpus1", ())
+        assert stage.broker.asked == []
+
+    _play(story)
+
+
 def test_what_has_messages_or_consumers_has_answered_and_is_not_asked() -> None:
     """To ask it might take a message from under a consumer, and mark it as redelivered."""
 
