@@ -13,6 +13,7 @@ _SEATS: Final = "tests/unit/test_worker_teams.py"
 
 _THERE: Final = "broker_jobs/coordinator/teams.py"
 _HERE: Final = "worker/broker_jobs_worker/machine/seating.py"
+_WORKER: Final = "worker/broker_jobs_worker/machine/worker.py"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant[, tests that must find it])
@@ -34,6 +35,10 @@ MUTANTS: Final = (
     ("teams: adopt what others say of a root", _THERE, " and key == Formation(seat.team).root:\n                yield from self._adopt", ":\n                yield from self._adopt", _PLANS),
     ("teams: rest for ever", _THERE, "if others and until > now}", "if until > 0}"),
     ("teams: leave no time for other tasks", _THERE, "if others and until > now}", "if False}", _PLANS),
+    ("teams: wait for a coordinator that is gone", _WORKER, "now - self._heard_at >= timing.alone_after", "False", _SEATS),
+    ("teams: leave one whose coordinator answers", _WORKER, "                    if not partition:\n                        self._heard_at = now\n", "", _SEATS),
+    ("teams: take any coordinator for that of the teams", _WORKER, "                    if not partition:\n", "                    if True:\n", _SEATS),
+    ("teams: do not ask whether the coordinator is there", _WORKER, "yield from self._greet(now) if self._waits_for_team else self._beat(now)", "yield from self._beat(now)", _SEATS),
     ("teams: a root that works leaves when it is asked", _HERE, "        if at_work or self.working:\n            return False\n", "", _SEATS),
     ("teams: be ready while something runs", _HERE, "if self.team is None or not idle:", "if self.team is None:"),
     ("teams: take other tasks while the team forms", _HERE, "            return self.team is not None or bool(request.nodes)", "            return bool(request.nodes)"),

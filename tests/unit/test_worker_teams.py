@@ -194,6 +194,38 @@ def test_a_member_that_drains_waits_for_its_team() -> None:
     assert world.exit.in_order
 
 
+def test_a_member_that_drains_does_not_wait_for_a_coordinator_that_is_gone() -> None:
+    """Where everything is stopped at once, nobody is there to let it go."""
+    world = _world()
+    world.ask_team(OTHER_TEAM)
+    world.pass_time(60.0)
+    world.tell(DrainRequested())
+    for _ in range(3):
+        asked = _last(world)
+        assert isinstance(asked, Hello), "it asks whether somebody is there"
+        assert asked.draining
+        assert world.exit is None
+        world.welcome()
+        world.pass_time(5.0)
+    for _ in range(2):
+        assert isinstance(_last(world), Hello)
+        assert world.exit is None
+        world.welcome(partition=1)  # which has no teams
+        world.pass_time(5.0)
+    world.confirm_all()
+    assert world.exit is not None
+    assert world.exit.in_order
+
+
+def test_a_root_that_drains_waits_for_its_task_whoever_is_gone() -> None:
+    world = _at_work()
+    world.tell(DrainRequested())
+    world.pass_time(60.0)
+    world.confirm_all()
+    assert world.running_tasks() == [7]
+    assert world.exit is None
+
+
 def test_a_root_that_drains_finishes_its_task_and_one_without_leaves() -> None:
     world = _at_work()
     world.tell(DrainRequested())

@@ -148,6 +148,7 @@ class WorkerMachine:
         self._warm = False
         self._since = 0.0
         self._hello_at: float | None = None
+        self._heard_at = 0.0  # the coordinator of the teams
         self._beat_at = 0.0
         self._stop_by: float | None = None
         self._stop_reason = ""
@@ -258,6 +259,8 @@ class WorkerMachine:
                 if (worker, boot) == (self.me.worker, self.me.boot):
                     self._hello_at = None
                     self._welcomed.add(partition)
+                    if not partition:
+                        self._heard_at = now
                     yield from self._revoke(revoked, now)
                     self._open(classes)
                     yield from self._work(now)
@@ -287,7 +290,7 @@ class WorkerMachine:
         """There is a connection of this generation; nothing of an older one is left."""
         if generation > self.generation:
             yield from self._cut_off()
-            self.generation, self._since, self.connected = generation, now, True
+            self.generation, self._since, self._heard_at, self.connected = generation, now, now, True
 
     def _cut_off(self) -> Iterator[Command]:
         """Forget the deliveries, and what only waited: the broker gives it to somebody."""
@@ -352,6 +355,11 @@ class WorkerMachine:
         """Whether something is to be done here, now or as soon as others are ready."""
         return bool(self._have.attempts) or self._seating.team is not None
 
+    @property
+    def _waits_for_team(self) -> bool:
+        """Whether it would leave, if the coordinator let it go: its team may be at work elsewhere."""
+        return self.draining and self._seating.team is not None and not self._seating.working
+
     def _team_up(self, team: Team | None, now: float, *, complete: bool) -> Iterator[Command]:
         """A coordinator wants this worker in a team, or in none."""
         if team is not None and self.draining:
@@ -383,7 +391,9 @@ class WorkerMachine:
                 if not self._working and now - self._since >= timing.alone_after:
                     yield from self._work(now)
             if now - self._beat_at >= timing.heartbeat:
-                yield from self._beat(now)
+                yield from self._greet(now) if self._waits_for_team else self._beat(now)
+            if self._waits_for_team and now - self._heard_at >= timing.alone_after:
+                self._seating.leave()  # nobody is there to let it go
         elif self.generation and now - self._since >= timing.grace and self.lifetime.on_broker_lost is OnBrokerLost.stop:
             yield from self._abandon()
         yield from self._expire(now)
@@ -769,6 +779,9 @@ class WorkerMachine:
             self._return(attempt, Return.unstarted, now)
         if self._seating.root and not self._seating.working:
             self._seating.leave()
+        self._heard_at = now
+        if self._waits_for_team and self.connected:
+            yield from self._greet(now)  # is somebody there?
 
     def _clear(self, now: float) -> None:
         """Give back whatever waits."""
