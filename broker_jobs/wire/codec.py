@@ -9,13 +9,16 @@ This is the one module that knows msgpack; how a class becomes a map, and again 
 
 from __future__ import annotations
 
-from typing import Any, Final, TypeVar, cast
+from functools import cache
+from typing import TYPE_CHECKING, Any, Final, TypeVar, cast
 
 import msgpack
 
 from broker_jobs.errors import DecodeError, ValidationError
-from broker_jobs.wire.compiled import Decoder, Misfit, codec
-from broker_jobs.wire.messages import Message
+from broker_jobs.wire.compiled import Codec, Decoder, Misfit, codec
+
+if TYPE_CHECKING:
+    from broker_jobs.wire.messages import Message
 
 _UNREADABLE: Final = (ValueError, TypeError, OverflowError, RecursionError, MemoryError, msgpack.UnpackException)
 _LARGE: Final = 256 * 1024
@@ -107,14 +110,14 @@ def encode(message: Message) -> bytes:
         ValidationError: a number needs more than 64 bits
     """
     try:
-        return pack(_MESSAGE.write(message))
+        return pack(_message().write(message))
     except OverflowError as error:
         raise ValidationError(f"a {type(message).tag} cannot be sent: {error}") from error
 
 
 def decode(data: bytes | memoryview) -> Message:
     """The message in these bytes; `DecodeError` for any others."""
-    return cast("Message", _read(_MESSAGE.read, data, "message"))
+    return cast("Message", _read(_message().read, data, "message"))
 
 
 def encode_part(part: object) -> bytes:
@@ -136,4 +139,9 @@ def _read(decoder: Decoder, data: bytes | memoryview, what: str) -> object:
         raise DecodeError(f"{what}{misfit.path}{misfit.problem}") from misfit.__cause__
 
 
-_MESSAGE: Final = codec(Message)
+@cache
+def _message() -> Codec:
+    """For whatever travels. A guardian meets none of it, and does not load it."""
+    from broker_jobs.wire.messages import Message
+
+    return codec(Message)

@@ -22,23 +22,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.wire.codec import decode_part, encode_part
-from broker_jobs_worker.processes import (
-    CONTROL_FD,
-    KILL_INTERVAL,
-    MANY_BLOWS,
-    PACKET,
-    STUBBORN_INTERVAL,
-    become_subreaper,
-    end_everything,
-    family,
-    look,
-    processes,
-    proportional,
-    send,
-    start_server,
-    strike,
-)
-from broker_jobs_worker.runners.protocol import (
+from broker_jobs_worker.guarding import (
     FromServer,
     Gone,
     Kill,
@@ -54,6 +38,22 @@ from broker_jobs_worker.runners.protocol import (
     Unwatch,
     Up,
     Watch,
+)
+from broker_jobs_worker.processes import (
+    CONTROL_FD,
+    KILL_INTERVAL,
+    MANY_BLOWS,
+    PACKET,
+    STUBBORN_INTERVAL,
+    become_subreaper,
+    end_everything,
+    family,
+    look,
+    processes,
+    proportional,
+    send,
+    start_server,
+    strike,
 )
 
 if TYPE_CHECKING:

@@ -23,15 +23,12 @@ from broker_jobs_worker.executors.recycling import KEEP
 from broker_jobs_worker.executors.server import Child, Server
 from broker_jobs_worker.executors.servers import Servers
 from broker_jobs_worker.executors.spool import Capture, name_of
-from broker_jobs_worker.processes import exterminate
-from broker_jobs_worker.runners.protocol import (
+from broker_jobs_worker.guarding import (
     Forked,
-    FromChild,
     FromServer,
     Gone,
     Kill,
     Over,
-    Ready,
     Reaped,
     Register,
     ServerFailed,
@@ -42,6 +39,8 @@ from broker_jobs_worker.runners.protocol import (
     Up,
     Watch,
 )
+from broker_jobs_worker.processes import exterminate
+from broker_jobs_worker.runners.protocol import FromChild, Ready
 
 if TYPE_CHECKING:
     import asyncio

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Final
 from broker_jobs import errors
 from broker_jobs.wire.codec import encode_part
 from broker_jobs_worker.executors.links import Packets
+from broker_jobs_worker.guarding import StartServer, ToGuardian
 from broker_jobs_worker.processes import send, start_server
 from broker_jobs_worker.runners import launch
-from broker_jobs_worker.runners.protocol import StartServer, ToGuardian
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from broker_jobs_worker.runners.protocol import Kill, Register, Signal, Sweep, Unwatch, Watch
+    from broker_jobs_worker.guarding import Kill, Register, Signal, Sweep, Unwatch, Watch
 
 SECRETS: Final = ("BROKER_JOBS_URL", "BROKER_JOBS_SIGNING_KEY")
 """Variables of the worker that no task gets."""

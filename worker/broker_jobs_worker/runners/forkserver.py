@@ -18,9 +18,10 @@ import types
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.wire.codec import encode_part
+from broker_jobs_worker.guarding import Forked, FromServer, Reaped, Up
 from broker_jobs_worker.processes import PACKET, become_subreaper, end_everything
 from broker_jobs_worker.runners import child
-from broker_jobs_worker.runners.protocol import Forked, FromServer, Reaped, Up, warm_up
+from broker_jobs_worker.runners.protocol import warm_up
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
