@@ -27,6 +27,15 @@ def until(condition: Callable[[], object], what: str, timeout: float = 30.0) -> 
         time.sleep(0.02)
 
 
+def _ends(process: subprocess.Popen[bytes]) -> bool:
+    """Whether a process that was told to end does so."""
+    try:
+        process.wait(20)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
 class Daemons:
     """Processes of one test: every one of them, and all that they start, carries a mark of this test.
 
@@ -45,17 +54,15 @@ class Daemons:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         for process in self.processes:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)
-        for process in self.processes:
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                process.wait(20)
-        for process in self.processes:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
+        stubborn = [process for process in self.processes if not _ends(process)]
+        for process in stubborn:
+            process.kill()
+            process.wait()
+        assert not stubborn or kind, f"told to end, and did not: {[process.args for process in stubborn]}\n{self.logs()}"
 
     def start(self, *arguments: str, module: str = "broker_jobs", env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start ``broker-jobs ARGUMENTS``, or another module, in the background; its log is a file of the folder.
