@@ -9,6 +9,8 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import json
+import sqlite3
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
 SCHEMA_VERSION: Final = 1
+
+_TIMEOUT: Final = 30.0
+"""Seconds for which others that write to the file are waited for."""
+
+_LOOK_INTERVAL: Final = 0.02
+
 _LOCK: Final = 0x626A6D67  # "bjmg": of all advisory locks of a PostgreSQL, that of whoever makes these tables
 
 _metadata: Final = sa.MetaData()
@@ -182,7 +190,7 @@ class JobStore:
     def _prepare(self, connection: sa.Connection) -> None:
         """Make the tables, or see whether they are of our version; one process at a time."""
         if connection.dialect.name == "sqlite":
-            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+            _let_readers_go_on(connection)
             connection.exec_driver_sql("BEGIN IMMEDIATE")
         else:
             connection.execute(sa.select(sa.func.pg_advisory_xact_lock(_LOCK)))
@@ -195,6 +203,21 @@ class JobStore:
                 f"the jobs in {self.place} have the format {found}, and this version of broker-jobs reads {SCHEMA_VERSION}:"
                 " use the version that wrote them, or a newer one"
             )
+
+
+def _let_readers_go_on(connection: sa.Connection) -> None:
+    """Switch to SQLite's log, which the file then keeps. While somebody writes, SQLite may refuse that at once, whatever its timeout."""
+    deadline = time.monotonic() + _TIMEOUT
+    while True:
+        try:
+            connection.exec_driver_sql("PRAGMA journal_mode=WAL")
+        except sa.exc.OperationalError as error:
+            busy = isinstance(error.orig, sqlite3.Error) and error.orig.sqlite_errorcode == sqlite3.SQLITE_BUSY
+            if not busy or time.monotonic() > deadline:
+                raise
+            time.sleep(_LOOK_INTERVAL)
+        else:
+            return
 
 
 def _engine(place: str | Path) -> sa.Engine:
@@ -217,7 +240,7 @@ def _engine(place: str | Path) -> sa.Engine:
     file = config.sqlite_path(text) if text.startswith("sqlite:") else Path(text).absolute()
     config.make_private(file.parent)
     return sa.create_engine(
-        sa.URL.create("sqlite", database=str(file)), poolclass=NullPool, connect_args={"timeout": 30}, hide_parameters=True
+        sa.URL.create("sqlite", database=str(file)), poolclass=NullPool, connect_args={"timeout": _TIMEOUT}, hide_parameters=True
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -148,6 +149,18 @@ def test_many_who_open_an_empty_database_make_its_tables_once(manager_store: str
     with ThreadPoolExecutor(THREADS) as threads:
         stores = list(threads.map(opened, range(1, THREADS + 1)))
     assert len(stores[0].jobs("app")) == THREADS
+
+
+def test_a_file_that_another_program_is_about_to_write_is_waited_for(tmp_path: Path) -> None:
+    other = sqlite3.connect(tmp_path / "manager.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    with ThreadPoolExecutor(1) as thread:
+        opened = thread.submit(JobStore, tmp_path / "manager.db")
+        with pytest.raises(TimeoutError):
+            opened.result(0.2)
+        other.execute("COMMIT")
+        assert opened.result(30).jobs("app") == []
+    other.close()
 
 
 def test_tables_of_another_version_are_refused(manager_store: str, store: JobStore) -> None:
