@@ -50,7 +50,7 @@ def when(path: str) -> str:
     return path
 
 
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
+@pytest.fixture(scope="module", params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)])
 def place(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     """A cluster whose coordinator may be killed."""
     url = None

@@ -28,7 +28,7 @@ PATIENCE = 60.0
 MANY = 3_000_000
 
 
-@pytest.fixture(scope="module", params=["embedded", "amqp"])
+@pytest.fixture(scope="module", params=["embedded", pytest.param("amqp", marks=pytest.mark.long)])
 def client(request: pytest.FixtureRequest) -> Iterator[Client]:
     """A client of a coordinator and a worker of four processors."""
     url = None if request.param == "embedded" else request.getfixturevalue("rabbitmq").fresh_vhost()

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 PATIENCE = 60.0
 
 
-@pytest.fixture(params=["embedded", "rabbitmq", pytest.param("classic", marks=pytest.mark.long)])
+@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.long), "rabbitmq", pytest.param("classic", marks=pytest.mark.long)])
 def url(request: pytest.FixtureRequest) -> str | None:
     """A broker of either kind; RabbitMQ with quorum queues and with classic ones."""
     if request.param == "embedded":

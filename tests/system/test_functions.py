@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 PATIENCE = 60.0
 
 
-@pytest.fixture(params=["embedded", "rabbitmq"])
+@pytest.fixture(params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """A fresh broker of each kind."""
     if request.param == "embedded":
@@ -35,7 +35,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return rabbitmq.fresh_vhost()
 
 
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
+@pytest.fixture(scope="module", params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)])
 def client(request: pytest.FixtureRequest) -> Iterator[Client]:
     """A client of a cluster with one worker of two processors, on each kind of broker."""
     url = None

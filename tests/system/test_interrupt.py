@@ -42,7 +42,7 @@ if sys.argv[2] == "wait":
 """
 
 
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
+@pytest.fixture(scope="module", params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)])
 def daemons(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemons]:
     """A user's own node, or a deployment on RabbitMQ."""
     folder = tmp_path_factory.mktemp("interrupt")

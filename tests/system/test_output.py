@@ -64,7 +64,7 @@ def deployed(folder: Path, url: str) -> Iterator[Place]:
             yield Place(daemons, client)
 
 
-@pytest.fixture(params=["embedded", "amqp"], scope="module")
+@pytest.fixture(params=["embedded", pytest.param("amqp", marks=pytest.mark.long)], scope="module")
 def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
     """The same on both brokers, for tests that disturb nobody."""
     folder = tmp_path_factory.mktemp("place")
@@ -73,7 +73,7 @@ def place(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         yield found
 
 
-@pytest.fixture(params=["embedded", "amqp"])
+@pytest.fixture(params=["embedded", pytest.param("amqp", marks=pytest.mark.long)])
 def mortal(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Place]:
     """The same for tests that kill workers."""
     url = f"sqlite:///{tmp_path}/queue.db" if request.param == "embedded" else request.getfixturevalue("rabbitmq").fresh_vhost()

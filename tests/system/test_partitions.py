@@ -164,6 +164,7 @@ def test_the_work_of_one_partition_needs_no_coordinator_of_another(deployment: D
         until(lambda client=client: workers(client) == 0, "both partitions know that the workers have gone")
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_a_class_that_one_partition_retires_goes_on_in_the_other(deployment: Daemons, clients: tuple[Client, Client]) -> None:
     retiring = coordinator(deployment, 0)

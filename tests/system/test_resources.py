@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 OWN = sorted(os.sched_getaffinity(0))
 
 
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
+@pytest.fixture(scope="module", params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)])
 def daemons(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Daemons]:
     """A worker with much of everything (described), and one with the processors that there are (``own``)."""
     folder = tmp_path_factory.mktemp("resources")

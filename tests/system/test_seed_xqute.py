@@ -27,7 +27,7 @@ INSTALL, TOY, PRODUCER, PUSH, SGE, DIRECTIVES, MANAGER, HOOK, SCHEDULER, JOB = r
 pytestmark = pytest.mark.skipif(not PAGE.exists(), reason="the page of xqute is not beside this repository")
 
 
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"], autouse=True)
+@pytest.fixture(scope="module", params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)], autouse=True)
 def broker(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """A place to run."""
     with place(request.param, request, tmp_path_factory.mktemp("place")):

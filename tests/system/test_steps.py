@@ -76,7 +76,7 @@ def shop(tmp_path: Path) -> Path:
     return folder.parent
 
 
-@pytest.fixture(params=["embedded", "rabbitmq"])
+@pytest.fixture(params=["embedded", pytest.param("rabbitmq", marks=pytest.mark.long)])
 def daemons(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Daemons]:
     """Daemons on each broker."""
     if request.param == "embedded":
