@@ -19,6 +19,7 @@ from broker_jobs.wire import messages as m
 from broker_jobs.wire.codec import decode, decode_part, encode, encode_part, pack, unpack
 from broker_jobs.wire.payload import load, load_call
 from broker_jobs.wire.signing import MAGIC, Signer, SigningKey
+from broker_jobs_worker import guarding as g
 from broker_jobs_worker.executors.batch import htcondor, sge
 from broker_jobs_worker.executors.batch.port import SchedulerSilent
 from broker_jobs_worker.executors.batch.record import Record, packed, unpacked
@@ -64,8 +65,8 @@ PARTS: list[Any] = [
         m.DrainAsked("w", "b", stop=True),
         Catalogue((ex.STEP,), ("mod",)),
     ),
-    *(p.ToChild(ORDER), p.ToChild(p.Tidy()), p.ToGuardian(p.StartServer(1, ("a", "b"))), p.ToGuardian(p.Watch(1, 2, whole=True))),
-    *(p.FromServer(p.Over(1, 2)), p.FromServer(p.ServerFailed(1, "x")), p.FromServer(p.Gone(1, itself=True)), RECORD),
+    *(p.ToChild(ORDER), p.ToChild(p.Tidy()), g.ToGuardian(g.StartServer(1, ("a", "b"))), g.ToGuardian(g.Watch(1, 2, whole=True))),
+    *(g.FromServer(g.Over(1, 2)), g.FromServer(g.ServerFailed(1, "x")), g.FromServer(g.Gone(1, itself=True)), RECORD),
 ]
 
 

@@ -41,7 +41,7 @@ PATIENT = Timing(patience=60, warm_up=60)
 TWO_CPUS = Request((("cpus", 20_000),))
 
 
-@pytest.fixture(params=["embedded", "amqp"])
+@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.long), "amqp"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "embedded":
         return f"sqlite:///{tmp_path}/queue.db"

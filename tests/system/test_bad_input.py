@@ -39,7 +39,7 @@ PATIENCE = 30.0
 # --- before anything is sent ---
 
 
-@pytest.fixture(params=["embedded", "rabbitmq"])
+@pytest.fixture(params=[pytest.param("embedded", marks=pytest.mark.long), "rabbitmq"])
 def bare(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """Address of a broker without daemons: whatever is sent stays in its queues."""
     if request.param == "embedded":
@@ -196,7 +196,7 @@ def test_wrong_addresses_are_told(rabbitmq: RabbitMQ, tmp_path: Path) -> None:
 # --- outcomes ---
 
 
-@pytest.fixture(scope="module", params=["embedded", "rabbitmq"])
+@pytest.fixture(scope="module", params=[pytest.param("embedded", marks=pytest.mark.long), "rabbitmq"])
 def cluster(request: pytest.FixtureRequest) -> Iterator[LocalCluster]:
     """A coordinator and one worker, which must survive everything here."""
     url: str | None = None if request.param == "embedded" else request.getfixturevalue("rabbitmq").fresh_vhost()

@@ -47,6 +47,7 @@ def _edges(seed: int) -> list[tuple[int, ...]]:
     return edges
 
 
+@pytest.mark.long
 @pytest.mark.timeout(280)
 def test_a_layered_graph_survives_the_death_of_workers_and_coordinators(rabbitmq: RabbitMQNode, tmp_path: Path) -> None:
     url, key, ledger = rabbitmq.fresh_vhost(), new_key(), tmp_path / "ledger.db"

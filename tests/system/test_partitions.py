@@ -108,6 +108,7 @@ def test_a_partition_goes_on_within_5_s_and_the_other_undisturbed(deployment: Da
         assert client.job(others.id).tasks()[0].attempt == 1
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_a_lost_worker_is_missed_by_each_partition(deployment: Daemons, clients: tuple[Client, Client], tmp_path: Path) -> None:
     for partition in (0, 1):
@@ -265,6 +266,7 @@ def test_a_worker_that_comes_starts_nothing_that_was_canceled_in_any_partition(
     )
 
 
+@pytest.mark.long
 @pytest.mark.timeout(120)
 def test_teams_of_the_first_partition_and_small_tasks_of_another_share_workers(deployment: Daemons, clients: tuple[Client, Client]) -> None:
     for partition in (0, 1):
