@@ -229,12 +229,13 @@ class OperatedBroker(Broker, Protocol):
             BrokerError: there is no such queue, or it may not be read
         """
 
-    async def migrate(self, queue: Queue, back: Callable[[str, str], tuple[str, str]]) -> bool:
-        """Give a queue the properties that it should have, with all that waits in it; False where it has them.
+    async def migrate(self, queue: Queue, former: str, back: Callable[[str, str], tuple[str, str]]) -> bool:
+        """Give a queue the properties that it should have, with all that waits in it and in the one before; False where all is done.
 
-        Nobody may consume it. Where this is interrupted, it goes on when it is called again. Messages may come twice.
+        Nobody may consume them. Where this is interrupted, it goes on when it is called again. Messages may come twice.
 
         Args:
+            former: name of the queue that an earlier version had in its place; its bindings are the same, and it is deleted
             back: exchange and key by which a message that came with these gets back into this queue, and into no other where possible
 
         Raises:

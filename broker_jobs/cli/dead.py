@@ -220,10 +220,10 @@ def _act(
     names = Topology(settings.namespace)
 
     async def work(broker: OperatedBroker) -> list[tuple[_Dead, str]]:
-        if await broker.depth(names.dead) is None:
+        if await broker.depth(names.dead_name) is None:
             _chosen([], numbers or [], everything=everything)
             return []
-        async with broker.browse(names.dead, MOST) as browsing:
+        async with broker.browse(names.dead_name, MOST) as browsing:
             found = _all(browsing)
             return [(one, await act(broker, browsing, one)) for one in _chosen(found, numbers or [], everything=everything)]
 
@@ -246,10 +246,10 @@ def _act(
 
 async def _look(broker: OperatedBroker, names: Topology) -> tuple[list[_Dead], int]:
     """Dead letters, the oldest first, and how many there are. To look at fewer would change their order, of which only we know the time."""
-    depth = await broker.depth(names.dead)
+    depth = await broker.depth(names.dead_name)
     if depth is None:
         return [], 0
-    async with broker.browse(names.dead, MOST) as browsing:
+    async with broker.browse(names.dead_name, MOST) as browsing:
         found = _all(browsing)
     return found, max(depth.ready, len(found))
 
@@ -285,13 +285,14 @@ def _refused(one: _Dead, settings: Settings, names: Topology) -> str:
     if settings.key is None:
         return "there is no key here to check it with"
     signer = Signer(settings.namespace, settings.key)
-    kind, _, rest = one.queue.removeprefix(f"{names.namespace}.").partition(".")
+    name = names.rest_of(one.queue) or ""
+    kind, _, rest = name.partition(".")
     try:
         match kind:
             case "ledger":
                 admit(signer.open(one.letter.body), names, one.exchange, one.key, int(rest))
             case "task":
-                read_chunk(one.letter.body, one.queue, signer, names)
+                read_chunk(one.letter.body, names.queue_name(name), signer, names)
             case "control":
                 read_control(one.letter.body, signer)
             case _:

@@ -147,14 +147,16 @@ async def _examine(settings: Settings, findings: list[Finding], daemons: Callabl
 
 async def _inspect(broker: Broker, settings: Settings, findings: list[Finding], daemons: Callable[[], list[Finding]]) -> None:
     """What the broker says and does, and who else is there; the first problem that stands in the way of the rest ends it."""
+    from broker_jobs.broker.former import refuse_former
     from broker_jobs.wire.topology import Topology
 
     topology = Topology(settings.namespace)
     name = new_name("doctor")
     findings.append(_version(broker.server))
     try:
-        queues = (topology.ledger(settings.partition), topology.dead_letters(), topology.reply_queue(name))
-        await broker.declare(topology.exchanges(), queues)
+        kept = (topology.ledger(settings.partition), topology.dead_letters())
+        await refuse_former(broker, topology, kept)
+        await broker.declare(topology.exchanges(), (*kept, topology.reply_queue(name)))
     except AccessRefused as error:
         remedy = f"a submitter must be allowed to configure, write and read what begins with {settings.namespace}."
         findings.append(Finding("permissions", Verdict.problem, str(error), remedy))
@@ -213,7 +215,7 @@ async def _round_trip(broker: Broker, topology: Topology, name: str) -> Finding:
 async def _queues(broker: Broker, topology: Topology, partition: int) -> list[Finding]:
     """What waits in the ledger queue and among the dead letters."""
     found = []
-    ledger, dead = await broker.depth(topology.ledger_name(partition)), await broker.depth(topology.dead)
+    ledger, dead = await broker.depth(topology.ledger_name(partition)), await broker.depth(topology.dead_name)
     if ledger is not None and ledger.ready > BACKLOG:
         found.append(Finding("ledger queue", Verdict.problem, f"{ledger.ready:,} messages wait", "is the coordinator up and fast enough?"))
     if dead is not None and dead.ready:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.broker.port import OperatedBroker, Outgoing, Receipt
     from broker_jobs.config import Settings
+    from broker_jobs.wire.topology import Topology
 
 T = TypeVar("T")
 
@@ -47,9 +48,9 @@ async def publish(broker: OperatedBroker, messages: Sequence[Outgoing]) -> list[
         raise BrokerUnavailable(f"the broker has confirmed nothing within {PATIENCE:g} s{why}") from None
 
 
-def whole_name(namespace: str, name: str) -> str:
-    """The name of a queue, of which the namespace may be left out."""
-    return name if name.startswith(f"{namespace}.") else f"{namespace}.{name}"
+def whole_name(names: Topology, name: str) -> str:
+    """The name of a queue, of which namespace and version may be left out."""
+    return name if names.rest_of(name) is not None else names.queue_name(name)
 
 
 def no_queue(name: str) -> LookupFailed:

@@ -15,6 +15,7 @@ from broker_jobs.cli.show import new_table, print_table, write_json
 from broker_jobs.core.spec import Lane
 from broker_jobs.errors import CoordinatorUnavailable, SigningKeyMissing, ValidationError
 from broker_jobs.ids import MOST_PARTITIONS
+from broker_jobs.wire.way_back import way_back
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -24,9 +25,9 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="The queues at the broker.")
 
-QueueArgument = Annotated[
-    str, typer.Argument(metavar="QUEUE", help="Name of a queue, with its namespace or without, such as ledger.0.", show_default=False)
-]
+_NAME: Final = "Name of a queue, whole or without namespace and version, such as ledger.0."
+QueueArgument = Annotated[str, typer.Argument(metavar="QUEUE", help=_NAME, show_default=False)]
+QueuesArgument = Annotated[list[str], typer.Argument(metavar="QUEUE...", help=_NAME, show_default=False)]
 
 _LOST: Final = {
     "ledger": "Jobs that were submitted and what workers have told since are lost, unless they are recorded already.",
@@ -109,7 +110,8 @@ def purge(
 
     with exit_codes():
         settings = resolve(url, namespace)
-        queue = _kept(Topology(settings.namespace), whole_name(settings.namespace, name))
+        names = Topology(settings.namespace)
+        queue = _kept(names, whole_name(names, name))
         depth = operate(settings, lambda broker: broker.depth(queue.name))
         if depth is None:
             raise no_queue(queue.name)
@@ -124,44 +126,47 @@ def purge(
 
 @app.command("migrate")
 def migrate(
-    name: QueueArgument,
+    names: QueuesArgument,
     url: UrlOption = None,
     namespace: NamespaceOption = None,
     output: OutputOption = OutputFormat.table,
 ) -> None:
-    """Give a queue the properties that it should have, with all that waits in it.
+    """Give queues the properties that they should have, with all that waits in them and in those of an earlier version.
 
-    Stop what consumes it before: coordinators for a ledger, workers for tasks. Nothing is lost if this is interrupted: call it again.
+    Stop what consumes them before: coordinators for a ledger, workers for tasks. Nothing is lost if this is interrupted: call it again.
     A message may come twice, which changes nothing.
     """
     from broker_jobs.config import resolve
     from broker_jobs.wire.topology import Topology
-    from broker_jobs.wire.way_back import way_back
 
     with exit_codes():
         settings = resolve(url, namespace)
-        names = Topology(settings.namespace)
-        queue = _kept(names, whole_name(settings.namespace, name))
+        topology = Topology(settings.namespace)
+        queues = [_kept(topology, whole_name(topology, name)) for name in names]
 
-        def back(exchange: str, key: str) -> tuple[str, str]:
-            return way_back(names, queue.name, exchange, key) or (names.dead, key)
-
-        async def work(broker: OperatedBroker) -> bool:
-            await broker.declare(names.exchanges(), [names.dead_letters()] if queue.name != names.dead else [])
-            return await broker.migrate(queue, back)
+        async def work(broker: OperatedBroker) -> list[bool]:
+            await broker.declare(topology.exchanges(), [topology.dead_letters()] if topology.dead_letters() not in queues else [])
+            return [await _migrate(broker, topology, queue) for queue in queues]
 
         changed = operate(settings, work)
         if output is OutputFormat.json:
-            write_json({"queue": queue.name, "migrated": changed})
+            write_json([{"queue": queue.name, "migrated": moved} for queue, moved in zip(queues, changed, strict=True)])
         elif output is OutputFormat.table:
-            out.print(f"{queue.name}: {'migrated' if changed else 'as it should be already'}", markup=False)
+            for queue, moved in zip(queues, changed, strict=True):
+                out.print(f"{queue.name}: {'migrated' if moved else 'as it should be already'}", markup=False)
+
+
+async def _migrate(broker: OperatedBroker, topology: Topology, queue: Queue) -> bool:
+    def back(exchange: str, key: str) -> tuple[str, str]:
+        return way_back(topology, queue.name, exchange, key) or (topology.dead, key)
+
+    return await broker.migrate(queue, topology.former_name(queue.name), back)
 
 
 def _kept(names: Topology, name: str) -> Queue:
     """The queue of this name; `ValidationError` where it is none that is kept for all."""
     queue = names.kept(name)
     if queue is None:
-        raise ValidationError(
-            f"{name} is no queue that is kept for all: those are {names.ledger_name(0)}, {names.namespace}.task.CLASS.LANE and {names.dead}"
-        )
+        those = f"{names.ledger_name(0)}, {names.queue_name('task.CLASS.LANE')} and {names.dead_name}"
+        raise ValidationError(f"{name} is no queue that is kept for all: those are {those}")
     return queue

@@ -204,7 +204,7 @@ class LocalCluster:
     def _queues(self) -> tuple[str, ...]:
         """The queues of this cluster on a broker that stays."""
         names = Topology(self.namespace)
-        found = [names.ledger_name(0), names.keeper_name(0), names.dead]
+        found = [names.ledger_name(0), names.keeper_name(0), names.dead_name]
         try:
             with Client(self.url, namespace=self.namespace, signing_key=self.key, partition=0) as client:
                 known = client.runtime.run(lambda core: core.ask(GetWorkers(), Cluster, _SHORT))

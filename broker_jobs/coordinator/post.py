@@ -13,6 +13,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from broker_jobs.broker.former import refuse_former
 from broker_jobs.broker.port import Outgoing, Receipt
 from broker_jobs.config import shown
 from broker_jobs.coordinator.reconcile import Silences
@@ -143,9 +144,12 @@ class Post:
         """Declare what every namespace has.
 
         Raises:
+            TopologyMismatch: a queue has other properties, or an earlier version has left one that somebody has to move
             BrokerError: the broker refuses, or the connection went
         """
-        await self._broker.declare(self._topology.exchanges(), [self._topology.dead_letters(), self._topology.ledger(self._partition)])
+        kept = (self._topology.ledger(self._partition), self._topology.dead_letters())
+        await refuse_former(self._broker, self._topology, kept)
+        await self._broker.declare(self._topology.exchanges(), kept)
         self._broker.watch(lambda _: self._put(Reconnected()), self._gone)
 
     async def claim(self, ledger: str) -> None:
@@ -335,6 +339,9 @@ class Post:
                     depths = {queue: await self._broker.depth(queue) for queue in queues}
                     missing.update(queue for queue, depth in depths.items() if depth is None)
                     if dead is None:
+                        # What an earlier version has left of them: the ledger has what is in there.
+                        former = [self._topology.former_name(queue) for queue in queues if queue not in self._seen]
+                        await asyncio.gather(*(self._broker.delete(queue) for queue in former))
                         dead = await self._died_young([queue for queue, depth in depths.items() if _may_be_dead(depth)])
                     missing |= dead
                     await self._remove(dead)

@@ -1,12 +1,14 @@
-"""Names of exchanges and queues, and what is bound to what. Every name carries the namespace.
+"""Names of exchanges and queues, and what is bound to what. Every name carries the namespace, that of a queue also `VERSION`.
 
 ::
 
     exchange tasks     key <class>.<lane>.<partition>   → class queue (<class>.<lane>.*) and ledger (*.*.<partition>)
                        key _.<what>.<partition>         → ledger alone: chunks that must wait, questions
+                       key _.dropped                    → nobody, or who asks for it: what a client was too slow for
     exchange ready     key <class>.<lane>.<partition>   → class queue alone: what the coordinator releases
     exchange replies   key <client>.<partition>         → ledger (*.<partition>) and the client's reply queue (<client>.*)
                        key _.0                          → all ledgers: what a worker says of itself
+                       key _.dropped                    → nobody, or who asks for it: what a worker was too slow for
                        key <client>.direct              → the reply queue alone: answers, news
                        key _.dead                       → queue dead: what a worker cannot read, which may publish to nothing else
     exchange control   key <worker> or "all"            → control queues of workers
@@ -37,6 +39,13 @@ NOBODY: Final = "_"
 NO_CLIENT: Final = "__"
 """Another one than `NOBODY`, with which workers speak of themselves."""
 DEAD: Final = "dead"
+DROPPED: Final = "dropped"
+
+VERSION: Final = 2
+"""Of queues: what kinds there are, their properties and bindings, which cannot be changed while a queue is there.
+
+Version 1, of broker-jobs 0.1.0, stood in no name. Exchanges are all alike, and for programs of every version.
+"""
 
 _NAMESPACE: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_-]{0,47}")
 
@@ -79,6 +88,8 @@ class Queue:
     kind: QueueKind
     bindings: tuple[Binding, ...] = ()
     dead_letter_exchange: str | None = None
+    dead_letter_key: str | None = None
+    """With which dropped messages go there; None: as they came."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +145,7 @@ class Topology:
 
     @property
     def dead(self) -> str:
-        """What nobody can read; the queue behind it has the same name."""
+        """What nobody can read."""
         return f"{self.namespace}.dead"
 
     def exchanges(self) -> tuple[Exchange, ...]:
@@ -144,13 +155,26 @@ class Topology:
 
     # --- queues ---
 
+    def queue_name(self, rest: str) -> str:
+        """Name of a queue of this version, such as ``bj.v2.ledger.0`` for ``ledger.0``."""
+        return f"{self.namespace}.v{VERSION}.{rest}"
+
+    def rest_of(self, queue: str) -> str | None:
+        """The name of a queue without namespace and version, of this one or the one before; None for a queue of another namespace."""
+        before = f"{self.namespace}."
+        return queue.removeprefix(before).removeprefix(f"v{VERSION}.") if queue.startswith(before) else None
+
+    def former_name(self, queue: str) -> str:
+        """The name that a queue had in the version before."""
+        return f"{self.namespace}.{self.rest_of(queue)}"
+
     def ledger_name(self, partition: int) -> str:
         """Name of the ledger queue of a partition."""
-        return f"{self.namespace}.ledger.{partition}"
+        return self.queue_name(f"ledger.{partition}")
 
     def class_name(self, resource_class: str, lane: Lane) -> str:
         """Name of the queue of a class and lane."""
-        return f"{self.namespace}.task.{resource_class}.{lane.value}"
+        return self.queue_name(f"task.{resource_class}.{lane.value}")
 
     @staticmethod
     def class_in(queue: str) -> str:
@@ -169,8 +193,8 @@ class Topology:
         return Queue(self.ledger_name(partition), QueueKind.ledger, (*own, *of_all), dead_letter_exchange=self.dead)
 
     def keeper_name(self, partition: int) -> str:
-        """Name of the queue that says which ledger keeps a partition."""
-        return f"{self.ledger_name(partition)}.keeper"
+        """Name of the queue that says which ledger keeps a partition: the same in all versions, so that no other one ever does."""
+        return f"{self.namespace}.ledger.{partition}.keeper"
 
     def keeper(self, partition: int, ledger: str) -> Queue:
         """Says which ledger keeps a partition: always empty, and cannot be declared for another ledger while it is there.
@@ -178,11 +202,16 @@ class Topology:
         Args:
             ledger: id of the ledger, which stands where no message ever goes
         """
-        return Queue(self.keeper_name(partition), QueueKind.dead, dead_letter_exchange=f"{self.ledger_name(partition)}.{ledger}")
+        return Queue(self.keeper_name(partition), QueueKind.dead, dead_letter_exchange=f"{self.namespace}.ledger.{partition}.{ledger}")
+
+    @property
+    def dead_name(self) -> str:
+        """Name of the queue behind the exchange `dead`."""
+        return self.queue_name(DEAD)
 
     def dead_letters(self) -> Queue:
         """Messages that nobody could read, each with a reason."""
-        return Queue(self.dead, QueueKind.dead, (Binding(self.dead, "#"), Binding(self.replies, self.dead_key())))
+        return Queue(self.dead_name, QueueKind.dead, (Binding(self.dead, "#"), Binding(self.replies, self.dead_key())))
 
     def class_queue(self, resource_class: str, lane: Lane) -> Queue:
         """Tasks of one class and lane; what the broker drops goes to `returned`."""
@@ -195,21 +224,29 @@ class Topology:
         )
 
     def control_queue(self, worker: str) -> Queue:
-        """What a worker hears from the coordinator; ends with its connection."""
+        """What a worker hears from the coordinator; ends with its connection. What it drops, nobody has to hear."""
         return Queue(
-            f"{self.namespace}.control.{worker}",
+            self.queue_name(f"control.{worker}"),
             QueueKind.private,
             (Binding(self.control, worker), Binding(self.control, EVERYONE)),
+            dead_letter_exchange=self.replies,  # to which its user may write
+            dead_letter_key=self.dropped_key(),
         )
 
     def reply_queue(self, client: str) -> Queue:
-        """What a client hears; ends with its connection, bounded: a shortcut, not the truth."""
-        return Queue(f"{self.namespace}.reply.{client}", QueueKind.private, (Binding(self.replies, f"{client}.*"),))
+        """What a client hears; ends with its connection, bounded: a shortcut, not the truth. What it drops, the ledger has."""
+        return Queue(
+            self.queue_name(f"reply.{client}"),
+            QueueKind.private,
+            (Binding(self.replies, f"{client}.*"),),
+            dead_letter_exchange=self.tasks,  # to which its user may write
+            dead_letter_key=self.dropped_key(),
+        )
 
     def lease_queue(self, worker: str) -> Queue:
         """Holds the one token of a worker."""
         return Queue(
-            f"{self.namespace}.lease.{worker}",
+            self.queue_name(f"lease.{worker}"),
             QueueKind.lease,
             (Binding(self.lease, f"{worker}.*"),),
             dead_letter_exchange=self.returned,
@@ -217,12 +254,13 @@ class Topology:
 
     def kept(self, name: str) -> Queue | None:
         """The queue of this name, where it is one that is kept for all: a ledger, one of a class and lane, the dead letters."""
-        kind, _, rest = name.removeprefix(f"{self.namespace}.").partition(".")
-        resource_class, _, lane = rest.rpartition(".")
-        if name == self.dead:
+        if name == self.dead_name:
             return self.dead_letters()
-        if not name.startswith(f"{self.namespace}."):
+        before = self.queue_name("")
+        if not name.startswith(before):
             return None
+        kind, _, rest = name.removeprefix(before).partition(".")
+        resource_class, _, lane = rest.rpartition(".")
         if kind == "ledger" and rest in map(str, range(MOST_PARTITIONS)):
             return self.ledger(int(rest))
         if kind == "task" and resource_class and "." not in resource_class and lane in {each.value for each in Lane}:
@@ -268,6 +306,11 @@ class Topology:
     def dead_key() -> str:
         """On `replies`: to the dead letters alone."""
         return f"{NOBODY}.{DEAD}"
+
+    @staticmethod
+    def dropped_key() -> str:
+        """On `tasks` and `replies`: to nobody of ours."""
+        return f"{NOBODY}.{DROPPED}"
 
     @staticmethod
     def token_key(worker: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from broker_jobs.wire.topology import EVERYONE
+from broker_jobs.wire.topology import DEAD, EVERYONE
 
 if TYPE_CHECKING:
     from broker_jobs.wire.topology import Topology
@@ -24,10 +24,10 @@ def way_back(topology: Topology, queue: str, exchange: str, key: str) -> tuple[s
     Returns:
         None where the queue is none of this namespace that is kept
     """
-    kind, _, rest = queue.removeprefix(f"{topology.namespace}.").partition(".")
-    if not queue.startswith(f"{topology.namespace}.") or not rest:
-        return (topology.dead, key) if queue == topology.dead else None
+    kind, _, rest = (topology.rest_of(queue) or "").partition(".")
     match kind, rest.rpartition("."):
+        case str(only), ("", "", "") if only == DEAD:
+            return topology.dead, key
         case "ledger", ("", "", str(partition)) if exchange in {topology.tasks, topology.replies, topology.returned}:
             for_all = (exchange, key) == (topology.replies, topology.worker_key()) or (
                 exchange == topology.returned and key.count(".") == 1
@@ -35,9 +35,9 @@ def way_back(topology: Topology, queue: str, exchange: str, key: str) -> tuple[s
             return exchange, f"{key.rpartition('.')[0]}.{partition}" if for_all else key
         case "task", (str(resource_class), ".", str(lane)):
             return topology.ready, f"{resource_class}.{lane}.{_partition(key)}"
-        case "control", ("", "", str(worker)) if worker != EVERYONE:
+        case "control", ("", "", str(worker)) if worker not in ("", EVERYONE):
             return topology.control, worker
-        case "reply", ("", "", str(client)):
+        case "reply", ("", "", str(client)) if client:
             return topology.replies, topology.answer_key(client)
         case _:
             return None

@@ -15,6 +15,8 @@ from tests.support.station import CLASS, DEAD, LEDGER, NAMES, TO_CLASS, connecte
 if TYPE_CHECKING:
     from broker_jobs.broker.port import OperatedBroker
 
+FORMER = NAMES.former_name(LEDGER.name)
+
 
 async def opened(url: str) -> OperatedBroker:
     return await open_broker(url, name="operator", timeout=PATIENCE)
@@ -129,7 +131,7 @@ def test_a_queue_that_is_right_is_not_migrated(broker_url: str) -> None:
         async with connected(broker_url) as broker:
             operator = await opened(broker_url)
             await put(broker, waiting(b"stays"))
-            assert not await operator.migrate(LEDGER, back)
+            assert not await operator.migrate(LEDGER, FORMER, back)
             assert await drain(broker, LEDGER.name, 1) == [b"stays"]
             await operator.close()
 
@@ -149,7 +151,7 @@ def test_a_queue_that_is_consumed_is_not_migrated(broker_url: str) -> None:
             other = NAMES.ledger(0)
             wrong = type(other)(CLASS.name, other.kind, CLASS.bindings, other.dead_letter_exchange)
             with pytest.raises(BrokerError, match="consumed by 1"):
-                await operator.migrate(wrong, back)
+                await operator.migrate(wrong, FORMER, back)
             await operator.close()
 
     run(story())
@@ -161,10 +163,10 @@ def test_a_migrated_queue_has_what_waited_in_it_and_its_bindings(broker_url: str
             operator = await opened(broker_url)
             await put(broker, ready(*numbered(150)))
             wrong = type(CLASS)(CLASS.name, LEDGER.kind, CLASS.bindings, LEDGER.dead_letter_exchange)
-            assert await operator.migrate(wrong, lambda exchange, key: (exchange, key))
+            assert await operator.migrate(wrong, FORMER, lambda exchange, key: (exchange, key))
             await put(broker, ready(b"new"))
             assert await drain(broker, CLASS.name, 151) == [*numbered(150), b"new"]
-            assert not await operator.migrate(wrong, back), "it has the properties now"
+            assert not await operator.migrate(wrong, FORMER, back), "it has the properties now"
             assert await operator.depth(f"{CLASS.name}.moved") is None
             await operator.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from broker_jobs.broker.embedded.store import PRIVATE_LIMIT
 from broker_jobs.broker.port import Depth, Outgoing, Receipt
 from broker_jobs.errors import BrokerError, TopologyMismatch
 from broker_jobs.wire.topology import Binding, Exchange, Queue, QueueKind
@@ -169,6 +170,26 @@ def test_a_private_queue_ends_with_its_connection(broker_url: str) -> None:
 
             await until(gone, "the private queue of a killed process is gone")
             assert await broker.depth(control.name) is None
+
+    run(story())
+
+
+def test_what_a_slow_reader_misses_is_for_who_asks_for_it(broker_url: str) -> None:
+    watching = Queue("t.watch", QueueKind.tasks, (Binding(NAMES.tasks, NAMES.dropped_key()), Binding(NAMES.replies, NAMES.dropped_key())))
+    control, reply = NAMES.control_queue("w1"), NAMES.reply_queue("c1")
+
+    async def story() -> None:
+        async with connected(broker_url) as broker:
+            await broker.declare([], [watching, control, reply])
+            for exchange, key in ((NAMES.control, "w1"), (NAMES.replies, NAMES.answer_key("c1"))):
+                await put(broker, [Outgoing(exchange, key, body) for body in numbered(PRIVATE_LIMIT + 2)])
+            inbox = Inbox()
+            await broker.consume(watching.name, 10, inbox)
+            missed = await inbox.take(4)
+            assert [each.body for each in missed] == numbered(2) * 2
+            assert all(map(broker.done, missed))
+            for queue in (control, reply):
+                assert await broker.depth(queue.name) == Depth(PRIVATE_LIMIT, 0)
 
     run(story())
 

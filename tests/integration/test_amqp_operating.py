@@ -11,7 +11,7 @@ import pytest
 
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing
-from broker_jobs.errors import TopologyMismatch
+from broker_jobs.errors import BrokerError, TopologyMismatch
 from broker_jobs.wire.topology import Queue, QueueKind
 from broker_jobs.wire.way_back import way_back
 from tests.support.inbox import PATIENCE, Inbox, run, until
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from tests.support.rabbitmq import RabbitMQ
+
+FORMER = NAMES.former_name(LEDGER.name)
 
 
 @contextlib.contextmanager
@@ -90,10 +92,10 @@ def test_a_ledger_of_an_earlier_version_is_migrated_with_what_waits_in_it(rabbit
             raise interrupted
 
         with pytest.raises(RuntimeError):
-            await operator.migrate(LEDGER, stop)
+            await operator.migrate(LEDGER, FORMER, stop)
         await put(operator, waiting(b"meanwhile"))
-        assert await operator.migrate(LEDGER, back), "it goes on"
-        assert not await operator.migrate(LEDGER, back)
+        assert await operator.migrate(LEDGER, FORMER, back), "it goes on"
+        assert not await operator.migrate(LEDGER, FORMER, back)
         async with connected(url) as broker:
             inbox = Inbox()
             await broker.consume(LEDGER.name, 100, inbox)
@@ -101,6 +103,56 @@ def test_a_ledger_of_an_earlier_version_is_migrated_with_what_waits_in_it(rabbit
             found = sorted((each.exchange, each.key, each.body) for each in there)
             assert found == sorted((each.exchange, each.key, each.body) for each in [*came, *waiting(b"meanwhile")])
             assert all(map(broker.done, there))
+        await operator.close()
+
+    run(story())
+
+
+def test_what_waits_in_queues_of_an_earlier_version_is_moved(rabbitmq: RabbitMQ) -> None:
+    url = rabbitmq.fresh_vhost()
+    ledger = Queue(FORMER, QueueKind.ledger, LEDGER.bindings)
+    dead = Queue(NAMES.former_name(DEAD.name), QueueKind.dead, DEAD.bindings)
+
+    async def story() -> None:
+        operator = await open_broker(url, name="operator", timeout=PATIENCE)
+        await operator.declare(NAMES.exchanges(), [ledger, dead])
+        came = [*waiting(*numbered(70)), Outgoing(NAMES.replies, "_.0", b"a reply"), Outgoing(NAMES.returned, "w.0", b"a token")]
+        await put(operator, [*came, Outgoing(NAMES.dead, "odd", b"a letter", headers={"reason": "decode: odd"})])
+
+        inbox = Inbox()
+        consumer = await operator.consume(FORMER, 1, inbox)
+        held = await inbox.next()
+        with pytest.raises(BrokerError, match=f"{FORMER} is consumed by 1"):
+            await operator.migrate(LEDGER, FORMER, back)
+        assert operator.release(held)
+        await consumer.cancel()
+
+        interrupted = RuntimeError("interrupted")
+        told = iter(range(10))
+
+        def stop(exchange: str, key: str) -> tuple[str, str]:
+            if next(told) == 9:
+                raise interrupted
+            return back(exchange, key)
+
+        with pytest.raises(RuntimeError):
+            await operator.migrate(LEDGER, FORMER, stop)
+        await put(operator, waiting(b"meanwhile"))
+        assert await operator.migrate(LEDGER, FORMER, back), "it goes on"
+        assert await operator.migrate(DEAD, dead.name, lambda exchange, key: (exchange, key))
+        assert not await operator.migrate(LEDGER, FORMER, back)
+        assert not await operator.migrate(DEAD, dead.name, back)
+        assert [await operator.depth(name) for name in (FORMER, dead.name)] == [None, None]
+
+        inbox = Inbox()
+        await operator.consume(LEDGER.name, 200, inbox)
+        there = await inbox.take(len(came) + 1)
+        assert {(each.exchange, each.key, each.body) for each in there} == {
+            (each.exchange, each.key, each.body) for each in [*came, *waiting(b"meanwhile")]
+        }
+        assert all(map(operator.done, there))
+        async with operator.browse(DEAD.name, 10) as browsing:
+            assert [(letter.body, letter.headers["reason"]) for letter in browsing.letters] == [(b"a letter", "decode: odd")]
         await operator.close()
 
     run(story())

@@ -75,7 +75,7 @@ def dead_letters(folder: Path) -> list[tuple[bytes, str]]:
     """The dead letters in the file of the broker, and their reasons."""
     with contextlib.closing(sqlite3.connect(f"file:{folder}/queue.db?mode=ro", uri=True)) as database:
         rows = database.execute(
-            "SELECT body, headers FROM bodies JOIN messages USING (id) JOIN queues ON queues.id = queue WHERE name = 't.dead'"
+            "SELECT body, headers FROM bodies JOIN messages USING (id) JOIN queues ON queues.id = queue WHERE name = 't.v2.dead'"
         ).fetchall()
     return [(body, json.loads(headers)["reason"]) for body, headers in rows]
 

@@ -95,7 +95,7 @@ class ScriptedBroker:
     async def depth(self, queue: str) -> Depth | None:
         if not self.connected:
             raise BrokerUnavailable
-        if queue == "bj.ledger.0":
+        if queue == "bj.v2.ledger.0":
             return self.ledger
         return Depth(0, 0) if queue.endswith("open.normal") else None
 
@@ -318,7 +318,7 @@ def test_a_coordinator_that_is_behind_has_longer_for_an_answer() -> None:
 
         broker.depth = depth  # type: ignore[method-assign]
         assert (await core.ask(FindJob("last"), JobInfo, 0.02)).version == 7
-        assert looks == ["bj.ledger.0"] * 3
+        assert looks == ["bj.v2.ledger.0"] * 3
 
     _play(story)
 

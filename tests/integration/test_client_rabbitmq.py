@@ -56,7 +56,7 @@ def test_a_cluster_leaves_no_queue_behind(rabbitmq: RabbitMQ) -> None:
     queues = [
         names.ledger_name(0),
         names.keeper_name(0),
-        names.dead,
+        names.dead_name,
         names.class_name(known.name, Lane.normal),
         names.lease_queue(worker.worker).name,
     ]

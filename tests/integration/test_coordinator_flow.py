@@ -493,7 +493,7 @@ def test_what_does_not_belong_into_the_ledger_is_a_dead_letter(ground: Ground) -
                 await client.broker.publish([Outgoing(exchange, key, body)])
             async with asyncio.timeout(PATIENCE):
                 while True:
-                    depth = await client.broker.depth(names.dead)
+                    depth = await client.broker.depth(names.dead_name)
                     if depth is not None and depth.ready == len(bad):
                         break
                     await asyncio.sleep(0.01)

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import fcntl
 import os
+import shutil
 import signal
 import sqlite3
 import sys
@@ -16,11 +17,15 @@ import pytest
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.embedded import connection
 from broker_jobs.broker.embedded.lock import LockFile
-from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.broker.port import Depth, Outgoing, Receipt
+from broker_jobs.core.spec import Lane
 from broker_jobs.errors import AddressError, BrokerError, BrokerUnavailable
+from broker_jobs.wire.topology import Topology
 from tests.support.holder import Holder
 from tests.support.inbox import PATIENCE, Inbox, run, until
 from tests.support.station import CLASS, LEDGER, NAMES, TO_CLASS, connected, drain, numbered, put, ready
+
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 FORKS = """
 import asyncio, os, signal, sys
@@ -260,7 +265,34 @@ def test_nothing_is_left_after_an_orderly_end(path: Path, url: str) -> None:
         with contextlib.closing(sqlite3.connect(path)) as database:
             for table in ("connections", "consumers", "messages", "bodies"):
                 assert database.execute(f"SELECT count(*) FROM {table}").fetchone() == (0,)
-            assert {name for (name,) in database.execute("SELECT name FROM queues")} == {LEDGER.name, NAMES.dead, CLASS.name}
+            assert {name for (name,) in database.execute("SELECT name FROM queues")} == {LEDGER.name, NAMES.dead_name, CLASS.name}
+
+    run(story())
+
+
+def test_the_queues_of_a_released_version_get_the_names_of_this_one_with_what_is_in_them(path: Path, url: str) -> None:
+    shutil.copy(GOLDEN / "0.1.0" / "queue.db", path)
+    names = Topology("bj")
+    tasks = names.class_queue("cpus1-f14cc283", Lane.normal)
+
+    async def story() -> None:
+        for _ in range(2):
+            broker = await open_broker(url, name="test", timeout=PATIENCE)
+            await broker.declare(names.exchanges(), [names.ledger(0), names.dead_letters(), tasks])
+            ledger, dead, ready = [await broker.depth(name) for name in (names.ledger_name(0), names.dead_name, tasks.name)]
+            assert (ledger, dead, ready) == (Depth(3, 0), Depth(1, 0), Depth(1, 0))
+            await broker.close()
+        broker = await open_broker(url, name="test", timeout=PATIENCE)
+        assert await drain(broker, names.ledger_name(0), 3) == [b"waits", b"is ready", b"a reply"]
+        assert await drain(broker, tasks.name, 1) == [b"is ready"]
+        await put(broker, [Outgoing(names.tasks, "_._.0", b"new")])
+        assert await drain(broker, names.ledger_name(0), 1) == [b"new"]
+        async with broker.browse(names.dead_name, 10) as browsing:
+            assert [(letter.body, letter.headers["reason"]) for letter in browsing.letters] == [(b"a dead letter", "decode: odd")]
+        await broker.close()
+        with contextlib.closing(sqlite3.connect(path)) as database:
+            found = {name for (name,) in database.execute("SELECT name FROM queues")}
+        assert found == {names.ledger_name(0), names.dead_name, tasks.name}
 
     run(story())
 

@@ -174,11 +174,11 @@ def test_purge_asks_and_empties(url: str) -> None:
 
     run(fill())
     refused = command("queue", "purge", CLASS.name, code=2)
-    assert "Remove 2 messages from t.task.cpu1.normal?" in refused.output
+    assert "Remove 2 messages from t.v2.task.cpu1.normal?" in refused.output
     assert "--yes" in refused.output
     assert read("queue", "purge", CLASS.name, "--yes") == {"queue": CLASS.name, "removed": 2}
-    assert "removed from t.ledger.0: 1" in command("queue", "purge", "ledger.0", "--yes").stdout
-    for name, told in (("reply.c", "kept for all"), ("task.other.normal", "no queue t.task.other.normal")):
+    assert "removed from t.v2.ledger.0: 1" in command("queue", "purge", "ledger.0", "--yes").stdout
+    for name, told in (("reply.c", "kept for all"), ("task.other.normal", "no queue t.v2.task.other.normal")):
         assert told in command("queue", "purge", name, "--yes", code=2).output
     left_in(url, DEAD.name, 0)
 
@@ -189,7 +189,7 @@ def test_a_queue_that_is_right_needs_no_migration(url: str) -> None:
             await put(broker, ready(b"stays"))
 
     run(fill())
-    assert read("queue", "migrate", CLASS.name) == {"queue": CLASS.name, "migrated": False}
+    assert read("queue", "migrate", CLASS.name) == [{"queue": CLASS.name, "migrated": False}]
     assert [each.body for each in left_in(url, CLASS.name, 1)] == [b"stays"]
 
 
@@ -211,6 +211,6 @@ def test_queues_are_listed_with_those_of_tasks(
     [used] = [each.name for each in client.cluster().classes if each.name.startswith("cpus1-")]
     tasks = found[names.class_name(used, Lane.normal)]
     assert (tasks["kind"], tasks["ready"]) == ("tasks", 0)
-    assert found[names.dead]["kind"] == "dead"
+    assert found[names.dead_name]["kind"] == "dead"
     assert "consumers" in command("queue", "list", *there).stdout
-    assert names.dead in command("queue", "list", *there, "--output", "quiet").stdout.split()
+    assert names.dead_name in command("queue", "list", *there, "--output", "quiet").stdout.split()

@@ -100,7 +100,7 @@ def test_the_reason_is_with_the_dead_letter(url: str, tmp_path: Path) -> None:
             await coordinator.put(chunk, role=Role.worker)
             await coordinator.put(replace(chunk, job="1" * 32))
             await coordinator.until_ended(0)
-        async with broker.browse(coordinator.names.dead, 10) as browsing:
+        async with broker.browse(coordinator.names.dead_name, 10) as browsing:
             [letter] = browsing.letters
         assert letter.headers["reason"] == "security: a worker may not send tasks"
         assert letter.headers["queue"] == coordinator.names.class_name(chunk.resource_class, Lane.normal)

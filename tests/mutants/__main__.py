@@ -23,7 +23,16 @@ from typing import Final
 from tests.support import failures
 
 ROOT: Final = Path(__file__).resolve().parents[2]
-COPIED: Final = ("broker_jobs", "worker", "tests/support", "tests/unit", "tests/property", "tests/wire", "tests/integration")
+COPIED: Final = (
+    "broker_jobs",
+    "worker",
+    "tests/support",
+    "tests/unit",
+    "tests/property",
+    "tests/wire",
+    "tests/integration",
+    "tests/golden",
+)
 PROCESSES: Final = 2
 SECONDS: Final = 120
 PASSED, FAILED = 0, 1

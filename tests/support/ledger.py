@@ -82,7 +82,7 @@ class FakeCoordinator:
         queues = [self.names.class_queue(class_name(needs), lane) for needs in self._classes for lane in Lane]
         await self._broker.declare(self.names.exchanges(), [self.names.ledger(0), self.names.dead_letters(), *queues])
         await self._broker.consume(self.names.ledger_name(0), 1000, self._receive)
-        self._burying = await self._broker.consume(self.names.dead, 1000, self._receive_dead)
+        self._burying = await self._broker.consume(self.names.dead_name, 1000, self._receive_dead)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None) -> None:

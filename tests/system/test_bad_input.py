@@ -390,11 +390,11 @@ def test_garbage_on_any_queue_becomes_a_dead_letter_with_a_reason(cluster: Local
     assert asyncio.run(publish()) == [Receipt.confirmed] * len(messages)
 
     def counted() -> dict[bytes, int]:
-        bodies = [body for body, _ in _dead(cluster.url, names.dead)]
+        bodies = [body for body, _ in _dead(cluster.url, names.dead_name)]
         return {body: bodies.count(body) for body in sent}
 
     until(lambda: counted() == sent, f"every piece is a dead letter: {[body[:40] for body in sent if counted()[body] != sent[body]]}")
-    for body, reason in _dead(cluster.url, names.dead):
+    for body, reason in _dead(cluster.url, names.dead_name):
         if body in sent:
             assert reason.partition(":")[0] in {"decode", "security"}
             assert len(reason) > len("security: ")

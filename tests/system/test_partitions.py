@@ -183,7 +183,7 @@ def test_a_class_that_one_partition_retires_goes_on_in_the_other(deployment: Dae
 
     def gone() -> bool:
         listed = deployment.run("queue", "list", "--output", "quiet").stdout
-        return "bj.ledger.0" in listed and "task." not in listed
+        return "bj.v2.ledger.0" in listed and "task." not in listed
 
     until(gone, "its queues are gone", timeout=60)
     assert [each.name for each in clients[0].cluster().classes] == []
@@ -220,7 +220,7 @@ def test_partitions_keep_to_themselves(deployment: Daemons, clients: tuple[Clien
         report = deployment.run("ledger", "verify", "--store", deployment.env["LEDGER"], *arguments)
         assert report.returncode == 0, report.stdout + report.stderr
     shown = deployment.run("queue", "list", "--output", "quiet").stdout.split()
-    assert {"bj.ledger.0", "bj.ledger.1"} <= set(shown)
+    assert {"bj.v2.ledger.0", "bj.v2.ledger.1"} <= set(shown)
     assert deployment.run("job", "list", "--partition", "64").returncode == 2
     done = deployment.run("submit", "--partition", "1", "--wait", "--output", "quiet", "--", "true")
     assert done.returncode == 0, done.stderr

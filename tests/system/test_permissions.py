@@ -66,13 +66,20 @@ class Users:
         """Users are of the whole broker, which others use, too."""
         return f"{role}-{self._vhost}"
 
-    def without(self, role: str, **patterns: str) -> str:
-        """Address of another user, who may do what a role may, but for these."""
+    def without(self, role: str, topics: tuple[str, str, str] | None = None, **patterns: str) -> str:
+        """Address of another user, who may do what a role may, but for these.
+
+        Args:
+            topics: an exchange, and the keys with which the user may publish and listen there
+        """
         name, password = f"less-{self._vhost}", secrets.token_hex(12)
         self._node.management.request("PUT", f"users/{name}", {"password": password, "tags": ""})
         answer = json.loads(self._node.management.request("GET", f"permissions/{self._vhost}/{self._user(role)}"))
         allowed = {what: answer[what] for what in ("configure", "write", "read")} | patterns
         self._node.management.request("PUT", f"permissions/{self._vhost}/{name}", allowed)
+        if topics:
+            limited = dict(zip(("exchange", "write", "read"), topics, strict=True))
+            self._node.management.request("PUT", f"topic-permissions/{self._vhost}/{name}", limited)
         return self._node.url(self._vhost, user=name, password=password)
 
     def url(self, role: str) -> str:
@@ -89,7 +96,7 @@ def daemons(users: Users, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A coordinator and a worker, each with its own user, and a client's key."""
     with Daemons(tmp_path_factory.mktemp("daemons"), {"BROKER_JOBS_SIGNING_KEY": new_key()}) as found:
         coordinator = found.start("coordinator", "start", "--url", users.url("coordinator"))
-        until(lambda: exists(users.admin, NAMES.dead) or coordinator.poll() is not None, f"the coordinator is up: {found.logs()}")
+        until(lambda: exists(users.admin, NAMES.dead_name) or coordinator.poll() is not None, f"the coordinator is up: {found.logs()}")
         found.start("worker", "start", "--url", users.url("node17"), "--name", "node17", "--cpus", "1")
         yield found
 
@@ -163,7 +170,7 @@ def test_the_roles_work_together(users: Users, daemons: Daemons) -> None:
         return daemons.run("dead", "list", "--url", users.admin).stdout
 
     until(lambda: "decode: not a frame" in dead(), f"a dead letter: {daemons.logs()}")
-    assert f"bj.task.{used}.normal" in dead()
+    assert f"bj.v2.task.{used}.normal" in dead()
 
     _, _, news = watch.basic_get("bj.watch.mine", auto_ack=True)
     assert news is not None
@@ -225,12 +232,21 @@ def test_each_publishes_where_it_must_and_nowhere_else(users: Users, daemons: Da
     assert {place for place in TO_EACH if attempt(users.url(role), publishing(*place))} == may
 
 
+TOLD = r"bj\.tasks.*set_permissions|set_permissions.*bj\.tasks"
+
+
+def test_a_client_that_may_not_write_to_the_tasks_is_told_at_once(users: Users, daemons: Daemons) -> None:
+    url = users.without("submitter", write=r"^bj\.(dead|v2\.reply\..*)$")
+    with pytest.raises(AccessRefused, match=TOLD):
+        Client(url, signing_key=daemons.env["BROKER_JOBS_SIGNING_KEY"])
+
+
 def test_a_client_that_may_not_submit_is_told_at_once(users: Users, daemons: Daemons) -> None:
-    url = users.without("submitter", write=r"^bj\.(dead|reply\..*)$")
+    url = users.without("submitter", topics=(NAMES.tasks, "^$", "^$"))
     with Client(url, signing_key=daemons.env["BROKER_JOBS_SIGNING_KEY"]) as client:
         job = Job()
         job.program(["true"])
-        with pytest.raises(AccessRefused, match=r"bj\.tasks.*set_permissions|set_permissions.*bj\.tasks"):
+        with pytest.raises(AccessRefused, match=TOLD):
             client.submit(job, timeout=60)
 
 
@@ -239,13 +255,13 @@ def test_each_reads_what_it_must_and_nothing_else(users: Users, daemons: Daemons
         assert client.call(abs, -1) == 1
         name = client.runtime.connect().link.client
         [used] = [found.name for found in client.cluster().classes if found.name.startswith("cpus1-")]
-        task = f"bj.task.{used}.low"
+        task = f"bj.v2.task.{used}.low"
         others = {
             "the ledger": reading(NAMES.ledger_name(0)),
-            "dead letters": reading(NAMES.dead),
+            "dead letters": reading(NAMES.dead_name),
             "tasks": reading(task),
-            "all replies": listening("bj.reply.spy", NAMES.replies, "#"),
-            "replies of another": listening("bj.reply.spy", NAMES.replies, "*.direct"),
+            "all replies": listening("bj.v2.reply.spy", NAMES.replies, "#"),
+            "replies of another": listening("bj.v2.reply.spy", NAMES.replies, "*.direct"),
             "news": listening("bj.watch.x", NAMES.events, "#"),
             "submissions": listening("bj.watch.x", NAMES.tasks, "#"),
             "a queue of its own": lambda channel: channel.queue_declare("mine", exclusive=True),
@@ -258,6 +274,6 @@ def test_each_reads_what_it_must_and_nothing_else(users: Users, daemons: Daemons
         assert found == {"node17": {"tasks"}, "submitter": set(), "observer": {"news"}}
         # Reply queues belong to their connection; for others they are locked, or may not be read at all.
         for role in ("node17", "observer"):
-            assert not attempt(users.url(role), reading(f"bj.reply.{name}"))
+            assert not attempt(users.url(role), reading(f"bj.v2.reply.{name}"))
     for role in ("node17", "observer", "submitter"):
-        assert not attempt(users.url(role), lambda channel: channel.queue_bind(NAMES.dead, NAMES.replies, "#"))
+        assert not attempt(users.url(role), lambda channel: channel.queue_bind(NAMES.dead_name, NAMES.replies, "#"))

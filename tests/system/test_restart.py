@@ -113,7 +113,7 @@ def test_the_broker_is_started_again_with_messages_in_every_queue(daemons: Daemo
         until(lambda: daemons.says(coordinator, "keeps"), "the coordinator is up")
         graph = client.submit(job)
         say_garbage(url)
-        until(lambda: depths(url, NAMES.dead) == [1], "what nobody can read is a dead letter")
+        until(lambda: depths(url, NAMES.dead_name) == [1], "what nobody can read is a dead letter")
         until(lambda: graph.info().counts.get("queued") == 10, "the first tasks stand in their class queue")
         daemons.kill(coordinator)
         array = client.submit(direct)
@@ -124,7 +124,7 @@ def test_the_broker_is_started_again_with_messages_in_every_queue(daemons: Daemo
             owned_node.start()
         else:
             owned_node.restart()
-        assert depths(url, NAMES.dead) == [1]
+        assert depths(url, NAMES.dead_name) == [1]
         assert depths(url, NAMES.ledger_name(0))[0] > 0
         daemons.start("coordinator", "start")
         daemons.start("worker", "start", "--cpus", "2")

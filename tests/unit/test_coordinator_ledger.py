@@ -298,7 +298,7 @@ def test_a_direct_chunk_whose_queue_was_missing_goes_out_at_once(world: World) -
     chunks = job_chunks([call(0)], direct=True)
     submit(world, chunks)
     world.queues.clear()
-    queue = "t.task." + chunks[0].resource_class + ".normal"
+    queue = "t.v2.task." + chunks[0].resource_class + ".normal"
     with world.store.transaction():
         world.ledger.begin(world.now, world.now_ms)
         world.ledger.opened(chunks[0].resource_class, (queue,))
@@ -326,7 +326,7 @@ def test_class_queues_are_looked_after_when_the_connection_is_back(world: World)
         return class_news(effects)
 
     assert reopen() == []
-    (told,) = reopen(f"t.task.{name}.normal")
+    (told,) = reopen(f"t.v2.task.{name}.normal")
     assert (told.resource_class.name, told.anew) == (name, True)
 
 

@@ -97,7 +97,7 @@ def test_another_format_is_refused(tmp_path: Path) -> None:
     database = connect(place)
     database.execute("UPDATE state SET format = 99")
     database.close()
-    with pytest.raises(TopologyMismatch, match="format 99, here 1"):
+    with pytest.raises(TopologyMismatch, match="format 99, here 2"):
         connect(place)
 
 

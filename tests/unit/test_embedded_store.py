@@ -170,6 +170,22 @@ def test_a_private_queue_drops_its_oldest(connect: Callable[[], Store], monkeypa
         assert [each.body for each in store.claim(queue_id(store, PRIVATE), 10)] == [b"3", b"4", b"5", b"6", b"7"]
 
 
+def test_what_a_private_queue_drops_goes_where_it_says(connect: Callable[[], Store], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_module, "PRIVATE_LIMIT", 3)
+    telling = Queue("private", QueueKind.private, PRIVATE.bindings, dead_letter_exchange="returned", dead_letter_key="dropped")
+    watching = Queue("watching", QueueKind.tasks, (Binding("returned", "dropped"),))
+    store, other = connect(), connect()
+    with writing(store):
+        store.declare([RETURNED], [telling, watching])
+    with writing(other):
+        other.publish([Outgoing("x", "private", b"%d" % number) for number in range(5)])
+    with writing(other):
+        found = other.claim(queue_id(other, watching), 10)
+    assert [(each.exchange, each.body) for each in found] == [("returned", b"0"), ("returned", b"1")]
+    with writing(store):
+        assert [each.body for each in store.claim(queue_id(store, telling), 10)] == [b"2", b"3", b"4"]
+
+
 def test_numbers_are_never_used_again(connect: Callable[[], Store], tmp_path: Path) -> None:
     store = connect()
     with writing(store):

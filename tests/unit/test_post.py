@@ -14,6 +14,7 @@ from broker_jobs.coordinator.effects import Effects
 from broker_jobs.coordinator.post import Confirmed, Item, Looked, Opened, Post
 from broker_jobs.coordinator.store import OutboxRow
 from broker_jobs.core.spec import Lane
+from broker_jobs.errors import TopologyMismatch
 from broker_jobs.wire.signing import SigningKey
 from broker_jobs.wire.topology import Topology
 
@@ -63,9 +64,10 @@ class QueuesOnly:
         return [self.receipts.pop() for _ in messages]
 
     async def delete(self, queue: str) -> None:
-        self.queues.discard(queue)
-        self.silent.discard(queue)
-        self.deleted.append(queue)
+        if queue in self.queues:
+            self.queues.remove(queue)
+            self.silent.discard(queue)
+            self.deleted.append(queue)
 
 
 class Clock(asyncio.SelectorEventLoop):
@@ -124,6 +126,33 @@ def test_queues_that_are_missing_are_made_and_not_asked() -> None:
     _play(story)
 
 
+def test_what_an_earlier_version_has_left_of_a_class_is_deleted_since_the_ledger_has_it() -> None:
+    async def story(stage: Stage) -> None:
+        former = {NAMES.former_name(queue) for queue in LANES}
+        stage.broker.queues |= {*former, "bj.task.other.normal"}
+        assert await stage.open() == Opened("cpus1", LANES), "all that is in them comes from the ledger"
+        assert stage.broker.queues == {LEDGER, NAMES.dead_name, *LANES, "bj.task.other.normal"}
+        assert set(stage.broker.deleted) == former
+
+    _play(story)
+
+
+@pytest.mark.parametrize("left", [[LEDGER], [NAMES.dead_name], [LEDGER, NAMES.dead_name]])
+def test_where_an_earlier_version_has_left_what_only_it_reads_nothing_is_made(left: list[str]) -> None:
+    async def run() -> None:
+        stage = Stage()
+        former = {NAMES.former_name(queue) for queue in left}
+        stage.broker.queues = set(former)
+        with pytest.raises(TopologyMismatch) as caught:
+            await stage.post.open()
+        assert stage.broker.queues == former
+        assert str(caught.value).endswith(f"broker-jobs queue migrate {' '.join(queue.removeprefix('bj.v2.') for queue in left)}")
+        assert all(f"{name} (0 waiting)" in str(caught.value) for name in former)
+        assert (caught.value.argument, caught.value.wanted, caught.value.found) == ("version", "2", "1")
+
+    asyncio.run(run())
+
+
 def test_of_a_coordinator_that_starts_nobody_knows_how_old_queues_are() -> None:
     async def story(stage: Stage) -> None:
         stage.broker.queues.update(LANES)
@@ -131,7 +160,7 @@ def test_of_a_coordinator_that_starts_nobody_knows_how_old_queues_are() -> None:
         assert await stage.open() == Opened("cpus1", (LANES[1],))
         assert stage.broker.asked == [(LEDGER, *LANES), (LEDGER, LANES[1])]
         assert stage.broker.deleted == [LANES[1]]
-        assert stage.broker.queues == {LEDGER, NAMES.dead, *LANES}
+        assert stage.broker.queues == {LEDGER, NAMES.dead_name, *LANES}
 
     _play(story)
 
@@ -224,7 +253,7 @@ def test_a_queue_that_is_silent_for_long_is_made_again_however_old_it_is() -> No
         assert (stage.broker.asked, stage.broker.deleted) == ([(LEDGER, *LANES)] * 2, [])
         assert await stage.look(after=1) == [NOTHING_THERE, Opened("cpus1", (LANES[1],))]
         assert stage.broker.deleted == [LANES[1]]
-        assert stage.broker.queues == {LEDGER, NAMES.dead, *LANES}
+        assert stage.broker.queues == {LEDGER, NAMES.dead_name, *LANES}
 
     _play(story)
 

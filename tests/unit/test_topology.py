@@ -11,6 +11,7 @@ import pytest
 import broker_jobs.broker.amqp
 from broker_jobs.broker.amqp.address import QueueStyle
 from broker_jobs.broker.amqp.arguments import declaration
+from broker_jobs.broker.embedded.routes import Routes
 from broker_jobs.core.spec import Lane
 from broker_jobs.errors import ValidationError
 from broker_jobs.ids import MOST_PARTITIONS
@@ -33,15 +34,17 @@ def test_what_is_dropped_is_found_again(queue: Queue, style: QueueStyle) -> None
     match queue.kind:
         case QueueKind.dead:
             assert target is None, "it is where they end"
-        case QueueKind.private:
-            assert target is None, "it holds copies of what the ledger has, and drops them when its one reader is slow"
         case _:
             assert target in {exchange.name for exchange in NAMES.exchanges()}
 
 
 @pytest.mark.parametrize("queue", QUEUES, ids=lambda queue: queue.kind.value)
-def test_all_names_have_the_namespace(queue: Queue) -> None:
-    assert queue.name.startswith("t.")
+def test_all_names_have_the_namespace_and_their_version(queue: Queue) -> None:
+    assert queue.name.startswith("t.v2.")
+    rest = queue.name.removeprefix("t.v2.")
+    assert NAMES.queue_name(rest) == queue.name
+    assert NAMES.rest_of(queue.name) == NAMES.rest_of(NAMES.former_name(queue.name)) == rest
+    assert NAMES.former_name(queue.name) == f"t.{rest}", "which is how 0.1.0 has named them"
     assert all(binding.exchange.startswith("t.") for binding in queue.bindings)
 
 
@@ -100,19 +103,29 @@ def test_queues_that_are_kept_are_found_by_name() -> None:
         assert NAMES.kept(queue.name) == queue
     for name in (
         "t",
-        "t.ledger.x",
-        "t.ledger.01",
-        f"t.ledger.{MOST_PARTITIONS}",
+        "t.v2",
+        "t.v2.ledger.x",
+        "t.v2.ledger.01",
+        f"t.v2.ledger.{MOST_PARTITIONS}",
+        "t.ledger.0",
+        "t.v1.ledger.0",
         "t.ledger.0.keeper",
-        "t.task.a",
-        "t.task.a.b.high",
-        "t.task.a.wide",
-        "u.dead",
-        "t.reply.c",
-        "t.lease.w",
+        "t.v2.ledger.0.keeper",
+        "t.v2.task.a",
+        "t.v2.task.a.b.high",
+        "t.v2.task.a.wide",
+        "t.dead",
+        "u.v2.dead",
+        "t.v2.reply.c",
+        "t.v2.lease.w",
         "dead",
+        "ledger.0",
     ):
         assert NAMES.kept(name) is None
+
+
+def test_who_keeps_a_partition_is_told_by_a_name_that_no_version_changes() -> None:
+    assert NAMES.keeper(3, "mine").name == NAMES.keeper_name(3) == "t.ledger.3.keeper"
 
 
 @pytest.mark.parametrize(
@@ -130,14 +143,32 @@ def test_queues_that_are_kept_are_found_by_name() -> None:
         (NAMES.ledger_name(2), NAMES.returned, "cpus1-0a.high.2", (NAMES.returned, "cpus1-0a.high.2")),
         (CLASS.name, NAMES.tasks, "cpus1-0a.high.0", (NAMES.ready, "cpus1-0a.high.0")),
         (CLASS.name, "", CLASS.name, (NAMES.ready, "cpus1-0a.high.0")),
-        ("t.control.w", NAMES.control, "all", (NAMES.control, "w")),
-        ("t.control.all", NAMES.control, "all", None),
-        ("t.reply.c", NAMES.replies, "c.0", (NAMES.replies, "c.direct")),
-        (NAMES.dead, NAMES.replies, "_.dead", (NAMES.dead, "_.dead")),
-        ("t.lease.w", NAMES.lease, "w.0", None),
-        ("u.control.w", NAMES.control, "w", None),
+        ("t.v2.control.w", NAMES.control, "all", (NAMES.control, "w")),
+        ("t.v2.control.all", NAMES.control, "all", None),
+        ("t.v2.control.", NAMES.control, "all", None),
+        ("t.v2.reply.c", NAMES.replies, "c.0", (NAMES.replies, "c.direct")),
+        ("t.v2.reply.", NAMES.replies, "c.0", None),
+        (NAMES.dead_name, NAMES.replies, "_.dead", (NAMES.dead, "_.dead")),
+        ("t.v2.lease.w", NAMES.lease, "w.0", None),
+        ("u.v2.control.w", NAMES.control, "w", None),
+        # What was a dead letter before names had a version.
+        ("t.ledger.0", NAMES.replies, "c.0", (NAMES.replies, "c.0")),
+        ("t.task.cpus1-0a.high", NAMES.tasks, "cpus1-0a.high.0", (NAMES.ready, "cpus1-0a.high.0")),
+        ("t.dead", NAMES.replies, "_.dead", (NAMES.dead, "_.dead")),
+        ("t.v2", NAMES.control, "all", None),
         ("", "", "", None),
     ],
 )
 def test_a_message_gets_back_into_its_queue_alone(queue: str, exchange: str, key: str, back: tuple[str, str] | None) -> None:
     assert way_back(NAMES, queue, exchange, key) == back
+
+
+def test_what_a_slow_reader_misses_goes_where_its_user_may_write_and_nobody_of_ours_listens() -> None:
+    control, reply = NAMES.control_queue("w"), NAMES.reply_queue("c")
+    assert (control.dead_letter_exchange, reply.dead_letter_exchange) == (NAMES.replies, NAMES.tasks)
+    ours = [*QUEUES, *(NAMES.ledger(partition) for partition in range(MOST_PARTITIONS))]
+    bindings = [(binding.exchange, binding.pattern, queue) for queue, each in enumerate(ours) for binding in each.bindings]
+    routes = Routes([each.name for each in NAMES.exchanges()], bindings)
+    for queue in (control, reply):
+        assert queue.dead_letter_key == NAMES.dropped_key()
+        assert not routes.queues(queue.dead_letter_exchange or "", NAMES.dropped_key())

@@ -178,10 +178,10 @@ class AmqpBroker:
             async with browse(self._link(), self._publisher.publish, queue, most) as browsing:
                 yield browsing
 
-    async def migrate(self, queue: Queue, back: Callable[[str, str], tuple[str, str]]) -> bool:
-        """Give a queue the properties that it should have, with all that waits in it; False where it has them."""
+    async def migrate(self, queue: Queue, former: str, back: Callable[[str, str], tuple[str, str]]) -> bool:
+        """Give a queue the properties that it should have, with all that waits in it and in the one before; False where all is done."""
         with self._speaking_of(f"queue {queue.name}"):
-            return await migrate(self._link(), self._publisher.publish, self._declare, queue, back)
+            return await migrate(self._link(), self._publisher.publish, self._declare, queue, former=former, back=back)
 
     async def depth(self, queue: str) -> Depth | None:
         """How full a queue is; None where it does not exist."""

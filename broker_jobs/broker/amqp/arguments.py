@@ -38,6 +38,8 @@ def declaration(queue: Queue, style: QueueStyle) -> Declaration:
     dead_letter: dict[str, str] = {}
     if queue.dead_letter_exchange is not None:
         dead_letter["x-dead-letter-exchange"] = queue.dead_letter_exchange
+    if queue.dead_letter_key is not None:
+        dead_letter["x-dead-letter-routing-key"] = queue.dead_letter_key
     match queue.kind:
         case QueueKind.ledger:
             return Declaration(False, {"x-queue-type": style.value, "x-single-active-consumer": True, **dead_letter})

@@ -86,7 +86,7 @@ WEATHER: Final = (pika.AMQPError, pika.ChannelError, workflow.AMQPConnectorExcep
 
 
 def translate(error: BaseException, where: str) -> BrokerJobsError:
-    """One of our exceptions that says the same; `where` begins its message: "the broker at host:5672", "queue bj.dead"."""
+    """One of our exceptions that says the same; `where` begins its message: "the broker at host:5672", "queue bj.v2.dead"."""
     error = root(error)
     match error:
         case BrokerJobsError():

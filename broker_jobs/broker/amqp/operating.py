@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 
     from broker_jobs.broker.amqp.link import Channel, Found, Link
+    from broker_jobs.broker.port import Depth
 
     Publish = Callable[[Sequence[Outgoing]], Awaitable[list[Receipt]]]
     Declare = Callable[[Channel, Queue], Awaitable[None]]
@@ -97,30 +98,37 @@ async def _renew(publish: Publish, browsing: AmqpBrowsing, letter: Letter) -> No
         await browsing.remove(letter)
 
 
-async def migrate(link: Link, publish: Publish, declare: Declare, queue: Queue, back: Callable[[str, str], tuple[str, str]]) -> bool:
+async def migrate(
+    link: Link, publish: Publish, declare: Declare, queue: Queue, *, former: str, back: Callable[[str, str], tuple[str, str]]
+) -> bool:
     """Give a queue the properties that it should have; what waits in it moves to a queue beside it, and from there back.
 
-    That queue gets what comes meanwhile, too: at no moment is there none that takes it.
+    That queue gets what comes meanwhile, too: at no moment is there none that takes it. What waits in the queue of an earlier version
+    comes the same way.
     """
+    await _see_unused(link, former)
     beside = Queue(queue.name + MOVED, QueueKind.tasks, queue.bindings)
-    if await _fits(link, declare, queue):
-        if not await _exists(link, beside.name):
-            return False
-    else:
+    if not await _fits(link, declare, queue):
+        await _see_unused(link, queue.name)
         async with link.scratch() as channel:
-            depth = await channel.depth(queue.name)
-            if depth.consumers:
-                raise BrokerError(f"queue {queue.name} is consumed by {depth.consumers}: stop them, and call this again")
             await declare(channel, beside)
             await _move(link, publish, queue.name, lambda found: _moved(found, beside.name))
             await channel.delete_queue(queue.name)
             await declare(channel, queue)
-    async with link.scratch() as channel:
-        for binding in beside.bindings:
-            await channel.unbind(beside.name, binding.exchange, binding.pattern)
-        await _move(link, publish, beside.name, lambda found: _returned(found, back))
-        await channel.delete_queue(beside.name)
-    return True
+    left = [name for name in (beside.name, former) if await _depth(link, name) is not None]
+    for name in left:
+        async with link.scratch() as channel:
+            for binding in queue.bindings:
+                await channel.unbind(name, binding.exchange, binding.pattern)
+            await _move(link, publish, name, lambda found: _returned(found, back))
+            await channel.delete_queue(name)
+    return bool(left)
+
+
+async def _see_unused(link: Link, queue: str) -> None:
+    depth = await _depth(link, queue)
+    if depth is not None and depth.consumers:
+        raise BrokerError(f"queue {queue} is consumed by {depth.consumers}: stop them, and call this again")
 
 
 async def _fits(link: Link, declare: Declare, queue: Queue) -> bool:
@@ -134,15 +142,14 @@ async def _fits(link: Link, declare: Declare, queue: Queue) -> bool:
     return True
 
 
-async def _exists(link: Link, queue: str) -> bool:
+async def _depth(link: Link, queue: str) -> Depth | None:
     try:
         async with link.scratch() as channel:
-            await channel.depth(queue)
+            return await channel.depth(queue)
     except exceptions.ChannelClosedByBroker as error:
         if error.reply_code == NOT_FOUND:
-            return False
+            return None
         raise
-    return True
 
 
 async def _move(link: Link, publish: Publish, queue: str, outgoing: Callable[[Found], Outgoing]) -> None:

@@ -345,9 +345,12 @@ class EmbeddedBroker:
 
         yield EmbeddedBrowsing(await self._do(perform, self._unavailable(), alone=True), remove)
 
-    async def migrate(self, queue: Queue, back: Callable[[str, str], tuple[str, str]]) -> bool:
-        """Give a queue the properties that it should have; what waits in it stays where it is."""
-        del back
+    async def migrate(self, queue: Queue, former: str, back: Callable[[str, str], tuple[str, str]]) -> bool:
+        """Give a queue the properties that it should have; what waits in it stays where it is.
+
+        Queues of an earlier version there are none: they have got their names when the file was opened.
+        """
+        del former, back
 
         def perform(store: Store) -> bool:
             return store.migrate(queue)

@@ -24,12 +24,14 @@ class KnownQueue:
     """A queue as it stands in the file.
 
     Attributes:
+        dead_letter_exchange, dead_letter_key: as in `Queue`
         owner: the connection of a private queue
     """
 
     id: int
     kind: QueueKind
     dead_letter_exchange: str | None
+    dead_letter_key: str | None
     owner: int | None
 
 
@@ -46,7 +48,7 @@ class Directory:
     def __init__(self, database: sqlite3.Connection) -> None:
         self._execute = database.execute
         self._topology = self._presence = 0
-        self._kinds: dict[int, QueueKind] = {}
+        self._known: dict[int, KnownQueue] = {}
         self._addresses: dict[int, str] = {}
         self._consumers: dict[int, list[tuple[int, int]]] = {}
         self.registered = False
@@ -72,9 +74,9 @@ class Directory:
         self._topology = self._presence = 0
 
     def _read_topology(self) -> None:
-        rows = self._execute("SELECT name, id, kind, dead_letter_exchange, owner FROM queues").fetchall()
-        self.queues = {name: KnownQueue(number, QueueKind(kind), target, owner) for name, number, kind, target, owner in rows}
-        self._kinds = {queue.id: queue.kind for queue in self.queues.values()}
+        rows = self._execute("SELECT name, id, kind, dead_letter_exchange, dead_letter_key, owner FROM queues").fetchall()
+        self.queues = {name: KnownQueue(number, QueueKind(kind), *rest) for name, number, kind, *rest in rows}
+        self._known = {queue.id: queue for queue in self.queues.values()}
         exchanges = [name for (name,) in self._execute("SELECT name FROM exchanges")]
         self.routes = Routes(exchanges, self._execute("SELECT exchange, pattern, queue FROM bindings"))
 
@@ -87,9 +89,9 @@ class Directory:
             consumers[queue].append((consumer, owner))
         self._consumers = dict(consumers)
 
-    def kind(self, queue: int) -> QueueKind | None:
-        """Kind of a queue; None where it is gone."""
-        return self._kinds.get(queue)
+    def known(self, queue: int) -> KnownQueue | None:
+        """A queue; None where it is gone."""
+        return self._known.get(queue)
 
     def consumers(self, queue: int) -> int:
         """How many consume a queue."""
@@ -98,14 +100,14 @@ class Directory:
     def active(self, queue: int, consumer: int) -> bool:
         """Whether a consumer has its turn: always, but on a ledger, where the oldest is the only one."""
         consumers = self._consumers.get(queue)
-        if not consumers or queue not in self._kinds:
+        if not consumers or queue not in self._known:
             return False
-        return self._kinds[queue] is not QueueKind.ledger or consumers[0][0] == consumer
+        return self._known[queue].kind is not QueueKind.ledger or consumers[0][0] == consumer
 
     def listeners(self, queues: AbstractSet[int]) -> list[str]:
         """Addresses of the connections that consume any of these queues, the most urgent first."""
         # A queue that the transaction has dropped has no kind any more, and no consumers.
-        urgent = sorted(self._kinds.keys() & queues, key=lambda queue: URGENCY.index(self._kinds[queue]))
+        urgent = sorted(self._known.keys() & queues, key=lambda queue: URGENCY.index(self._known[queue].kind))
         owners = dict.fromkeys(owner for queue in urgent for _, owner in self._consumers.get(queue, ()))
         return [self._addresses[owner] for owner in owners if owner in self._addresses]
 

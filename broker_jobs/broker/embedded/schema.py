@@ -10,9 +10,11 @@ from typing import TYPE_CHECKING, Final
 from broker_jobs.errors import BrokerError, TopologyMismatch
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from broker_jobs.broker.embedded.place import Place
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Version of the tables, in the row `state`."""
 
 _APPLICATION: Final = int.from_bytes(b"bjqu", "big")
@@ -24,10 +26,11 @@ _LOG_PAGES: Final = 4000
 _TABLES: Final = (
     # format: `FORMAT`; topology and presence: their versions
     "CREATE TABLE state (one INTEGER PRIMARY KEY CHECK (one = 1), format INTEGER, topology INTEGER, presence INTEGER)",
-    "INSERT INTO state VALUES (1, 1, 1, 1)",
+    "INSERT INTO state VALUES (1, 2, 1, 1)",
     "CREATE TABLE exchanges (name TEXT PRIMARY KEY) WITHOUT ROWID",
     # owner: the connection of a private queue
-    "CREATE TABLE queues (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT UNIQUE, kind TEXT, dead_letter_exchange TEXT, owner INTEGER)",
+    """CREATE TABLE queues (id INTEGER PRIMARY KEY AUTOINCREMENT,
+        name TEXT UNIQUE, kind TEXT, dead_letter_exchange TEXT, dead_letter_key TEXT, owner INTEGER)""",
     "CREATE TABLE bindings (exchange TEXT, pattern TEXT, queue INTEGER, PRIMARY KEY (exchange, pattern, queue)) WITHOUT ROWID",
     "CREATE TABLE connections (id INTEGER PRIMARY KEY AUTOINCREMENT, name TEXT, pid INTEGER, address TEXT)",
     "CREATE TABLE consumers (id INTEGER PRIMARY KEY AUTOINCREMENT, queue INTEGER, connection INTEGER)",
@@ -37,6 +40,14 @@ _TABLES: Final = (
     "CREATE INDEX ready ON messages (queue, id) WHERE holder IS NULL",
     "CREATE INDEX held ON messages (holder) WHERE holder IS NOT NULL",
 )
+_FROM_1: Final = (
+    "ALTER TABLE queues ADD COLUMN dead_letter_key TEXT",
+    # The name of the keeper of a partition has no version.
+    """UPDATE queues SET name = replace(substr(name, 1, instr(name, '.')), '.', '.v2.') || substr(name, instr(name, '.') + 1)
+        WHERE name NOT LIKE '%.keeper'""",
+    "UPDATE state SET format = 2, topology = topology + 1",
+)
+"""From version 1, of broker-jobs 0.1.0, to 2."""
 
 
 def connect(place: Place) -> sqlite3.Connection:
@@ -76,14 +87,20 @@ def _prepare(database: sqlite3.Connection, place: Place) -> None:
     database.execute("PRAGMA temp_store = MEMORY")
     database.execute(f"PRAGMA wal_autocheckpoint = {_LOG_PAGES}")
     if not tables:
-        database.execute("BEGIN IMMEDIATE")
-        for statement in _TABLES:
-            database.execute(statement)
-        database.execute(f"PRAGMA application_id = {_APPLICATION}")
-        database.execute("COMMIT")
+        _change(database, (*_TABLES, f"PRAGMA application_id = {_APPLICATION}"))
     (version,) = database.execute("SELECT format FROM state").fetchone()
+    if version == 1:
+        _change(database, _FROM_1)
+        version = FORMAT
     if version != FORMAT:
         raise TopologyMismatch(
             f"{place.path} was made by another version of broker-jobs (format {version}, here {FORMAT}): "
             "finish its jobs with that version, or name another file"
         )
+
+
+def _change(database: sqlite3.Connection, statements: Iterable[str]) -> None:
+    database.execute("BEGIN IMMEDIATE")
+    for statement in statements:
+        database.execute(statement)
+    database.execute("COMMIT")

@@ -87,8 +87,8 @@ class Store:
 
     def commit(self) -> None:
         """Make the changes last, and let others write."""
-        for queue in self.touched:
-            if self.directory.kind(queue) is QueueKind.private:
+        for number in tuple(self.touched):
+            if (queue := self.directory.known(number)) and queue.kind is QueueKind.private:
                 self._trim(queue)
         self._execute("COMMIT")
         self._lock.release()
@@ -190,10 +190,11 @@ class Store:
             known = self._find(queue.name)
         if known is None:
             return self._insert(
-                "INSERT INTO queues (name, kind, dead_letter_exchange, owner) VALUES (?, ?, ?, ?)",
+                "INSERT INTO queues (name, kind, dead_letter_exchange, dead_letter_key, owner) VALUES (?, ?, ?, ?, ?)",
                 queue.name,
                 queue.kind.value,
                 queue.dead_letter_exchange,
+                queue.dead_letter_key,
                 self.connection if queue.kind is QueueKind.private else None,
             )
         if known.owner not in (None, self.connection):
@@ -213,14 +214,15 @@ class Store:
         """Give a queue the properties that it should have; False where it has them, or does not exist."""
         return bool(
             self._execute(
-                "UPDATE queues SET kind = ?1, dead_letter_exchange = ?2 WHERE name = ?3 AND (kind, dead_letter_exchange) IS NOT (?1, ?2)",
-                (queue.kind.value, queue.dead_letter_exchange, queue.name),
+                "UPDATE queues SET kind = ?1, dead_letter_exchange = ?2, dead_letter_key = ?3"
+                " WHERE name = ?4 AND (kind, dead_letter_exchange, dead_letter_key) IS NOT (?1, ?2, ?3)",
+                (queue.kind.value, queue.dead_letter_exchange, queue.dead_letter_key, queue.name),
             ).rowcount
         )
 
     def _find(self, name: str) -> KnownQueue | None:
-        row = self._execute("SELECT id, kind, dead_letter_exchange, owner FROM queues WHERE name = ?", (name,)).fetchone()
-        return KnownQueue(row[0], QueueKind(row[1]), row[2], row[3]) if row else None
+        row = self._execute("SELECT id, kind, dead_letter_exchange, dead_letter_key, owner FROM queues WHERE name = ?", (name,)).fetchone()
+        return KnownQueue(row[0], QueueKind(row[1]), *row[2:]) if row else None
 
     def readable(self, name: str) -> KnownQueue:
         """The queue of this name.
@@ -331,13 +333,23 @@ class Store:
         self._database.executemany("INSERT INTO messages VALUES (?, ?, NULL, 0)", [(number, queue) for queue in queues])
         self.touched.update(queues)
 
-    def _trim(self, queue: int) -> None:
+    def _copy(self, number: int, exchange: str | None, queues: Iterable[int]) -> None:
+        """Put a message into other queues, as one that came through an exchange."""
+        copy = "INSERT INTO bodies (exchange, key, headers, body) SELECT ?, key, headers, body FROM bodies WHERE id = ?"
+        self._put(self._insert(copy, exchange, number), queues)
+
+    def _trim(self, queue: KnownQueue) -> None:
+        """Drop the oldest of a private queue, to where the queue says."""
         oldest_kept = self._execute(
-            "SELECT id FROM messages WHERE queue = ? AND holder IS NULL ORDER BY id DESC LIMIT 1 OFFSET ?", (queue, PRIVATE_LIMIT - 1)
+            "SELECT id FROM messages WHERE queue = ? AND holder IS NULL ORDER BY id DESC LIMIT 1 OFFSET ?", (queue.id, PRIVATE_LIMIT - 1)
         ).fetchone()
         if oldest_kept:
-            rows = self._execute("SELECT id, queue FROM messages WHERE queue = ? AND holder IS NULL AND id < ?", (queue, *oldest_kept))
-            self._forget(rows.fetchall())
+            rows = self._execute("SELECT id, queue FROM messages WHERE queue = ? AND holder IS NULL AND id < ?", (queue.id, *oldest_kept))
+            dropped = rows.fetchall()
+            if queues := self.directory.routes.queues(queue.dead_letter_exchange or "", queue.dead_letter_key or ""):
+                for number, _ in dropped:
+                    self._copy(number, queue.dead_letter_exchange, queues)
+            self._forget(dropped)
 
     def ready(self, queue: int) -> bool:
         """Whether a message waits there for a consumer."""
@@ -399,7 +411,7 @@ class Store:
     def drop_token(self) -> None:
         """Forget the token that this connection holds, and its queue."""
         held = self._execute("SELECT id, queue FROM messages WHERE holder = ?", (self.connection,)).fetchall()
-        self._end_leases([(number, queue) for number, queue in held if self.directory.kind(queue) is QueueKind.lease])
+        self._end_leases([(number, queue) for number, queue in held if _is_lease(self.directory.known(queue))])
 
     def _return_tokens(self) -> None:
         """Route the tokens that nobody holds to the dead-letter exchanges; one that no queue takes waits for the next declaration."""
@@ -413,8 +425,7 @@ class Store:
         for number, lease, exchange in tokens:
             (key,) = self._execute("SELECT key FROM bodies WHERE id = ?", (number,)).fetchone()
             if queues := self.directory.routes.queues(exchange or "", key):
-                copy = "INSERT INTO bodies (exchange, key, headers, body) SELECT ?, key, headers, body FROM bodies WHERE id = ?"
-                self._put(self._insert(copy, exchange, number), queues)
+                self._copy(number, exchange, queues)
                 returned.append((number, lease))
         self._end_leases(returned)
 
@@ -430,6 +441,10 @@ class Store:
         number = self._execute(statement, values).lastrowid
         assert number is not None  # noqa: S101 (an INSERT into a table with a rowid has one)
         return number
+
+
+def _is_lease(queue: KnownQueue | None) -> bool:
+    return queue is not None and queue.kind is QueueKind.lease
 
 
 def _read_headers(text: str | None) -> dict[str, str]:

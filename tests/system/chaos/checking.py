@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from tests.system.chaos.recovery import Witness
 
 PATIENCE: Final = 60.0
-LEASE: Final = "bj.lease."
+LEASE: Final = "bj.v2.lease."
 """Of queues that hold the tokens of workers, as long as these are up."""
 _TOLD: Final = 20
 """Faults of each sort that are told of."""
@@ -166,7 +166,8 @@ def check_queues(deployment: Deployment) -> list[str]:
 
 def check_leftovers(deployment: Deployment) -> list[str]:
     """What is left when everything has ended in order: queues of processes, messages, processes, and an outbox that is not empty."""
-    lasting = ("bj.ledger.", "bj.task.", "bj.dead")
+    keepers = [f"bj.ledger.{partition}.keeper" for partition in range(deployment.partitions)]
+    lasting = ("bj.v2.ledger.", "bj.v2.task.", "bj.v2.dead", *keepers)
     wrong = _until_empty(
         deployment,
         lambda queues: [f"queue {name} is left, with {n}" for name, n in queues.items() if n or not name.startswith(lasting)],

@@ -96,7 +96,7 @@ class Scene:
 
     def class_queues(self) -> list[str]:
         """Names of the queues of all classes, those of the normal lane first."""
-        found = [name for name in self.queues() if name.startswith("bj.task.")]
+        found = [name for name in self.queues() if name.startswith("bj.v2.task.")]
         return sorted(found, key=lambda name: not name.endswith(Lane.normal.value))
 
     def queues(self) -> dict[str, str]:
@@ -106,7 +106,7 @@ class Scene:
 
     def declared(self) -> int:
         """How many class queues there are, asked quickly."""
-        return self.up.management.request("GET", f"queues/{quote(self.vhost)}?columns=name").count(b'"bj.task.')
+        return self.up.management.request("GET", f"queues/{quote(self.vhost)}?columns=name").count(b'"bj.v2.task.')
 
     @property
     def up(self) -> RabbitMQNode:

@@ -101,7 +101,7 @@ def test_the_only_node_of_a_class_queue_is_gone_and_the_others_take_it_over(scen
         scene.replicas(queue, scene.nodes[2])
     scene.check(scene.submit("alone", SIZE), "alone", SIZE)
     scene.check(scene.submit("others", SIZE, cpus=2), "others", SIZE)
-    healthy = {NAMES.dead, NAMES.ledger_name(0), *scene.class_queues()} - alone
+    healthy = {NAMES.dead_name, NAMES.ledger_name(0), *scene.class_queues()} - alone
     wait(SETTLED)
     scene.nodes[2].kill()
     assert scene.silent(healthy | alone) == alone, "the broker ends the connection for one, and nobody says that of the others"
@@ -127,7 +127,7 @@ def test_two_of_three_nodes_are_killed_and_one_comes_back(scene: Scene) -> None:
 
 @quorum
 def test_the_ledger_has_no_quorum_while_the_class_has(scene: Scene) -> None:
-    scene.replicas("bj.ledger.0", scene.nodes[0], scene.nodes[2])
+    scene.replicas("bj.v2.ledger.0", scene.nodes[0], scene.nodes[2])
     scene.nodes[2].kill()
     with ThreadPoolExecutor() as pool:
         submitting = pool.submit(scene.submit, "early", SIZE)
