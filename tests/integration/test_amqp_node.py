@@ -169,7 +169,7 @@ def test_a_queue_that_was_full_takes_messages_when_its_limit_is_gone(owned_node:
     """A channel that a quorum queue has refused is refused for ever (3.10.8): that of the publisher is replaced."""
     vhost = owned_node.management.make_vhost()
     path, limit = f"policies/{vhost}/full", {"max-length": 1, "overflow": "reject-publish"}
-    policy = {"pattern": "^t[.]task[.]", "definition": limit, "apply-to": "queues"}
+    policy = {"pattern": "^t[.]v2[.]task[.]", "definition": limit, "apply-to": "queues"}
 
     async def story() -> None:
         async with connected(f"{owned_node.url(vhost)}?queues={style}") as broker:

@@ -148,7 +148,7 @@ class Scene:
         """Set a policy for class queues, or without one remove it."""
         path = f"policies/{quote(self.vhost)}/class"
         if definition:
-            self.up.management.request("PUT", path, {"pattern": r"^bj\.task\.", "definition": definition, "apply-to": "queues"})
+            self.up.management.request("PUT", path, {"pattern": r"^bj\.v2\.task\.", "definition": definition, "apply-to": "queues"})
         else:
             self.up.management.request("DELETE", path)
 
