@@ -282,8 +282,7 @@ class Coordinator:
                 self._hooks.tell(batch.effects.moments)
             self._count(batch)
             more = batch.effects.more
-            # Where a transaction must be on the disk, few are worth a wait; where it need not, they are short, and better alone.
-            self._calm = self._config.durability is Durability.power and ledger.calm
+            self._calm = ledger.calm
             now = time.monotonic()
             if now >= self._next_look:
                 self._next_look = now + self._config.look
