@@ -27,6 +27,8 @@ _PLAIN, _CHECKING, _STEPS_TESTS = "broker_jobs/core/plain.py", "broker_jobs/step
 _SIGNATURE, _DECLARING = "broker_jobs/steps/signature.py", "broker_jobs/steps/declaring.py"
 _WATCH, _BATCH_TESTS = "worker/broker_jobs_worker/executors/batch/watch.py", "tests/property/test_batch.py"
 _CONDOR, _SGE = "worker/broker_jobs_worker/executors/batch/htcondor.py", "worker/broker_jobs_worker/executors/batch/sge.py"
+_BELLS, _BELLS_TESTS = "broker_jobs/broker/embedded/connection.py", "tests/integration/test_embedded_broker.py"
+_TABLES, _TABLES_TESTS = "broker_jobs/broker/embedded/store.py", "tests/unit/test_embedded_store.py"
 _STATES, _STATES_TESTS = "broker_jobs/core/states.py", "tests/unit/test_states.py"
 
 MUTANTS: Final = (
@@ -435,4 +437,14 @@ MUTANTS: Final = (
         _ARCHIVE_TESTS,
     ),
     ("give up what would fit", _ARCHIVE, "        if used > room:\n", "        if used >= room:\n", _ARCHIVE_TESTS),
+    ("bells: ring for a ledger alone at leisure", _TABLES, " and QueueKind.tasks in kinds.values()", "", _TABLES_TESTS),
+    ("bells: hurry a ledger", _TABLES, "self.touched.update(kinds.keys() - copied)", "self.touched.update(kinds)", _TABLES_TESTS),
+    (
+        "bells: keep from a ledger at the end what workers have",
+        _BELLS,
+        "        self._ring_unhurried()\n        self._loop",
+        "        self._loop",
+        _BELLS_TESTS,
+    ),
+    ("bells: tell a ledger once", _BELLS, "            self._next_unhurried = None\n        addresses", "        addresses", _BELLS_TESTS),
 )

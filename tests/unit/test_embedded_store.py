@@ -88,6 +88,23 @@ def test_a_body_of_two_queues_is_stored_once_and_goes_with_the_last(connect: Cal
     assert rows(tmp_path) == (0, 0)
 
 
+def test_a_ledger_has_time_for_a_copy_of_what_goes_to_a_queue_of_tasks_and_for_nothing_else(connect: Callable[[], Store]) -> None:
+    store = connect()
+    with writing(store):
+        store.declare([Exchange("y")], [TWO, Queue("private", QueueKind.private, (Binding("y", "private.*"),))])
+        store.declare([], [Queue("two", QueueKind.ledger, (Binding("y", "#"),))])
+    one, two, private = (store.directory.queues[name].id for name in ("one", "two", "private"))
+    for messages, touched, copied in (
+        ([Outgoing("x", "a.both", b"")], {one}, {two}),
+        ([Outgoing("y", "ledger", b"")], {two}, set()),
+        ([Outgoing("y", "private.both", b"")], {two, private}, set()),
+        ([Outgoing("x", "a.both", b""), Outgoing("y", "ledger", b"")], {one, two}, {two}),
+    ):
+        with writing(store):
+            store.publish(messages)
+        assert (store.touched, store.copied) == (touched, copied)
+
+
 def test_a_rollback_undoes_everything_and_is_not_remembered(connect: Callable[[], Store]) -> None:
     store, other = connect(), connect()
     with contextlib.suppress(ZeroDivisionError), writing(store):

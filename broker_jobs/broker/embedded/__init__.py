@@ -14,7 +14,8 @@ Theory of operation.
   it stands at the head again.
 - **Nobody polls for messages.** Each connection has a datagram socket with an abstract address (which the kernel removes with
   the process), written down in `connections`; whoever commits something for a queue sends one byte to its consumers. The byte
-  says nothing but "look": a lost one costs at most the half second until the next `tick`, a forged one a look.
+  says nothing but "look": a lost one costs at most the half second until the next `tick`, a forged one a look. A ledger is told
+  20 ms later of what went into a queue of tasks, too, mostly with the first reply: meanwhile the tasks have processors and lock.
 - **A connection lives as long as its lock**: byte number *id* of ``<file>-lock``, an open file description lock, which the
   kernel drops when the process ends, however it ends. Peers hear of the end through a pidfd within milliseconds and confirm it
   by the lock; each `tick` looks at the locks as well. Whoever holds the write lock first deletes the row in `connections`, and

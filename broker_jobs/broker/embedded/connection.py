@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 _TICK: Final = 0.5
 """Seconds between looks at what no bell announces."""
 
+_NO_HURRY: Final = 0.02
+"""Seconds after which a ledger is told of what went into a queue of tasks, too: until then, those who do the tasks need the processors."""
+
 
 class Connection:
     """The store, and what tells when to look into it.
@@ -44,6 +47,8 @@ class Connection:
         self._lost = lost
         self._peers = Peers(loop, self._look_for_dead)
         self._next_tick = loop.call_later(_TICK, self._tick)
+        self._unhurried: set[str] = set()
+        self._next_unhurried: asyncio.TimerHandle | None = None
         loop.add_reader(doorbell.fileno(), self._rung)
         doorbell.ring(store.directory.everybody())
         self.watch_peers()
@@ -54,15 +59,29 @@ class Connection:
 
     def ring(self) -> None:
         """Tell others what the last transaction may have brought them."""
-        self._doorbell.ring(each for each in self.store.directory.listeners(self.store.touched) if each != self._doorbell.address)
+        store, told = self.store, {self._doorbell.address}
+        hurried = [each for each in store.directory.listeners(store.touched) if each not in told]
+        self._doorbell.ring(hurried)
+        if store.copied:
+            self._unhurried.update({*store.directory.listeners(store.copied)}.difference(told, hurried))
+            if self._unhurried and self._next_unhurried is None:
+                self._next_unhurried = self._loop.call_later(_NO_HURRY, self._ring_unhurried)
 
     def close(self) -> None:
         """End it; peers notice by its lock, and give back what it held."""
         self._next_tick.cancel()
+        self._ring_unhurried()
         self._loop.remove_reader(self._doorbell.fileno())
         self._peers.close()
         self._doorbell.close()
         self.store.close()
+
+    def _ring_unhurried(self) -> None:
+        if self._next_unhurried:
+            self._next_unhurried.cancel()
+            self._next_unhurried = None
+        addresses, self._unhurried = self._unhurried, set()
+        self._doorbell.ring(addresses)
 
     def _rung(self) -> None:
         self._doorbell.answer()

@@ -54,6 +54,7 @@ class Store:
         directory: who and what is there
         connection: number of this connection, once attached
         touched: queues in which this transaction may have made a message ready for others
+        copied: ledgers that have got what went into a queue of tasks, too
 
     Raises:
         BrokerError: the file is something else than a store of this version
@@ -69,6 +70,7 @@ class Store:
         self.directory = Directory(self._database)
         self.connection = 0
         self.touched: set[int] = set()
+        self.copied: set[int] = set()
 
     # --- transactions ---
 
@@ -78,7 +80,7 @@ class Store:
             return False
         try:
             self._execute("BEGIN IMMEDIATE")
-            self.touched = set()
+            self.touched, self.copied = set(), set()
             self.refresh()
         except BaseException:
             self.rollback()
@@ -331,7 +333,10 @@ class Store:
 
     def _put(self, number: int, queues: Iterable[int]) -> None:
         self._database.executemany("INSERT INTO messages VALUES (?, ?, NULL, 0)", [(number, queue) for queue in queues])
-        self.touched.update(queues)
+        kinds = {queue: self.directory.kind(queue) for queue in queues}
+        copied = {queue for queue, kind in kinds.items() if kind is QueueKind.ledger and QueueKind.tasks in kinds.values()}
+        self.copied |= copied
+        self.touched.update(kinds.keys() - copied)
 
     def _copy(self, number: int, exchange: str | None, queues: Iterable[int]) -> None:
         """Put a message into other queues, as one that came through an exchange."""
