@@ -11,6 +11,7 @@ import signal
 import sqlite3
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -24,6 +25,9 @@ from broker_jobs.wire.topology import Topology
 from tests.support.holder import Holder
 from tests.support.inbox import PATIENCE, Inbox, run, until
 from tests.support.station import CLASS, LEDGER, NAMES, TO_CLASS, connected, drain, numbered, put, ready
+
+if TYPE_CHECKING:
+    from broker_jobs.broker.port import Delivery
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 
@@ -204,6 +208,48 @@ def test_a_death_is_noticed_in_two_ways(url: str, without: str, monkeypatch: pyt
                 await holder.hold_token(NAMES.lease_queue("w1"), Outgoing(NAMES.lease, NAMES.token_key("w1"), b"token"))
                 await holder.kill()
                 assert (await inbox.next()).body == b"token"
+
+    run(story())
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_ledger_is_told_of_tasks_without_a_tick(url: str, ends: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "_TICK", 3600.0)
+    if ends:
+        monkeypatch.setattr(connection, "_NO_HURRY", 3600.0)
+
+    async def story() -> None:
+        async with connected(url) as ledger:
+            inbox = Inbox()
+            await ledger.consume(LEDGER.name, 10, inbox)
+            async with connected(url) as broker:
+                for _ in range(2):
+                    await put(broker, [Outgoing(NAMES.tasks, TO_CLASS, b"both")])
+                    if not ends:
+                        assert (await inbox.next()).body == b"both"
+            if ends:
+                assert len(await inbox.take(2)) == 2
+
+    run(story())
+
+
+def test_a_receiver_that_fails_harms_nobody(url: str) -> None:
+    async def story() -> None:
+        failures: list[BaseException] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: failures.append(context["exception"]))
+        async with connected(url) as broker:
+            inbox = Inbox()
+
+            def fail(delivery: Delivery) -> None:
+                inbox(delivery)
+                raise ZeroDivisionError
+
+            await broker.consume(CLASS.name, 5, fail)
+            await put(broker, ready(*numbered(3)))
+            assert [each.body for each in await inbox.take(3)] == numbered(3)
+            assert [type(each) for each in failures] == 3 * [ZeroDivisionError]
+            assert broker.generation == 1
+            assert broker.connected
 
     run(story())
 

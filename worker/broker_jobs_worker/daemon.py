@@ -57,7 +57,7 @@ from broker_jobs_worker.stepping import served
 from broker_jobs_worker.story import tell
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Coroutine, Mapping, Sequence
+    from collections.abc import Callable, Coroutine, Mapping
 
     from broker_jobs.broker.port import Broker, Delivery, Subscription
     from broker_jobs.core.step import StepSpec
@@ -316,9 +316,9 @@ class WorkerDaemon:
                 _log.info("worker %s takes no more tasks: %s", self.name, self._machine.leaving)
             if commands or not isinstance(event, Tick):
                 self._story.append((now, event, commands))
-        self._observer.observe(event, commands)
         for command in commands:
             self._perform(command)
+        self._observer.observe(event, commands)
 
     def _break_down(self, error: BaseException) -> None:
         _log.critical("a bug in broker-jobs, please report it with this log:\n%s", tell(self._story), exc_info=error)
@@ -394,14 +394,11 @@ class WorkerDaemon:
     def _publish(self, number: int | None, key: str, body: bytes) -> None:
         """Publish together with everything else of this turn of the loop."""
         if not self._outbox:
-            self._loop.call_soon(self._send_outbox)
+            self._spawn(self._send_outbox())
         self._outbox.append((number, Outgoing(self._topology.replies, key, body)))
 
-    def _send_outbox(self) -> None:
+    async def _send_outbox(self) -> None:
         batch, self._outbox = self._outbox, []
-        self._spawn(self._send(batch))
-
-    async def _send(self, batch: Sequence[tuple[int | None, Outgoing]]) -> None:
         receipts = await self._broker.publish([message for _, message in batch])
         for (number, _), receipt in zip(batch, receipts, strict=True):
             if number is not None:

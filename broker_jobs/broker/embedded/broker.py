@@ -288,13 +288,13 @@ class EmbeddedBroker:
         connection.ring()
         connection.watch_peers()
         self._consuming.entered(entries)
-        for haul in hauls:
-            for delivery in self._consuming.received(haul):
-                self._loop.call_soon(self._hand_over, haul.subscription, delivery)
+        received = [(haul.subscription, delivery) for haul in hauls for delivery in self._consuming.received(haul)]
         for work, result in zip(batch.work, results, strict=True):
             work.succeed(result)
         if self._pending or entries or any(haul.may_be_more for haul in hauls):
             self._turn_soon()
+        for subscription, delivery in received:
+            self._hand_over(subscription, delivery)
 
     def _stall(self, why: str, retry: float) -> None:
         self._stalled = self._stalled[0] if self._stalled else self._loop.time(), why
@@ -409,7 +409,10 @@ class EmbeddedBroker:
 
     def _hand_over(self, subscription: EmbeddedSubscription, delivery: Delivery) -> None:
         if self._consuming.holds(delivery.tag):
-            subscription.receive(delivery)
+            try:
+                subscription.receive(delivery)
+            except Exception as error:  # noqa: BLE001 (the receiver's bug, for whoever watches over the loop; here it would end the connection)
+                self._loop.call_exception_handler({"message": f"receiver of {subscription.queue} failed", "exception": error})
 
     def done(self, delivery: Delivery) -> bool:
         """Acknowledge a delivery."""
