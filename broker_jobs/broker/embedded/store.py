@@ -333,7 +333,7 @@ class Store:
 
     def _put(self, number: int, queues: Iterable[int]) -> None:
         self._database.executemany("INSERT INTO messages VALUES (?, ?, NULL, 0)", [(number, queue) for queue in queues])
-        kinds = {queue: self.directory.kind(queue) for queue in queues}
+        kinds = {queue: known.kind for queue in queues if (known := self.directory.known(queue))}
         copied = {queue for queue, kind in kinds.items() if kind is QueueKind.ledger and QueueKind.tasks in kinds.values()}
         self.copied |= copied
         self.touched.update(kinds.keys() - copied)
