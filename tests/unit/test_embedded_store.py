@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs.broker.embedded import store as store_module
+from broker_jobs.broker.embedded.consuming import LEFT_TO_OTHERS, Consuming, EmbeddedSubscription, Entry
 from broker_jobs.broker.embedded.lock import LockFile
 from broker_jobs.broker.embedded.place import Place
 from broker_jobs.broker.embedded.store import LARGEST_BODY, Store
@@ -201,6 +202,40 @@ def test_what_a_private_queue_drops_goes_where_it_says(connect: Callable[[], Sto
     assert [(each.exchange, each.body) for each in found] == [("returned", b"0"), ("returned", b"1")]
     with writing(store):
         assert [each.body for each in store.claim(queue_id(store, telling), 10)] == [b"2", b"3", b"4"]
+
+
+def test_a_consumer_behind_others_leaves_each_message_to_them_for_as_long(connect: Callable[[], Store]) -> None:
+    store, other = connect(), connect()
+    consuming = Consuming()
+    consuming.connected()
+
+    async def stop(_subscription: EmbeddedSubscription, _requeue: bool) -> None:
+        raise AssertionError
+
+    behind = EmbeddedSubscription("one", 10, lambda _: None, stop, behind=True)
+    with writing(store):
+        consuming.add(Entry(behind, queue_id(store, ONE), store.subscribe(store.readable("one"))))
+
+    def claimed(now: float) -> list[bytes]:
+        with writing(store):
+            hauls = consuming.claim(store, now)
+        return [delivery.body for haul in hauls for delivery in consuming.received(haul)]
+
+    def put(body: bytes) -> None:
+        with writing(other):
+            other.publish([Outgoing("x", "a", body)])
+
+    put(b"1")
+    assert claimed(0.0) == []
+    with writing(other):
+        other.claim(queue_id(other, ONE), 1)
+    put(b"2")
+    assert claimed(LEFT_TO_OTHERS) == [], "nobody has had that one for so long"
+    assert not consuming.has_reason(store, 1.9 * LEFT_TO_OTHERS)
+    assert consuming.ripe_in(1.9 * LEFT_TO_OTHERS) == pytest.approx(0.1 * LEFT_TO_OTHERS)
+    assert consuming.has_reason(store, 2 * LEFT_TO_OTHERS)
+    assert claimed(2 * LEFT_TO_OTHERS) == [b"2"]
+    assert consuming.ripe_in(2 * LEFT_TO_OTHERS) is None
 
 
 def test_numbers_are_never_used_again(connect: Callable[[], Store], tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 _MOST: Final = 100
 """Messages that a subscription gets in one transaction."""
 
-_LEFT_TO_OTHERS: Final = 0.03
+LEFT_TO_OTHERS: Final = 0.03
 """Seconds for which a message waits before a subscription behind others takes it."""
 
 
@@ -31,7 +31,7 @@ class EmbeddedSubscription:
         queue_id: of the queue in the file in which `consumer` is entered; 0 where it is not
         unsettled: deliveries that count against the credit
         behind: messages are left to others for a moment
-        ripe_at: when this one takes what still waits; None where nothing waits
+        ripe: the message that waits at the head of the queue, and when this one takes it; None where nothing waits
     """
 
     queue: str
@@ -43,7 +43,7 @@ class EmbeddedSubscription:
     consumer: int = 0
     unsettled: int = 0
     behind: bool = False
-    ripe_at: float | None = None
+    ripe: tuple[int, float] | None = None
 
     async def cancel(self, *, requeue: bool = False) -> None:
         """Stop deliveries; with `requeue`, what is unsettled goes back to the head of the queue."""
@@ -128,7 +128,7 @@ class Consuming:
         """Whether a transaction would bring anything."""
         self._ripen(store, now)
         return any(_missing(store, each) for each in self._subscriptions) or any(
-            store.ready(each.queue_id) for each in self._open(store, now)
+            store.head(each.queue_id) is not None for each in self._open(store, now)
         )
 
     def claim(self, store: Store, now: float) -> list[Haul]:
@@ -138,13 +138,16 @@ class Consuming:
 
     def ripe_in(self, now: float) -> float | None:
         """Seconds until a subscription that stands behind others may take what waits; None where nothing does."""
-        return min((each.ripe_at - now for each in self._subscriptions if each.ripe_at is not None and each.ripe_at > now), default=None)
+        return min((at - now for each in self._subscriptions if each.ripe is not None and (at := each.ripe[1]) > now), default=None)
 
     def _ripen(self, store: Store, now: float) -> None:
         for each in self._subscriptions:
             if each.behind:
-                waits = each.unsettled < each.credit and store.ready(each.queue_id)
-                each.ripe_at = (each.ripe_at or now + _LEFT_TO_OTHERS) if waits else None
+                head = store.head(each.queue_id) if each.unsettled < each.credit else None
+                if head is None:
+                    each.ripe = None
+                elif each.ripe is None or each.ripe[0] != head:
+                    each.ripe = head, now + LEFT_TO_OTHERS
 
     def received(self, haul: Haul) -> list[Delivery]:
         """Turn what was claimed into deliveries."""
@@ -157,7 +160,7 @@ class Consuming:
             self._held[tag.number] = each.held, subscription
             deliveries.append(Delivery(subscription.queue, each.exchange, each.key, each.body, tag, each.redelivered))
         subscription.unsettled += len(deliveries)
-        subscription.ripe_at = None
+        subscription.ripe = None
         return deliveries
 
     def holds(self, tag: Tag) -> bool:
@@ -188,7 +191,7 @@ class Consuming:
             for each in self._subscriptions
             if each.unsettled < each.credit
             and store.directory.active(each.queue_id, each.consumer)
-            and (not each.behind or (each.ripe_at is not None and each.ripe_at <= now))
+            and (not each.behind or (each.ripe is not None and each.ripe[1] <= now))
         ]
 
 

@@ -356,9 +356,10 @@ class Store:
                     self._copy(number, queue.dead_letter_exchange, queues)
             self._forget(dropped)
 
-    def ready(self, queue: int) -> bool:
-        """Whether a message waits there for a consumer."""
-        return self._execute("SELECT 1 FROM messages WHERE queue = ? AND holder IS NULL LIMIT 1", (queue,)).fetchone() is not None
+    def head(self, queue: int) -> int | None:
+        """The message that waits there first for a consumer."""
+        row = self._execute("SELECT id FROM messages WHERE queue = ? AND holder IS NULL ORDER BY id LIMIT 1", (queue,)).fetchone()
+        return None if row is None else row[0]
 
     def claim(self, queue: int, most: int) -> list[Claimed]:
         """Hold the oldest messages that nobody holds. A column may hold anything; what is no text or no bytes there is read as some."""
