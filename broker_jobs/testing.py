@@ -499,7 +499,7 @@ def _call(  # noqa: PLR0917 (each is another thing)
             contextlib.redirect_stderr(stderr),
         ):
             if isinstance(call, Call):
-                outcome = call_function(run, call, means)
+                outcome = call_function(run, call, call.args, means)
             else:
                 outcome = call_step(run, call, Steps(), means.inputs, means.interrupt)
     finally:

@@ -74,9 +74,10 @@ def dump(value: object, by_value: Sequence[ModuleType] = ()) -> Inline:
 def dump_pieces(value: object, by_value: Sequence[ModuleType] = ()) -> Inline | Pieces:
     """As `dump`; one that is large stays in pieces."""
     seen: set[int] = set()
-    if type(value) in _NEVER_BULK or _is_plain(value, seen, 0):
+    small = type(value) in _NEVER_BULK
+    if small or _is_plain(value, seen, 0):
         try:
-            return _packed(value, seen)
+            return Inline(Encoding.msgpack, pack(value)) if small else _packed(value, seen)
         except (OverflowError, ValueError):
             pass  # an integer of more than 64 bits: pickle takes it
     with _shipped(by_value):

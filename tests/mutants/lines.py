@@ -250,7 +250,7 @@ MUTANTS: Final = (
             ("variables", "self._applied == _raw_environment\n            and ", ""),
             ("the list of arguments", "self._argv == self._arguments\n            and ", ""),
             ("the import path", "self._path == self._folders\n            and ", ""),
-            ("handlers of signals", "all(map(is_, _handlers(), self._handlers))\n            and ", ""),
+            ("handlers of signals", "_handlers() == self._handlers\n            and ", ""),
             ("limits", "            and not (self._limited and _limits() != self._limits)\n", ""),
             ("who asks for other limits", "        if event in _LIMITING:\n", "        if False:\n"),
             ("the priority", "os.getpriority(os.PRIO_PROCESS, 0) == self._nice\n            and os", "os"),
@@ -260,8 +260,15 @@ MUTANTS: Final = (
     (
         "surroundings: tell programs of a call nothing",
         _SURROUNDINGS,
-        "                _put_c(place)\n",
-        "",
+        "                    _put_c(place)\n",
+        "                    pass\n",
+        "tests/integration/test_executor_lines.py::test_programs_that_a_call_starts_are_told_its_name",
+    ),
+    (
+        "surroundings: do not hear that variables are set anew",
+        _SURROUNDINGS,
+        "        elif event in _SETTING:\n",
+        "        elif False:\n",
         "tests/integration/test_executor_lines.py::test_programs_that_a_call_starts_are_told_its_name",
     ),
     (

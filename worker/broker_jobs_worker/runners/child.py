@@ -7,6 +7,7 @@ left. What is left is killed by the guardian, before the parent calls the task e
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import faulthandler
 import os
 import sys
@@ -62,6 +63,8 @@ if TYPE_CHECKING:
 
     from broker_jobs.core.outcome import Outcome
 
+_wait_c: Final = ctypes.PyDLL(None).waitid
+_ANY_END: Final = os.WEXITED | os.WNOHANG | os.WNOWAIT
 BROKEN: Final = 70
 """Exit code of a child that met a bug of ours (EX_SOFTWARE)."""
 
@@ -220,7 +223,7 @@ class Child:
         name = then.names[index] if then.names else ""
         current.enter(Surrounding(run.job, task, attempt, execution, name, run.allocation, self._progress, run.hosts))
         try:
-            outcome = function.call(run, then.call(index, call), self._means)
+            outcome = function.call(run, call, then.arguments(index), self._means)
         finally:
             self._end_call(followed=followed)
         clean = _alone()
@@ -292,7 +295,7 @@ class Child:
         current.enter(Surrounding(run.job, run.task, run.attempt, run.execution, run.name, run.allocation, self._progress, run.hosts))
         try:
             if isinstance(work, Call):
-                return function.call(run, work, self._means)
+                return function.call(run, work, work.args, self._means)
             return step.call(run, work, self._steps, self._means.inputs, self._means.interrupt)
         finally:
             self._end_call(followed=followed)
@@ -361,8 +364,5 @@ def _reap() -> None:
 
 def _alone() -> bool:
     """Whether this process has no children, not even ended ones."""
-    try:
-        os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        return True
-    return False
+    # Not that of `os`: to make an exception, which this mostly is, costs more than to ask.
+    return bool(_wait_c(os.P_ALL, 0, None, _ANY_END))

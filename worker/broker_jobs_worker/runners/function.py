@@ -10,7 +10,7 @@ import signal
 import sys
 import types
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TypeVarTuple
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Pieces
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable, Coroutine
 
     from broker_jobs.core.outcome import Outcome
-    from broker_jobs.core.value import Inline
+    from broker_jobs.core.value import Inline, Value
     from broker_jobs.wire.messages import Call, Function
     from broker_jobs_worker.runners.inputs import Inputs
     from broker_jobs_worker.runners.preparation import Preparation
@@ -37,6 +37,7 @@ TIME_SIGNAL: Final = int(signal.SIGRTMIN) + 9
 """Raises `TimeLimitReached` in a function."""
 
 _LARGEST_EXIT_CODE: Final = 2**31
+_Given = TypeVarTuple("_Given")
 
 
 class Interrupt:
@@ -56,20 +57,16 @@ class Interrupt:
         signal.signal(CANCEL_SIGNAL, self._on_signal)
         signal.signal(TIME_SIGNAL, self._on_signal)
 
-    def arm(self) -> None:
-        """From now on a signal raises."""
-        self._armed = True
-
-    def guard(self, work: Callable[[], Outcome]) -> Outcome:
+    def guard(self, work: Callable[[*_Given], Outcome], *given: *_Given) -> Outcome:
         """What comes of this; while it lasts, a signal raises."""
         try:
-            self.arm()
-            return work()
+            self._armed = True
+            return work(*given)
         except (TimeLimitReached, TaskCanceled) as stop:
             # It came while the outcome was being made.
             return failed_by(stop)
         finally:
-            self.disarm()
+            self._armed = False
 
     def disarm(self) -> None:
         """From now on a signal is ignored."""
@@ -139,17 +136,17 @@ class Means:
     interrupt: Interrupt
 
 
-def call(run: Run, work: Call, means: Means) -> Outcome:
-    """Call a function; every ending is an outcome."""
-    return means.interrupt.guard(lambda: _call(run, work, means))
+def call(run: Run, work: Call, args: Value, means: Means) -> Outcome:
+    """Call a function with these arguments; every ending is an outcome."""
+    return means.interrupt.guard(_call, run, work, args, means)
 
 
-def _call(run: Run, work: Call, means: Means) -> Outcome:
+def _call(run: Run, work: Call, given: Value, means: Means) -> Outcome:
     if not means.preparation.done(work.setup) and (failed := _prepare(work.setup or "", means)) is not None:
         return failed
     current.prepare(means.preparation.value(work.setup))
     try:
-        args = means.inputs.inline(work.args)
+        args = means.inputs.inline(given)
         inputs = means.inputs.of(run, work)
     except Exception as error:  # noqa: BLE001 (loading runs the user's code)
         return cannot_send(error, "an input of this task cannot be had")
@@ -254,7 +251,8 @@ def returned(result: object, job: str, store: str | None, dump: Callable[[Any], 
     """The success with this result, in the message or in the value store; or why it cannot be sent."""
     try:
         value = dump(result)
-        if value.size > INLINE_LIMIT and store is not None:
+        size = value.size
+        if size > INLINE_LIMIT and store is not None:
             return Succeeded(ValueStore(store).put(job, value.encoding, *value.pieces))
     except UnpicklableError as error:
         return cannot_send(error, "the result cannot be sent")
@@ -262,8 +260,8 @@ def returned(result: object, job: str, store: str | None, dump: Callable[[Any], 
         return cannot_send(error, "the result cannot be kept")
     except BaseException as error:  # noqa: BLE001 (pickling runs the user's code)
         return cannot_send(error, f"the result of type {type(result).__qualname__} cannot be sent")
-    if value.size > INLINE_LIMIT_WITHOUT_STORE:
-        return cannot_send(_too_large(value.size), "the result cannot be sent")
+    if size > INLINE_LIMIT_WITHOUT_STORE:
+        return cannot_send(_too_large(size), "the result cannot be sent")
     return Succeeded(value.joined())
 
 

@@ -50,7 +50,7 @@ class Inputs:
 
     def inline(self, value: Value) -> Inline:
         """The value with its bytes, in one piece."""
-        return self._whole(value).joined()
+        return value if isinstance(value, Inline) else self._whole(value).joined()
 
     def _whole(self, value: Value) -> Inline | Pieces:
         return self._fetched(value) if isinstance(value, Stored) else value

@@ -33,17 +33,16 @@ class Notes:
         if value is None:
             data = NOTE.pack(0, place, time.time_ns() // 1_000_000, NO_VALUE)
         elif isinstance(value, Inline) and len(value.data) <= INLINE_LIMIT:
-            data = NOTE.pack(len(value.data), place, time.time_ns() // 1_000_000, value.encoding.value.encode()) + value.data
+            data = NOTE.pack(len(value.data), place, time.time_ns() // 1_000_000, value.encoding.encode()) + value.data
         else:
             return False
         self._put(data)
         return True
 
     def _put(self, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
+        while data:
             try:
-                view = view[os.write(self._pipe, view) :]
+                data = data[os.write(self._pipe, data) :]
             except BlockingIOError:
                 self._ring()
                 # Not `select`, whose descriptors end at 1,024: a function may have as many open.

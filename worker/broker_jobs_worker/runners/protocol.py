@@ -72,11 +72,14 @@ class Followers:
 
     def call(self, place: int, leader: Call) -> Call:
         """The same, after a call."""
+        return Call(leader.function, self.arguments(place), leader.inputs, leader.setup)
+
+    def arguments(self, place: int) -> Inline:
+        """All in which it differs from the call before."""
         try:
-            args = Inline(_ENCODINGS[self.encodings[place]], self.args[place])
+            return Inline(_ENCODINGS[self.encodings[place]], self.args[place])
         except (IndexError, KeyError):
             raise DecodeError("nothing follows a call without saying what") from None
-        return Call(leader.function, args, leader.inputs, leader.setup)
 
 
 @dataclass(frozen=True, slots=True)

@@ -56,7 +56,7 @@ class Steps:
 
 def call(run: Run, work: StepCall, steps: Steps, inputs: Inputs, interrupt: Interrupt) -> Outcome:
     """Call a step; every ending is an outcome."""
-    return interrupt.guard(lambda: _call(run, work, steps, inputs, interrupt))
+    return interrupt.guard(_call, run, work, steps, inputs, interrupt)
 
 
 def _call(run: Run, work: StepCall, steps: Steps, inputs: Inputs, interrupt: Interrupt) -> Outcome:

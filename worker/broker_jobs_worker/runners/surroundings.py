@@ -16,7 +16,6 @@ from _signal import (  # type: ignore[import-not-found, unused-ignore]  # ten ti
     setitimer,
 )
 from functools import cache
-from operator import is_
 from resource import getrlimit, setrlimit
 from typing import TYPE_CHECKING, Any, Final
 
@@ -39,7 +38,11 @@ NAMES: Final = ("BROKER_JOBS_TASK", "BROKER_JOBS_ATTEMPT", "BROKER_JOBS_EXECUTIO
 
 _SIGNALS: Final = tuple(sorted(int(number) for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP}))
 _TIMERS: Final = (int(signal.ITIMER_REAL), int(signal.ITIMER_VIRTUAL), int(signal.ITIMER_PROF))
+_REAL, _VIRTUAL, _PROF = _TIMERS
+_OFF: Final = (0.0, 0.0)
+_SET_MASK: Final = int(signal.SIG_SETMASK)
 _LIMITING: Final = frozenset({"resource.setrlimit", "resource.prlimit"})
+_SETTING: Final = frozenset({"os.putenv", "os.unsetenv"})
 _LIMITS: Final = tuple(sorted({number for name, number in vars(resource).items() if name.startswith("RLIMIT_")}))
 _raw_environment: Final[dict[bytes, bytes]] = os.environ._data  # type: ignore[attr-defined]  # noqa: SLF001 (compared after each task: decoding takes longer than the task)
 _flush_c: Final = ctypes.CDLL(None).fflush
@@ -69,20 +72,26 @@ class Names:
     """The variables in which the tasks of a line differ, in memory that is written again for each.
 
     `os.putenv` keeps what it was ever given, and takes longer than a small task.
+
+    Attributes:
+        replaced: something else may stand in the environment where this memory was; so it does after a task that sets all variables anew,
+            to what they were
     """
 
     def __init__(self) -> None:
+        self.replaced = True
         # Never given back: the C library may point to it for as long as this process lives.
-        self._places = [(name, name.encode(), ctypes.create_string_buffer(_LONGEST_VARIABLE)) for name in NAMES]
+        self._places = [(name, name.encode(), f"{name}=".encode(), ctypes.create_string_buffer(_LONGEST_VARIABLE)) for name in NAMES]
 
     def put(self, chosen: Mapping[str, str], values: tuple[int, int, str]) -> None:
         """Set them; those that the user has chosen stay."""
-        for (name, key, place), value in zip(self._places, values, strict=True):
+        anew, self.replaced = self.replaced, False
+        for (name, key, begin, place), value in zip(self._places, values, strict=True):
             if name not in chosen:
                 data = str(value).encode()
-                place.value = key + b"=" + data
-                # Each time: a task that sets all variables anew, to what they were, has put others there.
-                _put_c(place)
+                place.value = begin + data
+                if anew:
+                    _put_c(place)
                 _raw_environment[key] = data
 
 
@@ -253,6 +262,8 @@ class Surroundings:
     def _hear(self, event: str, _arguments: tuple[object, ...]) -> None:
         if event in _LIMITING:
             self._limited = True
+        elif event in _SETTING:
+            self._names.replaced = True
 
     def note(self) -> None:
         """Take the state of this moment for the ordinary one."""
@@ -304,17 +315,16 @@ class Surroundings:
             and sys.path is self._path
             and self._argv == self._arguments
             and self._path == self._folders
-            and all(map(is_, _handlers(), self._handlers))
+            and _handlers() == self._handlers
             and self._keeps_process()
         )
 
     def _keeps_process(self) -> bool:
         """The same, of what the operating system knows; what costs as much to ask for as to put back is put back."""
-        umask, mask, timers = os.umask(self._umask), pthread_sigmask(signal.SIG_SETMASK, ()), [setitimer(timer, 0) for timer in _TIMERS]
         return (
-            umask == self._umask
-            and not mask
-            and not any(map(any, timers))
+            os.umask(self._umask) == self._umask
+            and not pthread_sigmask(_SET_MASK, ())
+            and setitimer(_REAL, 0) == setitimer(_VIRTUAL, 0) == setitimer(_PROF, 0) == _OFF
             and not (self._limited and _limits() != self._limits)
             and os.getpriority(os.PRIO_PROCESS, 0) == self._nice
             and os.sched_getaffinity(0) == self._affinity
