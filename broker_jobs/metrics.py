@@ -40,6 +40,7 @@ name                                        labels    meaning
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import json
 import logging
@@ -102,9 +103,10 @@ class Durations(Collector):
     def observe(self, name: str, milliseconds: Iterable[int]) -> None:
         """Count these durations of a class."""
         counts, total = self._classes.setdefault(name, ([0] * (len(_MILLISECONDS) + 1), [0]))
-        for taken in milliseconds:
-            counts[bisect_left(_MILLISECONDS, taken)] += 1
-            total[0] += taken
+        # Of many quick tasks, most take as many.
+        for taken, number in collections.Counter(milliseconds).items():
+            counts[bisect_left(_MILLISECONDS, taken)] += number
+            total[0] += number * taken
 
     def collect(self) -> Iterator[Metric]:
         """What is shown, in seconds; called by the registry, in any thread."""

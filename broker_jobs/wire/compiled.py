@@ -64,6 +64,7 @@ from functools import cache
 from operator import attrgetter
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, Union, get_args, get_origin, get_type_hints
 
+from broker_jobs.core.many import blank, fits, many
 from broker_jobs.core.value import Value
 from broker_jobs.errors import ValidationError
 from broker_jobs.wire.columns import FEWEST, KIND, Columns, Field, Shape
@@ -383,11 +384,25 @@ def _class(kind: Any) -> _Compiled:
         known = codec(part.hint)
         writer = known.write if known.by_type is None else known.by_type
         names |= {f"d{part.number}": part.default, f"w{part.number}": writer, f"r{part.number}": known.read}
-    if not _makes_itself(kind):
-        names["blank"] = type(kind.__name__, (), {"__slots__": kind.__slots__})
+    if fits(kind):
+        names["blank"] = blank(kind)
     # The source is made of names of fields and of the tag; `dataclasses` makes `__init__` in the same way.
-    exec(compile(f"{source(kind)}\n{_building(kind)}", f"<codec of {kind.__qualname__}>", "exec"), names)  # noqa: S102
-    return _Compiled(names["write"], names["tagged"], names["read"], names["build"])
+    exec(compile(source(kind), f"<codec of {kind.__qualname__}>", "exec"), names)  # noqa: S102
+    return _Compiled(names["write"], names["tagged"], names["read"], _building(kind))
+
+
+def _building(kind: Any) -> Callable[[Sequence[Iterable[object]]], list[Any]]:
+    """What makes many of a class from columns."""
+    if fits(kind):
+        return lambda columns: many(kind, *columns)
+
+    def build(columns: Sequence[Iterable[object]]) -> list[Any]:
+        try:
+            return list(map(kind, *columns))
+        except ValidationError as error:
+            raise Misfit(f": {error}") from error
+
+    return build
 
 
 def _fields(kind: Any) -> list[_Field]:
@@ -396,11 +411,6 @@ def _fields(kind: Any) -> list[_Field]:
         _Field(number, entry.name, hints[entry.name], entry.default if entry.default_factory is MISSING else entry.default_factory())
         for number, entry in enumerate(fields(kind))
     ]
-
-
-def _makes_itself(kind: Any) -> bool:
-    """Whether a class is made by its own `__init__`: it looks at its fields, or has more than slots for them."""
-    return hasattr(kind, "__post_init__") or getattr(kind, "__slots__", None) != tuple(entry.name for entry in fields(kind))
 
 
 def source(kind: Any) -> str:
@@ -416,24 +426,10 @@ def source(kind: Any) -> str:
     lines += ["    try:", "        at = ''", *(line for part in parts for line in part.reading())]
     lines += ["    except KeyError as missing:", "        raise Misfit(f' lacks {missing.args[0]!r}') from None"]
     lines += ["    except Misfit as problem:", "        raise problem.inside(at) from problem.__cause__"]
-    if _makes_itself(kind):
-        lines += ["    try:", f"        return kind({', '.join(part.variable for part in parts)})"]
-        lines += ["    except ValidationError as error:", "        raise Misfit(f': {error}') from error"]
-    else:
+    if fits(kind):
         lines += ["    made = blank()", *(f"    made.{part.name} = {part.variable}" for part in parts)]
         lines += ["    made.__class__ = kind", "    return made"]
-    return "\n".join(lines)
-
-
-def _building(kind: Any) -> str:
-    """The function that makes many of a class from columns."""
-    parts = _fields(kind)
-    variables = "".join(f"{part.variable}, " for part in parts)
-    lines = ["def build(columns):", "    items = []", f"    for {variables}in zip(*columns):" if parts else "    for _ in ():"]
-    if _makes_itself(kind):
-        lines += ["        try:", f"            made = kind({variables})"]
-        lines += ["        except ValidationError as error:", "            raise Misfit(f': {error}') from error"]
     else:
-        lines += ["        made = blank()", *(f"        made.{part.name} = {part.variable}" for part in parts)]
-        lines += ["        made.__class__ = kind"]
-    return "\n".join([*lines, "        items.append(made)", "    return items"])
+        lines += ["    try:", f"        return kind({', '.join(part.variable for part in parts)})"]
+        lines += ["    except ValidationError as error:", "        raise Misfit(f': {error}') from error"]
+    return "\n".join(lines)

@@ -75,15 +75,15 @@ MUTANTS: Final = (
     (
         "lines: let a message wait for what has succeeded",
         f"{_MACHINE}/holdings.py",
-        "due = dues[delivery] = self.dues[delivery]\n                due.unfinished.discard(attempt.key)\n",
-        "due = dues[delivery] = self.dues[delivery]\n",
+        "                dues[due] = None\n                due.unfinished.discard(attempt.key)\n",
+        "                dues[due] = None\n",
         "tests/unit/test_worker_lines.py",
     ),
     (
         "lines: say that all have begun together",
         f"{_MACHINE}/worker.py",
-        "            started_ms = ended_ms\n",
-        "",
+        "started_ms = (news.started_ms, *news.ended_ms[:-1])",
+        "started_ms = (news.started_ms,) * len(news.ended_ms)",
         "tests/unit/test_worker_lines.py::test_what_has_only_succeeded_is_told_together",
     ),
     (
@@ -184,7 +184,7 @@ MUTANTS: Final = (
     (
         "lines: run what has lost its message",
         f"{_MACHINE}/worker.py",
-        "            if not attempt.deliveries:\n                # They died",
+        "            if not attempt.dues:\n                # They died",
         "            if False:\n                # They died",
         _TESTS,
     ),

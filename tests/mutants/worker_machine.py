@@ -15,8 +15,8 @@ MUTANTS: Final = (
     (
         "acknowledge when the last task has ended, without a word of the broker",
         f"{_MACHINE}/holdings.py",
-        "            due.unfinished.discard(attempt.key)\n            if not due.unconfirmed:",
-        "            due.unfinished.discard(attempt.key)\n            if not due.unfinished:",
+        "            if not due.unconfirmed:\n                del",
+        "            if not due.unfinished:\n                del",
     ),
     (
         "go on with deliveries of a connection that is gone",
@@ -128,7 +128,7 @@ MUTANTS: Final = (
     (
         "count what is taken as what a queue has",
         f"{_MACHINE}/holdings.py",
-        "if attempt.source == source and attempt.deliveries and isinstance",
+        "if attempt.source == source and attempt.dues and isinstance",
         "if attempt.source == source and isinstance",
         _STORIES,
     ),

@@ -103,11 +103,10 @@ def _check_task(task: Task, chunk: Chunk) -> None:
     if not (0 <= task.number <= MOST_NUMBER and 1 <= task.attempt <= MOST_NUMBER):
         raise DecodeError(f"attempt {task.attempt} of task {task.number}: there is no such thing")
     match task.work:
-        case Call(inputs=inputs) as call:
-            if not chunk.functions.keys() >= set(call.functions):
+        case Call(function=function, inputs=inputs, setup=setup):
+            if function not in chunk.functions or (setup is not None and setup not in chunk.functions):
                 raise DecodeError(f"task {task.number} calls a function that the chunk does not have")
-            missing = [key for key in inputs if key not in chunk.values]
-            if missing:
+            if inputs and (missing := [key for key in inputs if key not in chunk.values]):
                 raise DecodeError(f"task {task.number} needs values that the chunk does not have: {missing[:3]}")
         case StepCall(parameters=parameters) if parameters.encoding is Encoding.pickle:
             raise SecurityError(f"task {task.number} brings pickled parameters to a step, which takes plain data")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, assert_never
 
+from broker_jobs.core.many import many
 from broker_jobs.core.spec import Isolation, Keep
 from broker_jobs.core.value import Inline
 from broker_jobs.wire.messages import Call, Program, StepCall
@@ -11,6 +13,8 @@ from broker_jobs_worker.executors.port import Execution
 from broker_jobs_worker.machine.allotment import allotment
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
     from broker_jobs.core.resources import Allocation, Resources
     from broker_jobs.wire.messages import Chunk, Task, Work
 
@@ -90,22 +94,24 @@ def make_execution(
     )
 
 
-def make_follower(name: str, task: Task, leader: Execution) -> Execution:
-    """The execution of a task that `may_follow` another one."""
-    return Execution(
-        name,
-        leader.job,
-        task.number,
-        task.attempt,
-        task.work,
-        leader.options,
-        leader.origin,
-        task.name,
-        leader.function,
-        leader.setup,
-        leader.values,
-        leader.store,
-        leader.env,
-        submitter=leader.submitter,
-        resource_class=leader.resource_class,
+def make_followers(names: Iterable[str], tasks: Sequence[Task], leader: Execution) -> list[Execution]:
+    """The executions of tasks that `may_follow` another one."""
+    return many(
+        Execution,
+        names,
+        repeat(leader.job),
+        [task.number for task in tasks],
+        [task.attempt for task in tasks],
+        [task.work for task in tasks],
+        repeat(leader.options),
+        repeat(leader.origin),
+        [task.name for task in tasks],
+        repeat(leader.function),
+        repeat(leader.setup),
+        repeat(leader.values),
+        repeat(leader.store),
+        repeat(leader.env),
+        repeat(leader.hosts),
+        repeat(leader.submitter),
+        repeat(leader.resource_class),
     )

@@ -9,6 +9,7 @@ from collections import deque
 from itertools import islice
 from typing import TYPE_CHECKING, assert_never
 
+from broker_jobs.core.many import many
 from broker_jobs.core.resources import Pool
 from broker_jobs.errors import IllegalTransition
 from broker_jobs.wire.messages import Held
@@ -66,7 +67,7 @@ class Holdings:
             {
                 attempt.state.allocation.number
                 for attempt in self.busy()
-                if attempt.source == source and attempt.deliveries and isinstance(attempt.state, Running | Announced)
+                if attempt.source == source and attempt.dues and isinstance(attempt.state, Running | Announced)
             }
         )
 
@@ -92,7 +93,7 @@ class Holdings:
 
     # --- the way of an attempt ---
 
-    def receive(self, delivery: Delivery, group: Group) -> None:
+    def receive(self, delivery: Delivery, group: Group) -> Due:
         """Note a delivery; what it waits for is said with `tie`.
 
         Raises:
@@ -100,13 +101,13 @@ class Holdings:
         """
         if delivery in self.dues:
             raise IllegalTransition(f"{delivery.tag} was delivered twice")
-        self.dues[delivery] = Due(group)
+        due = self.dues[delivery] = Due(delivery, group)
+        return due
 
-    def tie(self, attempt: Attempt, delivery: Delivery) -> None:
+    def tie(self, attempt: Attempt, due: Due) -> None:
         """Let a delivery wait for an attempt, which may be new."""
         self.attempts[attempt.key] = attempt
-        attempt.deliveries.add(delivery)
-        due = self.dues[delivery]
+        attempt.dues.add(due)
         due.unconfirmed.add(attempt.key)
         if not isinstance(attempt.state, Closing):
             due.unfinished.add(attempt.key)
@@ -185,53 +186,55 @@ class Holdings:
         """
         self._let_go(attempt)
         attempt.state = Closing(word)
-        for delivery in attempt.deliveries:
-            due = self.dues[delivery]
+        for due in attempt.dues:
             due.unfinished.discard(attempt.key)
             if not due.unfinished:
                 yield due.group
 
     def close_all(self, line: Line, ends: Sequence[tuple[Attempt, Ended]]) -> Iterator[Group]:
         """`close`, for several of one line that run."""
-        dues: dict[Delivery, Due] = {}
+        dues: dict[Due, None] = {}
         allocation = None
-        for attempt, word in ends:
+        for (attempt, word), state in zip(ends, many(Closing, [word for _, word in ends]), strict=True):
             if not isinstance(attempt.state, Running):
                 raise IllegalTransition(f"a second last word about {attempt.key}")
             allocation = attempt.state.allocation
             del self.running[word.execution], line.left[word.execution]
-            attempt.state = Closing(word)
-            for delivery in attempt.deliveries:
-                due = dues[delivery] = self.dues[delivery]
+            attempt.state = state
+            for due in attempt.dues:
+                dues[due] = None
                 due.unfinished.discard(attempt.key)
         if allocation is not None and not line.left:
             self.pool.release(allocation)
-        yield from (due.group for due in dues.values() if not due.unfinished)
+        yield from (due.group for due in dues if not due.unfinished)
 
     def drop(self, attempt: Attempt) -> None:
-        """Forget it: nobody needs a word about it. Its deliveries are the caller's to `discharge`."""
+        """Forget it: nobody needs a word about it. Its messages are the caller's to `discharge`."""
         if not isinstance(attempt.state, Closing):
             self._let_go(attempt)
         del self.attempts[attempt.key]
 
-    def discharge(self, attempt: Attempt) -> Iterator[Delivery | Group]:
-        """No delivery waits for it any more: which are to be settled, and groups whose reply nothing is to be waited for any more."""
-        for delivery in attempt.deliveries:
-            due = self.dues[delivery]
-            due.unconfirmed.discard(attempt.key)
-            due.unfinished.discard(attempt.key)
+    def discharge(self, attempts: Iterable[Attempt]) -> Iterator[Delivery | Group]:
+        """No delivery waits for these any more: which are to be settled, and groups whose reply nothing is to be waited for any more."""
+        dues: dict[Due, None] = {}
+        for attempt in attempts:
+            for due in attempt.dues:
+                dues[due] = None
+                due.unconfirmed.discard(attempt.key)
+                due.unfinished.discard(attempt.key)
+            attempt.dues.clear()
+        for due in dues:
             if not due.unconfirmed:
-                del self.dues[delivery]
-                yield delivery
+                del self.dues[due.delivery]
+                yield due.delivery
             elif not due.unfinished:
                 yield due.group
-        attempt.deliveries.clear()
 
     def cut_off(self) -> None:
         """Forget the deliveries, and what has not started."""
         self.dues.clear()
         for attempt in list(self.attempts.values()):
-            attempt.deliveries.clear()
+            attempt.dues.clear()
             if isinstance(attempt.state, Waiting | Announced):
                 self.drop(attempt)
         for bundles in self.bundles.values():
@@ -277,11 +280,12 @@ class Holdings:
         assert waiting == {key: state.bundle for key, state in states.items() if isinstance(state, Waiting)}, "what waits is in its bundle"
         for delivery, due in self.dues.items():
             assert due.unconfirmed, "what waits for nothing is settled"
-            tied = {key for key, attempt in self.attempts.items() if delivery in attempt.deliveries}
+            assert due.delivery is delivery, "the index of deliveries is right"
+            tied = {key for key, attempt in self.attempts.items() if due in attempt.dues}
             assert due.unconfirmed == tied, "deliveries and attempts agree"
             closing = {key for key in tied if isinstance(states[key], Closing)}
             assert due.unfinished == tied - closing, "unfinished is what has no last word"
         for attempt in self.attempts.values():
-            assert attempt.deliveries <= self.dues.keys(), "nobody waits for a delivery that is gone"
+            assert attempt.dues <= set(self.dues.values()), "nobody waits for a delivery that is gone"
             if isinstance(attempt.state, Waiting | Announced):
-                assert attempt.deliveries, "what has not started has a message"
+                assert attempt.dues, "what has not started has a message"

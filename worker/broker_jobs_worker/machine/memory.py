@@ -6,6 +6,8 @@ from collections import OrderedDict
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from broker_jobs.wire.messages import Revocation
     from broker_jobs_worker.machine.state import AttemptKey
 
@@ -22,10 +24,10 @@ class KeyMemory:
     def __contains__(self, key: AttemptKey) -> bool:
         return key in self._keys
 
-    def add(self, key: AttemptKey) -> None:
-        """Remember it, and forget the oldest."""
-        self._keys[key] = None
-        if len(self._keys) > REMEMBERED:
+    def add(self, keys: Iterable[AttemptKey]) -> None:
+        """Remember them, and forget the oldest."""
+        self._keys.update(dict.fromkeys(keys))
+        while len(self._keys) > REMEMBERED:
             self._keys.popitem(last=False)
 
 

@@ -73,20 +73,20 @@ class ReplyBook:
             buffer.progress[item.task, item.attempt] = item
             return
         if isinstance(item, Ended):
-            self.add_ends(group, (item,), now)
+            self.add_ends(group, (item,), _size(item), now)
         else:
             buffer.items.append(item)
         buffer.urgent |= urgent or len(buffer.items) >= ITEMS_LIMIT
 
-    def add_ends(self, group: Group, ends: Sequence[Ended], now: float) -> None:
-        """`add`, for many that have ended."""
+    def add_ends(self, group: Group, ends: Sequence[Ended], size: int, now: float) -> None:
+        """`add`, for many that have ended, with so many bytes of the user."""
         buffer = self._buffers.get(group)
         if buffer is None:
             buffer = self._buffers[group] = _Buffer(now)
         if buffer.progress:
             for item in ends:
                 buffer.progress.pop((item.task, item.attempt), None)
-        buffer.size += sum(map(_size, ends))
+        buffer.size += size
         buffer.items += ends
         buffer.urgent |= buffer.size >= CHUNK_LIMIT or len(buffer.items) >= ITEMS_LIMIT
 

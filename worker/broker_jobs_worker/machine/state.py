@@ -265,25 +265,26 @@ class Attempt:
     """An attempt that this worker has.
 
     Attributes:
-        deliveries: unsettled messages that it came with
+        dues: unsettled messages that it came with
     """
 
     key: AttemptKey
     group: Group
     source: Source
     state: Waiting | Announced | Running | Closing
-    deliveries: set[Delivery] = field(default_factory=set)
+    dues: set[Due] = field(default_factory=set)
 
 
 @dataclass(slots=True, eq=False)
 class Due:
-    """What an unsettled delivery still waits for.
+    """An unsettled delivery, and what it still waits for.
 
     Attributes:
         unfinished: attempts without a last word
         unconfirmed: attempts whose last word is not confirmed; contains `unfinished`
     """
 
+    delivery: Delivery
     group: Group
     unfinished: set[AttemptKey] = field(default_factory=set)
     unconfirmed: set[AttemptKey] = field(default_factory=set)

@@ -21,9 +21,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
+from operator import sub
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.job import Return
+from broker_jobs.core.many import many
 from broker_jobs.core.outcome import Canceled, Succeeded
 from broker_jobs.core.pace import Pace
 from broker_jobs.core.resource_class import rounded
@@ -64,7 +66,7 @@ from broker_jobs_worker.machine.events import (
     SubscribeFailed,
     Tick,
 )
-from broker_jobs_worker.machine.execution import make_execution, make_follower, sort_of
+from broker_jobs_worker.machine.execution import make_execution, make_followers, sort_of
 from broker_jobs_worker.machine.holdings import Holdings
 from broker_jobs_worker.machine.memory import KeyMemory, RevocationMemory
 from broker_jobs_worker.machine.replies import ReplyBook
@@ -480,14 +482,14 @@ class WorkerMachine:
         source = Source(chunk.resource_class, chunk.lane)
         bundle = Bundle(chunk, source, rounded(chunk.options[chunk.tasks[0].options].resources), now)
         refused = self._refusal(delivery, bundle, now)
-        self._have.receive(delivery, group)
+        due, waits = self._have.receive(delivery, group), Waiting(bundle)
         for task in chunk.tasks:
             key = AttemptKey(chunk.job, task.number, task.attempt)
-            if self._is_past(key):
-                continue
             known = self._have.attempts.get(key)
-            attempt = known or Attempt(key, group, source, Waiting(bundle))
-            self._have.tie(attempt, delivery)
+            if self._is_past(key, known):
+                continue
+            attempt = known or Attempt(key, group, source, waits)
+            self._have.tie(attempt, due)
             if known:
                 continue
             if refused is None:
@@ -499,7 +501,7 @@ class WorkerMachine:
         if bundle.waiting:
             self._credit.stay(source)
             self._have.bundles[chunk.lane].append(bundle)
-        if not self._have.dues[delivery].unconfirmed:
+        if not due.unconfirmed:
             del self._have.dues[delivery]
             yield Settle(delivery)
 
@@ -518,11 +520,10 @@ class WorkerMachine:
         """How long this worker will be there."""
         return math.inf if self.lifetime.ends_at is None else (self.lifetime.ends_at - now) * 1000
 
-    def _is_past(self, key: AttemptKey) -> bool:
+    def _is_past(self, key: AttemptKey, attempt: Attempt | None) -> bool:
         """Whether nothing is to be done about an attempt: it was canceled, or the ledger has its last word or knows that it is here."""
         if key in self._closed or self._revoked.of(key) is not None:
             return True
-        attempt = self._have.attempts.get(key)
         return attempt is not None and isinstance(attempt.state, Running) and attempt.state.taking is Taking.confirmed
 
     def _start(self, now: float) -> Iterator[Command]:
@@ -564,12 +565,12 @@ class WorkerMachine:
         self, bundle: Bundle, together: list[tuple[Attempt, Task]], leader: Execution, allocation: Allocation, now: float
     ) -> Start:
         self._reservations.started(bundle.source)
-        executions = [leader, *(make_follower(self._new_name(), task, leader) for _, task in together[1:])]
-        line, sort = Line(bundle, now, now), sort_of(leader.work)
-        for (attempt, task), execution in zip(together, executions, strict=True):
-            line.left[execution.execution] = (attempt, task)
-            self._have.run(attempt, Running(execution.execution, allocation, now, announced=False, line=line, sort=sort))
-        return Start(leader, bundle.source.resource_class, now - bundle.since, tuple(executions[1:]))
+        names = [leader.execution, *(self._new_name() for _ in together[1:])]
+        line, sort = Line(bundle, now, now, dict(zip(names, together, strict=True))), sort_of(leader.work)
+        for name, (attempt, _) in line.left.items():
+            self._have.run(attempt, Running(name, allocation, now, announced=False, line=line, sort=sort))
+        followers = make_followers(names[1:], [task for _, task in together[1:]], leader)
+        return Start(leader, bundle.source.resource_class, now - bundle.since, tuple(followers))
 
     def _run(self, attempt: Attempt, ready: Announced, now: float) -> Start:
         self._reservations.started(attempt.source)
@@ -607,19 +608,17 @@ class WorkerMachine:
             raise IllegalTransition(f"execution {news.executions[0]} ended, and it is in no line")
         self._warm = True
         line.moved = now
-        ends: list[tuple[Attempt, Ended]] = []
-        started_ms, spent = news.started_ms, []
-        for execution, ended_ms, value in zip(news.executions, news.ended_ms, news.values, strict=True):
-            if execution not in line.left:
-                raise IllegalTransition(f"execution {execution} ended, and it is not in the line of {news.executions[0]}")
-            attempt = line.left[execution][0]
-            word = Ended(attempt.key.task, attempt.key.attempt, execution, Succeeded(value), started_ms, ended_ms)
-            ends.append((attempt, word))
-            spent.append(ended_ms - started_ms)
-            started_ms = ended_ms
-        self._pace.several_ended(state.sort, spent)
-        self._replies.add_ends(first.group, [word for _, word in ends], now)
-        for group in self._have.close_all(line, ends):
+        try:
+            attempts = [line.left[execution][0] for execution in news.executions]
+        except KeyError as missing:
+            raise IllegalTransition(f"execution {missing} ended, and it is not in the line of {news.executions[0]}") from None
+        tasks, tries = [attempt.key.task for attempt in attempts], [attempt.key.attempt for attempt in attempts]
+        started_ms = (news.started_ms, *news.ended_ms[:-1])
+        words = many(Ended, tasks, tries, news.executions, many(Succeeded, news.values), started_ms, news.ended_ms)
+        self._pace.several_ended(state.sort, list(map(sub, news.ended_ms, started_ms)))
+        size = sum(len(value.data) for value in news.values if value is not None)
+        self._replies.add_ends(first.group, words, size, now)
+        for group in self._have.close_all(line, list(zip(attempts, words, strict=True))):
             self._replies.hurry(group)
 
     def _ended(self, news: ExecutionEnded, now: float) -> None:
@@ -654,12 +653,12 @@ class WorkerMachine:
         if first is None or not isinstance(first.state, Running) or (line := first.state.line) is None:
             raise IllegalTransition(f"execution {executions[0]} was recalled, and it is in no line")
         for attempt in self._have.put_back(line, executions):
-            if not attempt.deliveries:
+            if not attempt.dues:
                 # They died with their connection, so the broker gives it to somebody.
                 self._have.drop(attempt)
             elif self._revoked.of(attempt.key) is not None:
                 self._have.drop(attempt)
-                yield from self._discharge(attempt)
+                yield from self._discharge((attempt,))
             elif self.draining or self._seating.closes(attempt.source, line.bundle.request):
                 self._return(attempt, Return.unstarted, now)
         for attempt, _ in line.left.values():
@@ -700,8 +699,7 @@ class WorkerMachine:
                     self.exited = True
                     yield Exit(0, in_order=True)
             case Reply(job=job, items=items):
-                for item in items:
-                    yield from self._safe(AttemptKey(job, item.task, item.attempt), item)
+                yield from self._safe(job, items)
                 attempt = self._have.announced.get(number)
                 if attempt is not None and isinstance(attempt.state, Announced):
                     yield self._run(attempt, attempt.state, now)
@@ -718,28 +716,34 @@ class WorkerMachine:
                 self.exited = True
                 yield Exit(0, in_order=False)
 
-    def _safe(self, key: AttemptKey, item: ReplyItem) -> Iterator[Command]:
-        """The ledger has this item."""
-        attempt = self._have.attempts.get(key)
-        match item:
-            case Ended() | Returned():
-                if attempt is None:
-                    raise IllegalTransition(f"the last word about {key} is confirmed twice")
-                self._have.drop(attempt)
-                self._closed.add(key)
-                yield from self._discharge(attempt)
-            case Taken():
-                if attempt is not None and isinstance(attempt.state, Running):
-                    attempt.state.taking = Taking.confirmed
-                    yield from self._discharge(attempt)
-            case Started() | Progress():
-                pass
-            case _:
-                assert_never(item)
+    def _safe(self, job: str, items: Iterable[ReplyItem]) -> Iterator[Command]:
+        """The ledger has these items."""
+        closed: list[AttemptKey] = []
+        known: list[Attempt] = []
+        for item in items:
+            key = AttemptKey(job, item.task, item.attempt)
+            attempt = self._have.attempts.get(key)
+            match item:
+                case Ended() | Returned():
+                    if attempt is None:
+                        raise IllegalTransition(f"the last word about {key} is confirmed twice")
+                    self._have.drop(attempt)
+                    closed.append(key)
+                    known.append(attempt)
+                case Taken():
+                    if attempt is not None and isinstance(attempt.state, Running):
+                        attempt.state.taking = Taking.confirmed
+                        known.append(attempt)
+                case Started() | Progress():
+                    pass
+                case _:
+                    assert_never(item)
+        self._closed.add(closed)
+        yield from self._discharge(known)
 
-    def _discharge(self, attempt: Attempt) -> Iterator[Command]:
-        """No delivery waits for this attempt any more."""
-        for each in self._have.discharge(attempt):
+    def _discharge(self, attempts: Iterable[Attempt]) -> Iterator[Command]:
+        """No delivery waits for these attempts any more."""
+        for each in self._have.discharge(attempts):
             if isinstance(each, Group):
                 self._replies.hurry(each)
             else:
@@ -758,7 +762,7 @@ class WorkerMachine:
                 case Waiting():
                     # The coordinator has recorded its end, or that it is held back: nothing is to be said.
                     self._have.drop(attempt)
-                    yield from self._discharge(attempt)
+                    yield from self._discharge((attempt,))
                 case Announced():
                     self._return(attempt, Return.unstarted, now)
                 case Running(execution, ending=ending) as run if not covering.unstarted_only:
