@@ -10,6 +10,7 @@ import time
 from dataclasses import dataclass
 from functools import cache, cached_property
 from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from broker_jobs.client.chunking import Chunker, cut
@@ -92,7 +93,9 @@ class Caller:
 
     def encode(self, encoder: Encoder, fn: Callable[..., object], args: Sequence[object], kwargs: Mapping[str, object]) -> Encoded:
         """One call; `UnpicklableError` or `ValueTooLarge` where it cannot be sent."""
-        return encoder.call(0, self.callee(encoder, fn), args, dict(kwargs), encoder.place(self.options))
+        callee = self.callee(encoder, fn)
+        [call] = encoder.calls(callee, (encoder.arguments(callee, args, dict(kwargs)),), encoder.place(self.options))
+        return call
 
     def callee(self, encoder: Encoder, fn: Callable[..., object]) -> Callee:
         """A function as it travels, with the setup of these calls."""
@@ -141,8 +144,8 @@ class Caller:
         """Calls of one name after the other make a row."""
         rows: list[Row] = []
         first = 0
-        for name, same in groupby(calls, lambda call: call.task.name):
-            count = sum(1 for _ in same)
+        for name, same in groupby(calls, attrgetter("task.name")):
+            count = len(list(same))
             rows.append(Row(first, count, name, None, program=False, retry=self.options.retry))
             first += count
         return tuple(rows)

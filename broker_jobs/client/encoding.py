@@ -8,11 +8,13 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple, assert_never, cast
 
 from broker_jobs.client.entries import ArrayWork, CallWork, MapWork, StepWork
 from broker_jobs.client.placeholders import ArrayOutput, JobValue, Placeholder, TaskOutput
 from broker_jobs.core.graph import check_acyclic
+from broker_jobs.core.many import many
 from broker_jobs.core.resource_class import class_name, rounded
 from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Pieces, Stored, Value
@@ -67,7 +69,7 @@ class Callee:
         own = (self.digest, self.function)
         return (own,) if self.setup is None else (own, self.setup)
 
-    def call(self, args: Value, inputs: tuple[str, ...] = ()) -> Call:
+    def call(self, args: Value, inputs: tuple[str, ...]) -> Call:
         """The call with these arguments."""
         return Call(self.digest, args, inputs, None if self.setup is None else self.setup[0])
 
@@ -207,17 +209,26 @@ class Encoder:
                     f"{short(other.job)}, which is in partition {its}: submit it with Client(partition={its})"
                 )
 
-    def call(self, number: int, callee: Callee, args: Sequence[object], kwargs: dict[str, object], placement: Placement) -> Encoded:
-        """A call that waits for nothing."""
+    def arguments(self, callee: Callee, args: Sequence[object], kwargs: dict[str, object]) -> Value:
+        """The arguments of a call that waits for nothing."""
         name = callee.function.name
         try:
             pickled = payload.dump_call_pieces(args, kwargs, None, self._by_value)
         except UnpicklableError as error:
             raise UnpicklableError(f"{name!r}: {error}") from error
         small = isinstance(pickled, Inline) and len(pickled.data) <= INLINE_LIMIT
-        value = cast("Inline", pickled) if small else self._value(pickled, f"the arguments of {name!r}")
-        stored = value.size if isinstance(value, Stored) else 0
-        return Encoded(Task(number, callee.call(value), 0, name), placement, _OVERHEAD + _inline_size(value), callee, stored=stored)
+        return cast("Inline", pickled) if small else self._value(pickled, f"the arguments of {name!r}")
+
+    @staticmethod
+    def calls(callee: Callee, arguments: Sequence[Value], placement: Placement) -> list[Encoded]:
+        """Calls with these arguments, numbered from 0."""
+        setup = None if callee.setup is None else callee.setup[0]
+        calls = many(Call, repeat(callee.digest), arguments, repeat(()), repeat(setup))
+        tasks = many(Task, range(len(calls)), calls, repeat(0), repeat(callee.function.name))
+        return [
+            Encoded(task, placement, size_of_call(value), callee, (), value.size if isinstance(value, Stored) else 0)
+            for task, value in zip(tasks, arguments, strict=True)
+        ]
 
     def _entry(self, job: Job, entry: Entry) -> Iterator[Encoded]:
         placement = self.place(entry.options)
@@ -394,6 +405,11 @@ def _check_stdin(entry: Entry, program: Program) -> None:
         )
 
 
+def size_of_call(args: Value) -> int:
+    """Bytes on the wire of one that waits for nothing, roughly; without function."""
+    return _OVERHEAD + _inline_size(args)
+
+
 def _urgency(entry: Entry) -> int:
     return -entry.options.priority
 
@@ -408,7 +424,7 @@ def _links(task: Task) -> int:
 
 
 def _inline_size(value: Value) -> int:
-    return value.size if isinstance(value, Inline) else 200
+    return len(value.data) if isinstance(value, Inline) else 200
 
 
 def _mebibytes(size: int) -> str:

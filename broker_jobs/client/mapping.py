@@ -14,7 +14,9 @@ from collections import deque
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 
 from broker_jobs.client.chunking import MOST_READY, MOST_WAITING, WINDOW, share
+from broker_jobs.client.encoding import size_of_call
 from broker_jobs.client.results import stored_bytes, value_of
+from broker_jobs.core.value import Stored
 from broker_jobs.errors import BrokerJobsError, ValidationError
 
 if TYPE_CHECKING:
@@ -22,8 +24,8 @@ if TYPE_CHECKING:
 
     from broker_jobs.client.calls import Caller
     from broker_jobs.client.chunking import OpenClasses
-    from broker_jobs.client.encoding import Encoded
     from broker_jobs.client.jobview import Ending
+    from broker_jobs.core.value import Value
 
 _Result = TypeVar("_Result")
 
@@ -149,19 +151,20 @@ class Rows:
         most = self._most()
         most = min(share(self._hint or 4 * self._sent, most, self._caller.worth(callee)), most)
         placement = encoder.place(self._caller.options)
-        calls: list[Encoded] = []
+        arguments: list[Value] = []
         size = stored = 0
         # Arguments that are too large for a message are worth one of their own.
-        while len(calls) < most and size < _FULL and not stored:
+        while len(arguments) < most and size < _FULL and not stored:
             row = next(self._rows, None)
             if row is None:
                 self._exhausted = True
                 break
-            call = encoder.call(len(calls), callee, row, {}, placement)
-            calls.append(call)
-            size += call.size
-            stored += call.stored
-        if calls:
+            value = encoder.arguments(callee, row, {})
+            arguments.append(value)
+            size += size_of_call(value)
+            stored = value.size if isinstance(value, Stored) else 0
+        if arguments:
+            calls = encoder.calls(callee, arguments, placement)
             first, put = self._sent, self._put
             batch = self._caller.batch(job, calls, is_open, lambda endings: put((first, endings)), put, most=most)
             self._sent += len(calls)

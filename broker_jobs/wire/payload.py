@@ -130,9 +130,10 @@ def dump_call_pieces(
     """As `dump_call`; arguments that are large stay in pieces."""
     pair = [list(args), kwargs]
     seen: set[int] = set()
-    if (not kwargs and _NEVER_BULK.issuperset(map(type, args))) or _is_plain(pair, seen, 0):
+    small = not kwargs and _NEVER_BULK.issuperset(map(type, args))
+    if small or _is_plain(pair, seen, 0):
         try:
-            return _packed(pair, seen)
+            return Inline(Encoding.msgpack, pack(pair)) if small else _packed(pair, seen)
         except (OverflowError, ValueError):
             pass
     with _shipped(by_value):
