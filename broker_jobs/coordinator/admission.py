@@ -233,10 +233,10 @@ def _check_task(chunk: Chunk, task: Task) -> None:
     if task.attempt != 1:
         raise DecodeError(f"task {task.number} begins with attempt {task.attempt}")
     match task.work:
-        case Call(inputs=inputs) as call:
-            if not chunk.functions.keys() >= set(call.functions):
+        case Call(function=function, inputs=inputs, setup=setup):
+            if function not in chunk.functions or (setup is not None and setup not in chunk.functions):
                 raise DecodeError(f"task {task.number} calls a function that is not in its chunk")
-            if any(is_task(key) and int(key) not in task.deps for key in inputs):
+            if inputs and any(is_task(key) and int(key) not in task.deps for key in inputs):
                 raise DecodeError(f"task {task.number} takes the result of a task that it does not depend on")
         case StepCall(parameters=parameters) if parameters.encoding is Encoding.pickle:
             raise SecurityError(f"task {task.number} brings pickled parameters to a step, which takes plain data")

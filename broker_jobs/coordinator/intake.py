@@ -226,9 +226,11 @@ class Intake:
             record = job.machine.tasks.get(task.number)
             if record is None:
                 continue
-            paused = record.state is TaskState.paused
-            if (paused or record.state is TaskState.queued) and record.attempt == task.attempt:
+            paused, queued = record.state is TaskState.paused, record.state is TaskState.queued
+            if (paused or queued) and record.attempt == task.attempt:
                 flying.append(task)
+            if queued:
+                continue
             if paused or record.ended:
                 self._jobs.revoke(batch, Revocation(job.facts.id, task.number, task.attempt, record.reason, unstarted_only=paused), queue)
         if flying and new:
@@ -238,9 +240,9 @@ class Intake:
                 for task in flying:
                     self._jobs.apply(batch, job, AttemptEnded(task.number, task.attempt, "", Failed(Cause.rejected, refused)))
                 return
-            job.window.take_off(chunk.chunk, job.group(flying[0].number), (task.number for task in flying), batch.now)
-            for task in flying:
-                job.tasks[task.number].chunk = chunk.chunk
+            numbers = [task.number for task in flying]
+            job.window.take_off(chunk.chunk, job.group(numbers[0]), numbers, batch.now)
+            job.tasks.put_into(chunk.chunk, numbers)
 
 
 def packable(job: LiveJob, chunk: Chunk) -> bool:

@@ -7,11 +7,14 @@ a million of them take no memory.
 from __future__ import annotations
 
 from bisect import bisect, insort
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
+from itertools import repeat
 from typing import TYPE_CHECKING, NamedTuple
 
+from broker_jobs.core.many import many
+
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
 
 @dataclass(slots=True)
@@ -50,6 +53,12 @@ class _Pack(NamedTuple):
 
     common: TaskFacts
     gone: bytearray
+
+    @property
+    def numbers(self) -> list[int]:
+        """Those of all that came."""
+        first = self.common.pack or 0
+        return list(range(first, first + len(self.gone)))
 
 
 class Kept(dict[int, TaskFacts]):
@@ -111,6 +120,17 @@ class Kept(dict[int, TaskFacts]):
         if self.seen(number).ready_ms != now_ms:
             self[number].ready_ms = now_ms
 
+    def put_into(self, chunk: str, numbers: Sequence[int]) -> None:
+        """These tasks are in a chunk from now on."""
+        pack = self._pack(numbers[0])
+        if pack is not None and numbers == pack.numbers and self.keys().isdisjoint(numbers) and not any(pack.gone):
+            alike = replace(pack.common, chunk=chunk)
+            columns = [repeat(getattr(alike, entry.name), len(numbers)) for entry in fields(alike)]
+            self.update(zip(numbers, many(TaskFacts, *columns), strict=True))
+        else:
+            for number in numbers:
+                self[number].chunk = chunk
+
     def everything(self) -> Iterator[tuple[int, TaskFacts]]:
         """All tasks that have not ended, in no order."""
         yield from self.items()
@@ -120,8 +140,11 @@ class Kept(dict[int, TaskFacts]):
             )
 
     def __missing__(self, number: int) -> TaskFacts:
-        common = self.seen(number)
-        facts = self[number] = TaskFacts(common.options, common.size, ready_ms=common.ready_ms, pack=common.pack)
+        pack = self._pack(number)
+        if pack is None:
+            raise KeyError(number)
+        common = pack.common
+        facts = self[number] = TaskFacts(common.options, common.size, None, "", "", None, None, None, common.ready_ms, common.pack)
         return facts
 
     def __contains__(self, number: object) -> bool:

@@ -45,7 +45,8 @@ def _maker(kind: Any, given: int) -> Callable[[Sequence[Iterable[object]]], list
     lines += ["        made = blank()"]
     for number, entry in enumerate(fields(kind)):
         if number >= given:
-            assert entry.default is not MISSING, f"{kind.__qualname__}.{entry.name} must be given"
+            if entry.default is MISSING:
+                raise TypeError(f"{kind.__qualname__}.{entry.name} must be given")
             names[f"p{number}"] = entry.default
         lines.append(f"        made.{entry.name} = p{number}")
     lines += ["        made.__class__ = kind", "        items.append(made)", "    return items"]

@@ -103,16 +103,16 @@ class Columns:
         for name, get, write, _, _, default, classes, union in fields:
             values = list(map(get, items))
             first = values[0]
-            alike = len(set(map(type, values))) == 1
-            if alike and type(first) in classes.values():
-                same = all(map(is_, values, repeat(first)))
-                columns = None if same else self._columns(values, tagged=union)
-                if columns is not None:
-                    parts[name] = columns
+            if not all(map(is_, values, repeat(first))):
+                alike = len(set(map(type, values))) == 1
+                if alike and type(first) in classes.values():
+                    columns = self._columns(values, tagged=union)
+                    if columns is not None:
+                        parts[name] = columns
+                        continue
+                elif not alike or values.count(first) != len(values):
+                    each[name] = values if write is None else list(map(write, values))
                     continue
-            elif not alike or values.count(first) != len(values):
-                each[name] = values if write is None else list(map(write, values))
-                continue
             if first is not default and first != default:
                 shared[name] = first if write is None else write(first)
         if not each and not parts:

@@ -16,8 +16,8 @@ MUTANTS: Final = (
     (
         "columns: forget the class",
         _COLUMNS,
-        "columns = None if same else self._columns(values, tagged=union)",
-        "columns = None if same else self._columns(values, tagged=False)",
+        "columns = self._columns(values, tagged=union)",
+        "columns = self._columns(values, tagged=False)",
         _TESTS,
     ),
     ("columns: read columns of any length", _COLUMNS, "if len(lengths) != 1:", "if not lengths:", _TESTS),

@@ -637,8 +637,29 @@ MUTANTS: Final = (
     (
         "kept: change what is known of all tasks of a pack",
         f"{_HERE}/kept.py",
-        "facts = self[number] = TaskFacts(common.options, common.size, ready_ms=common.ready_ms, pack=common.pack)",
+        'facts = self[number] = TaskFacts(common.options, common.size, None, "", "", None, None, None, common.ready_ms, common.pack)',
         "facts = self[number] = common",
+        _KEPT,
+    ),
+    (
+        "kept: send out what has something of its own as what has not",
+        f"{_HERE}/kept.py",
+        " and self.keys().isdisjoint(numbers)",
+        "",
+        _KEPT,
+    ),
+    (
+        "kept: send out what has ended",
+        f"{_HERE}/kept.py",
+        " and not any(pack.gone)",
+        "",
+        _KEPT,
+    ),
+    (
+        "kept: send out a whole pack where only some of it go",
+        f"{_HERE}/kept.py",
+        " and numbers == pack.numbers",
+        " and len(numbers) == len(pack.gone)",
         _KEPT,
     ),
     (

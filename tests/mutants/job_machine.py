@@ -513,7 +513,7 @@ MUTANTS: Final = (
     (
         "records: keep a record of its own for what has succeeded",
         _RECORDS,
-        "            self._own.pop(number, None)\n",
+        "            del self._own[number]\n",
         "",
         _APART,
     ),

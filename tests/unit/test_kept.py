@@ -68,3 +68,33 @@ def test_a_release_is_noted_where_it_comes_later_than_the_task(kept: Kept) -> No
     kept.released(1, 6)
     assert [kept.seen(number).ready_ms for number in range(3)] == [5, 6, 5]
     assert sorted(kept) == [1, 7]
+
+
+@pytest.mark.parametrize("numbers", [[0, 1, 2, 3], [0, 1, 2], [10, 0, 1], [3, 2, 1, 0], [7], [2, 10, 11, 12]])
+def test_those_that_go_out_together_have_each_their_own(kept: Kept, numbers: list[int]) -> None:
+    kept[2].worker = "w"
+    before = {number: TaskFacts(each.options, each.size, ready_ms=each.ready_ms, pack=each.pack) for number, each in kept.everything()}
+    before[2].worker = "w"
+    kept.put_into("r1", numbers)
+    kept[11].due_ms = 9
+    for number, each in kept.everything():
+        before[number].chunk = "r1" if number in numbers else None
+        before[number].due_ms = 9 if number == 11 else None
+        assert each == before[number]
+
+
+def test_a_whole_pack_goes_out(kept: Kept) -> None:
+    kept.put_into("r1", [10, 11, 12])
+    kept[11].chunk = None
+    assert [kept.seen(number) for number in (10, 11, 12)] == [
+        TaskFacts(1, 20, "r1", ready_ms=5, pack=10),
+        TaskFacts(1, 20, ready_ms=5, pack=10),
+        TaskFacts(1, 20, "r1", ready_ms=5, pack=10),
+    ]
+
+
+def test_what_has_ended_does_not_go_out(kept: Kept) -> None:
+    kept.drop(11)
+    with pytest.raises(KeyError):
+        kept.put_into("r1", [10, 11, 12])
+    assert 11 not in kept

@@ -347,6 +347,7 @@ class JobMachine:
 
     def _succeeded(self, ended: Iterable[tuple[int, int, str]]) -> Iterator[JobCommand]:
         tasks, counts, dependents = self.tasks, self.counts, self._dependents
+        before: Counter[TaskState] = Counter()
         done: list[int] = []
         for number, attempt, execution in ended:
             record = tasks.get(number)
@@ -355,10 +356,12 @@ class JobMachine:
             if not record.expects(attempt):
                 yield from self._late(number, record, attempt, execution)
                 continue
-            counts[record.state] -= 1
-            counts[step(record.state, Trigger.succeeded)] += 1
+            before[record.state] += 1
             tasks.succeed(number, execution)
             done.append(number)
+        for state, moved in before.items():
+            counts[state] -= moved
+            counts[step(state, Trigger.succeeded)] += moved
         if done:
             yield Together(done, TaskState.succeeded)
             if dependents:

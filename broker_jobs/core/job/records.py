@@ -196,12 +196,16 @@ class Records:
 
     def succeed(self, number: int, execution: str) -> None:
         """An attempt of a task has succeeded."""
-        record, run = self.seen(number), self._run(number)
+        record, run = self._own.get(number), self._run(number)
+        if run is not None and record is None:
+            run.ends[number - run.first] = self._ends.dump(run.record.attempt, execution)
+            return
+        record = self[number]
         if run is None or record.failures or record.crashes or record.isolated:
             record.state, record.execution, record.reason = TaskState.succeeded, execution, ""
         else:
             run.ends[number - run.first] = self._ends.dump(record.attempt, execution)
-            self._own.pop(number, None)
+            del self._own[number]
 
     def check(self) -> None:
         """What must always be true; `AssertionError` where it is not."""
