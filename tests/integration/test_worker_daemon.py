@@ -24,7 +24,7 @@ from broker_jobs.wire.signing import SigningKey, new_key
 from broker_jobs_worker.config import WorkerConfig
 from broker_jobs_worker.daemon import WorkerDaemon
 from broker_jobs_worker.machine.state import Timing
-from tests.support.inbox import PATIENCE, run
+from tests.support.inbox import PATIENCE, Inbox, run
 from tests.support.ledger import FakeCoordinator, function, program
 from tests.support.proxy import Proxy
 
@@ -218,6 +218,7 @@ def test_a_revoked_task_stops_and_one_that_waits_is_dropped(url: str, config: Wo
 def test_tasks_wait_for_resources_of_other_classes_and_all_run(url: str, config: WorkerConfig) -> None:
     async def story() -> None:
         async with FakeCoordinator(url, KEY, classes=(TWO_CPUS, Request((("cpus", 10_000),)))) as coordinator, working(config):
+            coordinator.resending = True
             for number in range(0, 12, 3):
                 await coordinator.run(program(number, "sleep", "0.05"), program(number + 1, "sleep", "0.05"))
                 await coordinator.put(coordinator.chunk(program(number + 2, "true"), needs=TWO_CPUS))
@@ -297,6 +298,27 @@ def test_the_tasks_of_a_killed_worker_come_back_through_the_next_one(url: str, c
             [returned] = coordinator.items(Returned, 0)
             assert isinstance(returned, Returned)
             assert returned.why is Return.redelivered
+
+    run(story())
+
+
+def test_what_the_broker_gives_again_without_having_lost_a_worker_is_done_by_the_next_attempt(url: str, config: WorkerConfig) -> None:
+    async def story() -> None:
+        async with FakeCoordinator(url, KEY) as coordinator:
+            coordinator.resending = True
+            chunk = coordinator.chunk(program(0, "true"), program(1, "true"))
+            await coordinator.put(chunk)
+            inbox = Inbox()
+            queue = coordinator.names.class_name(chunk.resource_class, chunk.lane)
+            subscription = await coordinator.broker.consume(queue, 1, inbox)
+            await inbox.next()
+            await subscription.cancel(requeue=True)
+            async with working(config):
+                await coordinator.until_ended(0, 1)
+            for number in (0, 1):
+                [returned], ended = coordinator.items(Returned, number), coordinator.ended(number)
+                assert isinstance(returned, Returned)
+                assert (returned.attempt, returned.why, ended.attempt) == (1, Return.redelivered, 2)
 
     run(story())
 

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from broker_jobs.broker import open_broker
 from broker_jobs.broker.port import Outgoing, Receipt
+from broker_jobs.core.job import Return
 from broker_jobs.core.request import Request
 from broker_jobs.core.resource_class import class_name, rounded
 from broker_jobs.core.spec import Lane, TaskOptions
@@ -25,6 +27,7 @@ from broker_jobs.wire.messages import (
     Program,
     Reply,
     ResourceClass,
+    Returned,
     Revocation,
     Revoked,
     Role,
@@ -60,7 +63,12 @@ def function(number: int, target: Callable[..., object], *args: object) -> tuple
 
 
 class FakeCoordinator:
-    """Open it with ``async with``."""
+    """Open it with ``async with``.
+
+    Attributes:
+        resending: what comes back as redelivered goes out again, as from a real coordinator. RabbitMQ redelivers what was on its way to a
+            consumer that was just canceled (`rabbit_fifo_client`, rabbitmq-server#3729), and workers change their consumers.
+    """
 
     def __init__(self, url: str, key: str, *, classes: tuple[Request, ...] = (ONE_CPU,)) -> None:
         self.names = Topology("t")
@@ -70,24 +78,26 @@ class FakeCoordinator:
         self.dead: list[Delivery] = []
         self.welcoming = True
         self.revoked: tuple[Revocation, ...] = ()
+        self.resending = False
+        self._sent: dict[int, Chunk] = {}
         self._url = url
         self._classes = classes
         self._changed = asyncio.Condition()
         self._tasks: set[asyncio.Task[None]] = set()
-        self._broker: Broker
+        self.broker: Broker
         self._burying: Subscription
 
     async def __aenter__(self) -> Self:
-        self._broker = await open_broker(self._url, name="coordinator", timeout=PATIENCE)
+        self.broker = await open_broker(self._url, name="coordinator", timeout=PATIENCE)
         queues = [self.names.class_queue(class_name(needs), lane) for needs in self._classes for lane in Lane]
-        await self._broker.declare(self.names.exchanges(), [self.names.ledger(0), self.names.dead_letters(), *queues])
-        await self._broker.consume(self.names.ledger_name(0), 1000, self._receive)
-        self._burying = await self._broker.consume(self.names.dead_name, 1000, self._receive_dead)
+        await self.broker.declare(self.names.exchanges(), [self.names.ledger(0), self.names.dead_letters(), *queues])
+        await self.broker.consume(self.names.ledger_name(0), 1000, self._receive)
+        self._burying = await self.broker.consume(self.names.dead_name, 1000, self._receive_dead)
         return self
 
     async def __aexit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None) -> None:
         await asyncio.gather(*self._tasks)
-        await self._broker.close()
+        await self.broker.close()
 
     # --- what it hears ---
 
@@ -139,6 +149,7 @@ class FakeCoordinator:
 
     async def put(self, chunk: Chunk, *, role: Role = Role.coordinator) -> None:
         """Put a chunk into its class queue."""
+        self._sent |= {task.number: replace(chunk, tasks=(task,), isolated=True) for task in chunk.tasks}
         key = self.names.task_key(chunk.resource_class, chunk.lane, 0)
         await self.publish(self.names.ready, key, self.signer.seal(chunk, role))
 
@@ -149,7 +160,7 @@ class FakeCoordinator:
         await self.publish(self.names.control, EVERYONE, self.signer.seal(Revoked(revocations), Role.coordinator))
 
     async def publish(self, exchange: str, key: str, body: bytes) -> None:
-        receipts = await self._broker.publish([Outgoing(exchange, key, body)])
+        receipts = await self.broker.publish([Outgoing(exchange, key, body)])
         assert receipts == [Receipt.confirmed]
 
     async def unsettled(self) -> bool:
@@ -157,7 +168,7 @@ class FakeCoordinator:
         return any([await self._ready(class_name(needs), lane) for needs in self._classes for lane in Lane])
 
     async def _ready(self, name: str, lane: Lane) -> int:
-        depth = await self._broker.depth(self.names.class_name(name, lane))
+        depth = await self.broker.depth(self.names.class_name(name, lane))
         assert depth is not None
         return depth.ready
 
@@ -165,13 +176,13 @@ class FakeCoordinator:
 
     def _receive(self, delivery: Delivery) -> None:
         opened = self.signer.open(delivery.body)
-        self._broker.done(delivery)
+        self.broker.done(delivery)
         if isinstance(opened.message, Reply | Hello | Heartbeat | Goodbye | Token):
             assert opened.role is Role.worker
         self._note(self._heard(opened.message))
 
     def _receive_dead(self, delivery: Delivery) -> None:
-        self._broker.done(delivery)
+        self.broker.done(delivery)
         self.dead.append(delivery)
         self._note(self._wake())
 
@@ -181,6 +192,11 @@ class FakeCoordinator:
             classes = tuple(ResourceClass(class_name(needs), rounded(needs)) for needs in self._classes)
             welcome = Welcome(message.worker, message.boot, classes, self.revoked)
             await self.publish(self.names.control, message.worker, self.signer.seal(welcome, Role.coordinator))
+        if isinstance(message, Reply) and self.resending:
+            for item in message.items:
+                if isinstance(item, Returned) and item.why is Return.redelivered:
+                    chunk = self._sent[item.task]
+                    await self.put(replace(chunk, tasks=(replace(chunk.tasks[0], attempt=item.attempt + 1),)))
         await self._wake()
 
     async def _wake(self) -> None:
