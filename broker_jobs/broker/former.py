@@ -24,10 +24,10 @@ async def refuse_former(broker: Broker, topology: Topology, queues: Iterable[Que
     for queue in queues:
         former = topology.former_name(queue.name)
         if (depth := await broker.depth(former)) is not None:
-            found.append((former, depth.ready, topology.rest_of(queue.name)))
+            found.append((former, depth.ready))
     if found:
-        there = " and ".join(f"{name} ({ready:,} waiting)" for name, ready, _ in found)
-        command = " ".join(["broker-jobs queue migrate", *[f"{rest}" for _, _, rest in found]])
+        there = " and ".join(f"{name} ({ready:,} waiting)" for name, ready in found)
+        command = " ".join(["broker-jobs queue migrate", *(name.removeprefix(f"{topology.namespace}.") for name, _ in found)])
         raise TopologyMismatch(
             f"an earlier version of broker-jobs has left {there}; stop its coordinators, and move what waits: {command}",
             argument="version",
