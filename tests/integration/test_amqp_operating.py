@@ -158,6 +158,33 @@ def test_what_waits_in_queues_of_an_earlier_version_is_moved(rabbitmq: RabbitMQ)
     run(story())
 
 
+def test_a_queue_is_not_deleted_while_somebody_holds_a_message_of_it(rabbitmq: RabbitMQ) -> None:
+    """Such a message is neither ready nor gone: it comes back when the broker hears that its holder has ended, which a slow disk delays."""
+    url = rabbitmq.fresh_vhost()
+    former = NAMES.former_name(DEAD.name)
+
+    async def story() -> None:
+        operator = await open_broker(url, name="operator", timeout=PATIENCE)
+        await operator.declare(NAMES.exchanges(), [Queue(former, QueueKind.dead, DEAD.bindings)])
+        await put(operator, [Outgoing(NAMES.dead, "odd", body) for body in numbered(70)])
+        with raw(url) as channel:
+
+            def hold_one_more(exchange: str, key: str) -> tuple[str, str]:
+                if not held:
+                    method, _, body = channel.basic_get(former)
+                    held.append(body)
+                    asyncio.get_running_loop().call_later(1.0, channel.basic_reject, method.delivery_tag, True)
+                return exchange, key
+
+            held: list[bytes] = []
+            assert await operator.migrate(DEAD, former, hold_one_more)
+        assert held, "a message that came back"
+        assert sorted(await drain(operator, DEAD.name, 70)) == numbered(70)
+        await operator.close()
+
+    run(story())
+
+
 def test_what_the_broker_gives_up_of_the_ledger_is_a_dead_letter_that_knows_where_it_was(rabbitmq: RabbitMQ) -> None:
     url = rabbitmq.fresh_vhost()
 

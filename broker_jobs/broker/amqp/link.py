@@ -211,6 +211,19 @@ class Channel:
         answer = await self._call(self._raw.basic_consume, queue, lambda *_: None)
         await self.cancel(answer.method.consumer_tag)
 
+    async def nothing_left(self, queue: str) -> bool:
+        """Whether nothing is in a queue, nor held by anybody, which comes back when the broker hears of his end; once for each channel.
+
+        Who holds something counts as a consumer of a quorum queue even without one (`rabbit_fifo:query_stat`). A queue that does not
+        answer is said to have neither messages nor consumers, so it has to show ours first.
+        """
+        came = asyncio.Event()
+        await self._call(self._raw.basic_qos, prefetch_count=1, global_qos=False)
+        answer = await self._call(self._raw.basic_consume, queue, lambda *_: came.set())
+        ours = (await self.depth(queue)).consumers
+        await self.cancel(answer.method.consumer_tag)
+        return ours > 0 and not came.is_set() and await self.depth(queue) == Depth(0, 0)
+
     async def hear(self, queue: str) -> None:
         """Return when an empty queue has said that it is; a message that has come to it meanwhile goes back when the channel ends.
 

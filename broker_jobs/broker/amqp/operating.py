@@ -28,6 +28,8 @@ _TAKEN_BACK_SECONDS: Final = 5.0
 _PAUSE: Final = 0.01
 _EMPTY_READINGS: Final = 3
 """So often a queue must say that it is empty: one that is just coming up may say so by mistake."""
+_HELD_SECONDS: Final = 30.0
+"""So long what somebody holds may take to come back, as it does through the log of a quorum queue, on a slow disk."""
 _WORN: Final = 10
 """RabbitMQ 4 drops a message of a quorum queue that was put back 20 times, and to look at one is to put it back."""
 
@@ -155,16 +157,23 @@ async def _depth(link: Link, queue: str) -> Depth | None:
 async def _move(link: Link, publish: Publish, queue: str, outgoing: Callable[[Found], Outgoing]) -> None:
     """Publish what waits in a queue, each message removed once its copy is confirmed."""
     empty = 0
+    moved = asyncio.get_running_loop().time()
     while empty < _EMPTY_READINGS:
         async with link.scratch() as channel:
-            batch = await channel.hold(queue, _BATCH)
-            empty = 0 if batch else empty + 1
-            receipts = await publish([outgoing(found) for found in batch])
-            for receipt in receipts:
-                if receipt is not Receipt.confirmed:
-                    raise BrokerError(f"a message of {queue} could not be moved ({receipt.value}); nothing is lost: call this again")
-            if batch:
+            if batch := await channel.hold(queue, _BATCH):
+                for receipt in await publish([outgoing(found) for found in batch]):
+                    if receipt is not Receipt.confirmed:
+                        raise BrokerError(f"a message of {queue} could not be moved ({receipt.value}); nothing is lost: call this again")
                 await channel.settle_to(queue, batch[-1].arrival.tag)
+                moved = asyncio.get_running_loop().time()
+                empty = 0
+            elif await channel.nothing_left(queue):
+                empty += 1
+            elif asyncio.get_running_loop().time() < moved + _HELD_SECONDS:
+                await asyncio.sleep(_PAUSE)
+                empty = 0
+            else:
+                raise BrokerError(f"somebody holds messages of queue {queue}; nothing is lost: stop what consumes it, and call this again")
             await channel.close()
 
 

@@ -127,7 +127,8 @@ class Scene:
             for queue in queues:
                 await broker.delete(queue)
             await asyncio.sleep(pause)
-            await broker.declare((), [NAMES.class_queue(queues[0].split(".")[2], lane) for lane in Lane])
+            (name,) = {NAMES.class_in(queue) for queue in queues}
+            await broker.declare((), [NAMES.class_queue(name, lane) for lane in Lane])
             await broker.close()
 
         asyncio.run(move(self.class_queues()))
