@@ -247,7 +247,7 @@ class BrokerLink:
                 await self._online.wait()
                 begun = True
                 for batch in _batches(frames):
-                    await self._publish([Outgoing(self._topology.tasks, frame.key, frame.body) for frame in batch])
+                    await self._publish([Outgoing(self._topology.tasks, frame.key, frame.body, apart=True) for frame in batch])
         except TimeoutError:
             if not begun:
                 raise BrokerUnavailable(f"no connection to the broker within {timeout:.3g} s; nothing was sent") from None
@@ -282,12 +282,14 @@ class BrokerLink:
             CoordinatorUnavailable: there was none in time; the text says whether a coordinator is there
         """
         begun = time.monotonic()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._publish([question])
-                return await asyncio.shield(answered)
         last_chance = False
+        ask = True
         while True:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(timeout):
+                    if ask:
+                        await self._publish([question])
+                    return await asyncio.shield(answered)
             backlog = await self._backlog(partition)
             waited = time.monotonic() - begun
             if self._broker.blocked is not None:
@@ -307,11 +309,9 @@ class BrokerLink:
                     else ": its log, or broker-jobs doctor, may say why"
                 )
                 raise CoordinatorUnavailable(f"the coordinator that is there has not answered within {waited:.0f} s{behind}")
-            # What it has taken from its queue it still has to work through.
+            # What it has taken from its queue it still has to work through; or its answer went with its connection, and it is asked again.
             last_chance = backlog.ready == 0
-            await asyncio.wait([answered], timeout=timeout)
-            if answered.done():
-                return answered.result()
+            ask = last_chance
 
     async def _backlog(self, partition: int) -> Depth | None:
         """How much waits for a coordinator, and whether one is there; None where that cannot be known."""

@@ -281,7 +281,7 @@ class Post:
         left = list(rows)
         once = list(sends)
         while left or once:
-            messages = [Outgoing(row.exchange, row.key, row.body, mandatory=row.mandatory) for row in left]
+            messages = [self._outgoing(row) for row in left]
             receipts = await self._broker.publish(messages + once)
             once.clear()
             answers = list(zip(left, receipts, strict=False))
@@ -294,6 +294,9 @@ class Post:
                     self._doubted |= {self._queue_of(row) for row, receipt in answers if receipt is Receipt.unknown and self._class_of(row)}
                 await self._repair({self._class_of(row) for row, receipt in answers if receipt is Receipt.unroutable and row.mandatory})
                 await asyncio.sleep(AGAIN)
+
+    def _outgoing(self, row: OutboxRow) -> Outgoing:
+        return Outgoing(row.exchange, row.key, row.body, mandatory=row.mandatory, apart=row.exchange == self._topology.ready)
 
     @staticmethod
     def _settled(row: OutboxRow, receipt: Receipt) -> bool:
@@ -451,12 +454,12 @@ class Post:
 
 
 def _may_be_dead(depth: Depth | None, *, doubted: bool = False) -> bool:
-    """Whether a queue has said nothing of itself. To ask one with messages takes one of them, and marks it as redelivered.
+    """Whether a queue has said nothing of itself.
 
     Args:
-        doubted: it did not confirm a message: a dead one may go on saying that it has consumers (measured)
+        doubted: it did not confirm a message, or answer when it was asked: a dead one may go on saying what was true once (measured)
     """
-    return depth is not None and not depth.ready and (doubted or not depth.consumers)
+    return depth is not None and (doubted or not (depth.ready or depth.consumers))
 
 
 def _remove(store: str, key: str) -> None:

@@ -34,12 +34,13 @@ def test_receipts_come_in_order(broker_url: str) -> None:
             receipts = await broker.publish(
                 [
                     Outgoing(NAMES.ready, TO_CLASS, b"1"),
-                    Outgoing(NAMES.ready, "unheard.of.0", b"2"),
+                    Outgoing(NAMES.ready, "unheard.of.0", b"2", apart=True),
                     Outgoing(NAMES.ready, "unheard.of.0", b"3", mandatory=False),
                     Outgoing(NAMES.ready, TO_CLASS, b"4", headers={"kind": "chunk", "job": "9f2c01ab"}),
+                    Outgoing(NAMES.ready, "unheard.of.0", b"5", apart=True, mandatory=False),
                 ]
             )
-            assert receipts == [Receipt.confirmed, Receipt.unroutable, Receipt.confirmed, Receipt.confirmed]
+            assert receipts == [Receipt.confirmed, Receipt.unroutable, *[Receipt.confirmed] * 3]
             assert await broker.publish([]) == []
             assert await drain(broker, CLASS.name, 2) == [b"1", b"4"]
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
 
 from broker_jobs import Client, Job
+from broker_jobs.broker import open_broker
 from broker_jobs.broker.amqp import Address, AmqpBroker
 from broker_jobs.broker.port import Depth, Outgoing, Receipt
 from broker_jobs.core.spec import Lane
@@ -219,6 +221,36 @@ def test_what_the_broker_never_answers_for_is_unknown_and_others_go_on(owned_nod
             assert (await pending)[0] in {Receipt.confirmed, Receipt.unknown}
             assert await broker.publish(waiting(b"again")) == [Receipt.confirmed]
             assert broker.generation == generation, "the connection stays"
+        finally:
+            await broker.close()
+
+    run(story())
+
+
+def test_a_class_queue_that_never_answers_holds_up_its_like_alone(owned_node: RabbitMQNode) -> None:
+    vhost = owned_node.management.make_vhost()
+
+    async def member(what: str) -> None:
+        await asyncio.to_thread(owned_node.ctl, "eval", f"sys:{what}('{vhost}_{CLASS.name}').")
+
+    async def story() -> None:
+        broker = await open_broker(f"{owned_node.url(vhost)}?queues=quorum", name="apart", timeout=PATIENCE)
+        try:
+            await broker.declare(NAMES.exchanges(), [LEDGER, CLASS])
+            apart = [replace(each, apart=True) for each in ready(*numbered(200))]
+            assert await broker.publish(apart[:1]) == [Receipt.confirmed]
+            await member("suspend")
+            held = asyncio.ensure_future(broker.publish([*apart, *waiting(b"with them")]))
+
+            async def arrived() -> bool:
+                depth = await broker.depth(LEDGER.name)
+                return depth is not None and depth.ready == 1
+
+            await until(arrived, "what does not go to the class is there")
+            assert await broker.publish(waiting(b"an answer")) == [Receipt.confirmed]
+            assert not held.done()
+            await member("resume")
+            assert await held == [Receipt.confirmed] * 201
         finally:
             await broker.close()
 

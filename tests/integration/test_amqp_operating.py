@@ -185,6 +185,22 @@ def test_a_queue_is_not_deleted_while_somebody_holds_a_message_of_it(rabbitmq: R
     run(story())
 
 
+@pytest.mark.parametrize("style", ["quorum", "classic"])
+def test_a_queue_that_is_asked_whether_it_is_dead_keeps_what_is_in_it(rabbitmq: RabbitMQ, style: str) -> None:
+    """What was taken and put back would count as an attempt. (RabbitMQ 4 knows no other way.)"""
+
+    async def story() -> None:
+        async with connected(f"{rabbitmq.fresh_vhost()}?queues={style}") as broker:
+            await put(broker, ready(*numbered(3)))
+            for _ in range(3):
+                assert await broker.dead([CLASS.name]) == frozenset()
+            inbox = Inbox()
+            await broker.consume(CLASS.name, 3, inbox)
+            assert [(each.body, each.redelivered) for each in await inbox.take(3)] == [(body, False) for body in numbered(3)]
+
+    run(story())
+
+
 def test_what_the_broker_gives_up_of_the_ledger_is_a_dead_letter_that_knows_where_it_was(rabbitmq: RabbitMQ) -> None:
     url = rabbitmq.fresh_vhost()
 

@@ -332,6 +332,19 @@ def test_a_coordinator_that_has_nothing_to_do_and_does_not_answer_is_said_to_be_
     _play(story)
 
 
+def test_a_question_whose_answer_went_with_the_connection_of_the_coordinator_is_asked_again() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.ledger = Depth(ready=0, consumers=1)
+        asking = asyncio.ensure_future(core.ask(FindJob("last"), JobInfo, 0.02))
+        await asyncio.sleep(0.01)
+        broker.answer_with(lambda _: _info(JobState.running, 7))
+        assert (await asking).version == 7
+        first, second = broker.requests()
+        assert first == second
+
+    _play(story)
+
+
 def test_after_a_reconnect_questions_are_asked_again_and_the_ledger_is_asked_for_what_was_missed() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
         job = await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 1)

@@ -72,6 +72,7 @@ class AmqpBroker:
         self._server = ""
         self._generation = 0
         self._publisher = Publisher(silence)
+        self._apart = Publisher(silence)
         self._unsettled = Unsettled()
         self._suspects = Suspects(self._connect_to_look)
         self._private: dict[str, Queue] = {}
@@ -120,7 +121,7 @@ class AmqpBroker:
     @property
     def denied(self) -> str | None:
         """Which permission was missing when a message was refused last, or None."""
-        return self._publisher.denied
+        return self._publisher.denied or self._apart.denied
 
     @property
     def server(self) -> str:
@@ -206,7 +207,12 @@ class AmqpBroker:
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
         """Publish all of them, in order, and wait until the broker has answered for each."""
-        return await self._publisher.publish(messages)
+        apart = [each for each in messages if each.apart]
+        if not apart:
+            return await self._publisher.publish(messages)
+        others = [each for each in messages if not each.apart]
+        answers = [iter(each) for each in await asyncio.gather(self._publisher.publish(others), self._apart.publish(apart))]
+        return [next(answers[each.apart]) for each in messages]
 
     async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None], *, behind: bool = False) -> Subscription:
         """Receive up to `credit` unsettled messages of a queue."""
@@ -265,7 +271,8 @@ class AmqpBroker:
             await asyncio.wait((self._keeping,))
         session = self._session
         self._leave()
-        self._publisher.close()
+        for publisher in (self._publisher, self._apart):
+            publisher.close()
         if session is not None:
             await session.close()
 
@@ -313,7 +320,9 @@ class AmqpBroker:
                 await consumer.attach(link)
             except exceptions.ChannelClosedByBroker:
                 consumer.attach_later(link)  # its queue is gone, or not there yet; the others go on
-        await self._publisher.attach(session.publishing)
+        session.publishing.on_unblocked = self._resume
+        for publisher in (self._publisher, self._apart):
+            await publisher.attach(session.publishing)
         if self._token is not None:
             await self._hold(self._token, session)
 
@@ -396,12 +405,17 @@ class AmqpBroker:
     def _leave(self) -> None:
         """Stop using the session, and regard as lost what belongs to it."""
         self._session = None
-        self._publisher.detach()
+        for publisher in (self._publisher, self._apart):
+            publisher.detach()
         self._unsettled.forget_all()
         for consumer in self._consumers:
             consumer.detach()
         if self._token is not None:
             self._token.stop()
+
+    def _resume(self) -> None:
+        for publisher in (self._publisher, self._apart):
+            publisher.resume()
 
     def _tell(self, tell: Callable[[News], None], news: News) -> None:
         try:

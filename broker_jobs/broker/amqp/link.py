@@ -16,7 +16,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any, Final, Self
 
 import pika
-from pika import exceptions, frame, spec
+from pika import compat, exceptions, frame, spec
 from pika.adapters.asyncio_connection import AsyncioConnection
 
 from broker_jobs.broker.port import Depth
@@ -35,6 +35,7 @@ logging.getLogger("pika").addHandler(logging.NullHandler())
 _CLOSE_SECONDS: Final = 2.0
 _HOLD_SECONDS: Final = 5.0
 _PERSISTENT: Final = 2
+_NO_CREDIT: Final = {"credit": compat.long(0), "drain": False}
 _HEADER_FRAME: Final = spec.FRAME_HEADER.to_bytes()
 
 
@@ -225,10 +226,16 @@ class Channel:
         return ours > 0 and not came.is_set() and await self.depth(queue) == Depth(0, 0)
 
     async def hear(self, queue: str) -> None:
-        """Return when an empty queue has said that it is; a message that has come to it meanwhile goes back when the channel ends.
+        """Return when a queue has said something.
 
-        To consume it would take more than that. A queue with a single active consumer refuses, which is an answer, too.
+        A queue that is not empty gets a consumer without credit, which takes nothing. RabbitMQ 4 has no such consumers: there a message
+        may be taken, and goes back when the channel ends, as does one that has come to an empty queue meanwhile. A queue with a single
+        active consumer refuses, which is an answer, too.
         """
+        if (await self.depth(queue)).ready:
+            await self._call(self._raw.basic_qos, prefetch_count=1, global_qos=False)
+            await self._call(self._raw.basic_consume, queue, lambda *_: None, arguments={"x-credit": _NO_CREDIT})
+            return
         answer = self._answer()
         self._raw.add_callback(partial(_resolve, answer), [spec.Basic.GetEmpty])
         self._raw.basic_get(queue, lambda *_: _resolve(answer, None))
