@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
+from broker_jobs import JobState
 from tests.support.daemons import until
 from tests.system.chaos.links import Deaf, Whole
 from tests.system.chaos.scene import NAMES, RECOVERED, Scene, wait
@@ -161,6 +162,7 @@ def test_the_only_node_is_killed_before_it_has_noted_the_queue_of_a_class(owned_
         owned_node.start()
         jobs["after"] = scene.submit("after", SIZE, cpus=2)
         jobs["others"] = scene.submit("others", SIZE)
+        until(lambda: jobs["new"].info().state is JobState.succeeded, "it goes on, and every question is answered meanwhile", RECOVERED)
         for name, job in jobs.items():
             scene.check(job, name, SIZE)
 
