@@ -14,10 +14,10 @@ from broker_jobs.ids import reference, short
 from broker_jobs.wire import payload
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from broker_jobs.client.jobview import Ending, JobView
-    from broker_jobs.core.value import Value
+    from broker_jobs.core.value import Pieces, Value
 
 MOST_SHOWN = 5
 
@@ -46,8 +46,11 @@ class TaskError:
         return f"{self.message}\n\n{self.traceback}".rstrip()
 
 
-def value_of(ending: Ending, job: str) -> object:
+def value_of(ending: Ending, job: str, read: Callable[[Stored], Inline | Pieces] = fetch) -> object:
     """The value of a task that succeeded; of a program its exit code, 0.
+
+    Args:
+        read: gets a value from its store
 
     Raises:
         TaskFailed, TaskCanceled, TaskAborted: it did not succeed
@@ -57,7 +60,7 @@ def value_of(ending: Ending, job: str) -> object:
         case Succeeded(value=value):
             if ending.program:
                 return 0
-            return None if value is None else loaded(value)
+            return None if value is None else loaded(value, read)
         case Failed() as failed:
             raise failure(ending, failed, job)
         case _:
@@ -65,18 +68,18 @@ def value_of(ending: Ending, job: str) -> object:
             raise TaskCanceled(text) if ending.state is TaskState.canceled else TaskAborted(text)
 
 
-def stored_bytes(ending: Ending) -> int:
-    """Bytes of its value in the value store."""
+def stored_in(ending: Ending) -> Stored | None:
+    """Its value, where that is in the value store."""
     match ending.outcome:
-        case Succeeded(value=Stored(size=size)):
-            return size
+        case Succeeded(value=Stored() as value):
+            return value
         case _:
-            return 0
+            return None
 
 
-def loaded(value: Value) -> object:
-    """The object in these bytes, wherever they are."""
-    return payload.load(value if isinstance(value, Inline) else fetch(value))
+def loaded(value: Value, read: Callable[[Stored], Inline | Pieces] = fetch) -> object:
+    """The object in these bytes, wherever they are; see `value_of`."""
+    return payload.load(value if isinstance(value, Inline) else read(value))
 
 
 def failure(ending: Ending, failed: Failed, job: str) -> TaskFailed:
