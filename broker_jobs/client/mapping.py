@@ -11,24 +11,21 @@ import operator
 import queue
 import time
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Final, Generic, Self, TypeVar, cast
 
 from broker_jobs.client.chunking import MOST_READY, MOST_WAITING, WINDOW, share
 from broker_jobs.client.encoding import size_of_call
-from broker_jobs.client.results import stored_in, value_of
+from broker_jobs.client.results import stored_bytes, value_of
 from broker_jobs.core.value import Stored
-from broker_jobs.data.store import fetch
 from broker_jobs.errors import BrokerJobsError, ValidationError
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
-    from concurrent.futures import Future
 
     from broker_jobs.client.calls import Caller
     from broker_jobs.client.chunking import OpenClasses
     from broker_jobs.client.jobview import Ending
-    from broker_jobs.core.value import Inline, Pieces, Value
+    from broker_jobs.core.value import Value
 
 _Result = TypeVar("_Result")
 
@@ -38,10 +35,6 @@ _PACE: Final = 0.1
 _HEAVY: Final = 32 * 2**20
 """Bytes of arguments in the value store from which on results are taken before more is sent. A store takes no more room than is of use
 then, and its files lie in memory that is at hand."""
-_AHEAD: Final = 2
-"""Values of the store that are read before they are taken."""
-_LARGE: Final = 2**20
-"""Bytes of a value that is worth a thread."""
 
 News = tuple[int, "Sequence[Ending]"] | BrokerJobsError
 """What comes back: the number of the first row of a job, and endings of its rows; or the reason why none will come."""
@@ -78,8 +71,6 @@ class Rows:
         self._known: dict[int, Ending] = {}
         self._jobs: deque[tuple[str, int, int]] = deque()
         self._stored = self._results = 0
-        self._reading: dict[int, Future[Inline | Pieces]] = {}
-        self._reader: ThreadPoolExecutor | None = None
         self._paces: deque[tuple[float, int]] = deque(maxlen=WINDOW)
         self._sent = 0
         self._exhausted = False
@@ -113,7 +104,6 @@ class Rows:
         first, endings = news
         for ending in endings:
             self._known[first + ending.number] = ending
-        self._read_ahead(self.taken)
 
     @property
     def ready(self) -> bool:
@@ -124,10 +114,9 @@ class Rows:
         """The next result, which is ready; raises what `value_of` does."""
         ending = self._known.pop(self.taken)
         job, end, stored = self._jobs[0]
-        value = value_of(ending, job) if self._reader is None else value_of(ending, job, self._read)
+        value = value_of(ending, job)
         self.taken += 1
-        in_store = stored_in(ending)
-        self._results += 0 if in_store is None else in_store.size
+        self._results += stored_bytes(ending)
         if self.taken == end:
             self._jobs.popleft()
             self._caller.forget(job, stored + self._results)
@@ -143,29 +132,8 @@ class Rows:
         jobs = [job for job, _, _ in self._jobs]
         self._jobs.clear()
         self._known.clear()
-        self._reading.clear()
-        if self._reader is not None:
-            self._reader.shutdown(wait=False, cancel_futures=True)
         for job in jobs:
             self._caller.withdraw(job, REASON)
-
-    def _read_ahead(self, next_number: int) -> None:
-        """Read what is taken next from the store, in a thread beside that of who takes."""
-        for number in range(next_number, next_number + _AHEAD):
-            ending = self._known.get(number)
-            if ending is None:
-                break
-            value = stored_in(ending)
-            if value is not None and value.size >= _LARGE and number not in self._reading:
-                if self._reader is None:
-                    self._reader = ThreadPoolExecutor(1, thread_name_prefix="broker-jobs values")
-                self._reading[number] = self._reader.submit(fetch, value)
-
-    def _read(self, value: Stored) -> Inline | Pieces:
-        """The value that is taken."""
-        reading = self._reading.pop(self.taken, None)
-        self._read_ahead(self.taken + 1)
-        return fetch(value) if reading is None else reading.result()
 
     def _most(self) -> int:
         """How many rows a job may have: as many as were taken in `_PACE` seconds while the results of a window of jobs were."""

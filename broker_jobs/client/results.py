@@ -14,10 +14,10 @@ from broker_jobs.ids import reference, short
 from broker_jobs.wire import payload
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Iterable
 
     from broker_jobs.client.jobview import Ending, JobView
-    from broker_jobs.core.value import Pieces, Value
+    from broker_jobs.core.value import Value
 
 MOST_SHOWN = 5
 
@@ -46,11 +46,8 @@ class TaskError:
         return f"{self.message}\n\n{self.traceback}".rstrip()
 
 
-def value_of(ending: Ending, job: str, read: Callable[[Stored], Inline | Pieces] = fetch) -> object:
+def value_of(ending: Ending, job: str) -> object:
     """The value of a task that succeeded; of a program its exit code, 0.
-
-    Args:
-        read: gets a value from its store
 
     Raises:
         TaskFailed, TaskCanceled, TaskAborted: it did not succeed
@@ -60,7 +57,7 @@ def value_of(ending: Ending, job: str, read: Callable[[Stored], Inline | Pieces]
         case Succeeded(value=value):
             if ending.program:
                 return 0
-            return None if value is None else loaded(value, read)
+            return None if value is None else loaded(value)
         case Failed() as failed:
             raise failure(ending, failed, job)
         case _:
@@ -68,18 +65,18 @@ def value_of(ending: Ending, job: str, read: Callable[[Stored], Inline | Pieces]
             raise TaskCanceled(text) if ending.state is TaskState.canceled else TaskAborted(text)
 
 
-def stored_in(ending: Ending) -> Stored | None:
-    """Its value, where that is in the value store."""
+def stored_bytes(ending: Ending) -> int:
+    """Bytes of its value in the value store."""
     match ending.outcome:
-        case Succeeded(value=Stored() as value):
-            return value
+        case Succeeded(value=Stored(size=size)):
+            return size
         case _:
-            return None
+            return 0
 
 
-def loaded(value: Value, read: Callable[[Stored], Inline | Pieces] = fetch) -> object:
-    """The object in these bytes, wherever they are; see `value_of`."""
-    return payload.load(value if isinstance(value, Inline) else read(value))
+def loaded(value: Value) -> object:
+    """The object in these bytes, wherever they are."""
+    return payload.load(value if isinstance(value, Inline) else fetch(value))
 
 
 def failure(ending: Ending, failed: Failed, job: str) -> TaskFailed:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gc
 import itertools
-import threading
 import time
 from collections import Counter
 from typing import TYPE_CHECKING, cast
@@ -16,10 +15,8 @@ from broker_jobs.client.encoding import Encoded
 from broker_jobs.client.executor import CallExecutor
 from broker_jobs.client.jobview import Ending, JobView
 from broker_jobs.client.mapping import MappedResults, Rows
-from broker_jobs.data.store import fetch
-from broker_jobs.errors import BrokerUnavailable, ValueStoreError
+from broker_jobs.errors import BrokerUnavailable
 from tests.support.answering import AnsweringLink, answering_caller
-from tests.support.inbox import PATIENCE
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -28,7 +25,6 @@ if TYPE_CHECKING:
     from broker_jobs.client.calls import Caller
     from broker_jobs.client.executor import CallFuture
     from broker_jobs.client.mapping import News
-    from broker_jobs.core.value import Inline, Pieces, Stored
     from broker_jobs.wire.messages import ForgetJobs
 
 
@@ -130,38 +126,6 @@ def test_a_map_of_large_values_takes_before_it_sends_more(storing: tuple[Caller,
     assert rows.wanting
     rows.send_ahead(is_open)
     assert len(read) == 7, "what was taken does not count any more"
-    rows.close()
-
-
-def test_large_values_are_read_before_they_are_taken(storing: tuple[Caller, AnsweringLink], monkeypatch: pytest.MonkeyPatch) -> None:
-    """By one thread beside that of who takes, at most two ahead."""
-    readers: list[str] = []
-    started = threading.Semaphore(0)
-
-    def read(value: Stored) -> Inline | Pieces:
-        readers.append(threading.current_thread().name)
-        started.release()
-        if len(readers) == 4:
-            raise ValueStoreError("gone")
-        return fetch(value)
-
-    monkeypatch.setattr("broker_jobs.client.mapping._LARGE", LARGE)
-    monkeypatch.setattr("broker_jobs.client.mapping.fetch", read)
-    caller, _ = storing
-    news: list[News] = []
-    rows = Rows(caller, len, ([bytes([number]) * LARGE for number in range(5)],), news.append)
-    rows.send_ahead(caller.open_classes())
-    until(lambda: len(news) == 5)
-    for each in sorted(news, key=lambda one: cast("tuple[int, object]", one)[0]):
-        rows.note(each)
-    for number in range(3):
-        for _ in range(2 if not number else 1):
-            assert started.acquire(timeout=PATIENCE)
-        assert len(readers) == number + 2
-        assert rows.take() == [[bytes([number]) * LARGE], {}]
-    with pytest.raises(ValueStoreError, match="gone"):
-        rows.take()
-    assert len({*readers, threading.current_thread().name}) == 2
     rows.close()
 
 
