@@ -13,7 +13,7 @@ from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
 
-from broker_jobs.client.chunking import Chunker, cut
+from broker_jobs.client.chunking import MOST_WORTH, Chunker, cut
 from broker_jobs.client.encoding import Encoder
 from broker_jobs.client.followed import Batch
 from broker_jobs.client.jobview import Layout, Row
@@ -152,7 +152,7 @@ class Caller:
 
     def worth(self, callee: Callee | None) -> int:
         """How many calls of a function are worth a message, as far as is known."""
-        return self.runtime.connect().pace.fitting(callee.digest if callee else None)
+        return min(self.runtime.connect().pace.fitting(callee.digest if callee else None), MOST_WORTH)
 
     def launch(self, batch: Batch) -> None:
         """Send it."""

@@ -34,6 +34,9 @@ LARGEST: Final = 5
 WORTH_MS: Final = 10
 """Work of so many milliseconds is worth a message of its own."""
 
+MOST_WORTH: Final = 200
+"""Calls, whose results a client works through while the next ones run, fill a message before they take `WORTH_MS`."""
+
 SHARE: Final = 64
 """A chunk for a class queue has at most this part of its job."""
 

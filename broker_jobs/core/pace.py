@@ -19,7 +19,7 @@ _WEATHER_MS: Final = 2.0
 """So long may a task take only because its child is cold, others are at work, or a clock of milliseconds has just moved on."""
 _OF_WEATHER: Final = 16
 """What says that tasks are slower, and may be nothing but that, counts so much less."""
-_LEAST_MS: Final = 0.05
+_LEAST_MS: Final = 0.02
 """Clocks tell milliseconds, and a task takes some time in any case."""
 
 

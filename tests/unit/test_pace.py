@@ -21,7 +21,7 @@ def pace() -> Pace:
 def test_quick_ones_go_together_and_slow_ones_alone(pace: Pace) -> None:
     assert pace.fitting("f") == pace.fitting(None) == 1, "nothing is known"
     pace.ended("f", 0)
-    assert pace.fitting("f") == 20 * TOGETHER, "a clock of milliseconds does not see less"
+    assert pace.fitting("f") == 50 * TOGETHER, "a clock of milliseconds does not see less"
     assert pace.fitting("g") == 1
     pace.ended("g", TOGETHER)
     assert pace.fitting("g") == 1
@@ -84,11 +84,11 @@ def test_one_alone_says_little_of_hundreds(pace: Pace) -> None:
 
 def test_of_several_the_slowest_have_waited_for_their_turn(pace: Pace) -> None:
     pace.several_ended("f", [0, 0, 1, 0])
-    assert pace.fitting("f") == 20 * TOGETHER
+    assert pace.fitting("f") == 50 * TOGETHER
     pace.several_ended("g", [1, 1, 2, 2, 9])
     assert pace.fitting("g") == TOGETHER // 1.5
     pace.several_ended("h", [0] * 14 + [900, 900])
-    assert pace.fitting("h") == 20 * TOGETHER
+    assert pace.fitting("h") == 50 * TOGETHER
     pace.several_ended("i", [-50])
     assert pace.fitting("i") > 1, "clocks may be set back"
 
