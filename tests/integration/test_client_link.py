@@ -323,6 +323,15 @@ def test_a_coordinator_that_is_behind_has_longer_for_an_answer() -> None:
     _play(story)
 
 
+def test_questions_do_not_wait_behind_what_goes_to_a_class_queue() -> None:
+    async def story(broker: ScriptedBroker, core: Core) -> None:
+        broker.answer_with(lambda _: _info(JobState.running, 7))
+        await core.submit(JOB, LAYOUT, [Frame(TO_LEDGER, b"one")], 1)
+        await core.ask(FindJob("last"), JobInfo, 1)
+
+    assert [each.apart for each in _play(story).published] == [True, False]
+
+
 def test_a_coordinator_that_has_nothing_to_do_and_does_not_answer_is_said_to_be_there() -> None:
     async def story(broker: ScriptedBroker, core: Core) -> None:
         broker.ledger = Depth(ready=0, consumers=1)

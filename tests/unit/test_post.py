@@ -40,6 +40,7 @@ class QueuesOnly:
         self.silent: set[str] = set()
         self.depths: dict[str, Depth] = {}
         self.receipts: list[Receipt] = []
+        self.published: list[Outgoing] = []
         self.asked: list[tuple[str, ...]] = []
         self.deleted: list[str] = []
         self.on_asked: Callable[[], None] = lambda: None
@@ -61,6 +62,7 @@ class QueuesOnly:
         return found
 
     async def publish(self, messages: Sequence[Outgoing]) -> list[Receipt]:
+        self.published += messages
         return [self.receipts.pop() for _ in messages]
 
     async def delete(self, queue: str) -> None:
@@ -293,6 +295,24 @@ def test_a_queue_that_confirms_nothing_is_asked_whatever_it_says_of_itself() -> 
         assert (await stage.look(after=1, queues=()))[-1] == Opened("cpus1", (queue,))
         assert await stage.look(queues=()) == [Looked({queue: Depth(1, 1)})], "one more look, at which it answers"
         assert await stage.look(queues=()) == []
+
+    _play(story)
+
+
+def test_what_goes_to_a_class_queue_is_published_apart() -> None:
+    """It may be dead, and holds up what comes behind it."""
+
+    async def story(stage: Stage) -> None:
+        await stage.open()
+        stage.broker.receipts = [Receipt.confirmed] * 3
+        rows = [
+            OutboxRow(1, NAMES.ready, NAMES.task_key("cpus1", Lane.normal, 0), b"chunk", mandatory=True),
+            OutboxRow(2, NAMES.events, "x.y", b"news", mandatory=False),
+        ]
+        answer = Outgoing(NAMES.replies, NAMES.answer_key("c"), b"answer", mandatory=False)
+        stage.post.perform(Effects(outbox=rows, sends=[answer]))
+        await stage.post.drain()
+        assert [(each.body, each.apart) for each in stage.broker.published] == [(b"chunk", True), (b"news", False), (b"answer", False)]
 
     _play(story)
 
