@@ -321,8 +321,7 @@ class AmqpBroker:
             except exceptions.ChannelClosedByBroker:
                 consumer.attach_later(link)  # its queue is gone, or not there yet; the others go on
         session.publishing.on_unblocked = self._resume
-        for publisher in (self._publisher, self._apart):
-            await publisher.attach(session.publishing)
+        await asyncio.gather(self._publisher.attach(session.publishing), self._apart.attach(session.publishing))
         if self._token is not None:
             await self._hold(self._token, session)
 

@@ -213,7 +213,7 @@ class Channel:
         await self.cancel(answer.method.consumer_tag)
 
     async def nothing_left(self, queue: str) -> bool:
-        """Whether nothing is in a queue, nor held by anybody, which comes back when the broker hears of his end; once for each channel.
+        """Whether nothing is in a queue, nor held by anybody, which comes back when its holder ends; once for each channel.
 
         Who holds something counts as a consumer of a quorum queue even without one (`rabbit_fifo:query_stat`). A queue that does not
         answer is said to have neither messages nor consumers, so it has to show ours first.

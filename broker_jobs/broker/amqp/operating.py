@@ -28,6 +28,8 @@ _TAKEN_BACK_SECONDS: Final = 5.0
 _PAUSE: Final = 0.01
 _EMPTY_READINGS: Final = 3
 """So often a queue must say that it is empty: one that is just coming up may say so by mistake."""
+_GOING_SECONDS: Final = 3.0
+"""So long a consumer that has ended may still be counted."""
 _HELD_SECONDS: Final = 30.0
 """So long what somebody holds may take to come back, as it does through the log of a quorum queue, on a slow disk."""
 _WORN: Final = 10
@@ -128,9 +130,12 @@ async def migrate(
 
 
 async def _see_unused(link: Link, queue: str) -> None:
-    depth = await _depth(link, queue)
-    if depth is not None and depth.consumers:
-        raise BrokerError(f"queue {queue} is consumed by {depth.consumers}: stop them, and call this again")
+    loop = asyncio.get_running_loop()
+    deadline = loop.time() + _GOING_SECONDS
+    while (depth := await _depth(link, queue)) is not None and depth.consumers:
+        if loop.time() > deadline:
+            raise BrokerError(f"queue {queue} is consumed by {depth.consumers}: stop them, and call this again")
+        await asyncio.sleep(_PAUSE)
 
 
 async def _fits(link: Link, declare: Declare, queue: Queue) -> bool:

@@ -1,4 +1,4 @@
-"""Publishing with pipelined confirms, through one channel after the other, from the first message on.
+"""Publishing with pipelined confirms, through one channel after the other.
 
 Batches wait in order. What was sent on a channel is answered by the broker or by the channel's end; what was not sent waits for the
 next channel. A channel on which the broker is silent for too long is ended. A message is sent once: whoever reads `Receipt.unknown`
@@ -74,7 +74,6 @@ class Publisher:
         self._confirms: Confirms[tuple[_Batch, int]] = Confirms()
         self._link: Link | None = None
         self._channel: Channel | None = None
-        self._used = False
         self._sending = False
         self._refused = False
         self._closed = False
@@ -95,11 +94,7 @@ class Publisher:
             return receipts
         batch = _Batch(messages, receipts, len(messages), asyncio.get_running_loop().create_future())
         self._waiting.append(batch)
-        if not self._used:
-            self._used = True
-            if self._link is not None:
-                self._opening = asyncio.ensure_future(self._open_or_close(self._link))
-        elif not self._sending:
+        if not self._sending:
             self._send()
         try:
             await batch.answered
@@ -113,8 +108,7 @@ class Publisher:
         """Publish through this link from now on."""
         self._link = link
         self._patience = 1
-        if self._used:
-            await self._open(link)
+        await self._open(link)
 
     def resume(self) -> None:
         """Go on, after the broker has taken no messages."""
@@ -217,7 +211,7 @@ class Publisher:
         channel.on_closed = lambda _: None
         channel.discard()
         self._answer(self._confirms.channel_closed())  # numbers begin anew
-        self._opening = asyncio.ensure_future(self._open_or_close(link))
+        self._reopening = asyncio.ensure_future(self._reopen(link))
 
     def _on_channel_closed(self, link: Link, reason: Exception) -> None:
         if self._link is not link:
@@ -230,13 +224,13 @@ class Publisher:
         in_flight = self._confirms.channel_closed()
         self._answer((item, Receipt.refused if receipt is Receipt.unknown else receipt) for item, receipt in in_flight)
         _LOG.error("%s", translate(reason, f"{len(in_flight)} messages refused"))
-        self._opening = asyncio.ensure_future(self._open_or_close(link))
+        self._reopening = asyncio.ensure_future(self._reopen(link))
 
-    async def _open_or_close(self, link: Link) -> None:
+    async def _reopen(self, link: Link) -> None:
         try:
             await self._open(link)
         except exceptions.AMQPError as error:
-            _LOG.warning("%s", translate(error, "no channel to publish through"))
+            _LOG.warning("%s", translate(error, "no new channel to publish through"))
             await link.close()  # the next connection has a channel
 
 
