@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import TYPE_CHECKING
 
 from broker_jobs.broker.embedded import consuming
 from tests.support.holder import Holder
-from tests.support.inbox import Inbox, run
+from tests.support.inbox import Inbox, run, until
 from tests.support.station import CLASS, DEAD, LEDGER, NAMES, connected, drain, numbered, put, ready, waiting
 
 if TYPE_CHECKING:
@@ -64,6 +65,16 @@ def test_a_consumer_behind_others_gets_what_they_have_no_credit_for(broker_url: 
             assert left.body == numbered(3)[2]
             for delivery in came:
                 assert second.done(delivery)
+
+            async def comes_before() -> bool:
+                await put(third, ready(b"whose turn"))
+                while not (before or behind):
+                    await asyncio.sleep(0.01)
+                taker, inbox = (second, before) if before else (first, behind)
+                assert taker.done(await inbox.next())
+                return inbox is before
+
+            await until(comes_before, "the broker knows that there is credit again")
             for body in numbered(20, 10):
                 await put(third, ready(body))
                 delivery = await before.next()
