@@ -229,8 +229,8 @@ class Channel:
         """Return when a queue has said something.
 
         A queue that is not empty gets a consumer without credit, which takes nothing. RabbitMQ 4 has no such consumers: there a message
-        may be taken, and goes back when the channel ends, as does one that has come to an empty queue meanwhile. A queue with a single
-        active consumer refuses, which is an answer, too.
+        may be taken, and goes back when the channel ends, as does one that has come to an empty queue meanwhile. An empty queue with a
+        single active consumer refuses, which is an answer, too.
         """
         if (await self.depth(queue)).ready:
             await self._call(self._raw.basic_qos, prefetch_count=1, global_qos=False)
