@@ -10,11 +10,13 @@ import heapq
 from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Final, assert_never
 
+from broker_jobs.coordinator.chains import chained
 from broker_jobs.coordinator.datasets import Datasets, job_log
 from broker_jobs.coordinator.links import Links
 from broker_jobs.coordinator.live import LiveJob, Shared
 from broker_jobs.coordinator.queries import job_info
-from broker_jobs.coordinator.release import build
+from broker_jobs.coordinator.release import Parts, build
+from broker_jobs.coordinator.results import Results
 from broker_jobs.coordinator.standing import Standing
 from broker_jobs.coordinator.store import job_row
 from broker_jobs.coordinator.successes import NOTHING, outcome_row, succeed
@@ -47,12 +49,11 @@ from broker_jobs.errors import ValueTooLarge
 from broker_jobs.wire.messages import LogKind, Revocation
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from broker_jobs.coordinator.classes import Classes
     from broker_jobs.coordinator.effects import Batch
     from broker_jobs.coordinator.mailer import Mailer
-    from broker_jobs.coordinator.ready import Ready
     from broker_jobs.coordinator.reconcile import Missing, Published
     from broker_jobs.coordinator.store import JobFacts, LedgerStore, OutcomeRow
     from broker_jobs.coordinator.successes import Said
@@ -116,6 +117,7 @@ class Jobs:
         self.links = Links(self, store)
         self.data = Datasets(store)
         self.works = Works(store)
+        self._parts = Parts(store.look, self.works, Results())
 
     # --- jobs come and go ---
 
@@ -241,6 +243,8 @@ class Jobs:
 
     def _record(self, batch: Batch, job: LiveJob, recorded: Recorded, row: OutcomeRow) -> None:
         batch.writes.outcomes.append(row)
+        if not job.all_out:
+            self._parts.results.keep(job.facts.key, ((recorded.task, recorded.outcome),))
         if isinstance(recorded.outcome, Succeeded) and recorded.outcome.made:
             self.data.made(batch, job, recorded.task, recorded.outcome)
 
@@ -378,6 +382,8 @@ class Jobs:
     def _together(self, batch: Batch, job: LiveJob, moved: Together, said: Said) -> None:
         """Many tasks have moved."""
         if moved.after is TaskState.succeeded:
+            if not job.all_out:
+                self._parts.results.keep(job.facts.key, ((number, said.ends[number].outcome) for number in moved.tasks))
             succeed(batch, job, moved.tasks, said)
             self.links.ended(job.facts.id, moved.tasks)
         elif not moved.came:  # else they are in a pack, which says so
@@ -503,8 +509,11 @@ class Jobs:
     def _send(self, batch: Batch, job: LiveJob, draft: Draft) -> bool:
         """A chunk of a job; False where none went out."""
         self.changed[job.facts.id] = job
+        whole, draft = draft, chained(job, draft, self._workers.slots(job.shared[draft.group.options].options.resources))
+        for ready in whole.tasks[len(draft.tasks) :]:
+            job.window.add(draft.group, ready)
         name = f"r{job.facts.released}"
-        built = build(self._store.look, self.works, job, draft, name)
+        built = build(self._parts, job, draft, name)
         for ready in built.left:
             job.window.add(draft.group, ready)
         for ready in built.stalled:
@@ -514,7 +523,7 @@ class Jobs:
                 job.stalled.append(ready)
         if built.chunk is not None:
             job.facts.released += 1
-            self._take_off(batch, job, name, draft.group, built.tasks)
+            self._take_off(batch, job, name, draft.group, [ready.number for ready in built.tasks])
             self._mailer.chunk(batch, built.chunk)
         for ready, message in built.failed:
             too_large = (f"{ValueTooLarge.__module__}.{ValueTooLarge.__qualname__}",)
@@ -522,11 +531,17 @@ class Jobs:
             self.apply(batch, job, AttemptEnded(ready.number, ready.attempt, "", failed))
         return built.chunk is not None
 
-    def _take_off(self, batch: Batch, job: LiveJob, name: str, group: Group, tasks: list[Ready]) -> None:
-        job.window.take_off(name, group, (ready.number for ready in tasks), batch.now)
-        for ready in tasks:
-            job.tasks[ready.number].chunk = name
-            job.dirty[ready.number] = None
+    def joined(self, batch: Batch, job: LiveJob, number: int) -> None:
+        """A worker runs a task that went along with another one: it is under way by itself from now on."""
+        self.touch(batch, job, number)
+        self._take_off(batch, job, f"r{job.facts.released}", job.group(number), (number,))
+        job.facts.released += 1
+
+    def _take_off(self, batch: Batch, job: LiveJob, name: str, group: Group, tasks: Collection[int]) -> None:
+        job.window.take_off(name, group, tasks, batch.now)
+        for number in tasks:
+            job.tasks[number].chunk = name
+            job.dirty[number] = None
 
     def _write(self, batch: Batch, job: LiveJob) -> None:
         """The rows of a job and of its tasks, and the news of it."""

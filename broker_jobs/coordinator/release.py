@@ -7,16 +7,16 @@ the larger ones go to the value store of the job, if that is a folder here; docs
 from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.coordinator.store.parts import load_outcome, load_value
-from broker_jobs.core.outcome import Succeeded
-from broker_jobs.core.value import CHUNK_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Encoding, Inline, Value
+from broker_jobs.coordinator.store.parts import load_value
+from broker_jobs.core.value import CHUNK_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Value
 from broker_jobs.data.files import is_url
 from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import ValueStoreError, ValueTooLarge
-from broker_jobs.wire.codec import decode_part, pack
+from broker_jobs.wire.codec import decode_part
 from broker_jobs.wire.inputs import is_task
 from broker_jobs.wire.messages import Chunk, Function
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.coordinator.live import LiveJob
     from broker_jobs.coordinator.ready import Ready
+    from broker_jobs.coordinator.results import Results
     from broker_jobs.coordinator.store import Lookups
     from broker_jobs.coordinator.window import Draft
     from broker_jobs.coordinator.works import Works
@@ -38,9 +39,6 @@ VALUE: Final = "v:"
 """What the keys of blobs begin with."""
 
 _NO_VALUES: Final[Mapping[str, Value]] = {}
-
-_NONE: Final = Inline(Encoding.msgpack, pack(None))
-"""The value of a program that succeeded."""
 
 
 @dataclass(slots=True)
@@ -62,16 +60,30 @@ class Built:
     failed: list[tuple[Ready, str]] = field(default_factory=list)
 
 
-def build(look: Lookups, works: Works, job: LiveJob, draft: Draft, name: str) -> Built:
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Where the parts of a chunk are found.
+
+    Attributes:
+        works: what tasks do
+        results: what others have returned
+    """
+
+    look: Lookups
+    works: Works
+    results: Results
+
+
+def build(parts: Parts, job: LiveJob, draft: Draft, name: str) -> Built:
     """The chunk of a draft, and what it leaves over.
 
     Args:
-        works: what tasks do
         name: of the chunk
     """
-    facts = job.facts
-    tasks = works.find(job, [ready.number for ready in draft.tasks])
-    values = _inputs(look, facts.key, {key for task in tasks.values() for key in task.work.inputs})
+    facts, look = job.facts, parts.look
+    tasks = parts.works.find(job, [*(ready.number for ready in draft.tasks), *draft.chain])
+    to_come = set(map(str, (draft.tasks[0].number, *draft.chain))) if draft.chain else set()
+    values = _inputs(look, parts.results, facts.key, {key for task in tasks.values() for key in task.work.inputs} - to_come)
     functions = _functions(look, facts.key, {digest for task in tasks.values() for digest in task.work.functions})
 
     built = Built()
@@ -105,6 +117,18 @@ def build(look: Lookups, works: Works, job: LiveJob, draft: Draft, name: str) ->
             task = replace(task, attempt=ready.attempt, options=0, outside=())
         sent.append(task)
         built.tasks.append(ready)
+    following: list[Task] = []  # as far as that can be sent
+    for before, number in pairwise((draft.tasks[0].number, *draft.chain)) if sent else ():
+        task = tasks[number]
+        more = {key: value for key in task.work.inputs if key != str(before) and (value := values.get(key)) is not None}
+        needed = [digest for digest in task.work.functions if digest not in called]
+        size += job.tasks.seen(number).size + sum(len(functions[digest].data) for digest in needed)
+        size += sum(inline_size(value) for key, value in more.items() if key not in packed)
+        if size > CHUNK_LIMIT or not {*task.work.inputs} <= {*more, str(before)}:
+            break
+        packed |= more
+        called.update((digest, functions[digest]) for digest in needed)
+        following.append(replace(task, options=0) if task.options else task)
     if sent:
         shared = job.shared[draft.group.options]
         built.chunk = Chunk(
@@ -120,6 +144,7 @@ def build(look: Lookups, works: Works, job: LiveJob, draft: Draft, name: str) ->
             values=packed,
             store=facts.store,
             isolated=draft.group.isolated,
+            chain=tuple(following),
         )
     return built
 
@@ -160,14 +185,10 @@ def _spilled(value: Value, store: ValueStore, job: str) -> Value:
     return store.put(job, value.encoding, value.data) if isinstance(value, Inline) and value.size > SPILLED else value
 
 
-def _inputs(look: Lookups, job: int, keys: set[str]) -> dict[str, Value]:
+def _inputs(look: Lookups, results: Results, job: int, keys: set[str]) -> dict[str, Value]:
     """Values by their key in the inputs; those that have not come are missing."""
-    numbers = [int(key) for key in keys if is_task(key)]
-    values: dict[str, Value] = {}
-    for number, data in (look.outcomes(job, numbers) if numbers else {}).items():
-        outcome = load_outcome(data)
-        if isinstance(outcome, Succeeded):
-            values[str(number)] = _NONE if outcome.value is None else outcome.value
+    found = results.find(look, job, [int(key) for key in keys if is_task(key)])
+    values = {str(number): value for number, value in found.items()}
     digests = [VALUE + key for key in keys if not is_task(key)]
     for key, data in (look.blobs(job, digests) if digests else {}).items():
         values[key.removeprefix(VALUE)] = load_value(data)

@@ -119,6 +119,10 @@ class Replies:
         good: dict[int, Ended] = {}
         for item in reply.items:
             record = records.get(item.task)
+            if good and record is not None and not record.expects(item.attempt):
+                # Of a chain: what came before in this reply has released it.
+                self._succeeded(batch, job, good, reply)
+                good, record = {}, records.get(item.task)
             if record is not None and _plain(item) and record.expects(item.attempt) and item.task not in good:
                 good[item.task] = item
                 continue
@@ -147,6 +151,8 @@ class Replies:
                 if fresh:
                     self._began(batch, job, item.task, reply, at)
                 self._jobs.apply(batch, job, AttemptStarted(item.task, item.attempt, clean(item.execution)))
+                if fresh and job.tasks[item.task].chunk is None and item.task not in job.taken:
+                    self._jobs.joined(batch, job, item.task)
             case Taken():
                 self._taken(batch, job, item, reply, patience, fresh=fresh)
             case Ended():

@@ -58,10 +58,15 @@ class Group:
 
 @dataclass(frozen=True, slots=True)
 class Draft:
-    """Tasks for one chunk."""
+    """Tasks for one chunk.
+
+    Attributes:
+        chain: what goes along with its only task
+    """
 
     group: Group
     tasks: tuple[Ready, ...]
+    chain: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -140,7 +145,7 @@ class Window:
             self._note_pace(flight)
             most = self._most.get(flight.group.options)
             if most is not None and not flight.split and flight.busy_ms <= QUICK_MS:
-                self._most[flight.group.options] = min(2 * most, max(MOST_TASKS, self._worth(flight.group)))
+                self._most[flight.group.options] = min(2 * most, max(MOST_TASKS, self.worth(flight.group)))
 
     def _note_pace(self, flight: Flight) -> None:
         """Take in how long tasks of a chunk ran: of the latest ones, rather too long than too short."""
@@ -150,7 +155,7 @@ class Window:
         before = self._ms.get(flight.group.options, ms)
         self._ms[flight.group.options] = max(ms, before + (ms - before) / 4)
 
-    def _worth(self, group: Group) -> int:
+    def worth(self, group: Group) -> int:
         """How many tasks are worth a message; 1 as long as nothing is known of them."""
         ms = self._ms.get(group.options)
         return 1 if ms is None or group.isolated else max(1, int(WORTH_MS / max(ms, _LEAST_MS)))
@@ -219,7 +224,7 @@ class Window:
     def _gathers(self, group: Group, slots: Callable[[Group], int]) -> bool:
         """Whether its ready tasks wait for more, since all slots have work and these are too few for a message."""
         flying = self._flying[group.queue]
-        return flying > 0 and len(self._ready[group]) < self._worth(group) and flying >= CHUNKS_AT_HAND * slots(group)
+        return flying > 0 and len(self._ready[group]) < self.worth(group) and flying >= CHUNKS_AT_HAND * slots(group)
 
     def fill(self, group: Group, most: int, current: Callable[[Ready], bool]) -> Draft | None:
         """A chunk of so many ready tasks of a group, at most; None where none of these is current any more."""
@@ -256,7 +261,7 @@ class Window:
     def _size(self, group: Group, ready: int, slots: int) -> int:
         if group.isolated:
             return 1
-        fair, worth = -(-ready // (CHUNKS_PER_SLOT * max(1, slots))), self._worth(group)
+        fair, worth = -(-ready // (CHUNKS_PER_SLOT * max(1, slots))), self.worth(group)
         most = max(MOST_TASKS, worth)
         return max(1, min(max(fair, worth), most, self._most.get(group.options, most)))
 

@@ -29,6 +29,8 @@ from broker_jobs.wire.messages import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Collection
+
     from broker_jobs.wire.messages import Task
     from broker_jobs.wire.signing import Signer
     from broker_jobs.wire.topology import Topology
@@ -50,6 +52,8 @@ def read_chunk(frame: bytes, queue: str, signer: Signer, topology: Topology) -> 
         raise SecurityError(f"a {opened.role} may not send tasks")
     if queue != topology.class_name(chunk.resource_class, chunk.lane):
         raise SecurityError(f"a chunk of class {chunk.resource_class!r}, lane {chunk.lane}, in the queue {queue!r}")
+    if chunk.chain and opened.role is not Role.coordinator:
+        raise SecurityError(f"a {opened.role} may not say what follows a task")
     _check_contents(chunk)
     return chunk
 
@@ -94,10 +98,27 @@ def _check_contents(chunk: Chunk) -> None:
                 f"options of class {name!r}, lane {options.lane}, in a chunk of {chunk.resource_class!r}, lane {chunk.lane}"
             )
     for task in chunk.tasks:
-        _check_task(task, chunk)
+        _check_task(task, chunk, chunk.values)
+    if chunk.chain:
+        _check_chain(chunk)
 
 
-def _check_task(task: Task, chunk: Chunk) -> None:
+def _check_chain(chunk: Chunk) -> None:
+    """What follows a task is like it, and is only another one."""
+    before = chunk.tasks[0]
+    if len(chunk.tasks) != 1 or chunk.isolated or any(options.resources.nodes for options in chunk.options):
+        raise DecodeError("tasks follow only one that is alone in its chunk, has one node and is not isolated")
+    if len({before.number, *(task.number for task in chunk.chain)}) <= len(chunk.chain):
+        raise DecodeError("a task that follows itself")
+    for task in chunk.chain:
+        if task.options != before.options:
+            raise DecodeError(f"task {task.number} has other options than the one that it follows")
+        _check_task(task, chunk, {*chunk.values, str(before.number)})
+        before = task
+
+
+def _check_task(task: Task, chunk: Chunk, values: Collection[str]) -> None:
+    """Check one task, which may take these values."""
     if not 0 <= task.options < len(chunk.options):
         raise DecodeError(f"task {task.number} has the options {task.options}, and the chunk has {len(chunk.options)}")
     if not (0 <= task.number <= MOST_NUMBER and 1 <= task.attempt <= MOST_NUMBER):
@@ -106,14 +127,14 @@ def _check_task(task: Task, chunk: Chunk) -> None:
         case Call(function=function, inputs=inputs, setup=setup):
             if function not in chunk.functions or (setup is not None and setup not in chunk.functions):
                 raise DecodeError(f"task {task.number} calls a function that the chunk does not have")
-            if inputs and (missing := [key for key in inputs if key not in chunk.values]):
+            if inputs and (missing := [key for key in inputs if key not in values]):
                 raise DecodeError(f"task {task.number} needs values that the chunk does not have: {missing[:3]}")
         case StepCall(parameters=parameters) if parameters.encoding is Encoding.pickle:
             raise SecurityError(f"task {task.number} brings pickled parameters to a step, which takes plain data")
         case StepCall(inputs=inputs) as call:
             if not chunk.options[task.options].resources.demands(call.feature):
                 raise DecodeError(f"task {task.number} calls the {call.feature}, which is not in its resource request")
-            missing = [key for key in inputs if key not in chunk.values]
+            missing = [key for key in inputs if key not in values]
             if missing:
                 raise DecodeError(f"task {task.number} needs values that the chunk does not have: {missing[:3]}")
             if not call.filled:

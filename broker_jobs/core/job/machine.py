@@ -149,6 +149,14 @@ class JobMachine:
         """Whether a chunk with one of these tasks has come."""
         return self.tasks.any_of(tasks)
 
+    def next_of(self, number: int) -> TaskRecord | None:
+        """The task that waits for this one and for nothing else, where no other one waits for this one and it may start at once then."""
+        waiting = self._dependents.get(number, ())
+        record = self.tasks.get(waiting[0]) if len(waiting) == 1 else None
+        if record is None or record.state is not TaskState.waiting or record.missing != 1 or record.isolated:
+            return None
+        return record
+
     def handle(self, event: JobEvent) -> tuple[JobCommand, ...]:
         """Take one event; what must be done about it, in this order."""
         if self.ended and isinstance(event, JobSealed | CancelRequested | PauseRequested | ResumeRequested | JobVoided):

@@ -239,6 +239,9 @@ class Chunk:
         values: results of other tasks (key: number in decimal) and values of the job (key: digest in hex)
         direct: it goes to the class queue and to the ledger with one publish
         isolated: a chunk of one, whose start must be confirmed before it starts
+        chain: tasks that a worker may run after the only one of the chunk, each where the one before has succeeded, with the value of that
+            in place of the one that the chunk does not have. A hint: what the worker takes up of it, it says in the same reply as that
+            success, and what it does not, the coordinator sends
         header: with chunk 0 of a submitter
         seal: with the last chunk of a submitter
     """
@@ -257,5 +260,6 @@ class Chunk:
     store: str | None = None
     direct: bool = False
     isolated: bool = False
+    chain: tuple[Task, ...] = ()
     header: JobHeader | None = None
     seal: Seal | None = None

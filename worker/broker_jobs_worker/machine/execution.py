@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from itertools import repeat
+from types import MappingProxyType
 from typing import TYPE_CHECKING, assert_never
 
 from broker_jobs.core.many import many
@@ -13,9 +14,10 @@ from broker_jobs_worker.executors.port import Execution
 from broker_jobs_worker.machine.allotment import allotment
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from broker_jobs.core.resources import Allocation, Resources
+    from broker_jobs.core.value import Value
     from broker_jobs.wire.messages import Chunk, Task, Work
 
 
@@ -60,7 +62,14 @@ def may_follow(leader: Task, task: Task) -> bool:
 
 
 def make_execution(
-    name: str, chunk: Chunk, task: Task, allocation: Allocation, total: Resources, *, hosts: tuple[str, ...] = ()
+    name: str,
+    chunk: Chunk,
+    task: Task,
+    allocation: Allocation,
+    total: Resources,
+    *,
+    hosts: tuple[str, ...] = (),
+    given: Mapping[str, Value] = MappingProxyType({}),
 ) -> Execution:
     """The execution of a task; the chunk was checked, so what the task refers to is there.
 
@@ -71,6 +80,7 @@ def make_execution(
         allocation: what it may use
         total: what the worker has
         hosts: of its team, for a task of several nodes
+        given: values that the chunk does not have
     """
     call = task.work if isinstance(task.work, Call) else None
     options = chunk.options[task.options]
@@ -85,7 +95,7 @@ def make_execution(
         task_name=task.name,
         function=chunk.functions[call.function] if call else None,
         setup=chunk.functions[call.setup] if call and call.setup is not None else None,
-        values={key: chunk.values[key] for key in task.work.inputs},
+        values={key: given[key] if key in given else chunk.values[key] for key in task.work.inputs},
         store=chunk.store,
         env=allotment(allocation, total, options.pin),
         hosts=hosts if options.resources.nodes else (),

@@ -81,6 +81,10 @@ class Holdings:
         lower = below(lane)
         return any(self.bundles[each] for each in lower) or any(attempt.source.lane in lower for attempt in self.busy())
 
+    def waits_above(self, lane: Lane) -> bool:
+        """Whether something of a more urgent lane waits for resources."""
+        return any(bundle.waiting for each in LANES[: LANES.index(lane)] for bundle in self.bundles[each])
+
     def without(self, lanes: Collection[Lane]) -> Pool:
         """The pool as if nothing of these lanes held any of it."""
         return self.pool.without(
@@ -177,6 +181,17 @@ class Holdings:
     def resume(self, attempt: Attempt, state: Running) -> None:
         """It runs already; no message of it is here."""
         self.attempts[attempt.key] = self.running[state.execution] = attempt
+
+    def hand_on(self, attempt: Attempt, word: Ended, follower: Attempt) -> None:
+        """It is over, and one of its chain runs with its resources, and has come with its messages."""
+        if not isinstance(attempt.state, Running) or not isinstance(follower.state, Running) or attempt.state.line is not None:
+            raise IllegalTransition(f"{attempt.key} hands nothing on")
+        del self.running[attempt.state.execution]
+        attempt.state = Closing(word)
+        self.running[follower.state.execution] = follower
+        for due in attempt.dues:
+            self.tie(follower, due)
+            due.unfinished.discard(attempt.key)
 
     def close(self, attempt: Attempt, word: Ended | Returned) -> Iterator[Group]:
         """It is over; groups whose reply nothing is to be waited for any more.

@@ -73,6 +73,8 @@ class ReplyBook:
             buffer.progress[item.task, item.attempt] = item
             return
         if isinstance(item, Ended):
+            if buffer.items and isinstance(last := buffer.items[-1], Started) and (last.task, last.attempt) == (item.task, item.attempt):
+                buffer.items.pop()  # its end says that, too
             self.add_ends(group, (item,), _size(item), now)
         else:
             buffer.items.append(item)

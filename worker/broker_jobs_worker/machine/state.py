@@ -5,6 +5,8 @@ An attempt goes one way::
     Waiting ──► Announced (isolated ones) ──► Running ──► Closing ──► forgotten, its key is remembered
        └──────────────┴──── given back, or revoked ──────────┘
 
+What is in the chain of another attempt is none yet; it begins as *Running* when that one has succeeded.
+
 *Closing* means that its last word is on the way to the ledger. A delivery is settled when the last word of each of its
 attempts is confirmed, or the attempt is confirmed as taken.
 """
@@ -19,6 +21,8 @@ from broker_jobs.core.spec import Lane
 from broker_jobs.wire.messages import DEFAULT_GROUP
 
 if TYPE_CHECKING:
+    from collections import deque
+
     from broker_jobs.broker.port import Delivery
     from broker_jobs.core.request import Request
     from broker_jobs.core.resources import Allocation, Resources
@@ -227,6 +231,21 @@ class Line:
     asked: float = float("-inf")
 
 
+@dataclass(slots=True, eq=False)
+class Chain:
+    """Tasks that follow one that runs, each where the one before has succeeded, with what that held.
+
+    Attributes:
+        chunk: in which they came
+        left: those that have not begun
+        begun: when the first began
+    """
+
+    chunk: Chunk
+    left: deque[Task]
+    begun: float
+
+
 @dataclass(slots=True)
 class Running:
     """It runs, or is the next but few in the line of one that does.
@@ -236,6 +255,7 @@ class Running:
         ending: why we stop it, if we do
         line: in which it runs, and which shares its allocation
         sort: of the task, for what is expected of it
+        chain: what may follow it
     """
 
     execution: str
@@ -246,6 +266,7 @@ class Running:
     ending: Ending | None = None
     line: Line | None = None
     sort: str = ""
+    chain: Chain | None = None
 
     @property
     def alone(self) -> bool:

@@ -20,6 +20,7 @@ It is one file although it is long: each event is a few lines, and they all foll
 from __future__ import annotations
 
 import math
+from collections import deque
 from dataclasses import replace
 from operator import sub
 from typing import TYPE_CHECKING, Final, assert_never
@@ -80,6 +81,7 @@ from broker_jobs_worker.machine.state import (
     Attempt,
     AttemptKey,
     Bundle,
+    Chain,
     Closing,
     Ending,
     Group,
@@ -225,10 +227,10 @@ class WorkerMachine:
             case ChunkArrived(delivery, chunk):
                 yield from self._arrived(delivery, chunk, now)
             case ExecutionEnded() | ExecutionsSucceeded():
-                self._over(event, now)
+                yield from self._over(event, now)
             case ExecutionsEnded(ends):
                 for each in ends:
-                    self._over(each, now)
+                    yield from self._over(each, now)
             case ExecutionProgressed():
                 self._progressed(event, now)
             case ExecutionsRecalled(executions):
@@ -483,7 +485,8 @@ class WorkerMachine:
         bundle = Bundle(chunk, source, rounded(chunk.options[chunk.tasks[0].options].resources), now)
         refused = self._refusal(delivery, bundle, now)
         due, waits = self._have.receive(delivery, group), Waiting(bundle)
-        for task in chunk.tasks:
+        # Of a chunk that comes again, what follows its task may have begun, too.
+        for task in (*chunk.tasks, *chunk.chain) if delivery.redelivered else chunk.tasks:
             key = AttemptKey(chunk.job, task.number, task.attempt)
             known = self._have.attempts.get(key)
             if self._is_past(key, known):
@@ -507,14 +510,19 @@ class WorkerMachine:
 
     def _refusal(self, delivery: Delivery, bundle: Bundle, now: float) -> tuple[Return, str] | None:
         """How what is new of a chunk goes back at once, and why where the queue is to be left for that; None where it may start."""
-        request, lifetime = bundle.request, self._lifetime_ms(now)
+        request = bundle.request
         if delivery.redelivered:
             return Return.redelivered, ""
         if self.draining or self._seating.closes(bundle.source, request) or not self._have.pool.could_ever_fit(request):
             return Return.unstarted, ""
-        if not any(variant.min_time <= lifetime for variant in request.alternatives):
+        if not self._lasts(request, now):
             return Return.unstarted, "a worker that had it has less time left than it needs"
         return None
+
+    def _lasts(self, request: Request, now: float) -> bool:
+        """Whether this worker will be there for as long as such a task needs."""
+        lifetime = self._lifetime_ms(now)
+        return any(variant.min_time <= lifetime for variant in request.alternatives)
 
     def _lifetime_ms(self, now: float) -> float:
         """How long this worker will be there."""
@@ -547,7 +555,8 @@ class WorkerMachine:
                 self._have.announce(attempt, replace(ready, notice=notice.number))
                 yield notice
             else:
-                yield self._run(attempt, ready, now)
+                chain = Chain(bundle.chunk, deque(bundle.chunk.chain), now) if bundle.chunk.chain else None
+                yield self._run(attempt, ready, now, chain)
 
     def _new_name(self) -> str:
         self._executions += 1
@@ -572,10 +581,12 @@ class WorkerMachine:
         followers = make_followers(names[1:], [task for _, task in together[1:]], leader)
         return Start(leader, bundle.source.resource_class, now - bundle.since, tuple(followers))
 
-    def _run(self, attempt: Attempt, ready: Announced, now: float) -> Start:
+    def _run(self, attempt: Attempt, ready: Announced, now: float, chain: Chain | None = None) -> Start:
         self._reservations.started(attempt.source)
         execution = ready.execution
-        running = Running(execution.execution, ready.allocation, now, announced=bool(ready.notice), sort=sort_of(execution.work))
+        running = Running(
+            execution.execution, ready.allocation, now, announced=bool(ready.notice), sort=sort_of(execution.work), chain=chain
+        )
         self._have.run(attempt, running)
         return Start(ready.execution, attempt.source.resource_class, now - ready.since)
 
@@ -594,9 +605,9 @@ class WorkerMachine:
 
     # --- executions ---------------------------------------------------------------------------------------------------
 
-    def _over(self, news: ExecutionEnded | ExecutionsSucceeded, now: float) -> None:
+    def _over(self, news: ExecutionEnded | ExecutionsSucceeded, now: float) -> Iterator[Command]:
         if isinstance(news, ExecutionEnded):
-            self._ended(news, now)
+            yield from self._ended(news, now)
         else:
             self._succeeded(news, now)
 
@@ -621,7 +632,7 @@ class WorkerMachine:
         for group in self._have.close_all(line, list(zip(attempts, words, strict=True))):
             self._replies.hurry(group)
 
-    def _ended(self, news: ExecutionEnded, now: float) -> None:
+    def _ended(self, news: ExecutionEnded, now: float) -> Iterator[Command]:
         attempt = self._have.running.get(news.execution)
         if attempt is None or not isinstance(attempt.state, Running):
             raise IllegalTransition(f"execution {news.execution} ended, and it was not running")
@@ -643,7 +654,37 @@ class WorkerMachine:
                 word = Returned(task, number, Return.lost)
             case _:
                 word = Ended(task, number, news.execution, news.outcome, news.started_ms, news.ended_ms, news.stdout, news.stderr)
+                if isinstance(news.outcome, Succeeded) and (follower := self._follower(attempt, attempt.state, now)) is not None:
+                    yield self._hand_on(attempt, attempt.state, word, follower, now)
+                    return
         self._close(attempt, word, now)
+
+    def _follower(self, attempt: Attempt, state: Running, now: float) -> Task | None:
+        """What of its chain begins now that an attempt has succeeded: only what can begin at once, and as long as all of it is quick."""
+        chain = state.chain
+        if chain is None or not chain.left or state.ending is not None or now - chain.begun >= self.timing.line_patience:
+            return None
+        task = chain.left.popleft()
+        key, request = AttemptKey(chain.chunk.job, task.number, task.attempt), rounded(chain.chunk.options[task.options].resources)
+        known = self._have.attempts.get(key)
+        unwanted = known is not None or self._is_past(key, known) or not attempt.dues
+        elsewhere = self.draining or self._is_closed(attempt.source, request) or not self._lasts(request, now)
+        return None if unwanted or elsewhere or self._have.waits_above(attempt.source.lane) else task
+
+    def _hand_on(self, attempt: Attempt, state: Running, word: Ended, task: Task, now: float) -> Start:
+        """Begin what follows an attempt; the ledger hears of it together with the success, and does not send it to anybody."""
+        chain = state.chain
+        assert chain is not None
+        assert isinstance(word.outcome, Succeeded)
+        name, value = self._new_name(), word.outcome.value
+        given = {} if value is None else {str(attempt.key.task): value}
+        execution = make_execution(name, chain.chunk, task, state.allocation, self.me.total, given=given)
+        running = Running(name, state.allocation, now, announced=True, sort=sort_of(task.work), chain=chain)
+        follower = Attempt(AttemptKey(chain.chunk.job, task.number, task.attempt), attempt.group, attempt.source, running)
+        self._say(attempt, word, now)
+        self._say(follower, Started(task.number, task.attempt, name, self._unix_ms(now)), now)
+        self._have.hand_on(attempt, word, follower)
+        return Start(execution, attempt.source.resource_class, 0.0)
 
     def _recalled(self, executions: Sequence[str], now: float) -> Iterator[Command]:
         """These have not begun: they wait again, unless something has been decided about them meanwhile."""
@@ -752,9 +793,14 @@ class WorkerMachine:
     # --- endings ------------------------------------------------------------------------------------------------------
 
     def _revoke(self, revocations: Iterable[Revocation], now: float) -> Iterator[Command]:
+        jobs = set()
         for revocation in revocations:
             self._revoked.add(revocation)
+            jobs.add(revocation.job)
         for attempt in list(self._have.attempts.values()):
+            if attempt.key.job in jobs and isinstance(attempt.state, Running):
+                # Of what follows it, the coordinator has revoked nothing, since it has sent nothing of that.
+                attempt.state.chain = None
             covering = self._revoked.of(attempt.key)
             if covering is None:
                 continue
