@@ -11,6 +11,7 @@ from broker_jobs.coordinator.successes import Said
 from broker_jobs.coordinator.workers import Lose
 from broker_jobs.core.job import AttemptEnded, AttemptReturned, AttemptsSucceeded, AttemptStarted, Return
 from broker_jobs.core.outcome import Crashed, Succeeded
+from broker_jobs.core.states import TaskState
 from broker_jobs.wire.codec import decode, encode
 from broker_jobs.wire.messages import Ended, Progress, Reply, Returned, Revocation, Started, Taken
 
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from broker_jobs.coordinator.mailer import Mailer
     from broker_jobs.coordinator.store import JobFacts, LedgerStore
     from broker_jobs.coordinator.workers import WorkerCommand, Workers
+    from broker_jobs.core.job import TaskRecord
+    from broker_jobs.core.job.records import Records
     from broker_jobs.wire.messages import ReplyItem
 
 STALE_MS: Final = 86_400_000
@@ -119,17 +122,25 @@ class Replies:
         good: dict[int, Ended] = {}
         for item in reply.items:
             record = records.get(item.task)
-            if good and record is not None and not record.expects(item.attempt):
-                # Of a chain: what came before in this reply has released it.
+            if good and isinstance(item, Started | Ended) and item.after:
+                # What came before in this reply may release it.
                 self._succeeded(batch, job, good, reply)
                 good, record = {}, records.get(item.task)
-            if record is not None and _plain(item) and record.expects(item.attempt) and item.task not in good:
+            if (
+                record is not None
+                and _plain(item)
+                and record.expects(item.attempt)
+                and item.task not in good
+                and not _stray(records, record, item)
+            ):
                 good[item.task] = item
                 continue
             self._succeeded(batch, job, good, reply)
             good = {}
             if record is None:
                 self._keep(batch, reply, item)
+            elif _stray(records, record, item):
+                batch.effects.counted.duplicates[reply.resource_class] += isinstance(item, Ended)
             else:
                 self._item(batch, job, item, reply, patience)
         self._succeeded(batch, job, good, reply)
@@ -210,6 +221,14 @@ class Replies:
         noise = random.random()  # noqa: S311 (spreads retries; nothing secret)
         event = AttemptEnded(item.task, item.attempt, clean(item.execution), item.outcome, noise)
         self._jobs.apply(batch, job, event, self._said({item.task: item}, reply))
+
+
+def _stray(records: Records, record: TaskRecord, item: ReplyItem) -> bool:
+    """Whether an execution followed one that does not count, so that it was given another value than its task is to have."""
+    if not isinstance(item, Started | Ended) or not item.after:
+        return False
+    before = [found for number in (*record.deps, *record.after) if (found := records.get(number)) is not None]
+    return not any(other.state is TaskState.succeeded and other.execution == clean(item.after) for other in before)
 
 
 def _plain(item: ReplyItem) -> TypeGuard[Ended]:

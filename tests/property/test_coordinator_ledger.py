@@ -55,6 +55,17 @@ def _with_priorities(draw: st.DrawFn, chunk: m.Chunk) -> m.Chunk:
     return dataclasses.replace(chunk, tasks=tasks, options=(*chunk.options, urgent))
 
 
+@st.composite
+def chains(draw: st.DrawFn) -> list[m.Chunk]:
+    """The chunks of a job in which most tasks follow the one before."""
+    tasks = [
+        call(number, *draw(st.sampled_from([[number - 1]] * 5 + [[]])) if number else ()) for number in range(draw(st.integers(4, 10)))
+    ]
+    job = uuid7(draw(st.integers(0, 2**40)), draw(st.binary(min_size=10, max_size=10)))
+    options = draw(st.sampled_from(OPTIONS))
+    return job_chunks(tasks, job=job, size=10, options=options, max_fails=draw(st.none() | st.just(0)))
+
+
 class LedgerStory(RuleBasedStateMachine):
     """Chunks, replies, crashes, in any order."""
 
@@ -152,7 +163,7 @@ class LedgerStory(RuleBasedStateMachine):
         queue, standing = self._standing(data)
         chunk = standing.chunk
         items: list[m.ReplyItem] = []
-        for task in chunk.tasks:
+        for task in (*chunk.tasks, *chunk.chain) if standing.redelivered else chunk.tasks:
             number, attempt = task.number, task.attempt
             if standing.redelivered:
                 items.append(m.Returned(number, attempt, Return.redelivered))
@@ -161,7 +172,8 @@ class LedgerStory(RuleBasedStateMachine):
                 items.append(m.Started(number, attempt, world.execution(), world.now_ms))
             match data.draw(st.sampled_from(["good", "taken", "taken", "bad", "crash", "unstarted", "canceled", "started"])):
                 case "good":
-                    items.append(world.succeed(chunk, task))
+                    items.append(good := world.succeed(chunk, task))
+                    items += self._chain(data, chunk, 0, good.execution)
                 case "bad":
                     items.append(world.ended(task, Failed(Cause.error, "ValueError: no")))
                 case "crash":
@@ -183,6 +195,32 @@ class LedgerStory(RuleBasedStateMachine):
         else:
             # The worker died before it could acknowledge.
             standing.redelivered = True
+
+    def _chain(self, data: st.DataObject, chunk: m.Chunk, place: int, after: str) -> list[m.ReplyItem]:
+        """What becomes of a chain from one place on, if it is taken up at all."""
+        items: list[m.ReplyItem] = []
+        for following in range(place, len(chunk.chain)):
+            match data.draw(st.sampled_from(["good", "good", "good", "begun", "bad", "crash", "none"])):
+                case "good":
+                    items.append(good := self.world.follow(chunk, following, after))
+                    after = good.execution
+                    continue
+                case "begun":
+                    items.append(self.world.begin(chunk, following, after))
+                case "bad":
+                    items.append(self.world.follow(chunk, following, after, Failed(Cause.error, "ValueError: no")))
+                case "crash":
+                    items.append(self.world.follow(chunk, following, after, Crashed("killed by signal 9", 9)))
+            break
+        return items
+
+    @rule(data=st.data())
+    @precondition(lambda self: self.world.riding)
+    def ride_on(self, data: st.DataObject) -> None:
+        item = data.draw(st.sampled_from(self.world.riding))
+        self.world.riding.remove(item)
+        end = dataclasses.replace(self.world.follow(item.chunk, item.place, item.after), execution=item.execution)
+        self.world.reply(item.chunk.job, end, *self._chain(data, item.chunk, item.place + 1, end.execution))
 
     @rule(data=st.data())
     @precondition(lambda self: self.world.taken)
@@ -232,5 +270,27 @@ class LedgerStory(RuleBasedStateMachine):
                     assert self.ends.setdefault((job, view.number), view) == view
 
 
+class ChainStory(LedgerStory):
+    """The same, where tasks that are known to be quick follow one another."""
+
+    @initialize(chunks=chains(), partition=st.just(0))
+    def first_job(self, chunks: list[m.Chunk], partition: int) -> None:
+        super().first_job(chunks, partition)
+        self.world.work_all()
+        self.world.batch(range(len(self.world.inbox)))
+
+    @rule(data=st.data())
+    @precondition(lambda self: any(self.world.queues.values()))
+    def work_well(self, data: st.DataObject) -> None:
+        queue, standing = self._standing(data)
+        chunk = standing.chunk
+        if not standing.redelivered and len(chunk.tasks) == 1:
+            good = self.world.succeed(chunk, chunk.tasks[0])
+            self.world.reply(chunk.job, good, *self._chain(data, chunk, 0, good.execution))
+            self.world.queues[queue].remove(standing)
+
+
 TestLedgerStory = LedgerStory.TestCase
 TestLedgerStory.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+TestChainStory = ChainStory.TestCase
+TestChainStory.settings = settings(max_examples=60, stateful_step_count=30, deadline=None)

@@ -10,6 +10,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from broker_jobs.core.outcome import Canceled, Cause, Crashed, Failed, Succeeded
 from broker_jobs.core.spec import Lane
+from broker_jobs.core.value import Encoding, Inline
 from broker_jobs.ids import partition_of
 from broker_jobs.wire.messages import ClassOpened, DrainAsked, Ended, HelloAsked, Returned, Revocation, Revoked, SeatState
 from broker_jobs_worker.executors.port import ExecutionProgressed
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from broker_jobs.wire.messages import Team
 
 JOBS = ("0" * 31 + "1", "0" * 31 + "2", ELSEWHERE)
-OUTCOMES: tuple[Outcome, ...] = (Succeeded(), Failed(Cause.error, "no"), Crashed("gone"))
+VALUE = Inline(Encoding.msgpack, b"x")
+OUTCOMES: tuple[Outcome, ...] = (Succeeded(), Succeeded(VALUE), Failed(Cause.error, "no"), Crashed("gone"))
 
 needs = st.sampled_from([ONE_CPU, TWO_CPUS, MEMORY, NODES])
 lanes = st.sampled_from(list(Lane))
@@ -74,13 +76,18 @@ class WorkerStory(RuleBasedStateMachine):
         isolated=st.booleans(),
         redelivered=st.booleans(),
         functions=st.sampled_from(["", "f", "f", "ffg"]),
+        chained=st.booleans(),
     )
-    def submit(self, job: str, needs: Request, lane: Lane, count: int, isolated: bool, redelivered: bool, functions: str) -> None:
+    def submit(
+        self, job: str, needs: Request, lane: Lane, count: int, isolated: bool, redelivered: bool, functions: str, chained: bool
+    ) -> None:
         count = 1 if isolated else count
         numbers = range(self.next_task, self.next_task + count)
         self.next_task += count
+        chain = count - 1 if chained and needs is not NODES else 0
         self.world.put(
-            make_chunk(*numbers, job=job, needs=needs, lane=lane, isolated=isolated, functions=functions), redelivered=redelivered
+            make_chunk(*numbers, job=job, needs=needs, lane=lane, isolated=isolated, functions=functions, chain=chain),
+            redelivered=redelivered,
         )
         self.deliver_all()
 
@@ -123,6 +130,27 @@ class WorkerStory(RuleBasedStateMachine):
         """The first ones of a line have succeeded, and another one runs."""
         names = self.followed()
         self.world.succeed(list(self.world.line_of(names[pick % len(names)])[:-1][:count]), took)
+
+    @rule(job=st.sampled_from(JOBS), count=st.integers(2, 5), functions=st.sampled_from(["", "f", "fg"]), ends=st.integers(0, 4))
+    def submit_chain(self, job: str, count: int, functions: str, ends: int) -> None:
+        """Tasks follow one another, and the first ones succeed at once."""
+        numbers = range(self.next_task, self.next_task + count)
+        self.next_task += count
+        self.world.put(make_chunk(*numbers, job=job, functions=functions, chain=count - 1))
+        self.deliver_all()
+        for number in numbers[:ends]:
+            names = [name for name, start in self.world.executions.items() if start.execution.task == number]
+            for name in names:
+                self.world.end(name, Succeeded(VALUE), 0)
+
+    @precondition(lambda self: self.chained())
+    @rule(pick=index, outcome=st.sampled_from(OUTCOMES))
+    def end_in_chain(self, pick: int, outcome: Outcome) -> None:
+        names = self.chained()
+        self.world.end(names[pick % len(names)], outcome, 0)
+
+    def chained(self) -> list[str]:
+        return [name for name, attempt in self.world.machine._have.running.items() if attempt.state.chain is not None]  # noqa: SLF001
 
     def followed(self) -> list[str]:
         return [name for name in self.world.endable() if len(self.world.line_of(name)) > 1]

@@ -88,6 +88,8 @@ REPLY: Final = m.Reply(
 MANY: Final = (
     replace(CHUNK, isolated=False, tasks=tuple(replace(CALL, number=number, deps=(), after=()) for number in range(6))),
     replace(REPLY, items=tuple(m.Ended(n, 1, f"boot-1.{n}", Succeeded(VALUE if n % 2 else STORED), n, n + 1) for n in range(7))),
+    replace(CHUNK, isolated=False, tasks=(CALL,), chain=tuple(replace(CALL, number=number, deps=(number - 1,)) for number in range(2, 8))),
+    replace(REPLY, items=(m.Ended(0, 1, "boot-1.1", Succeeded(VALUE), 1, 2), m.Started(1, 1, "boot-1.2", 2, after="boot-1.1"))),
 )
 """Messages in which several of one class follow one another."""
 HELD: Final = m.Held(JOB, 1, 2, taken=True)

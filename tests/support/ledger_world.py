@@ -88,6 +88,22 @@ class Running:
     execution: str
 
 
+@dataclass(frozen=True, slots=True)
+class Riding:
+    """A task of a chain that a worker has said to have begun.
+
+    Attributes:
+        place: in the chain
+        after: the execution that it follows
+    """
+
+    chunk: m.Chunk
+    place: int
+    after: str
+    boot: str
+    execution: str
+
+
 def of_attempt(task: m.Task) -> Inline:
     """A result that tells its attempt."""
     return value([task.number, task.attempt])
@@ -108,6 +124,7 @@ class World:
         queues: chunks in class queues
         unconfirmed: rows of the outbox that were published
         taken: what the worker has taken
+        riding: what it runs of chains
         given: values that each execution of a task was given
         moments: what plugins were told
         address: of the ledger's database; a file of the folder, where it is empty
@@ -121,6 +138,7 @@ class World:
     queues: dict[str, list[Standing]] = field(default_factory=dict)
     unconfirmed: dict[int, OutboxRow] = field(default_factory=dict)
     taken: list[Running] = field(default_factory=list)
+    riding: list[Riding] = field(default_factory=list)
     boots: int = 0
     executions: int = 0
     more: bool = False
@@ -268,6 +286,7 @@ class World:
         """The worker dies; another comes in its place."""
         self.say(m.Token("w", self.boot), NAMES.returned)
         self.taken.clear()
+        self.riding.clear()
         self.boots += 1
         self.hello()
 
@@ -290,6 +309,20 @@ class World:
         for key in inputs:
             assert key in chunk.values, f"task {task.number} was sent without the value of {key}"
         return self.ended(task, Succeeded(of_attempt(task)))
+
+    def begin(self, chunk: m.Chunk, place: int, after: str) -> m.Started:
+        """One of a chain begins."""
+        task, execution = chunk.chain[place], self.execution()
+        self.riding.append(Riding(chunk, place, after, self.boot, execution))
+        return m.Started(task.number, task.attempt, execution, self.now_ms, after)
+
+    def follow(self, chunk: m.Chunk, place: int, after: str, outcome: Outcome | None = None) -> m.Ended:
+        """One of a chain ends; without an outcome, with a value that tells what it was given."""
+        task, before = chunk.chain[place], (*chunk.tasks, *chunk.chain)[place]
+        given = {*chunk.values, str(before.number)}
+        assert before.number in {*task.deps, *task.after}, "it follows what it waits for"
+        assert given.issuperset(task.work.inputs), f"task {task.number} was sent without a value"
+        return dataclasses.replace(self.ended(task, outcome or Succeeded(of_attempt(task))), after=after)
 
     # --- what must be true ---
 
@@ -350,9 +383,13 @@ class World:
         for standing in [standing for queue in self.queues.values() for standing in queue]:
             chunk = standing.chunk
             if standing.redelivered and not chunk.isolated:
-                self.reply(chunk.job, *(m.Returned(task.number, task.attempt, Return.redelivered) for task in chunk.tasks))
+                every = (*chunk.tasks, *chunk.chain)
+                self.reply(chunk.job, *(m.Returned(task.number, task.attempt, Return.redelivered) for task in every))
             else:
-                self.reply(chunk.job, *(self.succeed(chunk, task) for task in chunk.tasks))
+                ends = [self.succeed(chunk, task) for task in chunk.tasks]
+                for place in range(len(chunk.chain)):
+                    ends.append(self.follow(chunk, place, ends[-1].execution))
+                self.reply(chunk.job, *ends)
         self.queues.clear()
 
     def pass_time(self) -> None:

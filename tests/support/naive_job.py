@@ -117,6 +117,7 @@ class NaiveJob:
                 self._pause_or_resume(event, over=over)
             case AttemptStarted(number, attempt, execution):
                 task = self.tasks.get(number)
+                self._catch_up(task, attempt)
                 if task and task.attempt == attempt and (task.state in {S.queued, S.running} or task.called_back):
                     task.state, task.execution = S.running, execution
             case RetryDue(number, attempt):
@@ -184,6 +185,7 @@ class NaiveJob:
         task = self.tasks.get(event.task)
         if not task:
             return []
+        self._catch_up(task, event.attempt)
         if task.attempt != event.attempt or not (task.state in OUT or task.called_back):
             known = task.attempt == event.attempt and task.execution == event.execution
             return [] if known else [Duplicate(event.task, event.attempt)]
@@ -206,6 +208,11 @@ class NaiveJob:
             case Crashed(message):
                 return self._crash(task, message)
         return recorded
+
+    def _catch_up(self, task: NaiveTask | None, attempt: int) -> None:
+        """What is held back, and could have gone out, may have run in a chain."""
+        if task and task.state is S.paused and task.attempt == 0 and attempt == 1 and self._free(task):
+            task.attempt = 1
 
     def _crash(self, task: NaiveTask, message: str) -> list[JobCommand]:
         task.crashes += 1

@@ -7,10 +7,11 @@ message shows at once, and not only what is wrong with a count.
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from broker_jobs.broker.port import Delivery, Tag
+from broker_jobs.core.outcome import Succeeded
 from broker_jobs.core.quantities import UNIT
 from broker_jobs.core.request import Need, Request, Variant
 from broker_jobs.core.resource_class import class_name, class_of
@@ -67,6 +68,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.core.outcome import Outcome
     from broker_jobs.wire.messages import Work
+    from broker_jobs_worker.executors.port import Execution
     from broker_jobs_worker.machine.events import Event
 
 ONE_CPU = Request((("cpus", UNIT),))
@@ -96,12 +98,26 @@ def make_chunk(
     isolated: bool = False,
     attempt: int = 1,
     functions: str = "",
+    chain: int = 0,
 ) -> Chunk:
-    """A chunk of programs, or of calls of these functions in turn (``f``, ``g``)."""
+    """A chunk of programs, or of calls of these functions in turn (``f``, ``g``).
+
+    Args:
+        chain: so many of the tasks follow the first, each with the value of the one before
+    """
     works: list[Work] = [Call(name * 64, NO_ARGUMENTS) for name in functions] or [Program((b"true",))]
     tasks = tuple(Task(number, works[place % len(works)], attempt=attempt) for place, number in enumerate(numbers))
     options = (TaskOptions(resources=needs, lane=lane),)
-    return Chunk(job, "0", class_name(needs), lane, "client", tasks, options, ORIGIN, FUNCTIONS, isolated=isolated)
+    tasks, following = tasks[: len(tasks) - chain], tasks[len(tasks) - chain :]
+    following = tuple(
+        replace(task, work=taking(task.work, before), deps=(before,)) for before, task in zip(numbers, following, strict=False)
+    )
+    return Chunk(job, "0", class_name(needs), lane, "client", tasks, options, ORIGIN, FUNCTIONS, isolated=isolated, chain=following)
+
+
+def taking(work: Work, number: int) -> Work:
+    """The same with the value of this task."""
+    return replace(work, inputs=(str(number),)) if isinstance(work, Call) else work
 
 
 def resource_class(needs: Request) -> ResourceClass:
@@ -112,6 +128,11 @@ def resource_class(needs: Request) -> ResourceClass:
 def keys_of(chunk: Chunk) -> list[AttemptKey]:
     """The attempts in a chunk."""
     return [AttemptKey(chunk.job, task.number, task.attempt) for task in chunk.tasks]
+
+
+def chain_of(chunk: Chunk) -> list[AttemptKey]:
+    """What follows the only task of a chunk."""
+    return [AttemptKey(chunk.job, task.number, task.attempt) for task in chunk.chain]
 
 
 @dataclass(eq=False)
@@ -154,6 +175,9 @@ class World:
         self.executions: dict[str, Start] = {}
         self.started: set[AttemptKey] = set()
         self.stopping: set[str] = set()
+        self.successes: dict[AttemptKey, Inline | None] = {}
+        self.followed: dict[AttemptKey, AttemptKey] = {}
+        self.told: set[str] = set()
         self.lines: dict[str, list[str]] = {}
         self.recalls: list[str] = []
         self.revoked: list[Revocation] = []
@@ -290,15 +314,21 @@ class World:
 
     def end(self, execution: str, outcome: Outcome, took: int = 5, printed: bytes = b"") -> tuple[Command, ...]:
         """An execution is over."""
-        del self.executions[execution]
+        self._note(execution, outcome)
         self.line_of(execution).remove(execution)
         output = Output(printed, len(printed))
         return self.tell(ExecutionEnded(execution, outcome, START_MS, START_MS + took, output, Output()))
 
+    def _note(self, execution: str, outcome: Outcome) -> None:
+        ended = self.executions.pop(execution).execution
+        if isinstance(outcome, Succeeded):
+            assert outcome.value is None or isinstance(outcome.value, Inline)
+            self.successes[AttemptKey(ended.job, ended.task, ended.attempt)] = outcome.value
+
     def end_several(self, executions: list[str], outcome: Outcome) -> tuple[Command, ...]:
         """These are over, all at once."""
         for execution in executions:
-            del self.executions[execution]
+            self._note(execution, outcome)
             self.line_of(execution).remove(execution)
         return self.tell(
             ExecutionsEnded(tuple(ExecutionEnded(each, outcome, START_MS, START_MS, Output(), Output()) for each in executions))
@@ -367,12 +397,14 @@ class World:
             case Publish(number):
                 assert number not in self.published, "a message is on its way once"
                 self.published[number] = command
+                if isinstance(command.message, Reply):
+                    self._check_chains(command.message)
             case Say(spoken):
                 assert self.connected
                 self.spoken.append(spoken)
             case Settle(delivery):
                 message = self.unacked.pop(delivery.tag)
-                for key in keys_of(message.chunk):
+                for key in (*keys_of(message.chunk), *self.started.intersection(chain_of(message.chunk))):
                     assert self._is_safe(key), f"{key} is acknowledged, and the ledger does not know what became of it"
             case Subscribe(name, lane, credit):
                 assert Source(name, lane) not in self.subscribed
@@ -398,7 +430,8 @@ class World:
         assert not self._is_revoked(key), "what is revoked does not start"
         alone = self.now - self.since >= self.timing.alone_after
         assert alone or partition_of(key.job) in self.welcomed, "its coordinator has said what is revoked, or is not there"
-        messages = [message for message in self.unacked.values() if key in keys_of(message.chunk)]
+        messages = [message for message in self.unacked.values() if key in {*keys_of(message.chunk), *chain_of(message.chunk)}]
+        self._check_follower(execution, key)
         assert messages, "what starts has a message"
         assert not all(message.redelivered for message in messages), "what may have run elsewhere does not start"
         if self._is_isolated(key):
@@ -414,6 +447,29 @@ class World:
         else:
             assert seat is None or seat.state is SeatState.joining, "a worker in a team starts nothing else"
         self.executions[execution.execution] = command
+
+    def _check_follower(self, execution: Execution, key: AttemptKey) -> None:
+        """One of a chain runs after the one before has succeeded, with its value."""
+        for message in self.unacked.values():
+            if key in (chain := chain_of(message.chunk)):
+                before = (*keys_of(message.chunk), *chain)[chain.index(key)]
+                assert isinstance(value := self.successes[before], Inline | None), "the one before has succeeded"
+                assert execution.values == dict.fromkeys(execution.work.inputs, value), "it is given what that has returned"
+                self.followed[before] = key
+
+    def _check_chains(self, reply: Reply) -> None:
+        """With a success goes what has followed it, so that nobody is sent that as well."""
+        said = [AttemptKey(reply.job, item.task, item.attempt) for item in reply.items if isinstance(item, Started | Ended)]
+        executions = {}
+        for item in reply.items:
+            if isinstance(item, Ended):
+                key = AttemptKey(reply.job, item.task, item.attempt)
+                executions[key] = item.execution
+                following = self.followed.get(key)
+                assert following is None or following in said[said.index(key) :], f"{following} follows {key}, and nobody is told"
+            if isinstance(item, Started | Ended) and item.after:
+                assert item.after in {*executions.values(), *self.told}, "it follows what was told before"
+        self.told.update(executions.values())
 
     def _check_lifetime(self, event: Event) -> None:
         """A worker ends by itself when its time is over, or when it was idle for long, and not before."""

@@ -19,7 +19,7 @@ from broker_jobs.wire.messages import Call, Fill, Function, HelloAsked, Program,
 from broker_jobs.wire.signing import Signer, SigningKey
 from broker_jobs.wire.topology import Topology
 from broker_jobs_worker.intake import read_chunk, read_control
-from tests.support.worker_world import ONE_CPU, TWO_CPUS, make_chunk
+from tests.support.worker_world import NODES, ONE_CPU, TWO_CPUS, make_chunk
 
 if TYPE_CHECKING:
     from broker_jobs.wire.messages import Chunk
@@ -112,6 +112,44 @@ def test_a_step_that_is_not_meant_for_this_queue_is_refused(chunk: Chunk, said: 
 def test_a_chunk_that_refers_to_what_is_not_there_is_refused(chunk: Chunk, said: str) -> None:
     with pytest.raises(DecodeError, match=said):
         read(chunk)
+
+
+def chain(**changes: object) -> Chunk:
+    """A chunk of the coordinator in which two calls follow one."""
+    return replace(make_chunk(0, 1, 2, functions="f", chain=2), **changes)  # type: ignore[arg-type]
+
+
+def test_what_a_coordinator_lets_follow_is_accepted() -> None:
+    assert read(chain(), Role.coordinator) == chain()
+    with pytest.raises(SecurityError, match="may not say what follows"):
+        read(chain(), Role.submitter)
+
+
+FIRST, SECOND = chain().chain
+
+
+@pytest.mark.parametrize(
+    ("chunk", "said"),
+    [
+        pytest.param(chain(tasks=CHUNK.tasks), "alone in its chunk", id="two before"),
+        pytest.param(chain(isolated=True), "alone in its chunk", id="isolated"),
+        pytest.param(chain(chain=(FIRST, FIRST)), "follows itself", id="twice"),
+        pytest.param(chain(chain=(replace(FIRST, number=0),)), "follows itself", id="the first again"),
+        pytest.param(chain(options=CHUNK.options * 2, chain=(replace(FIRST, options=1),)), "other options", id="options"),
+        pytest.param(chain(chain=(SECOND,)), "values that the chunk does not have", id="the value of one that is not there"),
+        pytest.param(chain(chain=(replace(FIRST, work=CALL),)), "function that the chunk does not have", id="function"),
+        pytest.param(chain(chain=(replace(FIRST, number=-1),)), "no such thing", id="number"),
+    ],
+)
+def test_what_cannot_follow_is_refused(chunk: Chunk, said: str) -> None:
+    with pytest.raises(DecodeError, match=said):
+        read(chunk, Role.coordinator)
+
+
+def test_tasks_of_several_nodes_are_not_followed() -> None:
+    chunk = make_chunk(0, 1, needs=NODES, functions="f", chain=1)
+    with pytest.raises(DecodeError, match="one node"):
+        read(chunk, Role.coordinator, NAMES.class_name(chunk.resource_class, chunk.lane))
 
 
 def test_a_chunk_in_another_queue_is_refused() -> None:

@@ -139,6 +139,16 @@ def test_a_root_at_work_stays_whatever_it_is_asked() -> None:
     assert world.machine.seat is None
 
 
+def test_a_root_changes_its_team_although_the_ledger_has_not_confirmed_something_else() -> None:
+    world = _world()
+    world.ask_team(OWN_TEAM, complete=True)
+    world.arrive(make_chunk(0))
+    assert list(world.published), "what came late goes back"
+    world.ask_team(OTHER_TEAM)
+    assert world.machine.seat is not None
+    assert world.machine.seat.team == OTHER_TEAM
+
+
 def test_a_root_that_is_let_go_before_it_began_takes_nothing() -> None:
     world = _world()
     world.ask_team(OWN_TEAM)

@@ -320,8 +320,9 @@ class JobMachine:
 
     def _started(self, event: AttemptStarted) -> Iterator[JobCommand]:
         record = self.tasks.find(event.task)
-        if not record or record.attempt != event.attempt:
+        if not record or not (record.attempt == event.attempt or record.expects(event.attempt)):
             return
+        record.attempt = event.attempt
         if record.state is TaskState.queued or record.called_back:
             record.execution, record.reason = event.execution, ""
             self._move(record, Trigger.started)
@@ -337,7 +338,7 @@ class JobMachine:
         if not record.expects(event.attempt):
             yield from self._late(event.task, record, event.attempt, event.execution)
             return
-        record.execution = event.execution
+        record.attempt, record.execution = event.attempt, event.execution
         match event.outcome:
             case Succeeded():
                 yield Recorded(record.number, event.outcome)
@@ -364,6 +365,8 @@ class JobMachine:
             if not record.expects(attempt):
                 yield from self._late(number, record, attempt, execution)
                 continue
+            if record.attempt != attempt:
+                tasks[number].attempt = attempt
             before[record.state] += 1
             tasks.succeed(number, execution)
             done.append(number)

@@ -54,7 +54,14 @@ class TaskRecord:
 
     def expects(self, attempt: int) -> bool:
         """Whether there may be news of this attempt: it is with the workers, or was called back and not heard of."""
-        return self.attempt == attempt and (self.state in OUT or self.called_back)
+        if self.attempt != attempt:
+            return attempt == 1 and self.ahead
+        return self.state in OUT or self.called_back
+
+    @property
+    def ahead(self) -> bool:
+        """Whether it is paused, was never released, and may have run all the same: in the chain of the one for which it waited."""
+        return self.state is TaskState.paused and self.attempt == 0 and not self.missing
 
     @property
     def called_back(self) -> bool:

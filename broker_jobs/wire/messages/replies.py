@@ -11,13 +11,18 @@ from broker_jobs.core.outcome import Outcome
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """An execution has begun."""
+    """An execution has begun.
+
+    Attributes:
+        after: the execution in whose chain it is, and whose value it was given; empty where that came with a message
+    """
 
     tag: ClassVar[str] = "started"
     task: int
     attempt: int
     execution: str
     at_ms: int
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +58,11 @@ class Output:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """An execution has ended."""
+    """An execution has ended.
+
+    Attributes:
+        after: as in `Started`
+    """
 
     tag: ClassVar[str] = "ended"
     task: int
@@ -64,6 +73,7 @@ class Ended:
     ended_ms: int
     stdout: Output = Output()
     stderr: Output = Output()
+    after: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -182,13 +182,11 @@ class Holdings:
         """It runs already; no message of it is here."""
         self.attempts[attempt.key] = self.running[state.execution] = attempt
 
-    def hand_on(self, attempt: Attempt, word: Ended, follower: Attempt) -> None:
-        """It is over, and one of its chain runs with its resources, and has come with its messages."""
-        if not isinstance(attempt.state, Running) or not isinstance(follower.state, Running) or attempt.state.line is not None:
-            raise IllegalTransition(f"{attempt.key} hands nothing on")
-        del self.running[attempt.state.execution]
+    def hand_on(self, attempt: Attempt, word: Ended, follower: Attempt, execution: str) -> None:
+        """It is over, and this execution of one of its chain runs with its resources, and has come with its messages."""
+        del self.running[word.execution]
         attempt.state = Closing(word)
-        self.running[follower.state.execution] = follower
+        self.running[execution] = follower
         for due in attempt.dues:
             self.tie(follower, due)
             due.unfinished.discard(attempt.key)

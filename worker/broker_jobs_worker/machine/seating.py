@@ -15,6 +15,7 @@ from broker_jobs.wire.messages import Seat, SeatState
 
 if TYPE_CHECKING:
     from broker_jobs.core.request import Request
+    from broker_jobs.core.spec import Lane
     from broker_jobs.wire.messages import Team
     from broker_jobs_worker.machine.state import Source
 
@@ -44,6 +45,11 @@ class Seating:
     def root(self) -> bool:
         """Whether the task of the team starts here."""
         return self.team is not None and self.team.members[0].worker == self.worker
+
+    @property
+    def place(self) -> tuple[str, Lane] | None:
+        """The queue from which its root takes the task of the team."""
+        return (self.team.resource_class, self.team.lane) if self.team is not None and self.root else None
 
     @property
     def working(self) -> bool:
@@ -106,4 +112,4 @@ class Seating:
         """
         if self.team is None or not self.root or not self._complete or self._state is not SeatState.ready:
             return self.team is not None or bool(request.nodes)
-        return (self.team.resource_class, self.team.lane) != source
+        return self.place != source

@@ -256,6 +256,7 @@ class Running:
         line: in which it runs, and which shares its allocation
         sort: of the task, for what is expected of it
         chain: what may follow it
+        after: the execution that it follows
     """
 
     execution: str
@@ -267,6 +268,7 @@ class Running:
     line: Line | None = None
     sort: str = ""
     chain: Chain | None = None
+    after: str = ""
 
     @property
     def alone(self) -> bool:

@@ -94,11 +94,12 @@ from broker_jobs_worker.machine.state import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
     from broker_jobs.broker.port import Delivery
     from broker_jobs.core.request import Request
     from broker_jobs.core.resources import Allocation
+    from broker_jobs.core.value import Value
     from broker_jobs.wire.messages import Chunk, ReplyItem, Revocation, Seat, Task, Team
     from broker_jobs_worker.executors.port import Execution
     from broker_jobs_worker.machine.commands import Command
@@ -142,6 +143,7 @@ class WorkerMachine:
         self._seating = Seating(me.worker)
         self._replies = ReplyBook(me, timing.flush, timing.publish_again)
         self._closed = KeyMemory()
+        self._closed_in_chains = KeyMemory()
         self._revoked = RevocationMemory()
         self._executions = 0
         self._names = f"{me.boot}-{me.life}" if me.life else me.boot
@@ -364,11 +366,17 @@ class WorkerMachine:
         """Whether it would leave, if the coordinator let it go: its team may be at work elsewhere."""
         return self.draining and self._seating.team is not None and not self._seating.working
 
+    @property
+    def _has_team_task(self) -> bool:
+        """Whether the task of its team is here, and has not ended; what else was here may wait for its confirm."""
+        place = self._seating.place
+        return any(attempt.source == place and not isinstance(attempt.state, Closing) for attempt in self._have.attempts.values())
+
     def _team_up(self, team: Team | None, now: float, *, complete: bool) -> Iterator[Command]:
         """A coordinator wants this worker in a team, or in none."""
         if team is not None and self.draining:
             return  # the heartbeat says why not
-        if self._seating.ask(team, complete=complete, at_work=bool(self._seating.root and self._have.attempts)):
+        if self._seating.ask(team, complete=complete, at_work=self._has_team_task):
             if team is not None:
                 yield from self._credit.close()
                 self._clear(now)
@@ -485,11 +493,13 @@ class WorkerMachine:
         bundle = Bundle(chunk, source, rounded(chunk.options[chunk.tasks[0].options].resources), now)
         refused = self._refusal(delivery, bundle, now)
         due, waits = self._have.receive(delivery, group), Waiting(bundle)
-        # Of a chunk that comes again, what follows its task may have begun, too.
-        for task in (*chunk.tasks, *chunk.chain) if delivery.redelivered else chunk.tasks:
+        for place, task in enumerate((*chunk.tasks, *chunk.chain)):
             key = AttemptKey(chunk.job, task.number, task.attempt)
             known = self._have.attempts.get(key)
             if self._is_past(key, known):
+                continue
+            # Of a chunk that comes again, what follows its task may have begun, too.
+            if place >= len(chunk.tasks) and known is None and (not delivery.redelivered or key in self._closed_in_chains):
                 continue
             attempt = known or Attempt(key, group, source, waits)
             self._have.tie(attempt, due)
@@ -653,37 +663,44 @@ class WorkerMachine:
             case Canceled(), Ending.abandoned:
                 word = Returned(task, number, Return.lost)
             case _:
-                word = Ended(task, number, news.execution, news.outcome, news.started_ms, news.ended_ms, news.stdout, news.stderr)
-                if isinstance(news.outcome, Succeeded) and (follower := self._follower(attempt, attempt.state, now)) is not None:
-                    yield self._hand_on(attempt, attempt.state, word, follower, now)
-                    return
+                times, printed, after = (news.started_ms, news.ended_ms), (news.stdout, news.stderr), attempt.state.after
+                word = Ended(task, number, news.execution, news.outcome, *times, *printed, after)
+                if isinstance(news.outcome, Succeeded) and (chain := attempt.state.chain) is not None:
+                    given = {} if news.outcome.value is None else {str(task): news.outcome.value}
+                    follower = self._follower(attempt, attempt.state, chain, given, now)
+                    if follower is not None:
+                        yield self._hand_on(attempt, follower, word, given, now)
+                        return
         self._close(attempt, word, now)
 
-    def _follower(self, attempt: Attempt, state: Running, now: float) -> Task | None:
+    def _follower(self, attempt: Attempt, state: Running, chain: Chain, given: Mapping[str, Value], now: float) -> Task | None:
         """What of its chain begins now that an attempt has succeeded: only what can begin at once, and as long as all of it is quick."""
-        chain = state.chain
-        if chain is None or not chain.left or state.ending is not None or now - chain.begun >= self.timing.line_patience:
+        if not chain.left or not attempt.dues or state.ending is not None or now - chain.begun >= self.timing.line_patience:
             return None
-        task = chain.left.popleft()
-        key, request = AttemptKey(chain.chunk.job, task.number, task.attempt), rounded(chain.chunk.options[task.options].resources)
-        known = self._have.attempts.get(key)
-        unwanted = known is not None or self._is_past(key, known) or not attempt.dues
-        elsewhere = self.draining or self._is_closed(attempt.source, request) or not self._lasts(request, now)
-        return None if unwanted or elsewhere or self._have.waits_above(attempt.source.lane) else task
+        task, chunk = chain.left.popleft(), chain.chunk
+        key, request = AttemptKey(chunk.job, task.number, task.attempt), rounded(chunk.options[task.options].resources)
+        if (
+            key in self._have.attempts
+            or self._is_past(key, None)
+            or not all(name in given or name in chunk.values for name in task.work.inputs)
+        ):
+            return None
+        others_first = self._is_closed(attempt.source, request) or self._have.waits_above(attempt.source.lane)
+        return None if self.draining or others_first or not self._lasts(request, now) else task
 
-    def _hand_on(self, attempt: Attempt, state: Running, word: Ended, task: Task, now: float) -> Start:
+    def _hand_on(self, attempt: Attempt, task: Task, word: Ended, given: Mapping[str, Value], now: float) -> Start:
         """Begin what follows an attempt; the ledger hears of it together with the success, and does not send it to anybody."""
-        chain = state.chain
-        assert chain is not None
-        assert isinstance(word.outcome, Succeeded)
-        name, value = self._new_name(), word.outcome.value
-        given = {} if value is None else {str(attempt.key.task): value}
-        execution = make_execution(name, chain.chunk, task, state.allocation, self.me.total, given=given)
-        running = Running(name, state.allocation, now, announced=True, sort=sort_of(task.work), chain=chain)
-        follower = Attempt(AttemptKey(chain.chunk.job, task.number, task.attempt), attempt.group, attempt.source, running)
+        state, name = attempt.state, self._new_name()
+        if not isinstance(state, Running) or state.chain is None:
+            raise IllegalTransition(f"nothing follows {attempt.key}")
+        chunk = state.chain.chunk
+        execution = make_execution(name, chunk, task, state.allocation, self.me.total, given=given)
+        sort, after = sort_of(task.work), state.execution
+        running = Running(name, state.allocation, now, announced=True, sort=sort, chain=state.chain, after=after)
+        follower = Attempt(AttemptKey(chunk.job, task.number, task.attempt), attempt.group, attempt.source, running)
         self._say(attempt, word, now)
-        self._say(follower, Started(task.number, task.attempt, name, self._unix_ms(now)), now)
-        self._have.hand_on(attempt, word, follower)
+        self._say(follower, Started(task.number, task.attempt, name, self._unix_ms(now), after), now)
+        self._have.hand_on(attempt, word, follower, name)
         return Start(execution, attempt.source.resource_class, 0.0)
 
     def _recalled(self, executions: Sequence[str], now: float) -> Iterator[Command]:
@@ -760,6 +777,7 @@ class WorkerMachine:
     def _safe(self, job: str, items: Iterable[ReplyItem]) -> Iterator[Command]:
         """The ledger has these items."""
         closed: list[AttemptKey] = []
+        in_chains: list[AttemptKey] = []
         known: list[Attempt] = []
         for item in items:
             key = AttemptKey(job, item.task, item.attempt)
@@ -769,8 +787,9 @@ class WorkerMachine:
                     if attempt is None:
                         raise IllegalTransition(f"the last word about {key} is confirmed twice")
                     self._have.drop(attempt)
-                    closed.append(key)
                     known.append(attempt)
+                    # Of a chain, the ledger may not count it: the same attempt then comes by itself.
+                    (in_chains if isinstance(item, Ended) and item.after else closed).append(key)
                 case Taken():
                     if attempt is not None and isinstance(attempt.state, Running):
                         attempt.state.taking = Taking.confirmed
@@ -780,6 +799,7 @@ class WorkerMachine:
                 case _:
                     assert_never(item)
         self._closed.add(closed)
+        self._closed_in_chains.add(in_chains)
         yield from self._discharge(known)
 
     def _discharge(self, attempts: Iterable[Attempt]) -> Iterator[Command]:
@@ -879,8 +899,7 @@ class WorkerMachine:
         assert all(delivery.tag.generation == self.generation for delivery in self._have.dues), "deliveries die with their connection"
         seat = self._seating.seat
         if seat is not None:
-            place = (seat.team.resource_class, seat.team.lane) if self._seating.root else None
-            assert all(source == place for source in self.subscribed), "a worker in a team takes nothing else"
+            assert all(source == self._seating.place for source in self.subscribed), "a worker in a team takes nothing else"
             assert seat.state is not SeatState.ready or not self._have.pool.held, "and does nothing else"
         if self.draining or not self.connected:
             assert not any(self._have.bundles.values()), "a worker that leaves starts nothing more"
