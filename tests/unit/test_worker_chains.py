@@ -214,6 +214,14 @@ def test_an_attempt_that_followed_another_may_come_by_itself() -> None:
     assert world.running_tasks() == [1]
 
 
+def test_an_attempt_of_a_chain_that_was_given_back_may_come_by_itself() -> None:
+    world = _world()
+    world.arrive(_chain(0, 1), redelivered=True)
+    world.confirm_all()
+    world.arrive(make_chunk(1))
+    assert world.running_tasks() == [1]
+
+
 def test_what_runs_of_a_chain_is_stopped_as_any_other() -> None:
     world = _arrived(0, 1)
     _succeed(world, 0)

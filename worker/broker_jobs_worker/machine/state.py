@@ -288,6 +288,7 @@ class Attempt:
     """An attempt that this worker has.
 
     Attributes:
+        chained: it came in the chain of another one, and may come by itself as well
         dues: unsettled messages that it came with
     """
 
@@ -295,6 +296,7 @@ class Attempt:
     group: Group
     source: Source
     state: Waiting | Announced | Running | Closing
+    chained: bool = False
     dues: set[Due] = field(default_factory=set)
 
 

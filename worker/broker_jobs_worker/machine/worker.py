@@ -499,9 +499,10 @@ class WorkerMachine:
             if self._is_past(key, known):
                 continue
             # Of a chunk that comes again, what follows its task may have begun, too.
-            if place >= len(chunk.tasks) and known is None and (not delivery.redelivered or key in self._closed_in_chains):
+            chained = place >= len(chunk.tasks)
+            if chained and known is None and (not delivery.redelivered or key in self._closed_in_chains):
                 continue
-            attempt = known or Attempt(key, group, source, waits)
+            attempt = known or Attempt(key, group, source, waits, chained=chained)
             self._have.tie(attempt, due)
             if known:
                 continue
@@ -697,7 +698,7 @@ class WorkerMachine:
         execution = make_execution(name, chunk, task, state.allocation, self.me.total, given=given)
         sort, after = sort_of(task.work), state.execution
         running = Running(name, state.allocation, now, announced=True, sort=sort, chain=state.chain, after=after)
-        follower = Attempt(AttemptKey(chunk.job, task.number, task.attempt), attempt.group, attempt.source, running)
+        follower = Attempt(AttemptKey(chunk.job, task.number, task.attempt), attempt.group, attempt.source, running, chained=True)
         self._say(attempt, word, now)
         self._say(follower, Started(task.number, task.attempt, name, self._unix_ms(now), after), now)
         self._have.hand_on(attempt, word, follower, name)
@@ -788,8 +789,7 @@ class WorkerMachine:
                         raise IllegalTransition(f"the last word about {key} is confirmed twice")
                     self._have.drop(attempt)
                     known.append(attempt)
-                    # Of a chain, the ledger may not count it: the same attempt then comes by itself.
-                    (in_chains if isinstance(item, Ended) and item.after else closed).append(key)
+                    (in_chains if attempt.chained else closed).append(key)
                 case Taken():
                     if attempt is not None and isinstance(attempt.state, Running):
                         attempt.state.taking = Taking.confirmed
