@@ -243,8 +243,6 @@ class Jobs:
 
     def _record(self, batch: Batch, job: LiveJob, recorded: Recorded, row: OutcomeRow) -> None:
         batch.writes.outcomes.append(row)
-        if not job.all_out:
-            self._parts.results.keep(job.facts.key, ((recorded.task, recorded.outcome),))
         if isinstance(recorded.outcome, Succeeded) and recorded.outcome.made:
             self.data.made(batch, job, recorded.task, recorded.outcome)
 

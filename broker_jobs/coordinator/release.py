@@ -60,6 +60,32 @@ class Built:
     failed: list[tuple[Ready, str]] = field(default_factory=list)
 
 
+@dataclass(slots=True)
+class _Load:
+    """What the tasks of a chunk bring, each value and function once.
+
+    Args:
+        functions: of all of them
+    """
+
+    functions: Mapping[str, Function]
+    size: int = 0
+    values: dict[str, Value] = field(default_factory=dict)
+    called: dict[str, Function] = field(default_factory=dict)
+
+    def take(self, task: Task, size: int, values: Mapping[str, Value], *, first: bool = False) -> bool:
+        """Take a task along, with its values; False where there is no room for it, as there always is for the first."""
+        needed = {digest: self.functions[digest] for digest in task.work.functions if digest not in self.called}
+        size += sum(len(function.data) for function in needed.values())
+        size += sum(inline_size(value) for key, value in values.items() if key not in self.values)
+        if not first and self.size + size > CHUNK_LIMIT:
+            return False
+        self.size += size
+        self.called |= needed
+        self.values |= values
+        return True
+
+
 @dataclass(frozen=True, slots=True)
 class Parts:
     """Where the parts of a chunk are found.
@@ -84,16 +110,12 @@ def build(parts: Parts, job: LiveJob, draft: Draft, name: str) -> Built:
     tasks = parts.works.find(job, [*(ready.number for ready in draft.tasks), *draft.chain])
     to_come = set(map(str, (draft.tasks[0].number, *draft.chain))) if draft.chain else set()
     values = _inputs(look, parts.results, facts.key, {key for task in tasks.values() for key in task.work.inputs} - to_come)
-    functions = _functions(look, facts.key, {digest for task in tasks.values() for digest in task.work.functions})
 
     built = Built()
     sent: list[Task] = []
-    packed: dict[str, Value] = {}
-    called: dict[str, Function] = {}
-    size = 0
+    load = _Load(_functions(look, facts.key, {digest for task in tasks.values() for digest in task.work.functions}))
     for position, ready in enumerate(draft.tasks):
-        task = tasks[ready.number]
-        cost, more = ready.size, _NO_VALUES
+        task, more = tasks[ready.number], _NO_VALUES
         if task.work.inputs:
             wanted = {key: values.get(key) for key in task.work.inputs}
             if None in wanted.values():
@@ -104,15 +126,9 @@ def build(parts: Parts, job: LiveJob, draft: Draft, name: str) -> Built:
             except ValueTooLarge as error:
                 built.failed.append((ready, str(error)))
                 continue
-            cost += sum(inline_size(value) for key, value in more.items() if key not in packed)
-        needed = [digest for digest in task.work.functions if digest not in called]
-        cost += sum(len(functions[digest].data) for digest in needed)
-        if sent and size + cost > CHUNK_LIMIT:
+        if not load.take(task, ready.size, more, first=not sent):
             built.left.extend(draft.tasks[position:])
             break
-        size += cost
-        packed |= more
-        called.update((digest, functions[digest]) for digest in needed)
         if task.attempt != ready.attempt or task.options or task.outside:
             task = replace(task, attempt=ready.attempt, options=0, outside=())
         sent.append(task)
@@ -120,14 +136,9 @@ def build(parts: Parts, job: LiveJob, draft: Draft, name: str) -> Built:
     following: list[Task] = []  # as far as that can be sent
     for before, number in pairwise((draft.tasks[0].number, *draft.chain)) if sent else ():
         task = tasks[number]
-        more = {key: value for key in task.work.inputs if key != str(before) and (value := values.get(key)) is not None}
-        needed = [digest for digest in task.work.functions if digest not in called]
-        size += job.tasks.seen(number).size + sum(len(functions[digest].data) for digest in needed)
-        size += sum(inline_size(value) for key, value in more.items() if key not in packed)
-        if size > CHUNK_LIMIT or not {*task.work.inputs} <= {*more, str(before)}:
+        more = {key: value for key in task.work.inputs if (value := values.get(key)) is not None}
+        if not {*task.work.inputs} <= {*more, str(before)} or not load.take(task, job.tasks.seen(number).size, more):
             break
-        packed |= more
-        called.update((digest, functions[digest]) for digest in needed)
         following.append(replace(task, options=0) if task.options else task)
     if sent:
         shared = job.shared[draft.group.options]
@@ -140,8 +151,8 @@ def build(parts: Parts, job: LiveJob, draft: Draft, name: str) -> Built:
             tasks=tuple(sent),
             options=(shared.options,),
             origin=shared.origin or facts.origin,
-            functions=called,
-            values=packed,
+            functions=load.called,
+            values=load.values,
             store=facts.store,
             isolated=draft.group.isolated,
             chain=tuple(following),

@@ -11,7 +11,6 @@ from broker_jobs.coordinator.successes import Said
 from broker_jobs.coordinator.workers import Lose
 from broker_jobs.core.job import AttemptEnded, AttemptReturned, AttemptsSucceeded, AttemptStarted, Return
 from broker_jobs.core.outcome import Crashed, Succeeded
-from broker_jobs.core.states import TaskState
 from broker_jobs.wire.codec import decode, encode
 from broker_jobs.wire.messages import Ended, Progress, Reply, Returned, Revocation, Started, Taken
 
@@ -228,7 +227,7 @@ def _stray(records: Records, record: TaskRecord, item: ReplyItem) -> bool:
     if not isinstance(item, Started | Ended) or not item.after:
         return False
     before = [found for number in (*record.deps, *record.after) if (found := records.get(number)) is not None]
-    return not any(other.state is TaskState.succeeded and other.execution == clean(item.after) for other in before)
+    return not any(other.execution == clean(item.after) for other in before)
 
 
 def _plain(item: ReplyItem) -> TypeGuard[Ended]:

@@ -325,7 +325,7 @@ MUTANTS: Final = (
     (
         "send tasks without the results of their predecessors",
         f"{_HERE}/release.py",
-        "        packed |= more\n",
+        "        self.values |= values\n",
         "",
     ),
     (

@@ -46,7 +46,7 @@ MUTANTS: Final = (
     ("teams: let any member take the task", _HERE, "not self.root or not self._complete", "not self._complete", _SEATS),
     ("teams: let the root take the task before it is told", _HERE, "not self.root or not self._complete", "not self.root"),
     ("teams: take a second task", _HERE, " or self._state is not SeatState.ready:", ":"),
-    ("teams: take tasks of another queue", _HERE, "return (self.team.resource_class, self.team.lane) != source", "return False"),
+    ("teams: take tasks of another queue", _HERE, "return self.place != source", "return False"),
     ("teams: stay when the task has ended", _HERE, "                self.leave()\n                return True", "                return False"),
     ("teams: remember what was said of the last team", _HERE, "SeatState.joining, False\n", "SeatState.joining, self._complete\n"),
 )  # fmt: skip

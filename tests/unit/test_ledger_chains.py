@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import sqlite3
 from typing import TYPE_CHECKING
 
 import pytest
 
 from broker_jobs.coordinator.chains import HEADS_PER_SLOT, LONGEST
+from broker_jobs.coordinator.store import Lookups
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.spec import TaskOptions
@@ -99,6 +102,16 @@ def test_a_whole_chain_is_recorded_and_nobody_is_sent_anything(world: World) -> 
     assert not world.queues
     assert states(world, chunk.job) == ["succeeded"] * 5
     assert [view(world, chunk.job, number).execution for number in range(1, 5)] == [end.execution for end in ends]
+    with contextlib.closing(sqlite3.connect(world.folder / "ledger.db")) as rows:
+        assert rows.execute("SELECT count(*) FROM tasks").fetchone() == (0,), "tasks that only succeed have no rows of their own"
+
+
+def test_a_result_that_has_just_come_is_not_read_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(*_: object) -> None:
+        raise AssertionError
+
+    monkeypatch.setattr(Lookups, "outcomes", read)
+    assert begun(world, in_a_row(3)).values == {"0": of_attempt(call(0))}
 
 
 def test_what_a_worker_does_not_take_up_goes_out_as_ever(world: World) -> None:

@@ -668,15 +668,15 @@ class WorkerMachine:
                 word = Ended(task, number, news.execution, news.outcome, *times, *printed, after)
                 if isinstance(news.outcome, Succeeded) and (chain := attempt.state.chain) is not None:
                     given = {} if news.outcome.value is None else {str(task): news.outcome.value}
-                    follower = self._follower(attempt, attempt.state, chain, given, now)
+                    follower = self._follower(attempt, chain, given, now)
                     if follower is not None:
                         yield self._hand_on(attempt, follower, word, given, now)
                         return
         self._close(attempt, word, now)
 
-    def _follower(self, attempt: Attempt, state: Running, chain: Chain, given: Mapping[str, Value], now: float) -> Task | None:
+    def _follower(self, attempt: Attempt, chain: Chain, given: Mapping[str, Value], now: float) -> Task | None:
         """What of its chain begins now that an attempt has succeeded: only what can begin at once, and as long as all of it is quick."""
-        if not chain.left or not attempt.dues or state.ending is not None or now - chain.begun >= self.timing.line_patience:
+        if not chain.left or not attempt.dues or now - chain.begun >= self.timing.line_patience:
             return None
         task, chunk = chain.left.popleft(), chain.chunk
         key, request = AttemptKey(chunk.job, task.number, task.attempt), rounded(chunk.options[task.options].resources)
