@@ -37,9 +37,17 @@ class Shape(StrEnum):
     """Some tasks fail for good."""
     programs = "programs"
     """Programs instead of functions."""
+    chains = "chains"
+    """Quick tasks in rows, of which a worker runs one after the other by itself."""
 
 
-_DECK: Final = (Shape.layers, Shape.flat, Shape.layers, Shape.retried, Shape.layers, Shape.failing, Shape.large, Shape.programs)
+_QUICK: Final = 0.002
+"""Seconds that a task of a chain takes: it goes out with others only where it is known to be quick."""
+
+_DECK: Final = (
+    *(Shape.layers, Shape.flat, Shape.layers, Shape.retried, Shape.layers),
+    *(Shape.failing, Shape.chains, Shape.large, Shape.programs, Shape.chains),
+)
 _SIZES: Final = {
     Shape.flat: (1, 60),
     Shape.layers: (5, 12),
@@ -47,6 +55,7 @@ _SIZES: Final = {
     Shape.retried: (1, 24),
     Shape.failing: (2, 16),
     Shape.programs: (1, 12),
+    Shape.chains: (40, 2),
 }
 """Layers, and tasks in each."""
 
@@ -81,8 +90,8 @@ class Plan:
         return int(self.key.rpartition("-")[2]) % 2 == 0
 
     def layer(self, number: int) -> int:
-        """In which layer a task is."""
-        return number // _SIZES[self.shape][1]
+        """In which layer a task is: of any but the first, a coordinator has released it. Of a chain that says nothing."""
+        return 0 if self.shape is Shape.chains else number // _SIZES[self.shape][1]
 
     def fails(self, number: int) -> bool:
         """Whether a task fails for good."""
@@ -98,7 +107,8 @@ class Plan:
                 tasks.append(job.program(argv, crash_limit="unlimited"))
                 continue
             values = [tasks[parent].output for parent in parents]
-            args = (folder, self.key, number, self.layer(number), self.seconds, *values)
+            seconds = _QUICK if self.shape is Shape.chains else self.seconds
+            args = (folder, self.key, number, self.layer(number), seconds, *values)
             retry = Retry(max_attempts=2, backoff=0.5) if self.shape is Shape.retried else Retry(max_attempts=1)
             tasks.append(job.function(self._function(number), args=args, retry=retry, crash_limit="unlimited"))
         return job
@@ -143,5 +153,8 @@ def plan(seed: int, submitter: int, ordinal: int, seconds: float) -> Plan:
     parents: list[tuple[int, ...]] = []
     for layer in range(layers):
         before = range((layer - 1) * width, layer * width)
-        parents += [tuple(sorted(chance.sample(before, FAN_IN))) if layer else () for _ in range(width)]
+        if shape is Shape.chains:
+            parents += [(number,) for number in before] if layer else [()] * width
+        else:
+            parents += [tuple(sorted(chance.sample(before, FAN_IN))) if layer else () for _ in range(width)]
     return Plan(f"chaos-{seed}-{submitter}-{ordinal}", shape, seconds, tuple(parents))
