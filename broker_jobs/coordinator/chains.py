@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     from broker_jobs.coordinator.live import LiveJob
-    from broker_jobs.coordinator.ready import Ready
     from broker_jobs.coordinator.window import Draft
 
 LONGEST: Final = 100
@@ -29,16 +28,16 @@ def chained(job: LiveJob, draft: Draft, slots: int) -> Draft:
     worth, heads = job.window.worth(draft.group), len(draft.tasks)
     if job.ordered or draft.group.isolated or worth <= 1 or heads > HEADS_PER_SLOT * max(1, slots):
         return draft
-    chain = _following(job, draft.tasks[0], min(worth - 1, LONGEST))
+    chain = following(job, draft.tasks[0].number, min(worth - 1, LONGEST))
     if not chain or len(chain) < heads - 1:
         return draft
     return replace(draft, tasks=draft.tasks[:1], chain=chain)
 
 
-def _following(job: LiveJob, head: Ready, most: int) -> tuple[int, ...]:
+def following(job: LiveJob, number: int, most: int) -> tuple[int, ...]:
     """Tasks of which each waits for the one before alone, with the same options."""
     chain: list[int] = []
-    options, number = job.tasks.seen(head.number).options, head.number
+    options = job.tasks.seen(number).options
     while len(chain) < most and (record := job.machine.next_of(number)) is not None and not record.outside:
         number = record.number
         if job.tasks.seen(number).options != options:

@@ -28,10 +28,12 @@ from broker_jobs.coordinator.works import Works
 from broker_jobs.core.job import (
     AttemptEnded,
     AttemptReturned,
+    CancelRequested,
     Changed,
     Delay,
     Duplicate,
     Finished,
+    PauseRequested,
     Queue,
     QueueAll,
     Recorded,
@@ -224,6 +226,9 @@ class Jobs:
                             events.extend(self._queue_all(batch, job, command.tasks))
                     case Changed(number):
                         self._changed(batch, job, number, said.ends.get(number))
+                        if number in job.following:
+                            job.following.discard(number)
+                            revoked += _called_off(job, event, number)
                     case Together():
                         self._together(batch, job, command, said)
                     case Recorded(number, outcome):
@@ -379,6 +384,7 @@ class Jobs:
 
     def _together(self, batch: Batch, job: LiveJob, moved: Together, said: Said) -> None:
         """Many tasks have moved."""
+        job.following.difference_update(moved.tasks if job.following else ())
         if moved.after is TaskState.succeeded:
             if not job.all_out:
                 self._parts.results.keep(job.facts.key, ((number, said.ends[number].outcome) for number in moved.tasks))
@@ -522,6 +528,7 @@ class Jobs:
         if built.chunk is not None:
             job.facts.released += 1
             self._take_off(batch, job, name, draft.group, [ready.number for ready in built.tasks])
+            job.following.update(task.number for task in built.chunk.chain)
             self._mailer.chunk(batch, built.chunk)
         for ready, message in built.failed:
             too_large = (f"{ValueTooLarge.__module__}.{ValueTooLarge.__qualname__}",)
@@ -572,3 +579,11 @@ def _nothing_goes_on(job: LiveJob) -> bool:
     """Whether every task has ended, or was told to."""
     counts = job.machine.counts
     return not any(count for state, count in counts.items() if state not in ENDED and state is not TaskState.canceling)
+
+
+def _called_off(job: LiveJob, event: JobEvent, number: int) -> list[tuple[Revocation, str]]:
+    """Of what was canceled or held back while it waited, the chain in which it has gone along: no attempt of it was released."""
+    record = job.machine.tasks.seen(number)
+    if record.attempt or not isinstance(event, CancelRequested | PauseRequested):
+        return []
+    return [(Revocation(job.facts.id, number, 0, record.reason, unstarted_only=True), job.shared[job.tasks.seen(number).options].queue)]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Self
 
+from broker_jobs.coordinator.chains import LONGEST, following
 from broker_jobs.coordinator.kept import Kept, TaskFacts
 from broker_jobs.coordinator.ready import Ready
 from broker_jobs.coordinator.reconcile import Published
@@ -57,6 +58,7 @@ class LiveJob:
         dirty: tasks whose row is out of date, in the order in which they changed
         stalled: ready tasks that need a value which has not come yet
         taken: tasks that a worker keeps although their chunk was acknowledged
+        following: tasks that went along with another one, or may have, and that nothing was heard of
         fresh: the job has no row yet
         reservations: numbers that submissions got, where the job was opened
         ordered: its tasks differ in priority, so that `urgency` says which go out
@@ -72,6 +74,7 @@ class LiveJob:
     dirty: dict[int, None] = field(default_factory=dict)
     stalled: list[Ready] = field(default_factory=list)
     taken: set[int] = field(default_factory=set)
+    following: set[int] = field(default_factory=set)
     fresh: bool = False
     ordered: bool = False
     pace: Pace = field(default_factory=Pace)
@@ -132,6 +135,8 @@ class LiveJob:
             job.share(item)
         for chunk, numbers in flights.items():
             job.window.take_off(chunk, job.group(numbers[0]), numbers, now)
+            if len(numbers) == 1:
+                job.following.update(following(job, numbers[0], LONGEST))
         for place in range(0, len(ready), _AT_ONCE):
             job.make_all_ready(ready[place : place + _AT_ONCE])
         return job

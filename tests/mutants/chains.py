@@ -142,6 +142,27 @@ MUTANTS: Final = (
         _RUN,
     ),
     (
+        "chains: run what was called off before",
+        f"{_WORKER}/worker.py",
+        "            or self._revoked.names(key.job, key.task)\n",
+        "",
+        _RUN,
+    ),
+    ("chains: call nothing off", f"{_HERE}/jobs.py", "revoked += _called_off(job, event, number)", "pass"),
+    (
+        "chains: call off what fails by itself",
+        f"{_HERE}/jobs.py",
+        "if record.attempt or not isinstance(event, CancelRequested | PauseRequested):",
+        "if record.attempt:",
+    ),
+    ("chains: forget at a restart what is in one", f"{_HERE}/live.py", "if len(numbers) == 1:", "if False:"),
+    (
+        "chains: keep in mind what was heard of",
+        f"{_HERE}/jobs.py",
+        "        job.following.difference_update(moved.tasks if job.following else ())\n",
+        "",
+    ),
+    (
         "chains: never run again what came with one",
         f"{_WORKER}/worker.py",
         "(in_chains if attempt.chained else closed).append(key)",

@@ -211,6 +211,59 @@ def test_what_was_canceled_meanwhile_is_stopped(world: World) -> None:
     assert states(world, chunk.job) == ["succeeded", "succeeded", "canceled", "aborted"]
 
 
+def told(world: World) -> set[tuple[int | None, int | None, bool]]:
+    """What a worker that comes now hears to be revoked."""
+    return {(each.task, each.attempt, each.unstarted_only) for each in world.ledger.jobs.standing.all()}
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+@pytest.mark.parametrize("asked", [m.CancelTasks, m.PauseTasks])
+def test_what_is_called_off_while_it_waits_is_taken_up_by_nobody(world: World, asked: type, restarted: bool) -> None:
+    chunk = begun(world, in_a_row(5))
+    if restarted:
+        world.batch((), confirms=len(world.unconfirmed))
+        world.restart()
+    world.ask(asked(chunk.job, (3,), "enough"))
+    step(world)
+    assert (3, 0, True) in told(world)
+    assert not {task for task, *_ in told(world)} & {1, 2}
+
+
+def test_workers_are_told_nothing_of_a_chain_that_ends_by_itself(world: World) -> None:
+    chunk = begun(world, in_a_row(5))
+    world.reply(chunk.job, world.ended(chunk.tasks[0], Failed(Cause.error, "no")))
+    step(world)
+    assert states(world, chunk.job) == ["succeeded", "failed", *["aborted"] * 3]
+    assert not told(world)
+
+
+def test_of_what_was_heard_of_nothing_is_called_off(world: World) -> None:
+    chunk = begun(world, in_a_row(5))
+    head = world.succeed(chunk, chunk.tasks[0])
+    world.reply(chunk.job, head, second := world.follow(chunk, 0, head.execution), world.begin(chunk, 1, second.execution))
+    step(world)
+    assert world.ledger.jobs.live[chunk.job].following == {4}
+    world.ask(m.CancelTasks(chunk.job, (3,), "enough"))
+    step(world)
+    assert {task for task, *_ in told(world)} == {3}
+    assert (3, 1, False) in told(world)
+
+
+def test_of_what_is_released_nothing_is_kept_in_mind(world: World) -> None:
+    tasks = [call(number, number - 2) if number > 1 else call(number) for number in range(10)]
+    for chunk in job_chunks(tasks):
+        world.submit(chunk)
+    step(world)
+    for _ in range(3):
+        standing = [item.chunk for queue in world.queues.values() for item in queue]
+        world.queues.clear()
+        job = standing[0].job
+        world.reply(job, *(world.succeed(chunk, task) for chunk in standing for task in chunk.tasks))
+        step(world)
+    assert states(world, job) == [*["succeeded"] * 6, "queued", "queued", "waiting", "waiting"]
+    assert world.ledger.jobs.live[job].following == {8, 9}
+
+
 def test_a_reply_that_comes_twice_changes_nothing(world: World) -> None:
     chunk = begun(world, in_a_row(5))
     head = world.succeed(chunk, chunk.tasks[0])

@@ -143,6 +143,27 @@ def test_what_was_revoked_before_does_not_follow() -> None:
     assert not world.executions
 
 
+def test_what_has_run_by_itself_does_not_follow() -> None:
+    world = _world()
+    world.arrive(make_chunk(1))
+    world.end(world.execution_of(1), Succeeded(VALUE))
+    world.confirm_all()
+    world.arrive(_chain(0, 1))
+    _succeed(world, 0)
+    assert not world.executions
+
+
+def test_what_was_called_off_before_it_was_released_does_not_follow_and_may_come_by_itself() -> None:
+    world = _world()
+    world.tell(Revoked((Revocation(JOB, 1, 0, unstarted_only=True),)))
+    world.arrive(_chain(0, 1))
+    _succeed(world, 0)
+    assert not world.executions
+    world.confirm_all()
+    world.arrive(make_chunk(1))
+    assert world.running_tasks() == [1]
+
+
 def test_nothing_follows_what_is_being_stopped() -> None:
     world = _arrived(0, 1)
     world.tell(Revoked((Revocation(JOB, 0, 1),)))

@@ -114,7 +114,7 @@ class Revocation:
     """An attempt that must stop, or not start. A task of None means every task of the job.
 
     Attributes:
-        attempt: and those before it; None means every attempt
+        attempt: and those before it; None means every attempt. 0, which none has: it was not released, and must not follow another one
         unstarted_only: one that runs goes on
     """
 

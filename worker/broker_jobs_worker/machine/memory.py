@@ -45,6 +45,10 @@ class RevocationMemory:
         if len(self._latest) > REMEMBERED:
             self._latest.popitem(last=False)
 
+    def names(self, job: str, task: int) -> bool:
+        """Whether something was said of this very task, if only that it must not follow another one (no attempt is covered then)."""
+        return (job, task) in self._latest
+
     def of(self, key: AttemptKey) -> Revocation | None:
         """Why this attempt must not start, and whether it must stop; None where it may run."""
         if not self._latest:

@@ -683,6 +683,7 @@ class WorkerMachine:
         if (
             key in self._have.attempts
             or self._is_past(key, None)
+            or self._revoked.names(key.job, key.task)
             or not all(name in given or name in chunk.values for name in task.work.inputs)
         ):
             return None
