@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from typing import TYPE_CHECKING
 
 import pytest
 
 from broker_jobs.broker import open_broker
+from broker_jobs.broker.amqp.session import Session
 from broker_jobs.errors import AccessRefused, BrokerError, BrokerUnavailable, VirtualHostNotFound
 from tests.support.inbox import PATIENCE, run, until
 from tests.support.proxy import Proxy
@@ -77,6 +79,22 @@ def test_nothing_listens() -> None:
             text = await refusal(f"amqp://127.0.0.1:{port}", BrokerUnavailable, timeout=0.5)
         assert f"127.0.0.1:{port}" in text
         assert "Connection refused" in text
+
+    run(story())
+
+
+def test_a_try_that_was_cut_short_does_not_hide_why_the_one_before_failed(monkeypatch: pytest.MonkeyPatch) -> None:
+    tries = iter([ConnectionRefusedError(errno.ECONNREFUSED, "refused"), None])
+
+    async def attempt(*_: object) -> None:
+        if (error := next(tries)) is not None:
+            raise error
+        await asyncio.sleep(PATIENCE)
+
+    monkeypatch.setattr(Session, "open", attempt)
+
+    async def story() -> None:
+        assert "Connection refused" in await refusal("amqp://127.0.0.1:1", BrokerUnavailable, timeout=0.5)
 
     run(story())
 

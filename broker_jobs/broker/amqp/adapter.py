@@ -45,6 +45,7 @@ A client cannot ask for the broker's value, and a message every 5 s costs nothin
 
 _RESTORE_SECONDS: Final = 30.0
 _HOLD_SECONDS: Final = 5.0
+_HURRIED_SECONDS: Final = 1.0
 _REASON_CHARACTERS: Final = 2000
 
 News = TypeVar("News", int, str)
@@ -282,12 +283,17 @@ class AmqpBroker:
         loop = asyncio.get_running_loop()
         deadline = loop.time() + timeout
         refusals = 0
+        before: BaseException | None = None
         for delay in delays():
+            begun = loop.time()
             try:
                 async with asyncio.timeout_at(deadline):
                     await self._connect()
                 break
-            except WEATHER as error:
+            except WEATHER as failure:
+                # A try that the deadline has cut short says nothing; the one before it has.
+                hurried = isinstance(failure, TimeoutError) and loop.time() - begun < _HURRIED_SECONDS
+                error = before = before if before is not None and hurried else failure
                 refusals += not may_pass(error)
                 # One node does not stand for the others: whoever is in front of one that is down may answer for it.
                 if refusals == len(self._address.endpoints) or loop.time() + delay > deadline:
