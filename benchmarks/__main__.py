@@ -23,6 +23,8 @@ DEFAULTS: Final = {"rounds": 3, "scale": 1.0, "tasks": None, "hurry": 1.0}
 def main() -> None:
     """Measure, print the tables, and write the files where all cases were run."""
     arguments = _arguments()
+    if arguments.output:
+        arguments.output.mkdir(parents=True, exist_ok=True)  # before minutes of work depend on it
     # One name may stand for several cases, such as those of all faces.
     chosen = [case for case in CASES if not arguments.names or {case.name, case.name.split("_")[0]} & set(arguments.names)]
     console = Console(soft_wrap=True)
