@@ -186,10 +186,13 @@ def test_a_task_that_had_begun_when_it_was_called_back_and_whose_worker_died_is_
     world: Listening, tasks: tuple[int, ...] | None
 ) -> None:
     job = submit(world, call(0))
+    flights = set(world.ledger.jobs.live[job].window.flights)
     world.answer(m.PauseTasks(job, tasks))
+    assert set(world.ledger.jobs.live[job].window.flights) == flights, "its message may be with a worker"
     world.reply(job, m.Started(0, 1, "x", 1))
     world.settle_inbox()
     assert world.states(job) == ["running"]
+    assert set(world.ledger.jobs.live[job].window.flights) == flights
     world.queues.clear()
     world.lose_worker()
     world.settle_inbox()
