@@ -110,6 +110,6 @@ class Seating:
         Args:
             request: of its tasks
         """
-        if self.team is None or not self.root or not self._complete or self._state is not SeatState.ready:
+        if self.team is None or not self._complete or self._state is not SeatState.ready:
             return self.team is not None or bool(request.nodes)
         return self.place != source
