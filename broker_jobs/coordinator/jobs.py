@@ -386,7 +386,7 @@ class Jobs:
         """Many tasks have moved."""
         job.following.difference_update(moved.tasks if job.following else ())
         if moved.after is TaskState.succeeded:
-            if not job.all_out:
+            if job.machine.linked:
                 self._parts.results.keep(job.facts.key, ((number, said.ends[number].outcome) for number in moved.tasks))
             succeed(batch, job, moved.tasks, said)
             self.links.ended(job.facts.id, moved.tasks)

@@ -39,8 +39,8 @@ MUTANTS: Final = (
     (
         "chains: read what has only just come",
         f"{_HERE}/jobs.py",
-        "            if not job.all_out:\n                self._parts.results.keep",
-        "            if job.all_out:\n                self._parts.results.keep",
+        "            if job.machine.linked:\n                self._parts.results.keep",
+        "            if not job.machine.linked:\n                self._parts.results.keep",
     ),
     (
         "chains: send what a worker has begun",

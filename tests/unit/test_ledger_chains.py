@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from broker_jobs.coordinator.chains import HEADS_PER_SLOT, LONGEST
+from broker_jobs.coordinator.results import Results
 from broker_jobs.coordinator.store import Lookups
 from broker_jobs.core.job import Return
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
@@ -214,6 +215,17 @@ def test_what_was_canceled_meanwhile_is_stopped(world: World) -> None:
 def told(world: World) -> set[tuple[int | None, int | None, bool]]:
     """What a worker that comes now hears to be revoked."""
     return {(each.task, each.attempt, each.unstarted_only) for each in world.ledger.jobs.standing.all()}
+
+
+def test_results_for_which_nobody_waits_are_not_kept(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[object] = []
+    monkeypatch.setattr(Results, "keep", lambda *given: kept.append(given))
+    for chunk in job_chunks([call(number) for number in range(300)], size=300):
+        world.submit(chunk)
+    world.settle([chunk.job])
+    assert not kept
+    begun(world, in_a_row(2))
+    assert kept
 
 
 @pytest.mark.parametrize("restarted", [False, True])

@@ -89,6 +89,7 @@ class JobMachine:
         cancel_reason: why all of the job was canceled, or None
         void_reason: why the job was given up, or None
         pause_reason: why all of the job is paused, or None
+        linked: whether one of its tasks has waited for another one
     """
 
     def __init__(self, max_fails: int | None = None) -> None:
@@ -100,6 +101,7 @@ class JobMachine:
         self.cancel_reason: str | None = None
         self.void_reason: str | None = None
         self.pause_reason: str | None = None
+        self.linked = False
         self._dependents: dict[int, list[int]] = {}
 
     @classmethod
@@ -511,6 +513,7 @@ class JobMachine:
         for number in (*record.deps, *record.after) if record.after else record.deps:
             other = tasks.get(number)
             if other is None or other.state not in ENDED:
+                self.linked = True
                 waiting = dependents.get(number)
                 if waiting is None:
                     dependents[number] = [own]

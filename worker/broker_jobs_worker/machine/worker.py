@@ -820,7 +820,7 @@ class WorkerMachine:
             jobs.add(revocation.job)
         for attempt in list(self._have.attempts.values()):
             if attempt.key.job in jobs and isinstance(attempt.state, Running):
-                # Of what follows it, the coordinator has revoked nothing, since it has sent nothing of that.
+                # Of what follows it no attempt was released, so none is named.
                 attempt.state.chain = None
             covering = self._revoked.of(attempt.key)
             if covering is None:
