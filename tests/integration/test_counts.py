@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from broker_jobs import Client, Job
+from broker_jobs import Client
 from broker_jobs.coordinator.config import Durability
 from tests.support.coordinator import Ground, in_a_thread
 from tests.support.counting import Sql, Stored, node_counts
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from tests.support.rabbitmq import RabbitMQNode
 
-MAPPED, SUBMITTED, CALLED, CHAINED = 10_000, 1000, 200, 300
+MAPPED, SUBMITTED, CALLED = 10_000, 1000, 200
 
 pytestmark = pytest.mark.timeout(300)  # nothing here is measured in seconds, so a machine with other work may take them
 
@@ -119,26 +119,6 @@ CALL_BOUNDS = {
 }
 
 
-CHAIN_BOUNDS = {
-    # Chains that run for 100 ms are told of and sent anew, so here the seconds are what counts on a slow machine.
-    "embedded": {
-        "messages": Bound(100, 60),  # 17 in 0.3 s to 39 in 0.4 s; each step by itself is two
-        "bytes": Bound(90_000, 30_000),  # 33,367 to 50,196
-        "ledger.db statements": Bound(1800, 300),  # 374 to 477; more where tasks are told to have begun
-        "ledger.db commits": Bound(40, 40),  # 8 to 20
-        "queue.db commits": Bound(150, 100),  # 32 to 74; of client and coordinator
-    },
-    "rabbitmq": {
-        "received": Bound(100, 60),  # 21 to 33 in 0.3 s
-        "confirmed": Bound(100, 60),  # the same
-        "delivered": Bound(130, 80),  # 27 to 43
-        "bytes": Bound(200_000, 60_000),  # 95,420 to 117,929
-        "ledger.db statements": Bound(1800, 300),  # 392 to 1,320
-        "ledger.db commits": Bound(40, 40),  # 10 to 15
-    },
-}
-
-
 def hold(counted: Counted, work: Callable[[], None], bounds: dict[str, dict[str, Bound]]) -> None:
     """Do the work, and compare what it has cost."""
     before, begun = counted.counts(), time.monotonic()
@@ -174,14 +154,3 @@ def test_calls_by_turns_share_transactions_where_these_wait_for_a_disk(counted: 
         assert [counted.client.call(same, number) for number in range(CALLED)] == list(range(CALLED))
 
     hold(counted, work, CALL_BOUNDS)
-
-
-def test_a_chain_costs_at_most_this(counted: Counted) -> None:
-    def work() -> None:
-        job = Job()
-        last = job.function(same, args=(7,))
-        for _ in range(CHAINED - 1):
-            last = job.function(same, args=(last.output,))
-        assert counted.client.submit(job).result(last) == 7
-
-    hold(counted, work, CHAIN_BOUNDS)
