@@ -37,6 +37,7 @@ class Outgoing:
         headers: where and why a dead letter became one, for those who look into the queue; no daemon reads them
         apart: it goes to a class queue, which may be dead and hold up what is published behind it (see `Broker.dead`): nothing but its
             like goes through the same channel, and its order with other messages is open
+        leisurely: nobody waits for the copy that a ledger gets besides others, which an adapter may tell it of a moment later
     """
 
     exchange: str
@@ -45,6 +46,7 @@ class Outgoing:
     mandatory: bool = True
     headers: Mapping[str, str] = field(default_factory=dict)
     apart: bool = False
+    leisurely: bool = False
 
 
 @dataclass(frozen=True, slots=True)

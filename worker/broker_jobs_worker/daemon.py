@@ -376,8 +376,8 @@ class WorkerDaemon:
                 self._executor.recall(execution)
             case Stop(execution, reason, within):
                 self._executor.stop(execution, reason, within)
-            case Publish(number, key, message):
-                self._publish(number, key, self._signer.seal(message, Role.worker))
+            case Publish(number, key, message, leisurely):
+                self._publish(number, key, self._signer.seal(message, Role.worker), leisurely=leisurely)
             case Say(message):
                 if isinstance(message, Hello):
                     message = replace(message, kept=self._executor.kept())
@@ -391,11 +391,11 @@ class WorkerDaemon:
             case _:
                 assert_never(command)
 
-    def _publish(self, number: int | None, key: str, body: bytes) -> None:
+    def _publish(self, number: int | None, key: str, body: bytes, *, leisurely: bool = False) -> None:
         """Publish together with everything else of this turn of the loop."""
         if not self._outbox:
             self._spawn(self._send_outbox())
-        self._outbox.append((number, Outgoing(self._topology.replies, key, body)))
+        self._outbox.append((number, Outgoing(self._topology.replies, key, body, leisurely=leisurely)))
 
     async def _send_outbox(self) -> None:
         batch, self._outbox = self._outbox, []

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Final, Self, TypeVar
 
 from broker_jobs.broker.embedded.connection import Connection, enter, primary_code
-from broker_jobs.broker.embedded.consuming import Consuming, EmbeddedSubscription, Entry
+from broker_jobs.broker.embedded.consuming import Consuming, EmbeddedSubscription, Entry, Haul
 from broker_jobs.broker.embedded.directory import URGENCY
 from broker_jobs.broker.embedded.place import Place
 from broker_jobs.broker.embedded.store import Store
@@ -20,7 +20,7 @@ from broker_jobs.errors import BrokerError, BrokerUnavailable
 from broker_jobs.wire.topology import QueueKind
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+    from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 
     from broker_jobs.broker.port import Outgoing
     from broker_jobs.wire.topology import Exchange, Queue
@@ -231,6 +231,8 @@ class EmbeddedBroker:
                     self._transact(connection, batch)
                 else:
                     self._stall(f"another process keeps {self._place.path} locked", _LOCKED_RETRY)
+            else:
+                self._hand_out(self._receive(self._consuming.read(connection.store, self._loop.time())))
         except sqlite3.Error as error:
             match primary_code(error):
                 case sqlite3.SQLITE_BUSY:
@@ -288,11 +290,19 @@ class EmbeddedBroker:
         connection.ring()
         connection.watch_peers()
         self._consuming.entered(entries)
-        received = [(haul.subscription, delivery) for haul in hauls for delivery in self._consuming.received(haul)]
+        received = self._receive(hauls)
         for work, result in zip(batch.work, results, strict=True):
             work.succeed(result)
-        if self._pending or entries or any(haul.may_be_more for haul in hauls):
+        if self._pending or entries:
             self._turn_soon()
+        self._hand_out(received)
+
+    def _receive(self, hauls: Iterable[Haul]) -> list[tuple[EmbeddedSubscription, Delivery]]:
+        if any(haul.may_be_more for haul in hauls):
+            self._turn_soon()
+        return [(haul.subscription, delivery) for haul in hauls for delivery in self._consuming.received(haul)]
+
+    def _hand_out(self, received: Iterable[tuple[EmbeddedSubscription, Delivery]]) -> None:
         for subscription, delivery in received:
             self._hand_over(subscription, delivery)
 
@@ -386,6 +396,7 @@ class EmbeddedBroker:
         def perform(store: Store) -> Entry:
             known = store.readable(queue)
             subscription.urgency = URGENCY.index(known.kind)
+            subscription.private = known.kind is QueueKind.private
             return Entry(subscription, known.id, store.subscribe(known))
 
         def begin(entry: Entry) -> None:
@@ -399,6 +410,8 @@ class EmbeddedBroker:
         if not self._consuming.remove(subscription):
             return
         back = self._consuming.settle_all(subscription) if requeue else []
+        for held in back:
+            self._consuming.put_back(held)
         consumer = subscription.consumer
 
         def perform(store: Store) -> None:
@@ -428,6 +441,7 @@ class EmbeddedBroker:
         """Put a delivery back into its queue, where it was."""
         held = self._consuming.settle(delivery.tag)
         if held:
+            self._consuming.put_back(held)
             self._pending.released.append(held)
             self._turn_soon()
         return held is not None
@@ -453,6 +467,8 @@ class EmbeddedBroker:
 
         receipt = await self._do(perform, Receipt.unknown)
         if receipt in {Receipt.unroutable, Receipt.refused}:
+            self._consuming.put_back(held)
+            self._turn_soon()
             raise BrokerError(f"no queue takes dead letters from exchange {exchange}: declare the topology first")
         return receipt is Receipt.confirmed
 

@@ -22,7 +22,7 @@ _TICK: Final = 0.5
 """Seconds between looks at what no bell announces."""
 
 _NO_HURRY: Final = 0.02
-"""Seconds after which a ledger is told of what went into a queue of tasks, too: until then, those who do the tasks need the processors."""
+"""Seconds after which a ledger is told of what others have got, too: until then, those who do the tasks need the processors."""
 
 
 class Connection:

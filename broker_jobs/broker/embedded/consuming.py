@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import bisect
-from dataclasses import dataclass
+from collections import defaultdict
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from broker_jobs.broker.port import Delivery, Tag
 from broker_jobs.core.deliveries import DeliveryLedger
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable, Sequence
+    from collections.abc import Awaitable, Callable, Iterable, Sequence
 
     from broker_jobs.broker.embedded.directory import KnownQueue
     from broker_jobs.broker.embedded.store import Claimed, Held, Store
@@ -28,6 +29,7 @@ class EmbeddedSubscription:
 
     Attributes:
         urgency: of two consumers of a connection, the one with the lower number is served first
+        private: nobody else may have what is there, so it is read, and not held in the file
         queue_id: of the queue in the file in which `consumer` is entered; 0 where it is not
         unsettled: deliveries that count against the credit
         behind: messages are left to others for a moment
@@ -39,6 +41,7 @@ class EmbeddedSubscription:
     receive: Callable[[Delivery], None]
     stop: Callable[[EmbeddedSubscription, bool], Awaitable[None]]
     urgency: int = 0
+    private: bool = False
     queue_id: int = 0
     consumer: int = 0
     unsettled: int = 0
@@ -70,6 +73,33 @@ class Haul(NamedTuple):
         return len(self.claimed) == _MOST
 
 
+@dataclass(slots=True)
+class _Bookmark:
+    """How far a private queue was read.
+
+    Attributes:
+        last: the last message
+        back: messages before it that were put back
+    """
+
+    last: int = 0
+    back: set[int] = field(default_factory=set)
+
+    def read(self, store: Store, queue: int, most: int, held: int) -> list[Claimed]:
+        """What is there behind it, and what was put back; `held` are not settled."""
+        if not self.back:
+            return store.read(queue, self.last, most)
+        found = store.read(queue, min(self.back) - 1, most + held)
+        self.back.intersection_update([each.held.message for each in found])
+        return [each for each in found if each.held.message > self.last or each.held.message in self.back][:most]
+
+    def received(self, claimed: Iterable[Claimed]) -> None:
+        """These were handed out."""
+        for each in claimed:
+            self.back.discard(each.held.message)
+            self.last = max(self.last, each.held.message)
+
+
 class Consuming:
     """Subscriptions, which outlive connections, and deliveries, which do not.
 
@@ -80,6 +110,7 @@ class Consuming:
         self._subscriptions: list[EmbeddedSubscription] = []
         self._ledger = DeliveryLedger()
         self._held: dict[int, tuple[Held, EmbeddedSubscription]] = {}
+        self._bookmarks: defaultdict[int, _Bookmark] = defaultdict(_Bookmark)
         self._received = 0
 
     @property
@@ -95,6 +126,7 @@ class Consuming:
     def lost(self) -> None:
         """Forget what belonged to the connection: no delivery can be settled."""
         self._held.clear()
+        self._bookmarks.clear()
         for each in self._subscriptions:
             each.queue_id = each.consumer = each.unsettled = 0
 
@@ -128,13 +160,23 @@ class Consuming:
         """Whether a transaction would bring anything."""
         self._ripen(store, now)
         return any(_missing(store, each) for each in self._subscriptions) or any(
-            store.head(each.queue_id) is not None for each in self._open(store, now)
+            store.head(each.queue_id) is not None for each in self._open(store, now) if not each.private
         )
 
     def claim(self, store: Store, now: float) -> list[Haul]:
         """Hold what there is, as far as credit goes."""
         self._ripen(store, now)
-        return [Haul(each, store.claim(each.queue_id, min(each.credit - each.unsettled, _MOST))) for each in self._open(store, now)]
+        return [Haul(each, self._take(store, each)) for each in self._open(store, now)]
+
+    def read(self, store: Store, now: float) -> list[Haul]:
+        """The same for private queues alone, which takes no transaction."""
+        return [Haul(each, self._take(store, each)) for each in self._open(store, now) if each.private]
+
+    def _take(self, store: Store, each: EmbeddedSubscription) -> list[Claimed]:
+        most = min(each.credit - each.unsettled, _MOST)
+        if each.private:
+            return self._bookmarks[each.queue_id].read(store, each.queue_id, most, len(self._held))
+        return store.claim(each.queue_id, most)
 
     def ripe_in(self, now: float) -> float | None:
         """Seconds until a subscription that stands behind others may take what waits; None where nothing does."""
@@ -159,6 +201,8 @@ class Consuming:
             self._ledger.received(tag)
             self._held[tag.number] = each.held, subscription
             deliveries.append(Delivery(subscription.queue, each.exchange, each.key, each.body, tag, each.redelivered))
+        if subscription.private:
+            self._bookmarks[subscription.queue_id].received(claimed)
         subscription.unsettled += len(deliveries)
         subscription.ripe = None
         return deliveries
@@ -179,6 +223,11 @@ class Consuming:
         held, subscription = self._held.pop(tag.number)
         subscription.unsettled -= 1
         return held
+
+    def put_back(self, held: Held) -> None:
+        """Receive a settled message once more."""
+        if held.queue in self._bookmarks:
+            self._bookmarks[held.queue].back.add(held.message)
 
     def settle_all(self, subscription: EmbeddedSubscription) -> list[Held]:
         """Settle everything that a subscription has received."""

@@ -54,7 +54,7 @@ class Store:
         directory: who and what is there
         connection: number of this connection, once attached
         touched: queues in which this transaction may have made a message ready for others
-        copied: ledgers that have got what went into a queue of tasks, too
+        copied: ledgers that have got what went into a queue of tasks, too, or is in no hurry
 
     Raises:
         BrokerError: the file is something else than a store of this version
@@ -322,7 +322,7 @@ class Store:
         queues = routes.queues(message.exchange, message.key)
         if not queues:
             return Receipt.unroutable if message.mandatory else Receipt.confirmed
-        self._put(self._write_body(message), queues)
+        self._put(self._write_body(message), queues, leisurely=message.leisurely)
         return Receipt.confirmed
 
     def _write_body(self, message: Outgoing) -> int:
@@ -331,10 +331,11 @@ class Store:
             "INSERT INTO bodies (exchange, key, headers, body) VALUES (?, ?, ?, ?)", message.exchange, message.key, headers, message.body
         )
 
-    def _put(self, number: int, queues: Iterable[int]) -> None:
+    def _put(self, number: int, queues: Iterable[int], *, leisurely: bool = False) -> None:
         self._database.executemany("INSERT INTO messages VALUES (?, ?, NULL, 0)", [(number, queue) for queue in queues])
         kinds = {queue: known.kind for queue in queues if (known := self.directory.known(queue))}
-        copied = {queue for queue, kind in kinds.items() if kind is QueueKind.ledger and QueueKind.tasks in kinds.values()}
+        others = {QueueKind.tasks, QueueKind.private} if leisurely else {QueueKind.tasks}
+        copied = {queue for queue, kind in kinds.items() if kind is QueueKind.ledger and not others.isdisjoint(kinds.values())}
         self.copied |= copied
         self.touched.update(kinds.keys() - copied)
 
@@ -362,17 +363,25 @@ class Store:
         return None if row is None else row[0]
 
     def claim(self, queue: int, most: int) -> list[Claimed]:
-        """Hold the oldest messages that nobody holds. A column may hold anything; what is no text or no bytes there is read as some."""
+        """Hold the oldest messages that nobody holds."""
+        claimed = self.read(queue, 0, most)
+        if claimed:
+            self._database.executemany(
+                "UPDATE messages SET holder = ? WHERE id = ? AND queue = ?", [(self.connection, *each.held) for each in claimed]
+            )
+        return claimed
+
+    def read(self, queue: int, after: int, most: int) -> list[Claimed]:
+        """The oldest messages that nobody holds, behind one: all there is to do where nobody else may have them, without a transaction.
+
+        A column may hold anything; what is no text or no bytes there is read as some.
+        """
         rows = self._execute(
             "SELECT id, ifnull(CAST(exchange AS TEXT), ''), ifnull(CAST(key AS TEXT), ''), ifnull(CAST(body AS BLOB), x''), redelivered"
             " FROM messages JOIN bodies USING (id)"
-            " WHERE queue = ? AND holder IS NULL ORDER BY id LIMIT ?",
-            (queue, most),
-        ).fetchall()
-        if rows:
-            self._database.executemany(
-                "UPDATE messages SET holder = ? WHERE id = ? AND queue = ?", [(self.connection, number, queue) for number, *_ in rows]
-            )
+            " WHERE queue = ? AND holder IS NULL AND id > ? ORDER BY id LIMIT ?",
+            (queue, after, most),
+        )
         return [Claimed(Held(number, queue), exchange, key, body, bool(again)) for number, exchange, key, body, again in rows]
 
     def settle(self, held: Sequence[Held]) -> None:

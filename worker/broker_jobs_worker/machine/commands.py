@@ -76,11 +76,13 @@ class Publish:
 
     Attributes:
         key: routing key
+        leisurely: nobody waits for the ledger to have it
     """
 
     number: int
     key: str
     message: Reply | Goodbye
+    leisurely: bool = False
 
 
 @dataclass(frozen=True, slots=True)

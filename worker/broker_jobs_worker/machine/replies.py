@@ -111,7 +111,7 @@ class ReplyBook:
             if buffer.urgent or now - buffer.since >= self._patience:
                 del self._buffers[group]
                 items = (*buffer.items, *buffer.progress.values())
-                yield self._publish(_key(group), self._reply(group, items))
+                yield self._publish(_key(group), self._reply(group, items), leisurely=group.called)
 
     def repeat(self, now: float) -> Iterator[Publish]:
         """Messages to publish again."""
@@ -152,9 +152,9 @@ class ReplyBook:
     def _reply(self, group: Group, items: tuple[ReplyItem, ...]) -> Reply:
         return Reply(group.job, self._me.worker, self._me.boot, items, group.resource_class)
 
-    def _publish(self, key: str, message: Reply | Goodbye) -> Publish:
+    def _publish(self, key: str, message: Reply | Goodbye, *, leisurely: bool = False) -> Publish:
         self._number += 1
-        publish = self._sent[self._number] = Publish(self._number, key, message)
+        publish = self._sent[self._number] = Publish(self._number, key, message, leisurely)
         return publish
 
 

@@ -149,11 +149,16 @@ class Source(NamedTuple):
 
 
 class Group(NamedTuple):
-    """What travels in one reply."""
+    """What travels in one reply.
+
+    Attributes:
+        called: it is of calls, for which no other task waits
+    """
 
     job: str
     submitter: str
     resource_class: str
+    called: bool = False
 
 
 @dataclass(slots=True, eq=False)

@@ -488,7 +488,8 @@ class WorkerMachine:
             return
         yield from self._reached(delivery.tag.generation, now)
         self._used.add(chunk.resource_class)
-        group = Group(chunk.job, chunk.submitter, chunk.resource_class)
+        called = chunk.header is not None and chunk.header.ephemeral
+        group = Group(chunk.job, chunk.submitter, chunk.resource_class, called)
         source = Source(chunk.resource_class, chunk.lane)
         bundle = Bundle(chunk, source, rounded(chunk.options[chunk.tasks[0].options].resources), now)
         refused = self._refusal(delivery, bundle, now)

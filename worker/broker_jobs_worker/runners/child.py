@@ -13,6 +13,7 @@ import os
 import sys
 import threading
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
@@ -126,10 +127,11 @@ class Child:
 
     def serve(self, run: Run) -> bool:
         """Run a task, answer, and go on with what follows it; False when this child is of no more use."""
-        if not isinstance(run.work, Program) and run.job != self._job:
-            if self._job and self._sources.changed():
-                self.send(Stale())
-                return False
+        call = not isinstance(run.work, Program)
+        if not self._usable or (call and self._job not in {"", run.job} and self._sources.changed()):
+            self.send(Stale())
+            return False
+        if call:
             self._job = run.job
         # Also where it then cannot start: it is told once.
         if isinstance(run.work, Call):
@@ -188,11 +190,11 @@ class Child:
         self._progress_at = float("-inf")
         self._spoke = False
         if run.groups is None:
-            ending = self._perform(run, followed=followed)
+            ending = self._perform(run)
         else:
             entry, way_out = run.groups
             move(entry)
-            ending = self._perform(run, followed=followed)
+            ending = self._perform(run)
             move(way_out)
         stdout, stderr = self._streams.close()
         clean = _alone()
@@ -200,13 +202,10 @@ class Child:
         more = followed and clean and self._usable and not self._streams.printed()
         if self._folder != run.options.home:
             more &= remove_folder(run)
-        if not more:
-            self._leave()
         outcome = ending.outcome
         if more and not self._spoke and isinstance(outcome, Succeeded) and not outcome.made and self._notes.write(place, outcome.value):
             return True
-        self.send(Done(outcome, clean, stdout, stderr, spent=not self._usable, explained=ending.explained, more=more))
-        return more
+        return self._done(Done(outcome, clean, stdout, stderr, explained=ending.explained, more=more))
 
     def _repeat(self, run: Run, common: tuple[Call, int], then: Followers, place: int, *, followed: bool) -> bool:
         """`_answer` for a call that differs from the one before in its arguments: what is the same for both is not done again."""
@@ -225,15 +224,12 @@ class Child:
         try:
             outcome = function.call(run, call, then.arguments(index), self._means)
         finally:
-            self._end_call(followed=followed)
+            self._end_call()
         clean = _alone()
         more = followed and clean and self._usable and not self._streams.printed()
-        if not more:
-            self._leave()
-        elif not self._spoke and isinstance(outcome, Succeeded) and self._notes.write(place, outcome.value):
+        if more and not self._spoke and isinstance(outcome, Succeeded) and self._notes.write(place, outcome.value):
             return True
-        self.send(Done(outcome, clean, spent=not self._usable, more=more))
-        return more
+        return self._done(Done(outcome, clean, more=more))
 
     def _rerun(self, run: Run, common: program.Series, then: Followers, place: int, *, followed: bool) -> bool:
         """The same for a program."""
@@ -246,15 +242,24 @@ class Child:
         ending = common.execute(then.program(index, run.work), (then.tasks[index], then.attempts[index], then.executions[index]))
         clean = _alone()
         more = followed and clean and self._usable and not self._streams.printed()
-        if not more:
-            self._leave()
-        elif isinstance(ending.outcome, Succeeded) and self._notes.write(place, None):
+        if more and isinstance(ending.outcome, Succeeded) and self._notes.write(place, None):
             return True
-        self.send(Done(ending.outcome, clean, spent=not self._usable, explained=ending.explained, more=more))
-        return more
+        return self._done(Done(ending.outcome, clean, explained=ending.explained, more=more))
+
+    def _done(self, done: Done) -> bool:
+        """Say what came of a task; whether the next of its line follows.
+
+        Somebody waits for the answer, so what can be put back after it is: what a task prints from now on goes nowhere already.
+        """
+        if not done.more and self._surroundings.applied:
+            self._surroundings.hush()
+        self.send(replace(done, spent=not self._usable))
+        if not done.more:
+            self._leave()
+        return done.more
 
     def _leave(self) -> None:
-        """Keep nothing of the last task."""
+        """Keep nothing of the last task. Where that fails, the next one is not begun here."""
         if self._surroundings.applied:
             self._usable = self._surroundings.restore()
         os.chdir("/")  # where no folder is kept busy
@@ -264,7 +269,7 @@ class Child:
         _reap()
         self.send(Tidied(_alone()))
 
-    def _perform(self, run: Run, *, followed: bool) -> Ending:
+    def _perform(self, run: Run) -> Ending:
         self._folder = ""
         try:
             if run.hosts:
@@ -284,13 +289,13 @@ class Child:
                     case Program() as work:
                         return program.execute(run, work, stdout, stderr)
                     case Call() | StepCall() as work:
-                        return Ending(self._call(run, work, stdout, stderr, followed=followed))
+                        return Ending(self._call(run, work, stdout, stderr))
                     case _:
                         assert_never(run.work)
         except UnpinnableError as error:
             return Ending(Failed(Cause.error, str(error)))
 
-    def _call(self, run: Run, work: Call | StepCall, stdout: int, stderr: int, *, followed: bool) -> Outcome:
+    def _call(self, run: Run, work: Call | StepCall, stdout: int, stderr: int) -> Outcome:
         self._surroundings.apply(run, stdout, stderr)
         current.enter(Surrounding(run.job, run.task, run.attempt, run.execution, run.name, run.allocation, self._progress, run.hosts))
         try:
@@ -298,13 +303,13 @@ class Child:
                 return function.call(run, work, work.args, self._means)
             return step.call(run, work, self._steps, self._means.inputs, self._means.interrupt)
         finally:
-            self._end_call(followed=followed)
+            self._end_call()
 
-    def _end_call(self, *, followed: bool) -> None:
-        """Put back what the call has changed, and all of it where none follows."""
+    def _end_call(self) -> None:
+        """Put everything back where the call has changed something; else that can wait."""
         current.enter(None)
         self._surroundings.flush()
-        if not (followed and self._surroundings.kept()):
+        if not self._surroundings.kept():
             self._usable = self._surroundings.restore()
         self._sources.note()
 

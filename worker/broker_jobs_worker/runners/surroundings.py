@@ -379,11 +379,15 @@ class Surroundings:
         pthread_sigmask(signal.SIG_SETMASK, ())
         for timer in _TIMERS:
             setitimer(timer, 0)
+        self.hush()
+        return self._restore_rights()
+
+    def hush(self) -> None:
+        """Take nothing more that is printed."""
         self._streams.hush_threads()
         os.dup2(self._idle[0], 1)
         os.dup2(self._idle[1], 2)
         self._streams.put()
-        return self._restore_rights()
 
     def _restore_rights(self) -> bool:
         """Put back what this process may do; a right that was given up may be gone for good."""
