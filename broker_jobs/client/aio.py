@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import concurrent.futures
 import contextlib
 from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, ParamSpec, Self, TypeVar, Unpack, cast, overload
@@ -34,7 +33,6 @@ if TYPE_CHECKING:
     from broker_jobs.client.deletion import Deletion
     from broker_jobs.client.followed import Followed
     from broker_jobs.client.inquiry import Event, TaskRef
-    from broker_jobs.client.jobview import Ending
     from broker_jobs.client.options import FunctionOptions
     from broker_jobs.client.results import TaskError
     from broker_jobs.client.submitted import SubmittedJob
@@ -112,9 +110,8 @@ class AsyncClient:
         caller = client.caller()
         is_open = await _open_classes(caller)
         job = caller.new_job()
-        done: concurrent.futures.Future[Ending] = concurrent.futures.Future()
         encoded = caller.encode(caller.encoder(job), fn, args, kwargs)
-        caller.launch(caller.batch(job, [encoded], is_open, _setter(done), done.set_exception))
+        done = caller.start(job, encoded, is_open)
         try:
             async with asyncio.timeout(client.defaults.timeout):
                 ending = await asyncio.wrap_future(done)
@@ -533,16 +530,6 @@ class _Connection:
             self._closed = True
             if self._client:
                 await asyncio.to_thread(self._client.close)
-
-
-def _setter(done: concurrent.futures.Future[Ending]) -> Callable[[Sequence[Ending]], None]:
-    """Sets the result to the ending of the only call, unless nobody waits for it any more."""
-
-    def set_result(endings: Sequence[Ending]) -> None:
-        if not done.cancelled():
-            done.set_result(endings[0])
-
-    return set_result
 
 
 async def _open_classes(caller: Caller) -> OpenClasses:

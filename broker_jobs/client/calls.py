@@ -7,8 +7,9 @@ import os
 import platform
 import sys
 import time
+from concurrent.futures import Future
 from dataclasses import dataclass
-from functools import cache, cached_property
+from functools import cache, cached_property, lru_cache
 from itertools import groupby
 from operator import attrgetter
 from typing import TYPE_CHECKING
@@ -17,7 +18,7 @@ from broker_jobs.client.chunking import MOST_WORTH, Chunker, cut
 from broker_jobs.client.encoding import Encoder
 from broker_jobs.client.followed import Batch
 from broker_jobs.client.jobview import Layout, Row
-from broker_jobs.client.results import value_of
+from broker_jobs.client.results import stored_bytes, value_of
 from broker_jobs.current import current
 from broker_jobs.data.store import ValueStore
 from broker_jobs.host import host_identity
@@ -38,9 +39,13 @@ if TYPE_CHECKING:
 
 def origin() -> Origin:
     """Where the functions of this process come from."""
-    here = folder() or "/"
-    path = tuple(os.path.join(here, entry) for entry in sys.path if isinstance(entry, str))  # noqa: PTH118 (an entry may be empty)
+    path = _import_path(folder() or "/", tuple(entry for entry in sys.path if isinstance(entry, str)))
     return Origin(host_identity(), sys.executable, platform.python_version(), path)
+
+
+@lru_cache(maxsize=16)
+def _import_path(here: str, entries: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(os.path.join(here, entry) for entry in entries)  # noqa: PTH118 (an entry may be empty)
 
 
 def folder() -> str | None:
@@ -166,12 +171,28 @@ class Caller:
         """Drop it: its values were read, of which so many bytes are in the value store."""
         self.runtime.post(self.runtime.connect().forget, job, stored)
 
+    def start(self, job: str, call: Encoded, is_open: OpenClasses) -> Future[Ending]:
+        """Send a job of one call; how it ends, to be given to `read`."""
+        core = self.runtime.connect()
+        done: Future[Ending] = Future()
+
+        def deliver(endings: Sequence[Ending]) -> None:
+            [ending] = endings
+            if not done.cancelled():
+                done.set_result(ending)
+            if not stored_bytes(ending):
+                core.forget(job)  # here, where it wakes no thread
+
+        self.launch(self.batch(job, [call], is_open, deliver, done.set_exception))
+        return done
+
     def read(self, ending: Ending, job: str) -> object:
         """The value of the only call of a job, which is dropped."""
         try:
             return value_of(ending, job)
         finally:
-            self.forget(job)
+            if stored_bytes(ending):
+                self.forget(job)
 
 
 def header_of(

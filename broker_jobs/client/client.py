@@ -62,7 +62,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.encoding import Placement
     from broker_jobs.client.followed import Followed
     from broker_jobs.client.hooked import Submitting
-    from broker_jobs.client.jobview import Ending, Layout
+    from broker_jobs.client.jobview import Layout
     from broker_jobs.client.link import Link
     from broker_jobs.client.submission import Spool
     from broker_jobs.config import Settings
@@ -171,10 +171,9 @@ class Client:
             TimeoutError: the timeout of `options` has passed; the call was canceled
         """
         caller = self.caller()
-        done: concurrent.futures.Future[Ending] = concurrent.futures.Future()
         job = caller.new_job()
         encoded = caller.encode(caller.encoder(job), fn, args, kwargs)
-        caller.launch(caller.batch(job, [encoded], caller.open_classes(), lambda endings: done.set_result(endings[0]), done.set_exception))
+        done = caller.start(job, encoded, caller.open_classes())
         try:
             ending = done.result(self.defaults.timeout)
         except TimeoutError:
