@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from broker_jobs.broker.embedded import consuming
+from broker_jobs.broker.port import Outgoing
 from tests.support.holder import Holder
 from tests.support.inbox import Inbox, run, until
 from tests.support.station import CLASS, DEAD, LEDGER, NAMES, connected, drain, numbered, put, ready, waiting
@@ -119,6 +120,32 @@ def test_release_gives_back_for_anybody(broker_url: str) -> None:
             again = await theirs.next()
             assert (again.body, again.redelivered) == (b"passed on", True)
             assert second.done(again)
+
+    run(story())
+
+
+def test_what_is_released_in_a_private_queue_comes_once_more(broker_url: str) -> None:
+    """Also where what was received after it is still held, and where its subscription has ended."""
+    own = NAMES.reply_queue("c1")
+
+    async def story() -> None:
+        async with connected(broker_url) as broker, connected(broker_url) as other:
+            await broker.declare([], [own])
+            inbox = Inbox()
+            subscription = await broker.consume(own.name, 10, inbox)
+            await put(other, [Outgoing(NAMES.replies, NAMES.answer_key("c1"), body) for body in numbered(3)])
+            first, second, third = await inbox.take(3)
+            assert broker.release(second)
+            again = await inbox.next()
+            assert (again.body, again.redelivered) == (second.body, True)
+            assert broker.done(first)
+            await subscription.cancel(requeue=True)
+            assert not broker.done(third)
+            later = Inbox()
+            await broker.consume(own.name, 10, later)
+            assert {(each.body, each.redelivered) for each in await later.take(2)} == {(second.body, True), (third.body, True)}
+            await put(other, [Outgoing(NAMES.replies, NAMES.answer_key("c1"), b"last")])
+            assert (await later.next()).body == b"last"
 
     run(story())
 

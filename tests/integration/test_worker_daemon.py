@@ -10,6 +10,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
@@ -18,20 +19,22 @@ from broker_jobs.core.outcome import Canceled, Cause, Failed, Succeeded
 from broker_jobs.core.request import Request
 from broker_jobs.core.spec import Lane
 from broker_jobs.core.value import Inline
-from broker_jobs.wire.messages import Ended, Goodbye, Heartbeat, Returned, Revocation, Role, Started, Taken, Token
+from broker_jobs.wire.messages import Ended, Goodbye, Heartbeat, JobHeader, Reply, Returned, Revocation, Role, Started, Taken, Token
 from broker_jobs.wire.payload import load
-from broker_jobs.wire.signing import SigningKey, new_key
+from broker_jobs.wire.signing import Signer, SigningKey, new_key
 from broker_jobs_worker.config import WorkerConfig
 from broker_jobs_worker.daemon import WorkerDaemon
 from broker_jobs_worker.machine.state import Timing
 from tests.support.inbox import PATIENCE, Inbox, run
 from tests.support.ledger import FakeCoordinator, function, program
 from tests.support.proxy import Proxy
+from tests.support.station import connected
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator
     from pathlib import Path
 
+    from broker_jobs.broker.port import Broker
     from broker_jobs.wire.messages import Task
     from tests.support.rabbitmq import RabbitMQ
 
@@ -60,9 +63,9 @@ def settings(url: str, tmp_path: Path) -> WorkerConfig:
 
 
 @contextlib.asynccontextmanager
-async def working(config: WorkerConfig) -> AsyncIterator[WorkerDaemon]:
+async def working(config: WorkerConfig, lent: Broker | None = None) -> AsyncIterator[WorkerDaemon]:
     """A worker in this process, which drains at the end."""
-    daemon = WorkerDaemon(config)
+    daemon = WorkerDaemon(config, lent=lent)
     serving = asyncio.create_task(daemon.serve())
     try:
         yield daemon
@@ -127,6 +130,25 @@ def test_programs_and_functions_run_and_their_outcomes_come_back(url: str, confi
             assert "no-such-program-here" in missing.message
         assert isinstance(coordinator.heard[-1], Goodbye)
         assert not coordinator.dead
+
+    run(story())
+
+
+def test_what_a_ledger_has_time_for_is_published_as_such(url: str, config: WorkerConfig) -> None:
+    async def story() -> None:
+        async with FakeCoordinator(url, KEY) as coordinator, connected(url) as broker:
+            with mock.patch.object(broker, "publish", wraps=broker.publish) as publish:
+                async with working(config, broker):
+                    calls = coordinator.chunk(program(0, "true"))
+                    await coordinator.put(replace(calls, header=JobHeader("call", "client", 1, calls.origin, ephemeral=True)))
+                    await coordinator.until_ended(0)
+                    await coordinator.run(program(1, "true"))
+                    await coordinator.until_ended(1)
+            published = [message for call in publish.await_args_list for message in call.args[0]]
+            signer = Signer("t", SigningKey.parse(KEY))
+            opened = [(message, signer.open(message.body).message) for message in published]
+            replies = {(reply.items[0].task, message.leisurely) for message, reply in opened if isinstance(reply, Reply)}
+            assert replies == {(0, True), (1, False)}
 
     run(story())
 

@@ -437,7 +437,37 @@ MUTANTS: Final = (
         _ARCHIVE_TESTS,
     ),
     ("give up what would fit", _ARCHIVE, "        if used > room:\n", "        if used >= room:\n", _ARCHIVE_TESTS),
-    ("bells: ring for a ledger alone at leisure", _TABLES, " and QueueKind.tasks in kinds.values()", "", _TABLES_TESTS),
+    ("bells: ring for a ledger alone at leisure", _TABLES, " and not others.isdisjoint(kinds.values())", "", _TABLES_TESTS),
+    (
+        "bells: hurry a ledger with what it has time for",
+        _TABLES,
+        "{QueueKind.tasks, QueueKind.private} if leisurely else {QueueKind.tasks}",
+        "{QueueKind.tasks}",
+        _TABLES_TESTS,
+    ),
+    (
+        "bells: never hurry a ledger with an answer",
+        _TABLES,
+        "{QueueKind.tasks, QueueKind.private} if leisurely else {QueueKind.tasks}",
+        "{QueueKind.tasks, QueueKind.private}",
+        _TABLES_TESTS,
+    ),
+    *(
+        (f"private queues: {what}", "broker_jobs/broker/embedded/consuming.py", text, mutant, _TABLES_TESTS)
+        for what, text, mutant in (
+            ("read all of it again", "            self.last = max(self.last, each.held.message)\n", ""),
+            ("skip what was put back", "            self._bookmarks[held.queue].back.add(held.message)\n", "            pass\n"),
+            ("give out what is held", "each.held.message > self.last or each.held.message in self.back", "True"),
+            ("read too little to find more", "self.back) - 1, most + held)", "self.back) - 1, most)"),
+            ("look for what is gone for ever", "        self.back.intersection_update([each.held.message for each in found])\n", ""),
+            (
+                "write for what needs it not",
+                " for each in self._open(store, now) if not each.private\n",
+                " for each in self._open(store, now)\n",
+            ),
+            ("give out what was put back twice", "            self.back.discard(each.held.message)\n", ""),
+        )
+    ),
     ("bells: hurry a ledger", _TABLES, "self.touched.update(kinds.keys() - copied)", "self.touched.update(kinds)", _TABLES_TESTS),
     (
         "bells: keep from a ledger at the end what workers have",

@@ -96,15 +96,15 @@ MUTANTS: Final = (
     (
         "notes: note also what has spoken",
         "worker/broker_jobs_worker/runners/child.py",
-        "elif not self._spoke and isinstance(outcome, Succeeded) and self._notes",
-        "elif isinstance(outcome, Succeeded) and self._notes",
+        "more and not self._spoke and isinstance(outcome, Succeeded) and self._notes",
+        "more and isinstance(outcome, Succeeded) and self._notes",
         _LINES,
     ),
     (
         "notes: note also what a call of its own has said",
         "worker/broker_jobs_worker/runners/child.py",
-        "if more and not self._spoke and isinstance",
-        "if more and isinstance",
+        "more and not self._spoke and isinstance(outcome, Succeeded) and not",
+        "more and isinstance(outcome, Succeeded) and not",
         _LINES,
     ),
     (
@@ -211,8 +211,8 @@ MUTANTS: Final = (
             (
                 "take each for a success",
                 "child",
-                "elif isinstance(ending.outcome, Succeeded) and self._notes",
-                "elif self._notes",
+                "if more and isinstance(ending.outcome, Succeeded) and self._notes",
+                "if more and self._notes",
                 "test_a_program_of_a_line_ends_as_one_by_itself",
             ),
             (
@@ -255,6 +255,52 @@ MUTANTS: Final = (
             ("who asks for other limits", "        if event in _LIMITING:\n", "        if False:\n"),
             ("the priority", "os.getpriority(os.PRIO_PROCESS, 0) == self._nice\n            and os", "os"),
             ("processors", "os.sched_getaffinity(0) == self._affinity\n            and _", "_"),
+        )
+    ),
+    *(
+        (
+            f"answers: {what}",
+            f"worker/broker_jobs_worker/runners/{file}.py",
+            text,
+            mutant,
+            f"tests/integration/test_child_answers.py::{test}",
+        )
+        for what, file, text, mutant, test in (
+            (
+                "put back what waits for nothing first",
+                "child",
+                "        if not self._surroundings.kept():\n",
+                "        if True:\n",
+                "test_a_call_is_answered_before_its_surroundings_are_put_back",
+            ),
+            (
+                "go on printing",
+                "child",
+                "            self._surroundings.hush()\n",
+                "            pass\n",
+                "test_a_call_is_answered_before_its_surroundings_are_put_back",
+            ),
+            (
+                "put nothing back",
+                "child",
+                "        if not done.more:\n            self._leave()\n",
+                "",
+                "test_a_call_is_answered_before_its_surroundings_are_put_back",
+            ),
+            (
+                "put back later what a call has changed",
+                "child",
+                "        if not self._surroundings.kept():\n",
+                "        if False:\n",
+                "test_what_a_call_has_changed_is_put_back_before_the_answer",
+            ),
+            (
+                "go on where nothing can be put back",
+                "child",
+                "        if not self._usable or (",
+                "        if (",
+                "test_a_child_that_cannot_be_put_back_begins_nothing_more",
+            ),
         )
     ),
     (

@@ -9,6 +9,7 @@ TESTS: Final = "tests/property/test_worker_machine.py"
 _STORIES: Final = "tests/unit/test_worker_machine.py"
 _FAIRNESS: Final = "tests/property/test_fairness.py"
 _MACHINE: Final = "worker/broker_jobs_worker/machine"
+_LEISURE: Final = "tests/unit/test_worker_machine.py::test_the_ledger_hears_of_calls_at_leisure"
 
 MUTANTS: Final = (
     # (what is broken, file, text, text of the mutant[, tests that must find it])
@@ -17,6 +18,21 @@ MUTANTS: Final = (
         f"{_MACHINE}/holdings.py",
         "            if not due.unconfirmed:\n                del",
         "            if not due.unfinished:\n                del",
+    ),
+    (
+        "leave the ledger time for what others wait for",
+        f"{_MACHINE}/worker.py",
+        "called = chunk.header is not None and chunk.header.ephemeral",
+        "called = chunk.header is not None",
+        _LEISURE,
+    ),
+    ("hurry the ledger with calls", f"{_MACHINE}/replies.py", "leisurely=group.called", "leisurely=False", _LEISURE),
+    (
+        "hurry a broker with what has time",
+        "worker/broker_jobs_worker/daemon.py",
+        "key, body, leisurely=leisurely)",
+        "key, body)",
+        "tests/integration/test_worker_daemon.py::test_what_a_ledger_has_time_for_is_published_as_such",
     ),
     (
         "go on with deliveries of a connection that is gone",

@@ -5,11 +5,12 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 from typing import TYPE_CHECKING
+from unittest import mock
 
 import pytest
 
 from broker_jobs.broker.embedded import store as store_module
-from broker_jobs.broker.embedded.consuming import LEFT_TO_OTHERS, Consuming, EmbeddedSubscription, Entry
+from broker_jobs.broker.embedded.consuming import LEFT_TO_OTHERS, Consuming, EmbeddedSubscription, Entry, Haul
 from broker_jobs.broker.embedded.lock import LockFile
 from broker_jobs.broker.embedded.place import Place
 from broker_jobs.broker.embedded.store import LARGEST_BODY, Store
@@ -19,6 +20,8 @@ from broker_jobs.wire.topology import Binding, Exchange, Queue, QueueKind
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from pathlib import Path
+
+    from broker_jobs.broker.port import Delivery
 
 X = Exchange("x")
 RETURNED = Exchange("returned")
@@ -99,6 +102,8 @@ def test_a_ledger_has_time_for_a_copy_of_what_goes_to_a_queue_of_tasks_and_for_n
         ([Outgoing("x", "a.both", b"")], {one}, {two}),
         ([Outgoing("y", "ledger", b"")], {two}, set()),
         ([Outgoing("y", "private.both", b"")], {two, private}, set()),
+        ([Outgoing("y", "private.both", b"", leisurely=True)], {private}, {two}),
+        ([Outgoing("y", "ledger", b"", leisurely=True)], {two}, set()),
         ([Outgoing("x", "a.both", b""), Outgoing("y", "ledger", b"")], {one, two}, {two}),
     ):
         with writing(store):
@@ -188,6 +193,70 @@ def test_a_private_queue_drops_its_oldest(connect: Callable[[], Store], monkeypa
         assert [each.body for each in store.claim(queue_id(store, PRIVATE), 10)] == [b"3", b"4", b"5", b"6", b"7"]
 
 
+def test_a_private_queue_is_read_without_a_transaction_and_each_message_once(connect: Callable[[], Store]) -> None:
+    store, other = connect(), connect()
+    consuming = Consuming()
+    consuming.connected()
+    with writing(store):
+        store.declare([], [PRIVATE])
+        own = EmbeddedSubscription("private", 5, lambda _: None, _never, private=True)
+        consuming.add(Entry(own, queue_id(store, PRIVATE), store.subscribe(store.readable("private"))))
+
+    def read() -> list[Delivery]:
+        return [delivery for haul in consuming.read(store, 0.0) for delivery in consuming.received(haul)]
+
+    def put(*numbers: int) -> None:
+        with writing(other):
+            other.publish([Outgoing("x", "private", b"%d" % number) for number in numbers])
+
+    def give_back(delivery: Delivery) -> None:
+        held = consuming.settle(delivery.tag)
+        assert held is not None
+        consuming.put_back(held)
+        with writing(store):
+            store.release([held])
+
+    put(0, 1, 2)
+    assert not consuming.has_reason(store, 0.0), "nothing has to be written for it"
+    first = read()
+    assert [(each.body, each.redelivered) for each in first] == [(b"0", False), (b"1", False), (b"2", False)]
+    assert read() == []
+    give_back(first[1])
+    put(3)
+    assert [(each.body, each.redelivered) for each in read()] == [(b"1", True), (b"3", False)], "what is held does not come again"
+    give_back(first[0])
+    put(4, 5)
+    assert [(each.body, each.redelivered) for each in read()] == [(b"0", True), (b"4", False)], "credit is for five"
+    assert read() == []
+
+
+def test_what_was_put_back_and_is_gone_holds_nobody_up(connect: Callable[[], Store]) -> None:
+    store, other = connect(), connect()
+    consuming = Consuming()
+    consuming.connected()
+    with writing(store):
+        store.declare([], [PRIVATE])
+        own = EmbeddedSubscription("private", 10, lambda _: None, _never, private=True)
+        consuming.add(Entry(own, queue_id(store, PRIVATE), store.subscribe(store.readable("private"))))
+    with writing(other):
+        other.publish([Outgoing("x", "private", b"%d" % number) for number in range(3)])
+    first, *_ = (delivery for haul in consuming.read(store, 0.0) for delivery in consuming.received(haul))
+    held = consuming.settle(first.tag)
+    assert held is not None
+    consuming.put_back(held)
+    with writing(store):
+        store.purge("private")
+    with writing(other):
+        other.publish([Outgoing("x", "private", b"new")])
+    with writing(store):
+        [haul] = consuming.claim(store, 0.0)
+    [new] = haul.claimed
+    assert (new.body, len(consuming.received(haul))) == (b"new", 1)
+    with mock.patch.object(store, "read", wraps=store.read) as reading:
+        assert consuming.read(store, 0.0) == [Haul(own, [])]
+    reading.assert_called_once_with(queue_id(store, PRIVATE), new.held.message, mock.ANY)
+
+
 def test_what_a_private_queue_drops_goes_where_it_says(connect: Callable[[], Store], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_module, "PRIVATE_LIMIT", 3)
     telling = Queue("private", QueueKind.private, PRIVATE.bindings, dead_letter_exchange="returned", dead_letter_key="dropped")
@@ -204,15 +273,16 @@ def test_what_a_private_queue_drops_goes_where_it_says(connect: Callable[[], Sto
         assert [each.body for each in store.claim(queue_id(store, telling), 10)] == [b"2", b"3", b"4"]
 
 
+async def _never(_subscription: EmbeddedSubscription, _requeue: bool) -> None:
+    raise AssertionError
+
+
 def test_a_consumer_behind_others_leaves_each_message_to_them_for_as_long(connect: Callable[[], Store]) -> None:
     store, other = connect(), connect()
     consuming = Consuming()
     consuming.connected()
 
-    async def stop(_subscription: EmbeddedSubscription, _requeue: bool) -> None:
-        raise AssertionError
-
-    behind = EmbeddedSubscription("one", 10, lambda _: None, stop, behind=True)
+    behind = EmbeddedSubscription("one", 10, lambda _: None, _never, behind=True)
     with writing(store):
         consuming.add(Entry(behind, queue_id(store, ONE), store.subscribe(store.readable("one"))))
 

@@ -24,6 +24,7 @@ from broker_jobs.wire.messages import (
     Held,
     Hello,
     HelloAsked,
+    JobHeader,
     Output,
     Reply,
     Returned,
@@ -179,6 +180,17 @@ def test_a_worker_that_demands_a_feature_takes_nothing_else() -> None:
     assert set(consumed) == {resource_class(named).name}
     with pytest.raises(ValidationError, match="cannot be demanded by who does not offer it"):
         Resources((("cpus", UNIT),), demands="executor sge")
+
+
+@pytest.mark.parametrize(("ephemeral", "leisurely"), [(True, True), (False, False), (None, False)])
+def test_the_ledger_hears_of_calls_at_leisure(world: World, ephemeral: bool | None, leisurely: bool) -> None:
+    chunk = make_chunk(0)
+    header = None if ephemeral is None else JobHeader("job", "client", 1, chunk.origin, ephemeral=ephemeral)
+    [start] = world.arrive(replace(chunk, header=header))
+    assert isinstance(start, Start)
+    [publish] = world.end(start.execution.execution, DONE)
+    assert isinstance(publish, Publish)
+    assert publish.leisurely is leisurely
 
 
 def test_one_chunk_from_arrival_to_acknowledgement(world: World) -> None:
