@@ -11,11 +11,12 @@ Theory of operation.
   A lock that stays taken blocks the loop for 5 ms at a time; between, the loop runs on, and a timer tries again.
 - **A message** is one row in `bodies`, whose number is its place in line, and one small row in `messages` for each queue that
   has it. `holder` is the connection that has received and not settled it. What goes back loses its holder and keeps its place:
-  it stands at the head again.
+  it stands at the head again. A private queue is read without being claimed: nobody else may have what is there, so its
+  connection keeps a bookmark, and writes when it settles.
 - **Nobody polls for messages.** Each connection has a datagram socket with an abstract address (which the kernel removes with
   the process), written down in `connections`; whoever commits something for a queue sends one byte to its consumers. The byte
   says nothing but "look": a lost one costs at most the half second until the next `tick`, a forged one a look. A ledger is told
-  20 ms later of what went into a queue of tasks, too, mostly with the first reply: meanwhile the tasks have processors and lock.
+  20 ms later of what went into a queue of tasks, too, and of answers to calls: meanwhile those have processors and lock.
 - **A connection lives as long as its lock**: byte number *id* of ``<file>-lock``, an open file description lock, which the
   kernel drops when the process ends, however it ends. Peers hear of the end through a pidfd within milliseconds and confirm it
   by the lock; each `tick` looks at the locks as well. Whoever holds the write lock first deletes the row in `connections`, and

@@ -423,7 +423,7 @@ class LocalExecutor:
             self._end(running, answer or vanished(running.execution.work, status))
 
     def _start_over(self, running: Running, child: Child) -> None:
-        """Run it in a fresh child, since this one has old modules."""
+        """Run it in a fresh child, since this one has old modules, or what a task has left."""
         running.forget_timers()
         if running.line is not None:
             self._take_back(running.line)
