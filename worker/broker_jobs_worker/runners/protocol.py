@@ -227,7 +227,7 @@ class Tidied:
 
 @dataclass(frozen=True, slots=True)
 class Stale:
-    """Modules that this child has imported were changed since, or it could not be put back: it takes no more tasks, and has not begun this one."""
+    """This child has old modules, or what a task has left: it takes no more tasks, and has not begun this one."""
 
     tag: ClassVar[str] = "stale"
 
