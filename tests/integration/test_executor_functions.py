@@ -295,6 +295,22 @@ def test_what_a_function_changes_is_undone(tmp_path: Path) -> None:
     assert before == after
 
 
+def remove_names() -> int:
+    del sys.argv, sys.path, sys.stdin, sys.stdout, sys.stderr
+    return os.getpid()
+
+
+def test_names_that_a_function_removes_are_there_again(tmp_path: Path) -> None:
+    before, disturbed, after = (
+        value_of(ended.outcome) for ended in ran(tmp_path, *(call(each, home="/") for each in (surroundings, remove_names, surroundings)))
+    )
+    assert before["pid"] == disturbed == after["pid"]
+    for state in (before, after):
+        for name in ("BROKER_JOBS_TASK", "BROKER_JOBS_EXECUTION"):
+            del state["env"][name]
+    assert before == after
+
+
 def test_variables_and_secrets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("BROKER_JOBS_URL", "amqp://secret")
     monkeypatch.setenv("BROKER_JOBS_SIGNING_KEY", "secret")

@@ -311,8 +311,8 @@ class Surroundings:
         """Whether a task has left everything as it found it, so that another one of its line may go on with that."""
         return (
             self._applied == _raw_environment
-            and sys.argv is self._argv
-            and sys.path is self._path
+            and getattr(sys, "argv", None) is self._argv
+            and getattr(sys, "path", None) is self._path
             and self._argv == self._arguments
             and self._path == self._folders
             and _handlers() == self._handlers
@@ -348,10 +348,10 @@ class Surroundings:
 
     def flush(self) -> None:
         """Write out what was printed, from C as well."""
-        for stream in (sys.stdout, sys.stderr):
+        for name in ("stdout", "stderr"):
             try:
-                stream.flush()
-            except Exception:  # noqa: BLE001, S112 (the user's own stream may do anything, and may be closed)
+                getattr(sys, name).flush()
+            except Exception:  # noqa: BLE001, S112 (the user's own stream may do anything, and may be closed or gone)
                 continue
         _flush_c(None)
 
