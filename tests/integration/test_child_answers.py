@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 
@@ -54,7 +55,12 @@ def scene(tmp_path_factory: pytest.TempPathFactory) -> Scene:
     """What a child said to each of four calls and how it was then, whether it takes more, and how it was at rest."""
     folder = tmp_path_factory.mktemp("child")
     ran = subprocess.run(
-        [sys.executable, "-c", _SCENE, str(folder)], stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, check=False
+        [sys.executable, "-c", _SCENE, str(folder)],
+        env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
     )
     assert ran.returncode == 0, ran.stderr
     heard, went_on, after = json.loads(ran.stderr.splitlines()[-1])
