@@ -458,8 +458,13 @@ MUTANTS: Final = (
             ("read all of it again", "            self.last = max(self.last, each.held.message)\n", ""),
             ("skip what was put back", "            self._bookmarks[held.queue].back.add(held.message)\n", "            pass\n"),
             ("give out what is held", "each.held.message > self.last or each.held.message in self.back", "True"),
-            ("read too little to find more", "self.back) - 1, most + held)", "self.back) - 1, most)"),
-            ("look for what is gone for ever", "        self.back.intersection_update([each.held.message for each in found])\n", ""),
+            ("read too little to find more", "        limit = most + held\n", "        limit = most\n"),
+            (
+                "look for what is gone for ever",
+                "{message for message in self.back - there if len(found) < limit or message < max(there)}",
+                "set()",
+            ),
+            ("forget what is further on", " if len(found) < limit or message < max(there)}", "}"),
             (
                 "write for what needs it not",
                 " for each in self._open(store, now) if not each.private\n",

@@ -193,14 +193,40 @@ def test_a_private_queue_drops_its_oldest(connect: Callable[[], Store], monkeypa
         assert [each.body for each in store.claim(queue_id(store, PRIVATE), 10)] == [b"3", b"4", b"5", b"6", b"7"]
 
 
-def test_a_private_queue_is_read_without_a_transaction_and_each_message_once(connect: Callable[[], Store]) -> None:
-    store, other = connect(), connect()
+def private_reader(store: Store, credit: int) -> tuple[Consuming, EmbeddedSubscription]:
+    """One that reads a private queue."""
     consuming = Consuming()
     consuming.connected()
     with writing(store):
         store.declare([], [PRIVATE])
-        own = EmbeddedSubscription("private", 5, lambda _: None, _never, private=True)
+        own = EmbeddedSubscription("private", credit, lambda _: None, _never, private=True)
         consuming.add(Entry(own, queue_id(store, PRIVATE), store.subscribe(store.readable("private"))))
+    return consuming, own
+
+
+def test_all_that_was_put_back_comes_again_however_few_at_a_time(connect: Callable[[], Store]) -> None:
+    store, other = connect(), connect()
+    consuming, own = private_reader(store, 5)
+    with writing(other):
+        other.publish([Outgoing("x", "private", b"%d" % number) for number in range(6)])
+
+    def read() -> list[Delivery]:
+        return [delivery for haul in consuming.read(store, 0.0) for delivery in consuming.received(haul)]
+
+    assert len(read()) == 5
+    for held in consuming.settle_all(own):
+        consuming.put_back(held)
+    own.credit = 1
+    again = []
+    while came := read():
+        again += came
+        own.credit += 1
+    assert [each.body for each in again] == [b"0", b"1", b"2", b"3", b"4", b"5"]
+
+
+def test_a_private_queue_is_read_without_a_transaction_and_each_message_once(connect: Callable[[], Store]) -> None:
+    store, other = connect(), connect()
+    consuming, _ = private_reader(store, 5)
 
     def read() -> list[Delivery]:
         return [delivery for haul in consuming.read(store, 0.0) for delivery in consuming.received(haul)]
@@ -232,12 +258,7 @@ def test_a_private_queue_is_read_without_a_transaction_and_each_message_once(con
 
 def test_what_was_put_back_and_is_gone_holds_nobody_up(connect: Callable[[], Store]) -> None:
     store, other = connect(), connect()
-    consuming = Consuming()
-    consuming.connected()
-    with writing(store):
-        store.declare([], [PRIVATE])
-        own = EmbeddedSubscription("private", 10, lambda _: None, _never, private=True)
-        consuming.add(Entry(own, queue_id(store, PRIVATE), store.subscribe(store.readable("private"))))
+    consuming, own = private_reader(store, 10)
     with writing(other):
         other.publish([Outgoing("x", "private", b"%d" % number) for number in range(3)])
     first, *_ = (delivery for haul in consuming.read(store, 0.0) for delivery in consuming.received(haul))

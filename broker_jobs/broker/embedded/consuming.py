@@ -89,8 +89,11 @@ class _Bookmark:
         """What is there behind it, and what was put back; `held` are not settled."""
         if not self.back:
             return store.read(queue, self.last, most)
-        found = store.read(queue, min(self.back) - 1, most + held)
-        self.back.intersection_update([each.held.message for each in found])
+        limit = most + held
+        found = store.read(queue, min(self.back) - 1, limit)
+        there = {each.held.message for each in found}
+        # Of what was put back, that is gone which would stand among these; further on, nothing is known.
+        self.back -= {message for message in self.back - there if len(found) < limit or message < max(there)}
         return [each for each in found if each.held.message > self.last or each.held.message in self.back][:most]
 
     def received(self, claimed: Iterable[Claimed]) -> None:

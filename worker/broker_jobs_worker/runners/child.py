@@ -13,7 +13,6 @@ import os
 import sys
 import threading
 import time
-from dataclasses import replace
 from typing import TYPE_CHECKING, Final, assert_never
 
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
@@ -205,7 +204,7 @@ class Child:
         outcome = ending.outcome
         if more and not self._spoke and isinstance(outcome, Succeeded) and not outcome.made and self._notes.write(place, outcome.value):
             return True
-        return self._done(Done(outcome, clean, stdout, stderr, explained=ending.explained, more=more))
+        return self._done(Done(outcome, clean, stdout, stderr, spent=not self._usable, explained=ending.explained, more=more))
 
     def _repeat(self, run: Run, common: tuple[Call, int], then: Followers, place: int, *, followed: bool) -> bool:
         """`_answer` for a call that differs from the one before in its arguments: what is the same for both is not done again."""
@@ -229,7 +228,7 @@ class Child:
         more = followed and clean and self._usable and not self._streams.printed()
         if more and not self._spoke and isinstance(outcome, Succeeded) and self._notes.write(place, outcome.value):
             return True
-        return self._done(Done(outcome, clean, more=more))
+        return self._done(Done(outcome, clean, spent=not self._usable, more=more))
 
     def _rerun(self, run: Run, common: program.Series, then: Followers, place: int, *, followed: bool) -> bool:
         """The same for a program."""
@@ -244,7 +243,7 @@ class Child:
         more = followed and clean and self._usable and not self._streams.printed()
         if more and isinstance(ending.outcome, Succeeded) and self._notes.write(place, None):
             return True
-        return self._done(Done(ending.outcome, clean, explained=ending.explained, more=more))
+        return self._done(Done(ending.outcome, clean, spent=not self._usable, explained=ending.explained, more=more))
 
     def _done(self, done: Done) -> bool:
         """Say what came of a task; whether the next of its line follows.
@@ -253,7 +252,7 @@ class Child:
         """
         if not done.more and self._surroundings.applied:
             self._surroundings.hush()
-        self.send(replace(done, spent=not self._usable))
+        self.send(done)
         if not done.more:
             self._leave()
         return done.more
