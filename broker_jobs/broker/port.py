@@ -190,6 +190,13 @@ class Broker(Protocol):
             BrokerError: there is no such queue, or it may not be read
         """
 
+    def rest(self, seconds: float) -> None:
+        """Nobody waits for what comes next: deliveries, and answers to requests, may come so much later.
+
+        The processor is left to those for whom somebody waits. An adapter that is told of such messages late (`Outgoing.leisurely`) need
+        do nothing.
+        """
+
     def done(self, delivery: Delivery) -> bool:
         """Acknowledge a delivery; False where it is stale (another connection) or settled already."""
 

@@ -34,7 +34,7 @@ from broker_jobs.wire.signing import Signer
 from broker_jobs.wire.topology import Topology
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from broker_jobs.broker.port import Broker, Delivery
     from broker_jobs.coordinator.admission import LedgerMessage
@@ -53,7 +53,8 @@ QUICK_BYTES: Final = 32 * 1024
 """A batch of so few messages with so few bytes is recorded within a few milliseconds."""
 
 COMPANY: Final = 0.02
-"""Seconds for which a chunk that is in its class queue, too, and a reply that sets nothing free, wait for others: fewer transactions."""
+"""Seconds for which a chunk that is in its class queue, too, and a reply that sets nothing free, wait for others: fewer transactions, and
+where no job waits for the ledger, fewer looks at what has come."""
 
 TIDY: Final = 0.2
 """Seconds after which confirmed messages leave the outbox when nothing else is written."""
@@ -127,6 +128,7 @@ class Coordinator:
         self._urgent = False
         self._calm = False
         self._company: asyncio.TimerHandle | None = None
+        self._rest: Callable[[float], None] = lambda _: None
         self._story: deque[tuple[float, object]] = deque(maxlen=STORY)
         self._name = f"{config.name} of partition {config.partition}" if config.partition else config.name
         self._metrics = CoordinatorMetrics(config.partition)
@@ -168,6 +170,7 @@ class Coordinator:
                 broker = await open_broker(config.url, name=config.name, timeout=config.connect_timeout)
                 closing.push_async_callback(broker.close)
             post = Post(config, broker, self._topology, self._put)
+            self._rest = broker.rest
             closing.push_async_callback(post.close)
             try:
                 await post.open()
@@ -304,6 +307,8 @@ class Coordinator:
         if isinstance(item, Arrived) and self._has_time(item.delivery):
             if self._company is None:
                 self._company = asyncio.get_running_loop().call_later(COMPANY, self._wake)
+                if self._calm:
+                    self._rest(COMPANY)
         else:
             self._wake()
 

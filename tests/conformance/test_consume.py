@@ -307,3 +307,32 @@ def test_dead_letters_carry_the_message_on(broker_url: str) -> None:
             assert (await inbox.next()).body == b"next"
 
     run(story())
+
+
+def test_what_comes_during_a_rest_is_delivered(broker_url: str) -> None:
+    async def story() -> None:
+        async with connected(broker_url) as consumer, connected(broker_url) as publisher:
+            inbox = Inbox()
+            await consumer.consume(CLASS.name, 10, inbox)
+            consumer.rest(0.05)
+            await put(publisher, ready(*numbered(3)))
+            assert [each.body for each in await inbox.take(3)] == numbered(3)
+
+    run(story())
+
+
+def test_settling_one_makes_room_in_a_private_queue(broker_url: str) -> None:
+    own = NAMES.reply_queue("c1")
+
+    async def story() -> None:
+        async with connected(broker_url) as broker, connected(broker_url) as other:
+            await broker.declare([], [own])
+            inbox = Inbox()
+            await broker.consume(own.name, 8, inbox)
+            await put(other, [Outgoing(NAMES.replies, NAMES.answer_key("c1"), body) for body in numbered(9)])
+            first, *_ = await inbox.take(8)
+            assert len(inbox) == 0
+            assert broker.done(first)
+            assert (await inbox.next()).body == numbered(9)[8]
+
+    run(story())

@@ -14,7 +14,7 @@ from broker_jobs.broker.amqp import Address, AmqpBroker
 from broker_jobs.broker.amqp.link import Link
 from broker_jobs.broker.port import Depth, Outgoing, Receipt, Tag
 from broker_jobs.errors import BrokerError, BrokerUnavailable, ValidationError
-from tests.support.inbox import PATIENCE, Inbox, run, until
+from tests.support.inbox import PATIENCE, STORY, Inbox, run, until
 from tests.support.proxy import Proxy
 from tests.support.station import CLASS, DEAD, LEDGER, NAMES, TO_CLASS, connected, drain, numbered, put, ready
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from tests.support.rabbitmq import RabbitMQ
 
 NOWHERE = Outgoing("t.nowhere", "a", b"lost")
+REST = 0.3
 
 
 class News:
@@ -459,5 +460,20 @@ def test_a_token_without_an_exchange_is_an_error(rabbitmq: RabbitMQ) -> None:
             with pytest.raises(BrokerError, match=r"t\.nowhere"):
                 await broker.hold_token(NAMES.lease_queue("w1"), Outgoing("t.nowhere", "w1.0", b"token"))
             await put(broker, ready(b"goes on"))
+
+    run(story())
+
+
+def test_who_rests_reads_nothing(rabbitmq: RabbitMQ) -> None:
+    async def story() -> None:
+        clock = asyncio.get_running_loop().time
+        async with connected(rabbitmq.fresh_vhost()) as broker:
+            began = clock()
+            broker.rest(REST)
+            broker.rest(STORY)  # it rests already
+            assert await broker.depth(CLASS.name) == Depth(0, 0)
+            assert clock() - began >= REST
+        # What was lost, or closed, meanwhile is left alone.
+        broker.rest(REST)
 
     run(story())

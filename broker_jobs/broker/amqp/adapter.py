@@ -17,7 +17,7 @@ from pika import exceptions
 
 from broker_jobs.broker.amqp.arguments import declaration
 from broker_jobs.broker.amqp.backoff import delays
-from broker_jobs.broker.amqp.consumer import Consumer, Unsettled
+from broker_jobs.broker.amqp.consumer import Consumer, Feed, Unsettled
 from broker_jobs.broker.amqp.errors import ACCESS_REFUSED, NOT_FOUND, RESOURCE_LOCKED, WEATHER, may_pass, reason, translate
 from broker_jobs.broker.amqp.link import Channel, Link
 from broker_jobs.broker.amqp.looking import Suspects, silent
@@ -218,19 +218,25 @@ class AmqpBroker:
     async def consume(self, queue: str, credit: int, receive: Callable[[Delivery], None], *, behind: bool = False) -> Subscription:
         """Receive up to `credit` unsettled messages of a queue."""
         link = self._link()
-        consumer = Consumer(queue, credit, receive, self._unsettled, self._forget, suspects=self._suspects, behind=behind)
+        private = queue in self._private
+        consumer = Consumer(queue, credit, receive, self._unsettled, self._forget, suspects=self._suspects, behind=behind, private=private)
         with self._speaking_of(f"queue {queue}"):
             await consumer.attach(link)
         self._consumers[consumer] = None
         return consumer
 
+    def rest(self, seconds: float) -> None:
+        """Let deliveries wait for so long."""
+        if self._session is not None:
+            self._session.consuming.rest(seconds)
+
     def done(self, delivery: Delivery) -> bool:
         """Acknowledge a delivery; False where it is stale or settled already."""
-        return self._unsettled.settle(delivery.tag, Channel.ack)
+        return self._unsettled.settle(delivery.tag, Feed.ack)
 
     def release(self, delivery: Delivery) -> bool:
         """Put a delivery back into its queue, for anybody; False as for `done`."""
-        return self._unsettled.settle(delivery.tag, Channel.requeue)
+        return self._unsettled.settle(delivery.tag, Feed.requeue)
 
     async def dead_letter(self, delivery: Delivery, exchange: str, reason: str, *, key: str | None = None) -> bool:
         """Publish the message to `exchange`, and acknowledge it once that is confirmed; False as for `done`."""

@@ -33,11 +33,18 @@ _BEHIND: Final = -1
 _CONSUME_SECONDS: Final = 5.0
 """What a queue has to let itself be consumed. One that is dead (see `AmqpBroker.dead`) never does, and the others need not wait."""
 
+_LATE: Final = 0.02
+"""Seconds for which what was read from a private queue stays unacknowledged: it is lost with the connection in any case, and each
+acknowledgement is a packet for which the broker leaves what others wait for."""
+
 _LOG: Final = logging.getLogger("broker_jobs.amqp")
 
 
 class Feed:
     """One consumer on one channel.
+
+    Args:
+        gathers: so many acknowledgements may wait for each other, at most
 
     Attributes:
         consumer: its tag while it runs, else an empty text
@@ -45,8 +52,11 @@ class Feed:
         unsettled: what came on it: our numbers, and those of the channel
     """
 
-    def __init__(self, channel: Channel) -> None:
+    def __init__(self, channel: Channel, gathers: int) -> None:
         self.channel = channel
+        self._gathers = gathers
+        self._late: list[int] = []
+        self._flushing: asyncio.TimerHandle | None = None
         self.consumer = ""
         self.ended = False
         self.unsettled: dict[int, int] = {}
@@ -60,7 +70,33 @@ class Feed:
     def settled(self) -> None:
         """Note that a delivery was settled."""
         if self._ending and not self.unsettled:
+            self.flush()
             self.channel.discard()
+
+    def ack(self, tag: int) -> None:
+        """Acknowledge a delivery, now or a moment later."""
+        self._late.append(tag)
+        if len(self._late) >= self._gathers:
+            self.flush()
+        elif self._flushing is None:
+            self._flushing = asyncio.get_running_loop().call_later(_LATE, self.flush)
+
+    def requeue(self, tag: int) -> None:
+        """Put a delivery back."""
+        self.channel.requeue(tag)
+
+    def flush(self) -> None:
+        """Send the acknowledgements that wait."""
+        if self._flushing is not None:
+            self._flushing.cancel()
+            self._flushing = None
+        late, self._late = self._late, []
+        if late and self.channel.is_open:
+            if self.unsettled:
+                for tag in late:
+                    self.channel.ack(tag)
+            else:
+                self.channel.ack(max(late), multiple=True)
 
 
 class Unsettled:
@@ -89,13 +125,13 @@ class Unsettled:
         """Whether it can be settled now."""
         return tag.number in self._feeds and tag.generation == self._ledger.generation
 
-    def settle(self, tag: Tag, how: Callable[[Channel, int], None]) -> bool:
+    def settle(self, tag: Tag, how: Callable[[Feed, int], None]) -> bool:
         """Settle a delivery on its channel; False where it is stale or settled already."""
         feed = self._feeds.get(tag.number)
         if feed is None or not feed.channel.is_open or not self._ledger.settle(tag):
             return False
         del self._feeds[tag.number]
-        how(feed.channel, feed.unsettled.pop(tag.number))
+        how(feed, feed.unsettled.pop(tag.number))
         feed.settled()
         return True
 
@@ -125,10 +161,12 @@ class Consumer:
         *,
         suspects: Suspects,
         behind: bool = False,
+        private: bool = False,
     ) -> None:
         self._queue = queue
         self._behind = behind
         self._credit = credit
+        self._gathers = max(1, credit // 4) if private else 1
         self._receive = receive
         self._unsettled = unsettled
         self._suspects = suspects
@@ -158,7 +196,7 @@ class Consumer:
         if not await self._suspects.clear(self._queue):
             return False
         channel = await link.channel()
-        feed = self._feed = Feed(channel)
+        feed = self._feed = Feed(channel, self._gathers)
         channel.on_closed = partial(self._on_closed, link, feed)
         arrived, lost = partial(self._on_arrival, feed), partial(self._on_lost, link, feed)
         try:
@@ -200,6 +238,7 @@ class Consumer:
             return
         with contextlib.suppress(exceptions.AMQPError):  # the channel has ended, and the consumer with it
             if requeue:
+                feed.flush()
                 self._unsettled.forget(feed)
                 await feed.channel.close()
             elif first and feed.consumer:

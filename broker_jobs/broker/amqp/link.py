@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import pika
 from pika import compat, exceptions, frame, spec
-from pika.adapters.asyncio_connection import AsyncioConnection
 
+from broker_jobs.broker.amqp import transport
 from broker_jobs.broker.port import Depth
 from broker_jobs.errors import AddressError
 
@@ -39,7 +39,7 @@ _NO_CREDIT: Final = {"credit": compat.long(0), "drain": False}
 _HEADER_FRAME: Final = spec.FRAME_HEADER.to_bytes()
 
 
-class _Connection(AsyncioConnection):  # type: ignore[misc] # pika has no types
+class _Connection(transport.Connection):
     """Pika's connection, which does not fall over the properties of a message.
 
     Pika decodes the headers of each message, and raises for some that RabbitMQ carries (a timestamp in the year 10000). The
@@ -185,9 +185,9 @@ class Channel:
         self._raw._cancelled.discard(consumer)  # noqa: SLF001
         await self._wait(answer)
 
-    def ack(self, tag: int) -> None:
-        """Acknowledge a delivery."""
-        self._raw.basic_ack(tag)
+    def ack(self, tag: int, *, multiple: bool = False) -> None:
+        """Acknowledge a delivery, or all up to it."""
+        self._raw.basic_ack(tag, multiple=multiple)
 
     def requeue(self, tag: int) -> None:
         """Put a delivery back."""
@@ -342,6 +342,13 @@ class Link:
             yield channel
         finally:
             channel.discard()
+
+    def rest(self, seconds: float) -> None:
+        """Read nothing for so long, unless it rests already."""
+        transport = self._raw._transport  # noqa: SLF001 (one of asyncio's, or None once it is lost)
+        if transport is not None and transport.is_reading():
+            transport.pause_reading()
+            asyncio.get_running_loop().call_later(seconds, transport.resume_reading)
 
     async def close(self) -> None:
         """Close in order, or after two seconds anyhow."""

@@ -427,6 +427,9 @@ class EmbeddedBroker:
             except Exception as error:  # noqa: BLE001 (the receiver's bug, for whoever watches over the loop; here it would end the connection)
                 self._loop.call_exception_handler({"message": f"receiver of {subscription.queue} failed", "exception": error})
 
+    def rest(self, seconds: float) -> None:
+        """Nothing: who publishes rings late for what nobody waits for."""
+
     def done(self, delivery: Delivery) -> bool:
         """Acknowledge a delivery."""
         throttled = self._consuming.throttled(delivery.tag)
