@@ -454,6 +454,8 @@ class Job:
 
     def _sorted_needs(self, given: object, what: str) -> tuple[tuple[int, ...], tuple[Outside, ...]]:
         """Tasks in nested lists, each once: numbers of this job's, and those of other jobs."""
+        if given == ():
+            return (), ()
         if isinstance(given, list | tuple) and all(type(dep) is Task and dep.job is self for dep in given):
             return tuple(dict.fromkeys([dep.number for dep in given])), ()
         needs = dict.fromkeys(self._needs(given, what))

@@ -141,8 +141,9 @@ class Caller:
         chunker = Chunker(job, header, is_open, most=most, store=self.store)
         chunks = list(cut(chunker, (call.numbered(number) for number, call in enumerate(calls))))
         alike = callee is not None and all(call.callee is callee or call.callee == callee for call in calls)
-        function = callee.digest if callee and alike else None
-        layout = Layout(self._rows(calls), len(calls), flat=all(chunk.direct for chunk in chunks), function=function)
+        layout = Layout(
+            self._rows(calls), len(calls), flat=all(chunk.direct for chunk in chunks), sort=callee.digest if callee and alike else None
+        )
         return Batch(job, layout, [link.seal(chunk) for chunk in chunks], deliver, fail, self.timeout)
 
     def _rows(self, calls: Sequence[Encoded]) -> tuple[Row, ...]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from broker_jobs.core.value import Value
 
 WINDOW: Final = 32
-"""Chunks of a job that may stand in a class queue."""
+"""Chunks of a job that may stand in a class queue; of large ones, fewer."""
 
 MOST_READY: Final = 100
 """Tasks of a chunk for a class queue, where nobody knows how long they take; fewer of a small job, so that several workers get some."""
@@ -28,8 +28,11 @@ MOST_READY: Final = 100
 MOST_WAITING: Final = 1000
 """Tasks of a chunk for the ledger, which cuts it anew."""
 
-LARGEST: Final = 5
-"""Of tasks that are known to be quick, a chunk has at most so many times what is worth a message."""
+USUAL: Final = 5
+"""Of tasks that are known to be quick, `WINDOW` chunks may have so many times what is worth a message,"""
+
+LARGEST: Final = 20
+"""and one chunk so many times."""
 
 WORTH_MS: Final = 10
 """Work of so many milliseconds is worth a message of its own."""
@@ -39,6 +42,9 @@ MOST_WORTH: Final = 200
 
 SHARE: Final = 64
 """A chunk for a class queue has at most this part of its job."""
+
+QUICK_SHARE: Final = 16
+"""The same, where the tasks are known to be quick: less waits behind the slowest chunk than the messages cost."""
 
 OpenClasses = frozenset[tuple[str, Lane]]
 """Classes and lanes whose queues exist."""
@@ -98,6 +104,7 @@ class Chunker:
         header: travels with the first chunk
         is_open: classes and lanes whose queues exist
         most: tasks of a chunk for a class queue (see `share`)
+        window: chunks for class queues (see `window`)
         store: folder of the value store
         ordered: its tasks differ in priority: the coordinator sends them out, the most urgent first
         whole: they are the whole job; else they are added to one that is open, which has a header, and is not sealed by them
@@ -110,6 +117,7 @@ class Chunker:
         is_open: OpenClasses,
         *,
         most: int = MOST_READY,
+        window: int = WINDOW,
         store: str | None = None,
         ordered: bool = False,
         whole: bool = True,
@@ -118,6 +126,7 @@ class Chunker:
         self._header = header
         self._open = frozenset() if ordered else is_open
         self._most = most
+        self._window = window
         self._store = store
         self._whole = whole
         self._group: _Group | None = None
@@ -144,7 +153,7 @@ class Chunker:
             or group.size + growth > CHUNK_LIMIT
         ):
             full = self._finish(None) if group else None
-            direct = eligible and self._direct < WINDOW
+            direct = eligible and self._direct < self._window
             self._direct += direct
             most = self._most if direct else MOST_WAITING
             group = self._group = _Group(placement.resource_class, placement.options.lane, eligible, direct, most)
@@ -195,7 +204,13 @@ def share(tasks: int, most: int = MOST_READY, worth: int = 1) -> int:
         most: of those of which nothing is known
         worth: so many are known to be quick enough to travel together
     """
-    return min(max(tasks // SHARE, worth), max(most, min(LARGEST * worth, MOST_WAITING)))
+    part = tasks // (SHARE if worth == 1 else QUICK_SHARE)
+    return min(max(part, worth), max(most, min(LARGEST * worth, MOST_WAITING)))
+
+
+def window(most: int, worth: int = 1) -> int:
+    """How many chunks of so many tasks may go to class queues: others stand behind them, so large ones are no more work than small ones."""
+    return min(WINDOW, max(WINDOW * MOST_READY, WINDOW * USUAL * worth) // most)
 
 
 def cut(chunker: Chunker, tasks: Iterable[Encoded]) -> Iterator[Chunk]:

@@ -89,8 +89,8 @@ class Core:
         followed = self._followed.get(reply.job)
         if followed is not None and followed.view.layout is not None:
             endings = followed.view.heard(reply)
-            if followed.view.layout.function is not None and (took := spent(reply.items)):
-                self.pace.several_ended(followed.view.layout.function, took)
+            if followed.view.layout.sort is not None and (took := spent(reply.items)):
+                self.pace.several_ended(followed.view.layout.sort, took)
             if followed.watch is not None:
                 followed.watch.heard(reply, endings)
             self._known(followed, endings)

@@ -66,23 +66,23 @@ class Layout:
 
     Attributes:
         flat: every task went straight to a class queue: it runs, and is heard of, without a coordinator
-        function: hash of the one that all tasks call; None where they do not
+        sort: what all tasks are, as `Pace` knows them; None where they differ
     """
 
     rows: tuple[Row, ...]
     total: int
     flat: bool = False
     name: str = ""
-    function: str | None = None
+    sort: str | None = None
 
     @classmethod
-    def of(cls, job: Job, *, flat: bool, function: str | None = None) -> Layout:
+    def of(cls, job: Job, *, flat: bool, sort: str | None = None) -> Layout:
         """The layout of a whole job."""
         rows = (
             Row(entry.first, entry.count, entry.name, entry.ids, isinstance(entry.work, Program | ArrayWork), entry.options.retry)
             for entry in job.entries
         )
-        return cls(tuple(rows), len(job), flat, job.name, function)
+        return cls(tuple(rows), len(job), flat, job.name, sort)
 
     def row(self, number: int) -> Row | None:
         """The row of a task, or None where there is none."""

@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
 from broker_jobs.client.calls import folder, header_of
-from broker_jobs.client.chunking import Chunker, cut, share
+from broker_jobs.client.chunking import Chunker, cut, share, window
 from broker_jobs.client.encoding import Encoder
-from broker_jobs.client.entries import CallWork, MapWork
+from broker_jobs.client.entries import ArrayWork, CallWork, MapWork
 from broker_jobs.client.jobview import Layout
 from broker_jobs.client.link import Frame
 from broker_jobs.core.resource_class import MAX_CLASSES
@@ -17,7 +17,7 @@ from broker_jobs.data.store import ValueStore
 from broker_jobs.errors import TooManyClasses, UnpicklableError, ValidationError, ValueTooLarge
 from broker_jobs.wire.codec import decode, encode
 from broker_jobs.wire.inputs import shifted
-from broker_jobs.wire.messages import Chunk
+from broker_jobs.wire.messages import Chunk, Program
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.authoring import Job
     from broker_jobs.client.chunking import OpenClasses
     from broker_jobs.client.encoding import Placement
+    from broker_jobs.client.entries import Work
     from broker_jobs.client.link import Link
     from broker_jobs.core.pace import Pace
 
@@ -135,9 +136,10 @@ class Submission:
             raise ValidationError(f"idempotency_key must be a text, not {idempotency_key!r}")
         header = header_of(link.client, job.name, tags=job.tags, max_fails=job.max_fails, idempotency_key=idempotency_key)
         ordered = len({placement.options.priority for placement in self.placements}) > 1
-        function = self._only_function()
-        most = share(len(job), worth=pace.fitting(function))
-        chunker = Chunker(self.id, header, is_open, most=most, store=self._store, ordered=ordered)
+        sort = self._only_sort()
+        worth = pace.fitting(sort)
+        most = share(len(job), worth=worth)
+        chunker = Chunker(self.id, header, is_open, most=most, window=window(most, worth), store=self._store, ordered=ordered)
         spool, flat = Spool(), True
         try:
             for chunk in cut(chunker, self._encoder.tasks(job)):
@@ -146,11 +148,14 @@ class Submission:
         except BaseException:
             spool.close()
             raise
-        return spool, Layout.of(job, flat=flat, function=function)
+        return spool, Layout.of(job, flat=flat, sort=sort)
 
-    def _only_function(self) -> str | None:
-        """The hash of the function that all tasks call; None where they do not, or where it cannot be sent."""
+    def _only_sort(self) -> str | None:
+        """The function that all tasks call, or the program that all run; None where they do not, or where it cannot be sent."""
         works = [entry.work for entry in self.job.entries]
+        names = {_program_name(work) for work in works}
+        if len(names) == 1 and None not in names:
+            return f"program {names.pop()!r}"
         calls = [work.function for work in works if isinstance(work, CallWork | MapWork)]
         if not calls or len(calls) < len(works) or any(call is not calls[0] for call in calls):
             return None
@@ -158,3 +163,12 @@ class Submission:
             return self._encoder.callee(calls[0]).digest
         except (UnpicklableError, ValueTooLarge):
             return None  # it is said where its tasks are encoded, and which one it is
+
+
+def _program_name(work: Work) -> tuple[bytes, ...] | None:
+    """The first word of a program, as a tuple; None where the work is none."""
+    match work:
+        case Program(argv=argv) | ArrayWork(program=Program(argv=argv)):
+            return argv[:1]
+        case _:
+            return None

@@ -6,7 +6,8 @@ so a job of a million tasks delays another by a chunk, not by itself.
 
 How many tasks a chunk gets: as many as give each known worker slot a few chunks, `MOST_TASKS` at most, and fewer where
 workers gave tasks back because the chunk was slow: a quarter of that chunk, which doubles again with each chunk that was quick.
-Tasks that are known to be quick make larger chunks, since a message costs as much as many of them: a chunk should take `WORTH_MS`.
+Tasks that are known to be quick make larger chunks, since a message costs as much as many of them: a chunk should take `WORTH_MS`, or
+`LARGEST` times as long where there are enough for each slot, and then a job may have only as many chunks as give each slot a few.
 A few of them wait for more to become ready as long as every slot has work, that is until the next chunk has ended (Nagle's rule).
 
 A job whose tasks differ in priority keeps them back much longer: `urgency` says which of its tasks go out.
@@ -37,6 +38,8 @@ QUICK_MS: Final = 250
 """A chunk whose tasks ran so long in all, or less, was quick."""
 WORTH_MS: Final = 50
 """A chunk of tasks that run so long in all is worth its message."""
+LARGEST: Final = 4
+"""It may have so many times as many, where there are enough for all slots."""
 _LEAST_MS: Final = 0.1
 """Clocks tell milliseconds, and a task takes some time in any case."""
 
@@ -145,7 +148,7 @@ class Window:
             self._note_pace(flight)
             most = self._most.get(flight.group.options)
             if most is not None and not flight.split and flight.busy_ms <= QUICK_MS:
-                self._most[flight.group.options] = min(2 * most, max(MOST_TASKS, self.worth(flight.group)))
+                self._most[flight.group.options] = min(2 * most, self._most_of(flight.group))
 
     def _note_pace(self, flight: Flight) -> None:
         """Take in how long tasks of a chunk ran: of the latest ones, rather too long than too short."""
@@ -159,6 +162,10 @@ class Window:
         """How many tasks are worth a message; 1 as long as nothing is known of them."""
         ms = self._ms.get(group.options)
         return 1 if ms is None or group.isolated else max(1, int(WORTH_MS / max(ms, _LEAST_MS)))
+
+    def _most_of(self, group: Group) -> int:
+        """How many tasks a chunk may have."""
+        return max(MOST_TASKS, LARGEST * self.worth(group))
 
     def split(self, chunk: str) -> None:
         """Tasks of this chunk came back unstarted: the next ones are a quarter of it."""
@@ -213,7 +220,7 @@ class Window:
         """
         while True:
             tops = [top for queue in list(self._tops) if self._flying[queue] < room and (top := self._top(queue))]
-            tops = [top for top in tops if not self._gathers(top[2], slots)]
+            tops = [top for top in tops if not (self._gathers(top[2], slots) or self._is_full(top[2], slots))]
             if not tops:
                 return None
             *_, group = min(tops)
@@ -225,6 +232,10 @@ class Window:
         """Whether its ready tasks wait for more, since all slots have work and these are too few for a message."""
         flying = self._flying[group.queue]
         return flying > 0 and len(self._ready[group]) < self.worth(group) and flying >= CHUNKS_AT_HAND * slots(group)
+
+    def _is_full(self, group: Group, slots: Callable[[Group], int]) -> bool:
+        """Whether each slot has enough of its large chunks: other jobs stand behind them."""
+        return self._most_of(group) > MOST_TASKS and self._flying[group.queue] >= CHUNKS_PER_SLOT * max(1, slots(group))
 
     def fill(self, group: Group, most: int, current: Callable[[Ready], bool]) -> Draft | None:
         """A chunk of so many ready tasks of a group, at most; None where none of these is current any more."""
@@ -262,7 +273,7 @@ class Window:
         if group.isolated:
             return 1
         fair, worth = -(-ready // (CHUNKS_PER_SLOT * max(1, slots))), self.worth(group)
-        most = max(MOST_TASKS, worth)
+        most = self._most_of(group)
         return max(1, min(max(fair, worth), most, self._most.get(group.options, most)))
 
 

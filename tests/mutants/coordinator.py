@@ -397,6 +397,28 @@ MUTANTS: Final = (
         "tests/unit/test_window.py " + _URGENCY,
     ),
     (
+        "large chunks: never",
+        f"{_HERE}/window.py",
+        "max(MOST_TASKS, LARGEST * self.worth(group))",
+        "max(MOST_TASKS, self.worth(group))",
+        "tests/unit/test_window.py",
+    ),
+    ("large chunks: as many as of small ones", f"{_HERE}/window.py", " or self._is_full(top[2], slots))", ")", "tests/unit/test_window.py"),
+    (
+        "large chunks: few of small ones, too",
+        f"{_HERE}/window.py",
+        "self._most_of(group) > MOST_TASKS and self",
+        "self",
+        "tests/unit/test_window.py",
+    ),
+    (
+        "large chunks: none where no slot is known",
+        f"{_HERE}/window.py",
+        "CHUNKS_PER_SLOT * max(1, slots(group))",
+        "CHUNKS_PER_SLOT * slots(group)",
+        "tests/unit/test_window.py",
+    ),
+    (
         "small chunks: let a few quick tasks wait though nothing is under way",
         f"{_HERE}/window.py",
         "return flying > 0 and len(",

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, cast
 
 import pytest
 
-from broker_jobs.client.chunking import MOST_READY, MOST_WAITING, WINDOW, share
+from broker_jobs.client.chunking import MOST_READY, MOST_WAITING, MOST_WORTH, WINDOW, share
 from broker_jobs.client.encoding import Encoded
 from broker_jobs.client.executor import CallExecutor
 from broker_jobs.client.jobview import Ending, JobView
@@ -71,8 +71,8 @@ def test_jobs_of_a_map_are_as_many_rows_as_are_taken_in_a_tenth_of_a_second(
 
 def test_no_job_of_a_map_is_more_than_a_part_of_it(answering: tuple[Caller, AnsweringLink]) -> None:
     caller, link = answering
-    assert sum(1 for _ in MappedResults(caller, str, (range(20_000),), None)) == 20_000
-    assert max(link.chunks) == share(20_000, MOST_WAITING) == 312
+    assert sum(1 for _ in MappedResults(caller, str, (range(10_000),), None)) == 10_000
+    assert max(link.chunks) == share(10_000, MOST_WAITING, MOST_WORTH) == 625
 
 
 def test_an_endless_map_keeps_no_more_than_a_window(answering: tuple[Caller, AnsweringLink]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from broker_jobs.client.chunking import LARGEST, MOST_READY, MOST_WAITING, SHARE, share
+from broker_jobs.client.chunking import LARGEST, MOST_READY, MOST_WAITING, QUICK_SHARE, SHARE, USUAL, WINDOW, share, window
 from broker_jobs.client.core import spent
 from broker_jobs.core.outcome import Cause, Failed, Succeeded
 from broker_jobs.core.pace import MEMORY, Pace
@@ -114,8 +114,24 @@ def test_what_is_known_is_bounded(pace: Pace) -> None:
         (100, 200, 200),
         (10**6, 200, MOST_WAITING),
         (10**6, 30, LARGEST * 30),
-        (10**6, 10, MOST_READY),
+        (10**6, 4, MOST_READY),
+        (QUICK_SHARE * 30, 20, 30),
+        (SHARE * 2, 2, 8),
     ],
 )
 def test_the_share_of_a_chunk(tasks: int, worth: int, expected: int) -> None:
     assert share(tasks, worth=worth) == expected
+
+
+@pytest.mark.parametrize(
+    ("most", "worth", "expected"),
+    [
+        (1, 1, WINDOW),
+        (MOST_READY, 1, WINDOW),
+        (MOST_READY * 2, 10, WINDOW // 2),
+        (LARGEST * 20, 20, WINDOW * USUAL // LARGEST),
+        (MOST_WAITING, MOST_WAITING // USUAL, WINDOW),
+    ],
+)
+def test_large_chunks_are_no_more_work_in_a_class_queue_than_small_ones(most: int, worth: int, expected: int) -> None:
+    assert window(most, worth) == expected

@@ -126,12 +126,23 @@ def knowing(milliseconds: float, ready: int) -> Window:
 
 
 @pytest.mark.parametrize(
-    ("milliseconds", "ready", "first"), [(0, 30, 30), (0, 20_000, 500), (1, 60, 50), (1, 4000, 100), (10, 60, 8), (50, 20, 3)]
+    ("milliseconds", "ready", "first"),
+    [(0, 30, 30), (0, 20_000, 2000), (1, 60, 50), (1, 800, 100), (1, 4000, 200), (10, 60, 8), (50, 20, 3)],
 )
 def test_quick_tasks_make_chunks_that_are_worth_a_message(milliseconds: float, ready: int, first: int) -> None:
     draft = knowing(milliseconds, ready).draft(lambda _: 2, lambda _: True)
     assert draft is not None
     assert len(draft.tasks) == first
+
+
+@pytest.mark.parametrize(("milliseconds", "slots", "chunks"), [(1, 2, 8), (1, 0, 4), (1, 100, WINDOW), (10, 2, WINDOW)])
+def test_of_large_chunks_a_job_has_a_few_for_each_slot(milliseconds: float, slots: int, chunks: int) -> None:
+    window = knowing(milliseconds, 100_000)
+    made = drafts(window, slots=slots)
+    assert len(made) == chunks
+    for task in made[0].tasks:
+        window.land("r0", task.number, busy_ms=round(milliseconds))
+    assert len(drafts(window, slots=slots)) == 1
 
 
 def test_a_few_quick_tasks_wait_for_more_while_every_slot_has_work() -> None:
