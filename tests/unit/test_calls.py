@@ -71,8 +71,8 @@ def test_jobs_of_a_map_are_as_many_rows_as_are_taken_in_a_tenth_of_a_second(
 
 def test_no_job_of_a_map_is_more_than_a_part_of_it(answering: tuple[Caller, AnsweringLink]) -> None:
     caller, link = answering
-    assert sum(1 for _ in MappedResults(caller, str, (range(5000),), None)) == 5000
-    assert max(link.chunks) == share(5000, MOST_WAITING, MOST_WORTH) == 312
+    assert sum(1 for _ in MappedResults(caller, str, (range(7000),), None)) == 7000
+    assert max(link.chunks) == share(7000, MOST_WAITING, MOST_WORTH) == 437
 
 
 def test_an_endless_map_keeps_no_more_than_a_window(answering: tuple[Caller, AnsweringLink]) -> None:
