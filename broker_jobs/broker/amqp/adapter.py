@@ -211,6 +211,8 @@ class AmqpBroker:
         apart = [each for each in messages if each.apart]
         if not apart:
             return await self._publisher.publish(messages)
+        if len(apart) == len(messages):
+            return await self._apart.publish(messages)
         others = [each for each in messages if not each.apart]
         answers = [iter(each) for each in await asyncio.gather(self._publisher.publish(others), self._apart.publish(apart))]
         return [next(answers[each.apart]) for each in messages]
