@@ -135,10 +135,10 @@ class Rows:
         for job in jobs:
             self._caller.withdraw(job, REASON)
 
-    def _most(self) -> int:
+    def _most(self, worth: int) -> int:
         """How many rows a job may have: as many as were taken in `_PACE` seconds while the results of a window of jobs were."""
         if len(self._paces) < WINDOW:
-            return MOST_READY
+            return max(MOST_READY, worth)
         (begun, before), (now, taken) = self._paces[0], self._paces[-1]
         return min(max(MOST_READY, int(_PACE * (taken - before) / max(now - begun, 1e-6))), MOST_WAITING)
 
@@ -148,8 +148,9 @@ class Rows:
         encoder = self._caller.encoder(job)
         callee = self._caller.callee(encoder, self._fn)
         # Where nobody knows how many will come, jobs grow with what has come.
-        most = self._most()
-        most = min(share(self._hint or 4 * self._sent, most, self._caller.worth(callee)), most)
+        worth = self._caller.worth(callee)
+        most = self._most(worth)
+        most = min(share(self._hint or 4 * self._sent, most, worth), most)
         placement = encoder.place(self._caller.options)
         arguments: list[Value] = []
         size = stored = 0

@@ -64,15 +64,16 @@ def test_jobs_of_a_map_are_as_many_rows_as_are_taken_in_a_tenth_of_a_second(
         take(rows, news, 1)
         taken += 1
         rows.send_ahead(is_open)
-    assert link.chunks[:WINDOW] == [MOST_READY] * WINDOW
+    assert {MOST_READY} <= {*link.chunks[:WINDOW]} <= {MOST_READY, MOST_WORTH}
+    assert link.chunks[WINDOW] == MOST_WORTH, "they are known to be quick, and not yet how quickly they are taken"
     assert link.chunks[-1] == pytest.approx(most, abs=1)
     rows.close()
 
 
 def test_no_job_of_a_map_is_more_than_a_part_of_it(answering: tuple[Caller, AnsweringLink]) -> None:
     caller, link = answering
-    assert sum(1 for _ in MappedResults(caller, str, (range(7000),), None)) == 7000
-    assert max(link.chunks) == share(7000, MOST_WAITING, MOST_WORTH) == 437
+    assert sum(1 for _ in MappedResults(caller, str, (range(14_000),), None)) == 14_000
+    assert max(link.chunks) == share(14_000, MOST_WAITING, MOST_WORTH) == 875
 
 
 def test_an_endless_map_keeps_no_more_than_a_window(answering: tuple[Caller, AnsweringLink]) -> None:
