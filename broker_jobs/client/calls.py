@@ -39,13 +39,13 @@ if TYPE_CHECKING:
 
 def origin() -> Origin:
     """Where the functions of this process come from."""
-    path = _import_path(folder() or "/", tuple(entry for entry in sys.path if isinstance(entry, str)))
-    return Origin(host_identity(), sys.executable, platform.python_version(), path)
+    return _origin(folder() or "/", sys.executable, tuple([entry for entry in sys.path if isinstance(entry, str)]))
 
 
 @lru_cache(maxsize=16)
-def _import_path(here: str, entries: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(os.path.join(here, entry) for entry in entries)  # noqa: PTH118 (an entry may be empty)
+def _origin(here: str, executable: str, entries: tuple[str, ...]) -> Origin:
+    path = tuple(os.path.join(here, entry) for entry in entries)  # noqa: PTH118 (an entry may be empty)
+    return Origin(host_identity(), executable, platform.python_version(), path)
 
 
 def folder() -> str | None:

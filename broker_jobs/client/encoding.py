@@ -122,8 +122,7 @@ class Encoder:
         self._by_value = tuple(by_value)
         self._home = home
         self._values: dict[JobValue, tuple[str, Value]] = {}
-        self._options = TaskOptions()
-        self._placed = _placement(self._options, home)
+        self._placed: tuple[TaskOptions, Placement] | None = None
         self._last_callee: tuple[Callable[..., object], Callable[[], object] | None, Callee] | None = None
 
     def place(self, options: TaskOptions) -> Placement:
@@ -136,10 +135,10 @@ class Encoder:
             raise ValidationError(
                 f"tasks of several nodes run in partition 0 of the ledger alone, not in {self._partition}: submit them there"
             )
-        if options is not self._options:
+        if self._placed is None or self._placed[0] is not options:
             # One after another they are the same object, as a rule, and to hash it takes longer than all else.
-            self._options, self._placed = options, _placement(options, self._home)
-        return self._placed
+            self._placed = options, _placement(options, self._home)
+        return self._placed[1]
 
     def callee(self, fn: Callable[..., object], setup: Callable[[], object] | None = None) -> Callee:
         """A function, with what runs before it once in each process.
