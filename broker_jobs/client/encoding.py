@@ -16,7 +16,6 @@ from broker_jobs.client.placeholders import ArrayOutput, JobValue, Placeholder, 
 from broker_jobs.core.graph import check_acyclic
 from broker_jobs.core.many import many
 from broker_jobs.core.resource_class import class_name, rounded
-from broker_jobs.core.spec import TaskOptions
 from broker_jobs.core.value import INLINE_LIMIT, INLINE_LIMIT_WITHOUT_STORE, Inline, Pieces, Stored, Value
 from broker_jobs.errors import UnpicklableError, ValidationError, ValueTooLarge
 from broker_jobs.ids import partition_of, short
@@ -32,6 +31,7 @@ if TYPE_CHECKING:
     from broker_jobs.client.authoring import Job
     from broker_jobs.client.entries import Entry
     from broker_jobs.client.placeholders import EarlierTask
+    from broker_jobs.core.spec import TaskOptions
     from broker_jobs.data.store import ValueStore
 
 _OVERHEAD = 40
