@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from functools import cache, cached_property, lru_cache
 from itertools import groupby
 from operator import attrgetter
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from broker_jobs.client.chunking import MOST_WORTH, Chunker, cut
 from broker_jobs.client.encoding import Encoder
@@ -35,6 +35,10 @@ if TYPE_CHECKING:
     from broker_jobs.client.runtime import Runtime
     from broker_jobs.core.spec import TaskOptions
     from broker_jobs.errors import BrokerJobsError
+
+
+IN_THE_CHUNK: Final = Origin("", "", "")
+"""Half of the bytes of a call would be its origin a second time, which nobody reads."""
 
 
 def origin() -> Origin:
@@ -138,7 +142,7 @@ class Caller:
         link = self.runtime.connect().link
         callee = calls[0].callee
         header = header_of(link.client, callee.function.name if callee else "call", ephemeral=True)
-        chunker = Chunker(job, header, is_open, most=most, store=self.store)
+        chunker = Chunker(job, header, origin(), is_open, most=most, store=self.store)
         chunks = list(cut(chunker, (call.numbered(number) for number, call in enumerate(calls))))
         alike = callee is not None and all(call.callee is callee or call.callee == callee for call in calls)
         layout = Layout(
@@ -200,17 +204,18 @@ def header_of(
     submitter: str,
     name: str,
     *,
+    origin: Origin = IN_THE_CHUNK,
     tags: tuple[str, ...] = (),
     max_fails: int | None = None,
     idempotency_key: str | None = None,
     ephemeral: bool = False,
 ) -> JobHeader:
-    """What goes with the first chunk of a job."""
+    """What goes with the first chunk of a job, or opens one without: then with the origin of its functions."""
     return JobHeader(
         name=name,
         submitter=submitter,
         submitted_ms=time.time_ns() // 1_000_000,
-        origin=origin(),
+        origin=origin,
         user=user(),
         tags=tags,
         max_fails=max_fails,

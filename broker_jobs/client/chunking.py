@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from broker_jobs.client.encoding import Callee, Encoded, Placement
     from broker_jobs.core.value import Value
+    from broker_jobs.wire.messages import Origin
 
 WINDOW: Final = 32
 """Chunks of a job that may stand in a class queue; of large ones, fewer."""
@@ -102,6 +103,7 @@ class Chunker:
     Args:
         job: id of the job
         header: travels with the first chunk
+        origin: where its functions come from
         is_open: classes and lanes whose queues exist
         most: tasks of a chunk for a class queue (see `share`)
         window: chunks for class queues (see `window`)
@@ -114,6 +116,7 @@ class Chunker:
         self,
         job: str,
         header: JobHeader,
+        origin: Origin,
         is_open: OpenClasses,
         *,
         most: int = MOST_READY,
@@ -124,6 +127,7 @@ class Chunker:
     ) -> None:
         self._job = job
         self._header = header
+        self._origin = origin
         self._open = frozenset() if ordered else is_open
         self._most = most
         self._window = window
@@ -187,7 +191,7 @@ class Chunker:
             submitter=self._header.submitter,
             tasks=tuple(group.tasks),
             options=tuple(group.options),
-            origin=self._header.origin,
+            origin=self._origin,
             functions=group.functions,
             values=group.values,
             store=self._store,

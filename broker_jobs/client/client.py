@@ -17,7 +17,7 @@ from broker_jobs.client import control, inquiry
 from broker_jobs.client import data as work_data
 from broker_jobs.client.advice import advise
 from broker_jobs.client.authoring import Job, Task
-from broker_jobs.client.calls import Caller, header_of
+from broker_jobs.client.calls import Caller, header_of, origin
 from broker_jobs.client.data import WorkData
 from broker_jobs.client.executor import CallExecutor
 from broker_jobs.client.link import PATIENCE, BrokerLink
@@ -228,7 +228,9 @@ class Client:
         if known:
             return self._submitted(known.job)
         link = self.runtime.connect().link
-        header = header_of(link.client, spec.name, tags=spec.tags, max_fails=spec.max_fails, idempotency_key=idempotency_key)
+        header = header_of(
+            link.client, spec.name, origin=origin(), tags=spec.tags, max_fails=spec.max_fails, idempotency_key=idempotency_key
+        )
         question = OpenJob(self._new_job(), header, self.settings.value_store)
         return self._submitted(self.runtime.run(lambda core: core.ask(question, JobInfo)).job)
 

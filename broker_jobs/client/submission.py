@@ -6,7 +6,7 @@ import tempfile
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final
 
-from broker_jobs.client.calls import folder, header_of
+from broker_jobs.client.calls import folder, header_of, origin
 from broker_jobs.client.chunking import Chunker, cut, share, window
 from broker_jobs.client.encoding import Encoder
 from broker_jobs.client.entries import ArrayWork, CallWork, MapWork
@@ -111,7 +111,7 @@ class Submission:
         job = self.job
         if job.tags or job.max_fails is not None:
             raise ValidationError("tags and max_fails belong to the job that is open already: leave them out here")
-        chunker = Chunker(self.id, header_of(submitter, job.name), frozenset(), store=self._store, whole=False)
+        chunker = Chunker(self.id, header_of(submitter, job.name), origin(), frozenset(), store=self._store, whole=False)
         draft = Draft()
         try:
             for chunk in cut(chunker, self._encoder.tasks(job)):
@@ -139,7 +139,7 @@ class Submission:
         sort = self._only_sort()
         worth = pace.fitting(sort)
         most = share(len(job), worth=worth)
-        chunker = Chunker(self.id, header, is_open, most=most, window=window(most, worth), store=self._store, ordered=ordered)
+        chunker = Chunker(self.id, header, origin(), is_open, most=most, window=window(most, worth), store=self._store, ordered=ordered)
         spool, flat = Spool(), True
         try:
             for chunk in cut(chunker, self._encoder.tasks(job)):

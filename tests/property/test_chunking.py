@@ -14,7 +14,8 @@ from broker_jobs.core.value import CHUNK_LIMIT, Encoding, Inline
 from broker_jobs.wire.codec import decode, encode
 from broker_jobs.wire.messages import Call, Chunk, Function, JobHeader, Origin, Task
 
-HEADER = JobHeader("job", "client-1", 0, Origin("host", "python", "3.11"))
+ORIGIN = Origin("host", "python", "3.11")
+HEADER = JobHeader("job", "client-1", 0, Origin("", "", ""))
 JOB = "0" * 32
 
 _placements = st.builds(
@@ -58,7 +59,7 @@ def _tasks(draw: st.DrawFn) -> list[Encoded]:
 
 def _cut(tasks: list[Encoded], opened: bool, *, ordered: bool = False) -> list[Chunk]:
     classes = frozenset((name, lane) for name in "ab" for lane in Lane) if opened else frozenset()
-    return list(cut(Chunker(JOB, HEADER, classes, most=share(len(tasks)), ordered=ordered), tasks))
+    return list(cut(Chunker(JOB, HEADER, ORIGIN, classes, most=share(len(tasks)), ordered=ordered), tasks))
 
 
 @given(_tasks(), st.booleans())
@@ -98,6 +99,7 @@ def test_chunks_are_bounded_and_shared_out(tasks: list[Encoded], opened: bool) -
     assert sum(chunk.direct for chunk in chunks) <= WINDOW
     for chunk in chunks:
         assert len(chunk.tasks) <= (share(len(tasks)) if chunk.direct else MOST_WAITING)
+        assert chunk.origin is ORIGIN
         assert len(set(chunk.options)) == len(chunk.options)
         payload = sum(
             len(task.work.args.data) for task in chunk.tasks if isinstance(task.work, Call) and isinstance(task.work.args, Inline)

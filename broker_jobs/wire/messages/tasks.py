@@ -201,6 +201,7 @@ class JobHeader:
 
     Attributes:
         submitter: the client to which shortcuts and news go
+        origin: where its functions come from; in a chunk, which has one of its own, this one is not read
         ephemeral: it belongs to its client and is dropped once delivered (``call``, ``map``, ``executor``)
         parent: the job inside a task of which it was submitted
     """
