@@ -127,6 +127,8 @@ class Child:
     def serve(self, run: Run) -> bool:
         """Run a task, answer, and go on with what follows it; False when this child is of no more use."""
         call = not isinstance(run.work, Program)
+        if self._surroundings.applied and not (call and self._surroundings.suit(run)):
+            self._usable = self._surroundings.restore()
         if not self._usable or (call and self._job not in {"", run.job} and self._sources.changed()):
             self.send(Stale())
             return False
@@ -150,6 +152,7 @@ class Child:
             last = len(then.executions)
             for place in range(1, last + 1):
                 if not self._has_ticket():
+                    self._hush()
                     self._leave()
                     self.send(Halted())
                     return
@@ -248,20 +251,23 @@ class Child:
     def _done(self, done: Done) -> bool:
         """Say what came of a task; whether the next of its line follows.
 
-        Somebody waits for the answer, so what can be put back after it is: what a task prints from now on goes nowhere already.
+        Somebody waits for the answer, so what can wait is done after it, or not at all where the next task may go on with it.
         """
-        if not done.more and self._surroundings.applied:
-            self._surroundings.hush()
+        if not done.more:
+            self._hush()
         self.send(done)
         if not done.more:
             self._leave()
         return done.more
 
-    def _leave(self) -> None:
-        """Keep nothing of the last task. Where that fails, the next one is not begun here."""
+    def _hush(self) -> None:
+        """Whatever is left of the task: what it prints from now on goes nowhere."""
         if self._surroundings.applied:
-            self._usable = self._surroundings.restore()
-        os.chdir("/")  # where no folder is kept busy
+            self._surroundings.hush()
+
+    def _leave(self) -> None:
+        """Keep no folder busy."""
+        os.chdir("/")
 
     def tidy(self) -> None:
         """Reap what was killed, and say whether that was all."""

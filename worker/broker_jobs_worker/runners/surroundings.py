@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 TAIL_LIMIT: Final = 64 * 1024
 """Bytes of output that travel with a reply."""
 
+JOB: Final = "BROKER_JOBS_JOB"
 NAMES: Final = ("BROKER_JOBS_TASK", "BROKER_JOBS_ATTEMPT", "BROKER_JOBS_EXECUTION")
 """Variables in which the tasks of a line differ: number, attempt and execution."""
 
@@ -54,13 +55,18 @@ def variables(run: Run) -> dict[str, str]:
     """What a task finds in its environment besides what the worker has."""
     home = run.options.home
     return {
-        "BROKER_JOBS_JOB": run.job,
+        JOB: run.job,
         **names(run),
         **({} if home is None else {"BROKER_JOBS_SUBMIT_DIR": home}),
         **run.allocation,
         **nodes.variables(run),
         **dict(run.options.env),
     }
+
+
+def _given(run: Run) -> tuple[object, ...]:
+    """What decides all others of them."""
+    return run.options.home, run.allocation, run.options.env, run.hosts
 
 
 def names(run: Run) -> dict[str, str]:
@@ -244,8 +250,8 @@ class Surroundings:
     """State of this process that a function may change: it is noted once, and put back after each task.
 
     What the operating system knows of the process is put back, and so are ``sys.argv``, ``sys.path`` and the standard streams.
-    All other state of Python modules stays: it is what warm children are for. Of tasks that follow one another in a line, the next one goes
-    on with the surroundings of the last where that has changed nothing (`kept`), which costs a fifth of putting everything back.
+    All other state of Python modules stays: it is what warm children are for. Where a task has changed nothing (`kept`), the next one goes
+    on with its surroundings, if they `suit` it, which costs a fifth of putting everything back.
     """
 
     def __init__(self) -> None:
@@ -258,6 +264,8 @@ class Surroundings:
 
         self._before: dict[bytes, bytes] = {}
         self._applied: dict[bytes, bytes] | None = None
+        self._job = ""
+        self._given: tuple[object, ...] = ()
 
     def _hear(self, event: str, _arguments: tuple[object, ...]) -> None:
         if event in _LIMITING:
@@ -288,6 +296,11 @@ class Surroundings:
         os.dup2(stderr, 2)
         os.environ.update(variables(run))
         self._applied = self._before = dict(_raw_environment)
+        self._job, self._given = run.job, _given(run)
+
+    def suit(self, run: Run) -> bool:
+        """Whether a task may go on with what is applied: besides its names, it would set the same variables as the last one."""
+        return not run.hosts and self._given == _given(run)
 
     def turn_to(self, run: Run, own: tuple[int, int, str], stdout: int, stderr: int) -> None:
         """Go on with what the last task has `kept`: only what differs between the two is put into place.
@@ -299,7 +312,12 @@ class Surroundings:
         os.dup2(stderr, 2)
         self._streams.hush_threads()
         self._streams.put()
-        self._names.put(dict(run.options.env), own)
+        chosen = dict(run.options.env)
+        self._names.put(chosen, own)
+        if run.job != self._job:
+            self._job = run.job
+            if JOB not in chosen:
+                os.environ[JOB] = run.job
         self._applied = self._before = dict(_raw_environment)
 
     @property
