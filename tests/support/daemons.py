@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 MARK = "BROKER_JOBS_TEST_MARK"
 
 
-def until(condition: Callable[[], object], what: str, timeout: float = 30.0) -> None:
-    """Wait for something in another process, with a diagnosis where it does not come."""
+def until(condition: Callable[[], object], what: str | Callable[[], str], timeout: float = 30.0) -> None:
+    """Wait for something in another process, with a diagnosis where it does not come: such as it is then, where a function makes it."""
     deadline = time.monotonic() + timeout
     while not condition():
         if time.monotonic() > deadline:
-            raise AssertionError(f"not within {timeout:g} s: {what}")
+            raise AssertionError(f"not within {timeout:g} s: {what if isinstance(what, str) else what()}")
         time.sleep(0.02)
 
 

@@ -351,7 +351,7 @@ def deployment(rabbitmq: RabbitMQ, tmp_path_factory: pytest.TempPathFactory) -> 
     with Daemons(tmp_path_factory.mktemp("deployment"), env) as daemons:
         daemons.start("coordinator", "start")
         daemons.start("worker", "start", "--cpus", "2")
-        until(lambda: daemons.run("worker", "list", "--output", "quiet").stdout, f"a worker is known: {daemons.logs()}")
+        until(lambda: daemons.run("worker", "list", "--output", "quiet").stdout, lambda: f"a worker is known: {daemons.logs()}")
         yield daemons
     until(lambda: not daemons.alive(), "no process of the deployment is left")
 
@@ -455,7 +455,7 @@ def test_no_secret_is_shown(rabbitmq: RabbitMQNode, tmp_path: Path) -> None:
         daemons.start("worker", "start", "--url", url, "--cpus", "1")
         node = daemons.start("up", "--url", url, "--namespace", "other")
         listed = ("worker", "list", "--url", url, "--output", "quiet")
-        until(lambda: daemons.run(*listed).stdout, f"a worker is known: {daemons.logs()}")
+        until(lambda: daemons.run(*listed).stdout, lambda: f"a worker is known: {daemons.logs()}")
         until(lambda: "works for" in daemons.logs() or node.poll() is not None, "the node is up")
         shown = [daemons.run("submit", "--url", url, "--wait", "--", "sh", "-c", "env; cat /proc/self/environ").stdout]
         assert "PATH=" in shown[0]

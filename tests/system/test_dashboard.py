@@ -97,6 +97,6 @@ def test_prometheus_answers_every_query_of_the_dashboard(rabbitmq: RabbitMQ, tmp
                     found.append(query)
             return found
 
-        until(lambda: not unanswered(), f"an answer to every query; {daemons.logs()}", timeout=60)
+        until(lambda: not unanswered(), lambda: f"an answer to every query; {daemons.logs()}", timeout=60)
         health = _get(f"http://127.0.0.1:{worker_port}/healthz")
         assert health["status"] == "ok"

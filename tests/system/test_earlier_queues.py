@@ -80,6 +80,6 @@ def test_what_waits_in_earlier_queues_is_moved_by_the_command_that_the_refusal_n
         low = former(NAMES.class_queue(used, Lane.low))
         operated(url, lambda broker: broker.declare([], [low]))
         daemons.start("coordinator", "start")
-        until(lambda: not there(url, low), f"it is deleted: {daemons.logs()}")
+        until(lambda: not there(url, low), lambda: f"it is deleted: {daemons.logs()}")
         with Client(url, signing_key=key) as client:
             assert client.call(abs, -3) == 3

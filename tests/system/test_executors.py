@@ -40,7 +40,7 @@ class Site:
         named = [] if name is None else ["--name", name]
         before = self.present()
         worker = self.daemons.start("worker", "start", "--cpus", "4", "--executor", system, *commands, *named, *options)
-        until(lambda: self.present() - before or worker.poll() is not None, f"a worker\n{self.daemons.logs()}")
+        until(lambda: self.present() - before or worker.poll() is not None, lambda: f"a worker\n{self.daemons.logs()}")
         return worker
 
     def present(self) -> set[tuple[str, int]]:
@@ -139,7 +139,7 @@ def test_jobs_of_a_real_grid_engine_go_on_when_their_worker_is_killed(site: Site
     def work() -> subprocess.Popen[bytes]:
         before = site.present()
         worker = site.daemons.start("worker", "start", "--cpus", "4", "--executor", "sge", "--name", "w")
-        until(lambda: site.present() - before, f"a worker\n{site.daemons.logs()}")
+        until(lambda: site.present() - before, lambda: f"a worker\n{site.daemons.logs()}")
         return worker
 
     site.daemons.env.update({name: value for name, value in os.environ.items() if name.startswith("SGE_")})
@@ -148,7 +148,7 @@ def test_jobs_of_a_real_grid_engine_go_on_when_their_worker_is_killed(site: Site
     job = Job()
     job.program(["sh", "-c", f"echo x >> {runs}; until [ -e {gate} ]; do sleep 0.05; done; echo done"], executor="sge")
     submitted = site.client.submit(job)
-    until(lambda: "running on" in submitted.tasks()[0].progress_text, f"it runs\n{site.daemons.logs()}")
+    until(lambda: "running on" in submitted.tasks()[0].progress_text, lambda: f"it runs\n{site.daemons.logs()}")
     site.kill(worker)
     work()
     gate.touch()
@@ -164,7 +164,7 @@ def test_jobs_go_on_when_their_worker_is_killed_and_comes_again(site: Site, tmp_
     for number in range(2):
         job.program(["sh", "-c", f"echo {number} >> {runs}; until [ -e {gate} ]; do sleep 0.05; done; echo done"], executor="htcondor")
     submitted = site.client.submit(job)
-    until(lambda: runs.exists() and len(runs.read_text().split()) == 2, f"both run\n{site.daemons.logs()}")
+    until(lambda: runs.exists() and len(runs.read_text().split()) == 2, lambda: f"both run\n{site.daemons.logs()}")
     until(lambda: all("running on" in task.progress_text for task in submitted.tasks()), "both are known to run")
     site.kill(worker)
     site.work("htcondor")
@@ -185,7 +185,7 @@ def test_jobs_of_a_worker_that_never_comes_again_are_canceled(site: Site) -> Non
     until(lambda: "sge job 1: running on" in submitted.tasks()[0].progress_text, "it runs")
     site.kill(worker)
     site.work(name="other")
-    until(lambda: 1 not in site.fake.alive(), f"its end\n{site.daemons.logs()}")
+    until(lambda: 1 not in site.fake.alive(), lambda: f"its end\n{site.daemons.logs()}")
 
 
 def test_a_worker_that_ends_in_order_leaves_no_jobs(site: Site) -> None:
@@ -195,7 +195,7 @@ def test_a_worker_that_ends_in_order_leaves_no_jobs(site: Site) -> None:
     submitted = site.client.submit(job)
     until(lambda: site.fake.alive() == [1], "it runs")
     site.client.end_workers("w", stop=True, reason="a new kernel")
-    until(lambda: worker.poll() is not None, f"its end\n{site.daemons.logs()}")
+    until(lambda: worker.poll() is not None, lambda: f"its end\n{site.daemons.logs()}")
     assert not site.fake.alive()
     assert submitted.tasks()[0].state is TaskState.queued, "it is for others now"
 

@@ -194,4 +194,4 @@ def test_check_3_1_no_stray_of_a_worker(url: str | None, tmp_path: Path, how: st
                 worker.send_signal(signal.SIGINT)  # the second one stops at once; two of one kind could be taken for one
             worker.wait(30)
             until(lambda: not living(left), "nothing of its tasks is left", GRACE + SOON + 5)
-            until(lambda: len(daemons.alive()) == 1, f"the coordinator alone is left\n{daemons.logs()}", 10)
+            until(lambda: len(daemons.alive()) == 1, lambda: f"the coordinator alone is left\n{daemons.logs()}", 10)

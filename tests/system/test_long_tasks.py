@@ -60,7 +60,7 @@ class World:
         assert self.submitted.client.wait_for_jobs([self.submitted], timeout=LONG + 60, raise_on_error=False, progress=False), logs()
         assert self.count() == 1, logs()
         # The client hears of the end from the worker; the ledger may hear of it a moment later, when its broker has just come back.
-        until(lambda: self.submitted.tasks()[0].state is not TaskState.running, f"the ledger knows of the end\n{logs()}")
+        until(lambda: self.submitted.tasks()[0].state is not TaskState.running, lambda: f"the ledger knows of the end\n{logs()}")
         [task] = self.submitted.tasks()
         assert (task.state, task.attempt, task.crashes) == (TaskState.succeeded, 1, 0), f"{task}\n{logs()}"
 
@@ -77,7 +77,7 @@ def working(folder: Path, url: str, *options: str, worker_url: str | None = None
             job = Job(name="long")
             job.program(["sh", "-c", f"echo $BROKER_JOBS_EXECUTION >> {starts}; exec sleep {LONG}"])
             world = World(daemons, client.submit(job), starts)
-            until(lambda: world.count() == 1, f"the start of the task\n{daemons.logs()}", timeout=60)
+            until(lambda: world.count() == 1, lambda: f"the start of the task\n{daemons.logs()}", timeout=60)
             yield world
 
 
@@ -156,6 +156,6 @@ def test_without_a_broker_for_long_a_worker_ends_long_tasks_unless_it_was_told_t
         time.sleep(GRACE + 5)  # for longer than a worker keeps what others may be running by then
         node.start()
         patient.ran_once()
-        until(lambda: cautious.count() == 2, f"it starts again\n{cautious.daemons.logs()}", timeout=60)
+        until(lambda: cautious.count() == 2, lambda: f"it starts again\n{cautious.daemons.logs()}", timeout=60)
         cautious.submitted.cancel()
         cautious.submitted.wait(60)

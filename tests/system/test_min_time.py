@@ -29,7 +29,7 @@ def site(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Daemo
         daemons.start("coordinator", "start")
         daemons.start("worker", "start", "--name", "brief", "--cpus", "1", "--time-limit", "5m")
         with Client(url, signing_key=key) as client:
-            until(lambda: [worker.worker for worker in client.cluster().workers] == ["brief"], f"it is known: {daemons.logs()}")
+            until(lambda: [worker.worker for worker in client.cluster().workers] == ["brief"], lambda: f"it is known: {daemons.logs()}")
             yield daemons, client
 
 

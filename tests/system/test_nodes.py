@@ -43,7 +43,7 @@ class Site:
         """Start workers of two processors; returns when they are known."""
         for name in names:
             self.workers[name] = self.daemons.start("worker", "start", "--cpus", "2", "--name", name, "--group", group)
-        until(lambda: self.present() >= set(names), f"{names} are there\n{self.daemons.logs()}")
+        until(lambda: self.present() >= set(names), lambda: f"{names} are there\n{self.daemons.logs()}")
 
     def present(self) -> set[str]:
         return {worker.worker for worker in self.client.cluster().workers if worker.state in {"active", "draining"}}
@@ -55,7 +55,7 @@ class Site:
         script = f"echo $BROKER_JOBS_ATTEMPT >> {go}.begun; until test -e {go}; do sleep 0.05; done"
         job.program(["sh", "-c", script], resources=THREE, time_limit=60 * minutes, **options)
         submitted = self.client.submit(job)
-        until(lambda: Path(f"{go}.begun").exists(), f"it has begun: {submitted.info()}\n{self.daemons.logs()}")
+        until(lambda: Path(f"{go}.begun").exists(), lambda: f"it has begun: {submitted.info()}\n{self.daemons.logs()}")
         return submitted, go
 
     def where(self, submitted: SubmittedJob) -> str:
@@ -184,7 +184,7 @@ def test_a_root_that_is_killed_costs_a_crash_and_another_worker_the_task_nothing
     site.daemons.kill(site.workers[root])
     begun = Path(f"{go}.begun")
     site.work(f"{root}2")
-    until(lambda: len(begun.read_text(encoding="utf-8").split()) == 2, f"it starts again\n{site.daemons.logs()}", timeout=60)
+    until(lambda: len(begun.read_text(encoding="utf-8").split()) == 2, lambda: f"it starts again\n{site.daemons.logs()}", timeout=60)
     assert site.where(submitted) != root
     go.touch()
     site.client.wait_for_jobs([submitted], timeout=60)

@@ -83,7 +83,7 @@ def test_a_partition_goes_on_within_5_s_and_the_other_undisturbed(deployment: Da
     for _ in range(2):
         deployment.start("worker", "start", "--cpus", "1")
     for client in clients:
-        until(lambda client=client: workers(client) == 2, f"both coordinators know both workers: {deployment.logs()}")
+        until(lambda client=client: workers(client) == 2, lambda: f"both coordinators know both workers: {deployment.logs()}")
     (other, other_last), (job, last) = (chain(client, 80) for client in clients)
     assert [partition_of(each.id) for each in (other, job)] == [0, 1]
     for _ in range(2):
@@ -127,14 +127,14 @@ def test_a_lost_worker_is_missed_by_each_partition(deployment: Daemons, clients:
         for number in range(2):
             job.function(hold, args=(str(marks), f"{partition}.{number}", str(gate)))
         submitted.append(client.submit(job))
-    until(lambda: len(started()) == 4, f"all run at once: {deployment.logs()}")
+    until(lambda: len(started()) == 4, lambda: f"all run at once: {deployment.logs()}")
     until(lambda: all(job.info().counts.get("running") == 2 for job in submitted), "the ledgers know it")
     deployment.kill(worker)
     for client, job in zip(clients, submitted, strict=True):
         until(lambda client=client: [each.state for each in client.cluster().workers] == ["lost"], "each coordinator misses it")
         until(lambda job=job: not job.info().counts.get("running"), "and what it ran")
     deployment.start("worker", "start", "--cpus", "4")
-    until(lambda: len(started()) == 8, f"all run again: {deployment.logs()}", timeout=60)
+    until(lambda: len(started()) == 8, lambda: f"all run again: {deployment.logs()}", timeout=60)
     gate.touch()
     for partition, job in enumerate(submitted):
         assert sorted(job.results(timeout=60).values()) == [f"{partition}.0", f"{partition}.1"]

@@ -96,7 +96,9 @@ def daemons(users: Users, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
     """A coordinator and a worker, each with its own user, and a client's key."""
     with Daemons(tmp_path_factory.mktemp("daemons"), {"BROKER_JOBS_SIGNING_KEY": new_key()}) as found:
         coordinator = found.start("coordinator", "start", "--url", users.url("coordinator"))
-        until(lambda: exists(users.admin, NAMES.dead_name) or coordinator.poll() is not None, f"the coordinator is up: {found.logs()}")
+        until(
+            lambda: exists(users.admin, NAMES.dead_name) or coordinator.poll() is not None, lambda: f"the coordinator is up: {found.logs()}"
+        )
         found.start("worker", "start", "--url", users.url("node17"), "--name", "node17", "--cpus", "1")
         yield found
 
@@ -169,7 +171,7 @@ def test_the_roles_work_together(users: Users, daemons: Daemons) -> None:
     def dead() -> str:
         return daemons.run("dead", "list", "--url", users.admin).stdout
 
-    until(lambda: "decode: not a frame" in dead(), f"a dead letter: {daemons.logs()}")
+    until(lambda: "decode: not a frame" in dead(), lambda: f"a dead letter: {daemons.logs()}")
     assert f"bj.v2.task.{used}.normal" in dead()
 
     _, _, news = watch.basic_get("bj.watch.mine", auto_ack=True)
@@ -179,7 +181,7 @@ def test_the_roles_work_together(users: Users, daemons: Daemons) -> None:
 
 def test_the_roles_work_together_in_another_partition(users: Users, daemons: Daemons) -> None:
     started = daemons.start("coordinator", "start", "--url", users.url("coordinator"), "--partition", "1")
-    until(lambda: daemons.says(started, "keeps") or started.poll() is not None, f"its coordinator is up: {daemons.logs()}")
+    until(lambda: daemons.says(started, "keeps") or started.poll() is not None, lambda: f"its coordinator is up: {daemons.logs()}")
     with Client(users.url("submitter"), signing_key=daemons.env["BROKER_JOBS_SIGNING_KEY"], partition=1) as client:
         job = Job()
         first = job.function(abs, args=(-3,))

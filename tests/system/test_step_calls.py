@@ -257,7 +257,7 @@ def test_a_call_that_nobody_serves_waits_is_shown_and_is_never_lost(daemons: Dae
         folder.mkdir()
         (folder / "answers.py").write_text(STEPS.format(version=version))
         worker = daemons.start("worker", "start", "--name", f"v{version[0]}", "--cpus", "1", "--path", str(folder), "--steps", "answers")
-        until(lambda: any(f"v{version[0]}" in known.workers for known in client.steps("answer")), f"it serves\n{daemons.logs()}")
+        until(lambda: any(f"v{version[0]}" in known.workers for known in client.steps("answer")), lambda: f"it serves\n{daemons.logs()}")
 
         def end() -> None:
             worker.terminate()

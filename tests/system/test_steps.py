@@ -103,23 +103,24 @@ def test_what_workers_serve_is_known_also_when_they_and_the_coordinator_are_gone
     simulations = ["simulate 2.0.0-rc.1", "simulate 1.10.0", "simulate 1.2.0", "simulate 0.9.0"]
     with Client(daemons.env["BROKER_JOBS_URL"], signing_key=daemons.env["BROKER_JOBS_SIGNING_KEY"]) as client:
         served = [*((name, ("a",)) for name in simulations), ("tidy 1.0.0", ("a", "b"))]
-        until(lambda: shown(client) == served, f"two workers serve\n{daemons.logs()}")
+        until(lambda: shown(client) == served, lambda: f"two workers serve\n{daemons.logs()}")
         assert daemons.says(both, "something of its own on standard output")
         for worker in (both, one):
             worker.terminate()
-        until(lambda: {workers for _, workers in shown(client)} == {()}, "nobody serves any more")
+        ended = lambda: f"nobody serves any more: {shown(client)}, {both.poll()}, {one.poll()}\n{daemons.logs()}"  # noqa: E731
+        until(lambda: {workers for _, workers in shown(client)} == {()}, ended)
         daemons.kill(first)
         coordinate(daemons)
         assert shown(client) == [(name, ()) for name in [*simulations, "tidy 1.0.0"]]
         daemons.start("worker", "start", "--name", "c", "--path", str(shop), "--steps", "shop.tidying")
-        until(lambda: shown(client, "tidy") == [("tidy 1.0.0", ("c",))], f"somebody serves again\n{daemons.logs()}")
+        until(lambda: shown(client, "tidy") == [("tidy 1.0.0", ("c",))], lambda: f"somebody serves again\n{daemons.logs()}")
 
 
 def test_a_step_is_chosen_by_name_and_version(daemons: Daemons, shop: Path) -> None:
     coordinate(daemons)
     daemons.start("worker", "start", "--name", "a", "--path", str(shop), "--steps", "shop.simulation")
     with Client(daemons.env["BROKER_JOBS_URL"], signing_key=daemons.env["BROKER_JOBS_SIGNING_KEY"]) as client:
-        until(lambda: shown(client), f"a worker serves\n{daemons.logs()}")
+        until(lambda: shown(client), lambda: f"a worker serves\n{daemons.logs()}")
         chosen = {version: str(client.find_step("simulate", version).spec.version) for version in ("*", "1.2.0", "~1.2", "^1.0", ">=1.3")}
         assert chosen == {"*": "1.10.0", "1.2.0": "1.2.0", "~1.2": "1.2.0", "^1.0": "1.10.0", ">=1.3": "1.10.0"}
         assert [str(client.find_step("simulate", exact).spec.version) for exact in ("0.9.0", "2.0.0-rc.1")] == ["0.9.0", "2.0.0-rc.1"]
@@ -160,5 +161,5 @@ def test_steps_that_cannot_be_read_end_the_worker_with_what_is_wrong(tmp_path: P
 def test_a_node_serves_steps_too(tmp_path: Path, shop: Path) -> None:
     with Daemons(tmp_path, {}) as daemons:
         daemons.start("up", "--cpus", "1", "--path", str(shop), "--steps", "shop.tidying", "--steps", "shop.simulation")
-        until((tmp_path / "home" / "node.ready").exists, f"a node is there\n{daemons.logs()}")
+        until((tmp_path / "home" / "node.ready").exists, lambda: f"a node is there\n{daemons.logs()}")
         assert len(daemons.run("step", "list", "--output", "quiet").stdout.split("\n")) == 6

@@ -49,12 +49,12 @@ class Ground:
         def there() -> list[WorkerInfo]:
             return [worker for worker in self.client.cluster().workers if worker.state in {"active", "draining"}]
 
-        until(lambda: {worker.worker for worker in there()} >= set(names), f"{names} are there\n{self.daemons.logs()}")
+        until(lambda: {worker.worker for worker in there()} >= set(names), lambda: f"{names} are there\n{self.daemons.logs()}")
         return there()
 
     def ended(self, worker: subprocess.Popen[bytes], within: float = 20.0) -> None:
         """Wait for the end of a worker, in order."""
-        until(lambda: worker.poll() is not None, f"the end of a worker\n{self.daemons.logs()}", timeout=within)
+        until(lambda: worker.poll() is not None, lambda: f"the end of a worker\n{self.daemons.logs()}", timeout=within)
         assert worker.returncode == 0, self.daemons.logs()
 
 
@@ -182,7 +182,7 @@ def test_a_long_task_starts_elsewhere_within_5_s_when_its_worker_is_killed(groun
     [holder] = [info.worker for info in ground.client.cluster().workers if info.held]
     killed_at = time.time()
     ground.daemons.kill(workers[holder])
-    until(lambda: len(starts.read_text().split()) == 2, f"it starts elsewhere\n{ground.daemons.logs()}")
+    until(lambda: len(starts.read_text().split()) == 2, lambda: f"it starts elsewhere\n{ground.daemons.logs()}")
     assert float(starts.read_text().split()[1]) - killed_at < 5
     [task] = submitted.tasks()
     assert (task.attempt, task.crashes) == (2, 1)
