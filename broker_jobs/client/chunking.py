@@ -30,10 +30,10 @@ MOST_WAITING: Final = 1000
 """Tasks of a chunk for the ledger, which cuts it anew."""
 
 USUAL: Final = 5
-"""Of tasks that are known to be quick, `WINDOW` chunks may have so many times what is worth a message,"""
+"""Of tasks that are known to be quick, a chunk has so many times what is worth a message where `WINDOW` chunks are in a class queue."""
 
 LARGEST: Final = 20
-"""and one chunk so many times."""
+"""Of such tasks, a chunk has at most so many times what is worth a message."""
 
 WORTH_MS: Final = 10
 """Work of so many milliseconds is worth a message of its own."""
